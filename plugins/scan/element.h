@@ -1,0 +1,87 @@
+// The types a tensor of type T may have, and their conversion from and to float32, one number at a time.
+// Rounding is to nearest, ties to even; NaN stays NaN, and what is too large becomes infinity.
+
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+namespace vimdeploy {
+
+enum class ElementType { float32, float16, bfloat16 };
+
+inline constexpr ElementType kElementTypes[] = {ElementType::float32, ElementType::float16, ElementType::bfloat16};
+
+// float16: sign, 5 bits of exponent, 10 of fraction.
+struct Float16 {
+  uint16_t bits;
+};
+
+// bfloat16: the upper half of a float32.
+struct BFloat16 {
+  uint16_t bits;
+};
+
+constexpr const char* name_of(ElementType type) {
+  return type == ElementType::float32 ? "float32" : type == ElementType::float16 ? "float16" : "bfloat16";
+}
+
+constexpr int64_t bytes_of(ElementType type) { return type == ElementType::float32 ? 4 : 2; }
+
+inline uint32_t bits_of(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
+inline float float_of(uint32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+inline float to_float(float value) { return value; }
+
+inline float to_float(BFloat16 value) { return float_of(uint32_t{value.bits} << 16); }
+
+inline float to_float(Float16 value) {
+  const uint32_t sign = (value.bits & 0x8000u) << 16;
+  const uint32_t magnitude = value.bits & 0x7fffu;
+  if (magnitude >= 0x7c00u) return float_of(sign | 0x7f800000u | (magnitude & 0x3ffu) << 13);
+  if (magnitude >= 0x0400u) return float_of(sign | ((magnitude << 13) + ((127u - 15u) << 23)));
+  return float_of(sign | bits_of(static_cast<float>(magnitude) * 0x1p-24f));  // a denormal counts in units of 2^-24
+}
+
+template <typename T>
+T from_float(float value);
+
+template <>
+inline float from_float<float>(float value) {
+  return value;
+}
+
+template <>
+inline BFloat16 from_float<BFloat16>(float value) {
+  const uint32_t bits = bits_of(value);
+  constexpr uint32_t kQuiet = 0x0040u;
+  if (value != value) return {static_cast<uint16_t>(bits >> 16 | kQuiet)};
+  return {static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16)};
+}
+
+template <>
+inline Float16 from_float<Float16>(float value) {
+  const uint32_t bits = bits_of(value);
+  const uint32_t sign = bits >> 16 & 0x8000u;
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  constexpr uint32_t kInfinity = 0x7c00u, kQuiet = 0x0200u;
+  if (magnitude > 0x7f800000u) return {static_cast<uint16_t>(sign | kInfinity | kQuiet | (magnitude >> 13 & 0x3ffu))};
+  if (magnitude >= 0x477ff000u) return {static_cast<uint16_t>(sign | kInfinity)};  // from 65520 on
+  if (magnitude < 0x38800000u) {
+    // Below the smallest normal number: adding 0.5 leaves the value in units of 2^-24 in the low bits, rounded.
+    return {static_cast<uint16_t>(sign | (bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f)))};
+  }
+  const uint32_t rounded = magnitude - ((127u - 15u) << 23) + 0xfffu + (magnitude >> 13 & 1u);
+  return {static_cast<uint16_t>(sign | rounded >> 13)};
+}
+
+}  // namespace vimdeploy

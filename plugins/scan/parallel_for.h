@@ -1,0 +1,41 @@
+// The host's threads, as the kernels see them. Kernels start none of their own.
+
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace vimdeploy {
+
+// Calls task(user, i) for every i below count, in any order and on any thread, and returns when all are done.
+struct ParallelFor {
+  void* host;
+  void (*run)(void* host, size_t count, void (*task)(void* user, size_t index), void* user);
+};
+
+inline ParallelFor serial_for() {
+  return {nullptr, [](void*, size_t count, void (*task)(void*, size_t), void* user) {
+            for (size_t i = 0; i < count; ++i) task(user, i);
+          }};
+}
+
+// Calls body(slot, task) for every task below `tasks`. A slot is a place in the scratch: it does one task at a time and
+// takes the next that nobody has begun, so it does not matter how many threads the host gives to the slots.
+template <typename Body>
+void for_each_task(ParallelFor parallel_for, int64_t slots, int64_t tasks, Body body) {
+  struct Shared {
+    Body& body;
+    int64_t tasks;
+    std::atomic<int64_t> next;
+  } shared{body, tasks, {0}};
+  const auto run_slot = [](void* user, size_t slot) {
+    Shared& s = *static_cast<Shared*>(user);
+    for (int64_t task; (task = s.next.fetch_add(1, std::memory_order_relaxed)) < s.tasks;) {
+      s.body(static_cast<int64_t>(slot), task);
+    }
+  };
+  parallel_for.run(parallel_for.host, static_cast<size_t>(slots), run_slot, &shared);
+}
+
+}  // namespace vimdeploy

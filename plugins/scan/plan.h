@@ -1,0 +1,74 @@
+// How the CPU kernels divide a problem: a pure function of the problem and the machine, which can be printed.
+//
+// A task is one sequence of the batch times one block of channels, through all directions and tokens: tasks share
+// nothing. A task goes through its tokens in blocks that stay in the first-level cache, so that the time per token does
+// not depend on L. A slot is the scratch of one task at a time.
+
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include "scan/problem.h"
+
+namespace vimdeploy {
+
+// Channel blocks are multiples of the longest vector of any instruction set: float32 of 512 bits.
+inline constexpr int64_t kChannelGrain = 16;
+
+// Scratch begins at a multiple of this, wherever the host's memory begins.
+inline constexpr size_t kScratchAlignment = 64;
+
+struct CpuFacts {
+  int64_t threads = 1;  // an upper bound does: it sets the number of slots
+};
+
+struct Conv1dPlan {
+  int64_t token_block = 0;
+  int64_t channel_block = 0;
+  int64_t channel_blocks = 0;
+  int64_t tasks = 0;
+  int64_t slots = 0;
+  int64_t halo = 0;  // tokens read on either side of a block: W - 1
+
+  // A slot's parts: where they begin, in floats.
+  int64_t weight = 0;  // (K, W, channel_block): a reversed direction's taps in the order of the tokens
+  int64_t bias = 0;    // (K, channel_block)
+  int64_t x = 0;       // (halo + token_block + halo, channel_block)
+  int64_t u = 0;       // (token_block, channel_block)
+  int64_t slot_floats = 0;
+  size_t scratch_bytes = 0;
+
+  std::string to_string() const;
+};
+
+struct SelectiveScanPlan {
+  int64_t token_block = 0;
+  int64_t channel_block = 0;
+  int64_t channel_blocks = 0;
+  int64_t tasks = 0;
+  int64_t slots = 0;
+  bool sums_in_y = false;  // the directions are summed in y itself, which takes a float32 y
+
+  // A slot's parts: where they begin, in floats.
+  int64_t decay = 0;      // (N, channel_block): A * log2(e)
+  int64_t dt_weight = 0;  // (R, channel_block)
+  int64_t dt_bias = 0;    // (channel_block)
+  int64_t skip = 0;       // (channel_block): D
+  int64_t h = 0;          // (N, channel_block): the states between two token blocks
+  int64_t u = 0;          // (token_block, channel_block), later z
+  int64_t y = 0;          // (token_block, channel_block)
+  int64_t dt_bc = 0;      // (token_block, R+2N); unused where T is float32
+  int64_t dt = 0;         // (token_block, one vector)
+  int64_t dt_u = 0;       // (token_block, one vector)
+  int64_t sum = 0;        // (L, channel_block); empty with sums_in_y or one direction
+  int64_t slot_floats = 0;
+  size_t scratch_bytes = 0;
+
+  std::string to_string() const;
+};
+
+Conv1dPlan plan_of(const Conv1dProblem& problem, const CpuFacts& cpu);
+SelectiveScanPlan plan_of(const SelectiveScanProblem& problem, const CpuFacts& cpu);
+
+}  // namespace vimdeploy

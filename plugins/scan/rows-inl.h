@@ -1,0 +1,106 @@
+// Rows of T in tensors to rows of float32 in scratch and back, for every instruction set (included once for each).
+// Only here does a kernel see the type of a tensor, or a number of channels that does not fill its last vector: rows in
+// scratch are whole vectors, zero behind the end.
+
+#if defined(VIMDEPLOY_SCAN_ROWS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef VIMDEPLOY_SCAN_ROWS_INL_H_
+#undef VIMDEPLOY_SCAN_ROWS_INL_H_
+#else
+#define VIMDEPLOY_SCAN_ROWS_INL_H_
+#endif
+
+#include <cstdint>
+
+#include <hwy/highway.h>
+
+#include "scan/element.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace vimdeploy {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Reads `count` elements (a vector's worth or fewer), zeros behind them.
+template <class D>
+HWY_INLINE hn::VFromD<D> load_as_float(D d, const float* from, size_t count) {
+  return count == hn::Lanes(d) ? hn::LoadU(d, from) : hn::LoadN(d, from, count);
+}
+
+template <class D, class D16 = hn::Rebind<uint16_t, D>>
+HWY_INLINE hn::VFromD<D16> load_bits(D d, const uint16_t* from, size_t count) {
+  return count == hn::Lanes(d) ? hn::LoadU(D16(), from) : hn::LoadN(D16(), from, count);
+}
+
+template <class D>
+HWY_INLINE hn::VFromD<D> load_as_float(D d, const Float16* from, size_t count) {
+  const hn::Rebind<hwy::float16_t, D> d_half;
+  return hn::PromoteTo(d, hn::BitCast(d_half, load_bits(d, &from->bits, count)));
+}
+
+template <class D>
+HWY_INLINE hn::VFromD<D> load_as_float(D d, const BFloat16* from, size_t count) {
+  const hn::RebindToUnsigned<D> d_bits;
+  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d_bits, load_bits(d, &from->bits, count))));
+}
+
+template <class D, class V = hn::VFromD<D>>
+HWY_INLINE void store_float(D d, V value, size_t count, float* to) {
+  count == hn::Lanes(d) ? hn::StoreU(value, d, to) : hn::StoreN(value, d, to, count);
+}
+
+template <class D, class D16 = hn::Rebind<uint16_t, D>>
+HWY_INLINE void store_bits(D d, hn::VFromD<D16> bits, size_t count, uint16_t* to) {
+  count == hn::Lanes(d) ? hn::StoreU(bits, D16(), to) : hn::StoreN(bits, D16(), to, count);
+}
+
+template <class D, class V = hn::VFromD<D>>
+HWY_INLINE void store_float(D d, V value, size_t count, Float16* to) {
+  const hn::Rebind<hwy::float16_t, D> d_half;
+  const hn::Rebind<uint16_t, D> d_bits16;
+  store_bits(d, hn::BitCast(d_bits16, hn::DemoteTo(d_half, value)), count, &to->bits);
+}
+
+template <class D, class V = hn::VFromD<D>>
+HWY_INLINE void store_float(D d, V value, size_t count, BFloat16* to) {
+  const hn::RebindToUnsigned<D> d_bits;
+  const hn::Rebind<uint16_t, D> d_bits16;
+  const auto bits = hn::BitCast(d_bits, value);
+  const auto is_odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(d_bits, 1u));
+  const auto rounded = hn::Add(bits, hn::Add(is_odd, hn::Set(d_bits, 0x7fffu)));
+  const auto quiet = hn::Or(bits, hn::Set(d_bits, 0x00400000u));
+  const auto is_nan = hn::RebindMask(d_bits, hn::IsNaN(value));
+  store_bits(d, hn::TruncateTo(d_bits16, hn::ShiftRight<16>(hn::IfThenElse(is_nan, quiet, rounded))), count,
+             &to->bits);
+}
+
+template <typename T>
+HWY_INLINE void load_row(const T* from, int64_t count, float* to) {
+  const hn::ScalableTag<float> d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t i = 0; i < count; i += lanes) {
+    hn::Store(load_as_float(d, from + i, static_cast<size_t>(HWY_MIN(lanes, count - i))), d, to + i);
+  }
+}
+
+template <typename T>
+HWY_INLINE void store_row(const float* from, int64_t count, T* to) {
+  const hn::ScalableTag<float> d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t i = 0; i < count; i += lanes) {
+    store_float(d, hn::Load(d, from + i), static_cast<size_t>(HWY_MIN(lanes, count - i)), to + i);
+  }
+}
+
+// Weights of (channels, count) to (count, row): the channels side by side, zeros behind them.
+template <typename T>
+HWY_INLINE void pack_transposed(const T* from, int64_t channels, int64_t count, int64_t row, float factor, float* to) {
+  for (int64_t i = 0; i < count; ++i) {
+    for (int64_t c = 0; c < row; ++c) to[i * row + c] = c < channels ? to_float(from[c * count + i]) * factor : 0.0f;
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace vimdeploy
+HWY_AFTER_NAMESPACE();
+
+#endif  // VIMDEPLOY_SCAN_ROWS_INL_H_

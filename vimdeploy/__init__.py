@@ -1,0 +1,45 @@
+"""Deploy Vision Mamba: checkpoint -> ONNX -> answers on any machine, with proof that they stay the same.
+
+>>> session = vimdeploy.load("vim_tiny.onnx")
+>>> session.classify(["cat.jpg"], top=5)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vimdeploy.runtimes.base import Session
+
+__all__ = ["__version__", "load"]
+
+
+def load(path: str | Path, device: str = "auto", threads: int | None = None, **options: Any) -> Session:
+    """Open an artifact.
+
+    Args:
+        path: an ONNX file of ``vimdeploy export``.
+        device: ``auto`` or ``cpu``.
+        threads: that one operator may use; None takes all cores.
+        **options: of the runtime: ``operators``, ``providers`` (``runtimes.onnxruntime.OnnxRuntimeSession``).
+
+    Returns:
+        A session: ``run(array)``, ``classify(images)``.
+
+    Raises:
+        ModelFileError: where the file is not there, damaged, not ours, or of a version unknown here.
+        ConfigError: for an option that this machine or this vimdeploy does not have.
+    """
+    from vimdeploy.runtimes.onnxruntime import session_from_onnx
+
+    return session_from_onnx(path, device=device, threads=threads, **options)
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("vimdeploy")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

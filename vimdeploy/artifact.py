@@ -1,0 +1,202 @@
+"""What a model file says of itself, and how files are written.
+
+An ONNX file carries, under ``vimdeploy.*`` in its metadata, all that is needed to run it: the model, the recipe for
+pictures, the classes' names, where the weights came from, and the versions it was made with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vimdeploy.errors import ConfigError, ModelFileError, OutputError
+from vimdeploy.models.config import Recipe, VimConfig
+from vimdeploy.ops.contract import DOMAIN, VERSION
+
+if TYPE_CHECKING:
+    import onnx
+
+_PREFIX = "vimdeploy."
+FORMAT = "1"
+"""Of the metadata; another number is another layout."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a file says of itself."""
+
+    variant: str
+    config: VimConfig
+    recipe: Recipe = Recipe()
+    labels: tuple[str, ...] = ()
+    task: str = "classification"
+    precision: str = "fp32"
+    weights: str = "checkpoint"
+    """``checkpoint``, ``checkpoint model_ema``, or ``random seed N`` for weights that were never trained."""
+    checkpoint_sha256: str = ""
+    operators_version: int = VERSION
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Of vimdeploy and of the packages that made the file."""
+
+    def __post_init__(self) -> None:
+        if self.labels and len(self.labels) != self.config.num_classes:
+            raise ConfigError(f"Wanted {self.config.num_classes} labels, one a class; found {len(self.labels)}.")
+        if len(self.recipe.mean) != self.config.in_channels:
+            raise ConfigError(
+                f"The recipe's mean has {len(self.recipe.mean)} values, the model {self.config.in_channels} channels."
+            )
+
+    @property
+    def random_seed(self) -> int | None:
+        """The seed of random weights; None where the weights were trained."""
+        return int(self.weights.removeprefix("random seed ")) if self.weights.startswith("random seed ") else None
+
+    def label(self, index: int) -> str:
+        """The name of a class; its number where nobody named it."""
+        return self.labels[index] if self.labels else f"class {index}"
+
+    def to_metadata(self) -> dict[str, str]:
+        """As the ``vimdeploy.*`` entries of an ONNX file: plain text, lists and objects as JSON."""
+        height, width = self.config.image_size
+        recipe = {name: _text(value) for name, value in dataclasses.asdict(self.recipe).items()}
+        rest = {f.name: _text(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name not in _NESTED}
+        config = json.dumps(dataclasses.asdict(self.config))
+        entries = {"format": FORMAT, "image_size": f"{height}x{width}", "config": config, **recipe, **rest}
+        return {_PREFIX + name: value for name, value in entries.items()}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> ModelInfo:
+        """From ``to_metadata``; entries of other programs are passed over.
+
+        Raises:
+            ModelFileError: where the entries are not there, damaged, or of a newer vimdeploy.
+        """
+        entries = {name[len(_PREFIX) :]: value for name, value in metadata.items() if name.startswith(_PREFIX)}
+        if not entries:
+            raise ModelFileError(
+                "it has no vimdeploy.* metadata, so vimdeploy did not make it; make one with: vimdeploy export"
+            )
+        if entries.get("format") != FORMAT or entries.get("operators_version") != str(VERSION):
+            raise ModelFileError(
+                f"it has format {entries.get('format')} and operators of version {entries.get('operators_version')}, "
+                f"this vimdeploy reads format {FORMAT} and version {VERSION}; export it again or update vimdeploy"
+            )
+        try:
+            return cls(
+                variant=entries["variant"],
+                config=VimConfig(**json.loads(entries["config"])),
+                recipe=Recipe(
+                    crop=float(entries["crop"]),
+                    interpolation=entries["interpolation"],
+                    mean=json.loads(entries["mean"]),
+                    std=json.loads(entries["std"]),
+                ),
+                labels=tuple(json.loads(entries["labels"])),
+                task=entries["task"],
+                precision=entries["precision"],
+                weights=entries["weights"],
+                checkpoint_sha256=entries["checkpoint_sha256"],
+                versions=json.loads(entries["versions"]),
+            )
+        except (KeyError, ValueError, TypeError, ConfigError) as error:
+            raise ModelFileError(f"its vimdeploy.* metadata is damaged ({error}); export it again") from error
+
+
+_NESTED = ("config", "recipe")
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def read_onnx(path: str | Path) -> tuple[onnx.ModelProto, ModelInfo]:
+    """Read and validate an ONNX file of ours, before anything runs it.
+
+    Returns:
+        The model and what it says of itself.
+
+    Raises:
+        ModelFileError: where the file is not there, damaged, not ours, or refers to other files.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        data = Path(path).read_bytes()
+        model = onnx.load_model_from_string(data)
+    except OSError as error:
+        raise ModelFileError(f"The model file {path} cannot be read: {error.strerror}.") from error
+    except DecodeError as error:
+        raise ModelFileError(
+            f"{path} is no whole ONNX file ({len(data)} bytes were read): damaged, cut short, or something else."
+        ) from error
+    try:
+        info = ModelInfo.from_metadata({entry.key: entry.value for entry in model.metadata_props})
+    except ModelFileError as error:
+        raise ModelFileError(f"{path} cannot be used: {error}.") from error
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        raise ModelFileError(
+            f"{path} keeps tensors in other files, which files of vimdeploy never do; export it again."
+        )
+    return model, info
+
+
+def operator_counts(model: onnx.ModelProto) -> dict[str, int]:
+    """How many nodes of each of our operators a model has."""
+    counts: dict[str, int] = {}
+    for node in model.graph.node:
+        if node.domain == DOMAIN:
+            counts[node.op_type] = counts.get(node.op_type, 0) + 1
+    return counts
+
+
+def write_whole(path: str | Path, data: bytes) -> None:
+    """Write a file whole or not at all: aside in the same folder, then renamed.
+
+    Raises:
+        OutputError: where it cannot be written; nothing is left behind.
+    """
+    path = Path(path)
+    check_writable(path)
+    aside = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            aside = Path(file.name)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.chmod(0o666 & ~_umask())
+        aside.replace(path)
+        aside = None
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}; nothing was left behind.") from error
+    finally:
+        if aside is not None:
+            aside.unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path) -> None:
+    """Ask before long work whether its result can be written.
+
+    Raises:
+        OutputError: where the folder does not exist or is not one, or ``path`` is a folder itself.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise OutputError(f"The folder {path.parent} for {path.name} does not exist; create it first.")
+    if path.is_dir():
+        raise OutputError(f"Wanted a file to write, found the folder {path}.")
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"The folder {path.parent} cannot be written to; choose another one.")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

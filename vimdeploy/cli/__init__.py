@@ -1,0 +1,53 @@
+"""The command line: parse, call, print. The only place that prints or picks an exit code.
+
+Exit codes: 0 good, 1 a check failed, 2 wrong input or usage. Answers go to standard output, progress and errors to
+standard error.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import Any
+
+import click
+
+from vimdeploy.cli.export import export
+from vimdeploy.cli.look import doctor, inspect, models
+from vimdeploy.cli.run import run
+from vimdeploy.cli.verify import verify
+from vimdeploy.errors import ParityError, VimdeployError
+
+
+class _Group(click.Group):
+    """Turns errors of vimdeploy into one line and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except VimdeployError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(1 if isinstance(error, ParityError) else 2)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)  # in the order of use
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="vimdeploy")
+def main() -> None:
+    """Deploy Vision Mamba: a checkpoint becomes one ONNX file that runs on any machine, with proof.
+
+    \b
+    vimdeploy models                                               what there is
+    vimdeploy export vim_tiny_patch16_224 -c C.pth -o vim.onnx     checkpoint to ONNX, checked
+    vimdeploy run vim.onnx cat.jpg                                 a picture to answers
+    vimdeploy verify vim.onnx -c C.pth                             proof that the answers are PyTorch's
+
+    Exit codes: 0 good, 1 a check failed, 2 wrong input or usage.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwind, so that no half-written file stays
+
+
+for _command in (models, export, run, verify, inspect, doctor):
+    main.add_command(_command)

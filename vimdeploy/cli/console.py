@@ -1,0 +1,49 @@
+"""How commands show what they do: tables on standard output, progress on standard error."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+
+T = TypeVar("T")
+
+
+@contextmanager
+def step(title: str) -> Iterator[None]:
+    """A piece of work: a spinner while it lasts, a line with its time when it is done."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    start = time.perf_counter()
+    with console.status(f"{title} ..."):
+        yield
+    console.print(f"{title}: {time.perf_counter() - start:.1f} s")
+
+
+def track(items: Iterable[T], total: int, title: str) -> Iterator[T]:
+    """The items, with a progress bar on standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield from progress.track(items, total=total, description=title)
+
+
+def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table as wide as its contents: lines are never cut, so that paths and numbers can be copied."""
+    cells = [list(headers), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(headers))]
+    for row in cells:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        click.echo(click.style(line, bold=True) if row is cells[0] else line)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document, alone on standard output."""
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))

@@ -1,0 +1,100 @@
+"""``vimdeploy export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from vimdeploy.cli.console import step
+from vimdeploy.cli.options import PATH, ImageSize, checkpoint_option
+
+
+@click.command()
+@click.argument("variant")
+@click.option("-o", "--output", type=PATH, required=True, help="The ONNX file to write.")
+@checkpoint_option
+@click.option("--ema", is_flag=True, help="Take the averaged weights, model_ema, from a training state.")
+@click.option("--random-weights", type=int, metavar="SEED", help="No checkpoint: untrained weights, to try things.")
+@click.option("--image-size", type=ImageSize(), help="Another input size; the position embedding is resized.")
+@click.option("--labels", type=PATH, metavar="FILE", help="Names of the classes, one a line, kept in the file.")
+@click.option("--opset", type=int, default=20, show_default=True, help="Of the ONNX standard: 20 to 24.")
+def export(
+    variant: str,
+    output: Path,
+    checkpoint: str | None,
+    ema: bool,
+    random_weights: int | None,
+    image_size: tuple[int, int] | None,
+    labels: Path | None,
+    opset: int,
+) -> None:
+    """Checkpoint to ONNX, compared with PyTorch before the file is written.
+
+    VARIANT is a released model (vimdeploy models lists them), its entry point in hustvl/Vim, or NAME.json, a file that
+    describes a model of your own: {"config": {...}, "recipe": {...}, "labels": [...]}.
+
+    \b
+    vimdeploy export vim_tiny_patch16_224 -c vim_t_midclstok_76p1acc.pth -o vim_tiny.onnx
+    vimdeploy export vim_small_patch16_224 -c hf://hustvl/Vim-small-midclstok -o vim_small.onnx
+    vimdeploy export vim_tiny_patch16_224 --random-weights 0 --image-size 384x512 -o trial.onnx
+
+    Every block becomes a dozen nodes; the two that no standard has carry their meaning in the file, so that it runs
+    where vimdeploy is not installed too. The batch is dynamic, the image size fixed.
+    """
+    from vimdeploy.artifact import ModelInfo, check_writable, write_whole
+    from vimdeploy.checkpoint import config_from_checkpoint, load_checkpoint
+    from vimdeploy.errors import ConfigError, ParityError, require
+    from vimdeploy.models.config import labels_from_file, variant_by_name
+
+    chosen = variant_by_name(variant)
+    check_writable(output)
+    if (checkpoint is None) == (random_weights is None):
+        known = f"; the released weights are {chosen.weights}" if chosen.weights else ""
+        raise ConfigError(
+            "Wanted weights: either --checkpoint FILE, or --random-weights SEED to try things without any" + known + "."
+        )
+    names = labels_from_file(labels) if labels else chosen.labels
+    require("torch", "export")
+
+    from vimdeploy.exporters.onnx_graph import onnx_from_model
+    from vimdeploy.models.vim import vim_from_tensors, vim_with_random_weights
+    from vimdeploy.parity import check_parity, random_batches
+    from vimdeploy.runtimes.eager import EagerSession
+    from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, library_path
+
+    if checkpoint is not None:
+        with step("Reading the checkpoint"):
+            loaded = load_checkpoint(checkpoint, ema)
+            config = config_from_checkpoint(loaded, chosen)
+            config = config.replace(image_size=image_size) if image_size else config
+            model = vim_from_tensors(config, loaded.tensors)
+        weights, sha256 = ("checkpoint model_ema" if ema else "checkpoint"), loaded.sha256
+    else:
+        config = chosen.config.replace(image_size=image_size) if image_size else chosen.config
+        model = vim_with_random_weights(config, random_weights or 0)
+        weights, sha256 = f"random seed {random_weights}", ""
+    info = ModelInfo(chosen.name, config, chosen.recipe, names, weights=weights, checkpoint_sha256=sha256)
+
+    with step("Tracing the model"):
+        proto = onnx_from_model(model, info, opset)
+        data = proto.SerializeToString()
+    with step("Comparing with PyTorch"):
+        sessions = [
+            OnnxRuntimeSession(data, info, operators=operators)
+            for operators in ("library", "function body")
+            if operators != "library" or library_path()
+        ]
+        batches = random_batches((config.in_channels, *config.image_size), images=2, batch=2, seed=0)
+        results = check_parity(EagerSession(model, info), sessions, batches)
+    for result in results:
+        if not result.passed:
+            raise ParityError(
+                f"The exported model does not answer as PyTorch does: {result.candidate} differs by "
+                f"{result.relative_error:.1e} of the logits' spread, {result.tolerance.logits:.0e} is allowed; "
+                f"{output} was not written."
+            )
+    write_whole(output, data)
+    errors = ", ".join(f"{result.candidate} {result.relative_error:.1e}" for result in results)
+    click.echo(f"{output}: {chosen.name}, {config.image_size[0]}x{config.image_size[1]}, {len(data) / 1e6:.1f} MB")
+    click.echo(f"Largest logit error against PyTorch, in parts of the logits' standard deviation: {errors}")

@@ -1,0 +1,85 @@
+"""The commands that only look: ``vimdeploy models``, ``inspect`` and ``doctor``."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from vimdeploy.cli.console import print_json, print_table
+from vimdeploy.cli.options import artifact_argument, json_option
+
+
+@click.command()
+@json_option
+def models(as_json: bool) -> None:
+    """The released variants: size, tokens, image size, accuracy, and where the weights live."""
+    from vimdeploy.models.config import VARIANTS
+
+    if as_json:
+        derived = [{"parameters": v.config.parameters, "tokens": v.config.tokens} for v in VARIANTS.values()]
+        print_json([dataclasses.asdict(v) | d for v, d in zip(VARIANTS.values(), derived, strict=True)])
+        return
+    rows = [
+        (
+            v.name,
+            f"{v.config.parameters:,}",
+            v.config.tokens,
+            "x".join(map(str, v.config.image_size)),
+            v.top1,
+            v.weights,
+        )
+        for v in VARIANTS.values()
+    ]
+    print_table(("variant", "parameters", "tokens", "image size", "top-1 %", "released weights"), rows)
+
+
+@click.command()
+@artifact_argument
+@json_option
+def inspect(artifact: Path, as_json: bool) -> None:
+    """What a file is: the model, its recipe, where its weights came from, its operators and versions."""
+    from vimdeploy.artifact import operator_counts, read_onnx
+    from vimdeploy.ops.contract import DOMAIN
+
+    model, info = read_onnx(artifact)
+    facts: dict[str, object] = {
+        "file": str(artifact),
+        "bytes": artifact.stat().st_size,
+        **{name.removeprefix("vimdeploy."): value for name, value in info.to_metadata().items()},
+        "opset": {entry.domain or "onnx": entry.version for entry in model.opset_import},
+        "nodes": len(model.graph.node),
+        "operators": operator_counts(model),
+        "function bodies": [function.name for function in model.functions if function.domain == DOMAIN],
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        print_table(("what", "value"), [(name, _short(str(value))) for name, value in facts.items()])
+
+
+def _short(text: str, width: int = 160) -> str:
+    return text if len(text) <= width else f"{text[:width]} ... ({len(text)} characters; --json shows all)"
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """What this machine can run, what is missing, and the command that brings it.
+
+    Exits with 1 when something that is installed does not work.
+    """
+    from vimdeploy.doctor import PROBLEM, examine
+
+    findings = examine()
+    if as_json:
+        print_json([dataclasses.asdict(finding) for finding in findings])
+    else:
+        rows = [
+            (f.name, f.state, f.found + (f"; get it with: {f.cure}" if f.cure and f.state != "ready" else ""))
+            for f in findings
+        ]
+        print_table(("what", "state", "found"), rows)
+    if any(finding.state == PROBLEM for finding in findings):
+        click.get_current_context().exit(1)

@@ -1,0 +1,49 @@
+"""Options that several commands share, and the types of their values."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+class ImageSize(click.ParamType):
+    """``224`` or ``HxW``, in pixels."""
+
+    name = "H[xW]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """To (height, width)."""
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"(\d+)(?:x(\d+))?", value)
+        if not match:
+            self.fail(f"wanted a size such as 224 or 384x512 (height x width), found {value!r}.", param, ctx)
+        return int(match[1]), int(match[2] or match[1])
+
+
+PATH = click.Path(path_type=Path)
+
+artifact_argument = click.argument("artifact", type=PATH)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), help="Threads that one operator may use. Default: all cores."
+)
+operators_option = click.option(
+    "--operators",
+    type=click.Choice(["auto", "library", "function body"]),
+    default="auto",
+    show_default=True,
+    help="What computes our operators: the compiled library, or the body in the file. auto: the library if installed.",
+)
+device_option = click.option(
+    "--device", type=click.Choice(["auto", "cpu"]), default="auto", show_default=True, help="Where to run."
+)
+checkpoint_option = click.option(
+    "-c",
+    "--checkpoint",
+    metavar="FILE|hf://OWNER/REPO[/FILE]",
+    help="The weights: .pth (a training state or a state dict) or .safetensors. Nothing in it is executed.",
+)

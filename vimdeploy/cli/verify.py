@@ -1,0 +1,152 @@
+"""``vimdeploy verify``."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vimdeploy.cli.console import print_json, print_table, track
+from vimdeploy.cli.options import PATH, artifact_argument, checkpoint_option, json_option, threads_option
+
+if TYPE_CHECKING:
+    from vimdeploy.artifact import ModelInfo
+    from vimdeploy.parity import Parity
+    from vimdeploy.runtimes.base import Session
+
+BATCH = 8
+
+
+@click.command()
+@artifact_argument
+@checkpoint_option
+@click.option("--images", type=PATH, metavar="DIR", help="Real pictures; a sub-folder a class gives accuracy too.")
+@click.option(
+    "--count", type=click.IntRange(min=1), default=8, show_default=True, help="Random inputs without --images."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the random inputs.")
+@threads_option
+@json_option
+def verify(
+    artifact: Path,
+    checkpoint: str | None,
+    images: Path | None,
+    count: int,
+    seed: int,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Proof that a file answers as PyTorch does.
+
+    The same inputs go through PyTorch and through ARTIFACT, once with the operator library (where it is installed) and
+    once with the function bodies alone. Shown are the largest logit error and where it is, the mean error, the smallest
+    cosine, how often the first answer is the same, and the accuracy where --images has a sub-folder a class.
+
+    Without --checkpoint the library is compared with the function bodies instead (files of --random-weights need none).
+
+    Exits with 1 when an error is out of tolerance.
+    """
+    from vimdeploy.artifact import read_onnx
+    from vimdeploy.parity import check_parity, random_batches
+    from vimdeploy.preprocess import batches_from_images, find_images
+    from vimdeploy.runtimes.onnxruntime import library_path, session_from_onnx
+
+    _, info = read_onnx(artifact)
+    body = session_from_onnx(artifact, operators="function body", threads=threads)
+    library = session_from_onnx(artifact, operators="library", threads=threads) if library_path() else None
+    eager = _eager_session(info, checkpoint)
+    reference, candidates = _sides(eager, library, body)
+    shape = (info.config.in_channels, *info.config.image_size)
+    classes = None
+    if images is not None:
+        folder = find_images(images)
+        classes = folder.class_indices(info.labels)
+        batches = batches_from_images(folder.paths, info.config.image_size, info.recipe, BATCH)
+        count = len(folder.paths)
+    else:
+        batches = random_batches(shape, count, BATCH, seed)
+    results = check_parity(reference, candidates, track(batches, -(-count // BATCH), "Comparing"), classes)
+    if as_json:
+        print_json([_as_dict(result) for result in results])
+    else:
+        _print(results)
+    if not all(result.passed for result in results):
+        click.get_current_context().exit(1)
+
+
+def _eager_session(info: ModelInfo, checkpoint: str | None) -> Session | None:
+    """The PyTorch model that a file came from; None where its weights are not at hand."""
+    if checkpoint is None and info.random_seed is None:
+        return None
+    from vimdeploy.checkpoint import load_checkpoint
+    from vimdeploy.errors import require
+
+    require("torch", "export")
+
+    from vimdeploy.models.vim import vim_from_tensors, vim_with_random_weights
+    from vimdeploy.runtimes.eager import EagerSession
+
+    if checkpoint is None:
+        return EagerSession(vim_with_random_weights(info.config, info.random_seed or 0), info)
+    loaded = load_checkpoint(checkpoint, ema=info.weights.endswith("model_ema"))
+    if info.checkpoint_sha256 not in ("", loaded.sha256):
+        click.echo(
+            f"Note: {checkpoint} is not the file that the artifact was exported from (SHA-256 differs).", err=True
+        )
+    return EagerSession(vim_from_tensors(info.config, loaded.tensors), info)
+
+
+def _sides(eager: Session | None, library: Session | None, body: Session) -> tuple[Session, list[Session]]:
+    """Which session is the reference, and which are compared with it."""
+    from vimdeploy.errors import ConfigError
+
+    if eager is not None:
+        return eager, [session for session in (library, body) if session is not None]
+    if library is not None:
+        click.echo(
+            "Note: without --checkpoint the library is compared with the function bodies, not PyTorch.", err=True
+        )
+        return body, [library]
+    raise ConfigError("Nothing to compare with: give --checkpoint FILE (the operator library is not installed either).")
+
+
+def _as_dict(result: Parity) -> dict[str, object]:
+    return dataclasses.asdict(result) | {"relative_error": result.relative_error, "passed": result.passed}
+
+
+def _print(results: list[Parity]) -> None:
+    first = results[0]
+    click.echo(
+        f"Reference: {first.reference}; {first.images} images; logits' standard deviation {first.logits_std:.4g}"
+    )
+    if first.reference_accuracy is not None:
+        click.echo(f"Accuracy of the reference: {first.reference_accuracy:.2%}")
+    rows = [
+        (
+            result.candidate,
+            f"{result.max_error:.2e}",
+            f"{result.relative_error:.1e} (<= {result.tolerance.logits:.0e})",
+            f"image {result.worst_image}, logit {result.worst_logit}: {result.worst_pair[0]:.6g} / "
+            f"{result.worst_pair[1]:.6g}",
+            f"{result.mean_error:.1e}",
+            f"{result.min_cosine:.9f}",
+            f"{result.top1_agreement:.2%}",
+            "" if result.candidate_accuracy is None else f"{result.candidate_accuracy:.2%}",
+            "pass" if result.passed else "FAIL",
+        )
+        for result in results
+    ]
+    headers = (
+        "candidate",
+        "max error",
+        "of std",
+        "worst at",
+        "mean error",
+        "cosine",
+        "same top-1",
+        "accuracy",
+        "result",
+    )
+    print_table(headers, rows)

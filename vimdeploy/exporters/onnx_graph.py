@@ -1,0 +1,128 @@
+"""PyTorch model -> ONNX, with our operators as single nodes and their meaning beside them as function bodies.
+
+torch's exporter traces the model; its constants are folded, its nodes are named after the model's modules, and what it
+tells of the machine it ran on is taken out.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import dataclasses
+import io
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import onnx
+import torch
+from torch import nn
+
+from vimdeploy.artifact import ModelInfo, operator_counts
+from vimdeploy.errors import ConfigError, require
+from vimdeploy.ops.contract import DOMAIN, OPERATORS
+from vimdeploy.ops.function_body import function_protos
+from vimdeploy.ops.schema import register_schemas
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+MIN_OPSET = 20
+MAX_OPSET = 24
+INPUT, OUTPUT = "images", "logits"
+_IR_VERSION = 10
+_FOLD_LIMIT = 1 << 30
+"""Elements of a constant that is still folded: all of them, for weights are stacked and transposed in the graph."""
+
+
+def onnx_from_model(model: nn.Module, info: ModelInfo, opset: int = MIN_OPSET) -> onnx.ModelProto:
+    """Trace a classifier to ONNX.
+
+    Args:
+        model: takes images (B, C, H, W) float32, gives logits (B, classes); calls ``vimdeploy.ops.torch_ops``.
+        info: what the file is to say of itself; its config's image size is the input's.
+        opset: of the ONNX standard, 20 to 24.
+
+    Returns:
+        A checked model of dynamic batch: input ``images``, output ``logits``, a function body for each of our
+        operators that it uses, and ``vimdeploy.*`` metadata.
+
+    Raises:
+        ConfigError: for another opset.
+        MissingPackageError: without onnxscript, on which torch's exporter stands.
+    """
+    if not MIN_OPSET <= opset <= MAX_OPSET:
+        raise ConfigError(f"opset must be {MIN_OPSET} to {MAX_OPSET}, found {opset}.")
+    onnx_ir = require("onnx_ir", "export")
+    optimizer = require("onnxscript.optimizer", "export")
+    example = torch.zeros(2, info.config.in_channels, *info.config.image_size)
+    with _quiet():
+        program = torch.onnx.export(
+            model.eval(),
+            (example,),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            opset_version=opset,
+            verbose=False,
+        )
+        optimizer.optimize(program.model, input_size_limit=_FOLD_LIMIT, output_size_limit=_FOLD_LIMIT)
+    _name_after_modules(program.model)
+    proto: onnx.ModelProto = onnx_ir.to_proto(program.model)
+    proto.ir_version = _IR_VERSION
+    proto.producer_name, proto.producer_version = "vimdeploy", version("vimdeploy")
+    used = operator_counts(proto)
+    proto.functions.extend(f for f in function_protos(opset) if f.name in used)
+    versions = {name: version(name) for name in ("vimdeploy", "torch", "onnx", "onnxscript")}
+    info = dataclasses.replace(info, versions=versions)
+    onnx.helper.set_model_props(proto, info.to_metadata())
+    register_schemas()
+    onnx.checker.check_model(proto, full_check=True)
+    return proto
+
+
+def _name_after_modules(model: ir.Model) -> None:
+    """Name nodes, values and constants after the modules they come from, and drop the exporter's notes.
+
+    The notes hold stack traces: paths of the machine that exported, which are nobody's business.
+    """
+    graph = model.graph
+    kept = {value.name for value in (*graph.inputs, *graph.outputs)}
+    input_names = {op.name: [value.name for value in op.inputs] for op in OPERATORS}
+    taken: Counter[str] = Counter(kept)
+    for node in graph:
+        scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "['']"))
+        module = next((scope for scope in reversed(scopes[:-1]) if scope), "")
+        node.name = _unique(f"{module}.{node.op_type}".lstrip("."), taken)
+        for value in node.outputs:
+            if value.name not in kept:
+                value.name = node.name
+        for i, constant in enumerate(node.inputs):
+            if constant is not None and constant.is_initializer() and "." not in (constant.name or ""):
+                own = input_names[node.op_type][i] if node.domain == DOMAIN else f"{node.op_type}.constant"
+                constant.name = _unique(f"{module}.{own}".lstrip("."), taken)
+    for item in (model, graph, *graph, *graph.initializers.values()):
+        item.metadata_props.clear()
+
+
+def _unique(name: str, taken: Counter[str]) -> str:
+    taken[name] += 1
+    return name if taken[name] == 1 else f"{name}_{taken[name]}"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's notes about packages that are not needed."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

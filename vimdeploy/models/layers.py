@@ -1,0 +1,102 @@
+"""The layers of a Vim, small to large. Parameter names are those of the released checkpoints."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from vimdeploy.models.config import VimConfig
+from vimdeploy.ops.torch_ops import bidirectional_conv1d, bidirectional_selective_scan
+
+REVERSE = (0, 1)
+"""The two directions of a Vim block: first to last, and last to first."""
+
+
+class PatchEmbed(nn.Module):
+    """Picture to patches: a convolution whose stride may be smaller than its kernel."""
+
+    def __init__(self, config: VimConfig) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(config.in_channels, config.dim, config.patch_size, config.stride)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, M, D)."""
+        return self.proj(images).flatten(2).transpose(1, 2)
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) * weight, in the order that ONNX Runtime recognises and fuses."""
+
+    def __init__(self, dim: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        return x / torch.sqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight
+
+
+class BidirectionalMamba(nn.Module):
+    """The mixer of a Vim block: one projection in, a convolution and a selective scan each way, one projection out.
+
+    The plain names belong to the forward direction, those with ``_b`` to the backward one.
+    """
+
+    def __init__(self, config: VimConfig) -> None:
+        super().__init__()
+        dim, channels, states, rank = config.dim, config.channels, config.state_size, config.dt_rank
+        self.direction_scale = config.direction_scale
+        self.in_proj = nn.Linear(dim, 2 * channels, bias=False)
+        for suffix in ("", "_b"):
+            width = config.conv_width
+            self.register_module(f"conv1d{suffix}", nn.Conv1d(channels, channels, width, groups=channels))
+            self.register_module(f"x_proj{suffix}", nn.Linear(channels, rank + 2 * states, bias=False))
+            self.register_module(f"dt_proj{suffix}", nn.Linear(rank, channels))
+            a_log = torch.log(torch.arange(1.0, states + 1)).repeat(channels, 1)
+            self.register_parameter(f"A{suffix}_log", nn.Parameter(a_log))
+            self.register_parameter(f"D{suffix}", nn.Parameter(torch.ones(channels)))
+        self.out_proj = nn.Linear(channels, dim, bias=False)
+
+    def reset_parameters(self, depth: int) -> None:
+        """Initialise as Mamba does: step sizes log-uniform in [0.001, 0.1], out_proj scaled down with the depth."""
+        nn.init.kaiming_uniform_(self.out_proj.weight, a=math.sqrt(5))
+        with torch.no_grad():
+            self.out_proj.weight /= math.sqrt(depth)
+            for dt_proj in (self.dt_proj, self.dt_proj_b):
+                nn.init.uniform_(dt_proj.weight, -(dt_proj.in_features**-0.5), dt_proj.in_features**-0.5)
+                dt = torch.empty_like(dt_proj.bias).uniform_(math.log(0.001), math.log(0.1)).exp()
+                dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # the inverse of softplus
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, D) -> (B, L, D)."""
+        conv_weight = torch.cat([self.conv1d.weight, self.conv1d_b.weight], dim=1).transpose(0, 1)  # (K, E, W)
+        conv_bias = torch.stack([self.conv1d.bias, self.conv1d_b.bias])  # (K, E)
+        x_weight = torch.stack([self.x_proj.weight.T, self.x_proj_b.weight.T])[:, None]  # (K, 1, E, R + 2N)
+        dt_weight = torch.stack([self.dt_proj.weight, self.dt_proj_b.weight])  # (K, E, R)
+        dt_bias = torch.stack([self.dt_proj.bias, self.dt_proj_b.bias])  # (K, E)
+        A = -torch.exp(torch.stack([self.A_log, self.A_b_log]))  # (K, E, N)
+        D = torch.stack([self.D, self.D_b])  # (K, E)
+
+        xz = self.in_proj(x)  # (B, L, 2E)
+        u = bidirectional_conv1d(xz, conv_weight, conv_bias, REVERSE)  # (K, B, L, E)
+        dt_bc = u @ x_weight  # (K, B, L, R + 2N)
+        y = bidirectional_selective_scan(
+            u, xz, dt_bc, dt_weight, dt_bias, A, D, REVERSE, self.direction_scale
+        )  # (B, L, E)
+        return self.out_proj(y)
+
+
+class Block(nn.Module):
+    """Add, norm, mix. The sum runs beside the blocks and is never normalised itself."""
+
+    def __init__(self, config: VimConfig) -> None:
+        super().__init__()
+        self.mixer = BidirectionalMamba(config)
+        self.norm = RMSNorm(config.dim, config.norm_eps)
+
+    def forward(self, residual: Tensor) -> Tensor:
+        """(B, L, D) -> (B, L, D)."""
+        return residual + self.mixer(self.norm(residual))

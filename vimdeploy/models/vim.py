@@ -1,0 +1,138 @@
+"""Vision Mamba (https://arxiv.org/abs/2401.09417) in plain PyTorch, answer for answer the model of hustvl/Vim."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vimdeploy.errors import CheckpointError
+from vimdeploy.models.config import VimConfig
+from vimdeploy.models.layers import BidirectionalMamba, Block, PatchEmbed, RMSNorm
+
+
+class Vim(nn.Module):
+    """A Vision Mamba classifier: (B, C, H, W) float32 -> logits (B, classes) float32."""
+
+    def __init__(self, config: VimConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.patch_embed = PatchEmbed(config)
+        position = config.class_token_index
+        if position is not None:
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, config.dim))
+            source = [*range(position), 0, *range(position, config.patches)]
+            self.register_buffer("token_source", torch.tensor(source), persistent=False)  # (L,)
+            is_class_token = (torch.arange(config.tokens) == position)[None, :, None]  # (1, L, 1)
+            self.register_buffer("is_class_token", is_class_token, persistent=False)
+        self.pos_embed = nn.Parameter(torch.zeros(1, config.tokens, config.dim))
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.norm_f = RMSNorm(config.dim, config.norm_eps)
+        self.head = nn.Linear(config.dim, config.num_classes)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise for training, as upstream does."""
+        for name, parameter in self.named_parameters():
+            if name in ("cls_token", "pos_embed", "head.weight"):
+                nn.init.trunc_normal_(parameter, std=0.02)
+            elif name in ("head.bias", "patch_embed.proj.bias"):
+                nn.init.zeros_(parameter)
+        for module in self.modules():
+            if isinstance(module, BidirectionalMamba):
+                module.reset_parameters(self.config.depth)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, classes)."""
+        x = self.patch_embed(images)  # (B, M, D)
+        position = self.config.class_token_index
+        if position is not None:
+            # A gather and a choice insert the token, so that the exported graph needs no arithmetic on the batch.
+            x = torch.where(self.is_class_token, self.cls_token, x.index_select(1, self.token_source))  # (B, L, D)
+        x = x + self.pos_embed
+        for layer in self.layers:
+            x = layer(x)
+        x = x.mean(dim=1) if position is None else x[:, position]
+        return self.head(self.norm_f(x))
+
+
+def vim_with_random_weights(config: VimConfig, seed: int) -> Vim:
+    """A Vim as it is before training, the same for the same seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Vim(config).eval()
+
+
+def vim_from_tensors(config: VimConfig, tensors: dict[str, Tensor]) -> Vim:
+    """A Vim with the weights of a checkpoint.
+
+    Args:
+        config: the model; where its image size is not the checkpoint's, the position embedding is resized.
+        tensors: the weights under the checkpoint's names, any float type.
+
+    Raises:
+        CheckpointError: lists the keys that are missing or unused, and the first shapes that differ.
+    """
+    model = Vim(config)
+    wanted = model.state_dict()
+    missing, unused = sorted(wanted.keys() - tensors), sorted(tensors.keys() - wanted)
+    if missing or unused:
+        raise CheckpointError(
+            "The checkpoint's keys are not those of this model. "
+            f"Missing ({len(missing)}): {_first(missing)}. Unused ({len(unused)}): {_first(unused)}."
+        )
+    resized = dict(tensors)
+    resized["pos_embed"] = resize_pos_embed(tensors["pos_embed"].float(), config)
+    differing = [
+        f"{name}: wanted {list(wanted[name].shape)}, found {list(resized[name].shape)}"
+        for name in wanted
+        if wanted[name].shape != resized[name].shape
+    ]
+    if differing:
+        raise CheckpointError(f"{len(differing)} shapes are not those of this model: {_first(differing)}.")
+    model.load_state_dict({name: tensor.float() for name, tensor in resized.items()})
+    return model.eval()
+
+
+def resize_pos_embed(pos_embed: Tensor, config: VimConfig) -> Tensor:
+    """Fit a position embedding of a square picture to another size of picture.
+
+    The class token's row is taken out where it stands, the grid is interpolated (bicubic), the row is put back where it
+    stands in the new grid. Upstream takes row 0 for the class token, which is wrong for a token in the middle.
+
+    Args:
+        pos_embed: (1, tokens, D) of the checkpoint.
+        config: the model to fit.
+
+    Returns:
+        (1, config.tokens, D).
+
+    Raises:
+        CheckpointError: where the checkpoint's grid is not a square.
+    """
+    if pos_embed.shape[1] == config.tokens:
+        return pos_embed
+    patches = pos_embed.shape[1] - (config.class_token != "none")
+    side = math.isqrt(patches)
+    if side * side != patches:
+        raise CheckpointError(
+            f"Only the position embedding of a square picture can be resized; this checkpoint's {patches} patches "
+            "are no square: leave --image-size at the size the model was trained with."
+        )
+    rows = pos_embed[0]  # (tokens, D)
+    old = {"middle": patches // 2, "first": 0, "none": None}[config.class_token]
+    grid_rows = rows if old is None else torch.cat([rows[:old], rows[old + 1 :]])
+    grid = grid_rows.T.reshape(1, -1, side, side)
+    grid = F.interpolate(grid, size=config.grid, mode="bicubic", align_corners=False)
+    resized = grid.flatten(2).transpose(1, 2)  # (1, M, D)
+    new = config.class_token_index
+    if old is None or new is None:
+        return resized
+    return torch.cat([resized[:, :new], rows[None, old : old + 1], resized[:, new:]], dim=1)
+
+
+def _first(items: list[str], count: int = 6) -> str:
+    """The first items, as a list in a sentence."""
+    return (", ".join(items[:count]) + (", ..." if len(items) > count else "")) or "none"

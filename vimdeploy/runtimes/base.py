@@ -1,0 +1,85 @@
+"""The face of every runtime: ``Session``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vimdeploy.artifact import ModelInfo
+from vimdeploy.errors import InputError
+from vimdeploy.preprocess import FloatArray, batches_from_images
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answer to one picture."""
+
+    index: int
+    label: str
+    probability: float
+
+
+class Session(ABC):
+    """A model, loaded and ready to answer."""
+
+    info: ModelInfo
+    device: str
+    """Where it runs: ``cpu``, ``cuda``."""
+    operators: str
+    """What computes our operators: ``library``, ``function body`` or ``eager``."""
+
+    @property
+    def description(self) -> str:
+        """The session in a few words, for reports."""
+        return f"{type(self).__name__.removesuffix('Session')} ({self.operators}, {self.device})"
+
+    def run(self, array: FloatArray) -> FloatArray:
+        """The model's first output.
+
+        Args:
+            array: (B, C, H, W) float32, preprocessed.
+
+        Raises:
+            InputError: where the array has another shape or type.
+        """
+        wanted = (self.info.config.in_channels, *self.info.config.image_size)
+        if array.ndim != 4 or array.shape[1:] != wanted or array.dtype != np.float32:
+            raise InputError(
+                f"Wanted an array (B, {', '.join(map(str, wanted))}) of float32, found {array.shape} of {array.dtype}."
+            )
+        return self._run(np.ascontiguousarray(array))
+
+    @abstractmethod
+    def _run(self, array: FloatArray) -> FloatArray:
+        """As ``run``, on an array that was checked and is contiguous."""
+
+    def classify(
+        self, images: Sequence[str | Path | Image.Image], top: int = 5, batch: int = 8
+    ) -> list[list[Prediction]]:
+        """The most probable classes of each picture.
+
+        Args:
+            images: paths or opened pictures; preprocessed by the recipe that the model carries.
+            top: how many classes, at most as many as there are.
+            batch: pictures that run together.
+
+        Raises:
+            ImageError: where a picture cannot be read.
+        """
+        answers = []
+        for array in batches_from_images(images, self.info.config.image_size, self.info.recipe, batch):
+            logits = self.run(array).astype(np.float64)
+            exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+            probabilities = exponentials / exponentials.sum(axis=-1, keepdims=True)
+            for row in probabilities:
+                best = np.argsort(-row, kind="stable")[:top]
+                answers.append([Prediction(int(i), self.info.label(int(i)), float(row[i])) for i in best])
+        return answers
