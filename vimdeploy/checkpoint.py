@@ -1,7 +1,7 @@
 """Checkpoint file -> weights. Nothing in a file is ever executed.
 
 Read are: ``.pth`` as hustvl/Vim releases it (a whole training state with an argparse.Namespace inside), a bare state
-dict, ``.safetensors``; by path or as ``hf://owner/repo[/file]``. What a file is follows from its contents, not its name.
+dict, ``.safetensors``; by path or as ``hf://owner/repo[/file]``. A file is what its contents say, not its name.
 """
 
 from __future__ import annotations

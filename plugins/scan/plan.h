@@ -19,6 +19,11 @@ inline constexpr int64_t kChannelGrain = 16;
 // Scratch begins at a multiple of this, wherever the host's memory begins.
 inline constexpr size_t kScratchAlignment = 64;
 
+inline float* aligned_scratch(void* scratch) {
+  const auto address = reinterpret_cast<uintptr_t>(scratch);
+  return reinterpret_cast<float*>((address + kScratchAlignment - 1) / kScratchAlignment * kScratchAlignment);
+}
+
 struct CpuFacts {
   int64_t threads = 1;  // an upper bound does: it sets the number of slots
 };

@@ -1,0 +1,1 @@
+"""The operators: the contract, and what PyTorch and ONNX know of them."""

@@ -106,7 +106,7 @@ def library_path() -> Path | None:
 
 @cache
 def library_info() -> dict[str, Any] | None:
-    """What the library says of itself: version, operators, types, the instruction set it chose; None where it is not."""
+    """What the library says of itself: version, types, the instruction set it chose; None where it is not."""
     path = library_path()
     if path is None:
         return None

@@ -1,0 +1,36 @@
+// What the library says of itself, as JSON, to whoever loads it without ONNX Runtime (`vimdeploy doctor` does).
+
+#include <string>
+
+#include "scan/conv1d.h"
+#include "scan/selective_scan.h"
+#include "support/export.h"
+
+namespace vimdeploy {
+namespace {
+
+std::string json_list(const std::vector<std::string>& words) {
+  std::string list;
+  for (const std::string& word : words) list += (list.empty() ? "\"" : ", \"") + word + "\"";
+  return "[" + list + "]";
+}
+
+std::string library_info() {
+  std::vector<std::string> types, instruction_sets;
+  for (ElementType type : kElementTypes) types.emplace_back(name_of(type));
+  for (const auto& kernel : selective_scan_kernels()) {
+    instruction_sets.emplace_back(name_of_instruction_set(kernel.target));
+  }
+  return "{\"library_version\": \"" VIMDEPLOY_VERSION "\", \"operators_version\": " + std::to_string(kOperatorsVersion) +
+         ", \"operators\": " + json_list({kConv1dName, kSelectiveScanName}) + ", \"types\": " + json_list(types) +
+         ", \"instruction_set\": \"" + instruction_sets.front() +
+         "\", \"instruction_sets\": " + json_list(instruction_sets) + "}";
+}
+
+}  // namespace
+}  // namespace vimdeploy
+
+VIMDEPLOY_EXPORT const char* VimdeployLibraryInfo() {
+  static const std::string info = vimdeploy::library_info();
+  return info.c_str();
+}

@@ -1,0 +1,9 @@
+// Marks the few functions that a library shows to its host.
+
+#pragma once
+
+#ifdef _WIN32
+#define VIMDEPLOY_EXPORT extern "C" __declspec(dllexport)
+#else
+#define VIMDEPLOY_EXPORT extern "C" __attribute__((visibility("default")))
+#endif

@@ -1,0 +1,41 @@
+"""The pictures: scikit-learn's handwritten digits, 1797 scans of 8 x 8 pixels by 43 people, from that package.
+
+    python samples/digits/data.py FOLDER     writes the held-out pictures as FOLDER/<digit>/<number>.png
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+
+def images_and_digits(held_out: bool) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """One of the two parts: the quarter that training never sees, or the rest.
+
+    Returns:
+        Pictures (n, 8, 8) of 8 bits, and the digit of each.
+    """
+    digits = load_digits()
+    pixels = (digits.images * (255 / 16)).round().astype(np.uint8)
+    parts = train_test_split(pixels, digits.target, test_size=0.25, random_state=0, stratify=digits.target)
+    return (parts[1], parts[3]) if held_out else (parts[0], parts[2])
+
+
+def write_held_out(folder: Path) -> int:
+    """The held-out pictures as PNG files, one sub-folder a digit; how many there are."""
+    pictures, digits = images_and_digits(held_out=True)
+    for number, (picture, digit) in enumerate(zip(pictures, digits, strict=True)):
+        path = folder / str(digit) / f"{number:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+    return len(pictures)
+
+
+if __name__ == "__main__":
+    print(f"{write_held_out(Path(sys.argv[1]))} pictures in {sys.argv[1]}")

@@ -1,0 +1,99 @@
+"""What several test files share: a tiny model, its files, a picture, and the command line."""
+
+import dataclasses
+import json
+import shutil
+import signal
+import sys
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from released import training_state
+
+from vimdeploy.artifact import ModelInfo
+from vimdeploy.cli import main
+from vimdeploy.models.config import Variant, VimConfig
+from vimdeploy.models.vim import vim_with_random_weights
+from vimdeploy.runtimes.onnxruntime import library_path
+
+TINY = VimConfig(image_size=(32, 32), patch_size=8, stride=8, dim=16, depth=2, num_classes=5, state_size=4)
+"""16 patches, so 17 tokens; the class token is number 8."""
+
+LABELS = ("ant", "bee", "cat", "dog", "eel")
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    return Variant("tiny", TINY, labels=LABELS)
+
+
+@pytest.fixture(scope="session")
+def tiny_model():
+    return vim_with_random_weights(TINY, seed=0)
+
+
+@pytest.fixture(scope="session")
+def tiny_json(tmp_path_factory):
+    """The tiny model as a description for the command line."""
+    path = tmp_path_factory.mktemp("description") / "tiny.json"
+    path.write_text(json.dumps({"config": dataclasses.asdict(TINY), "labels": LABELS}))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_pth(tmp_path_factory, tiny_model):
+    """The tiny model in the released form, with other weights as model_ema."""
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.pth"
+    torch.save(training_state(tiny_model, ema=vim_with_random_weights(TINY, seed=1)), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_proto(tiny, tiny_model):
+    """The tiny model as ONNX, in memory."""
+    from vimdeploy.exporters.onnx_graph import onnx_from_model
+
+    return onnx_from_model(tiny_model, ModelInfo("tiny", TINY, labels=LABELS, weights="random seed 0"))
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx(tmp_path_factory, tiny_proto):
+    """The tiny model as an ONNX file."""
+    path = tmp_path_factory.mktemp("model") / "tiny.onnx"
+    path.write_bytes(tiny_proto.SerializeToString())
+    return path
+
+
+@pytest.fixture
+def picture(tmp_path):
+    """A picture file, 60 x 40."""
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    path = tmp_path / "picture.png"
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def invoke():
+    """The command line inside this process: ``invoke("run", path)`` -> click's result."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield lambda *arguments: CliRunner().invoke(main, [str(argument) for argument in arguments])
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="session")
+def command():
+    """The command line as a process: the beginning of its argument list."""
+    installed = shutil.which("vimdeploy")
+    return [installed] if installed else [sys.executable, "-c", "from vimdeploy.cli import main; main()"]
+
+
+@pytest.fixture(params=["library", "function body"])
+def operators(request):
+    """What computes the operators, each in turn."""
+    if request.param == "library" and library_path() is None:
+        pytest.skip("the operator library is not in this installation of vimdeploy (pip install . builds it)")
+    return request.param

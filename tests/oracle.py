@@ -1,0 +1,96 @@
+"""Vision Mamba in plain loops of NumPy and float64: what every other implementation is compared with.
+
+The operators are written from the contract's formulas. The model is written the way the paper tells it, the backward
+direction as a forward pass over the flipped sequence, so that the two check each other.
+"""
+
+import numpy as np
+
+
+def silu(x):
+    return x / (1 + np.exp(-x))
+
+
+def softplus(x):
+    return np.where(x > 20, x, np.log1p(np.exp(np.minimum(x, 20))))
+
+
+def conv1d(xz, weight, bias, reverse):
+    directions, channels, width = weight.shape
+    batch, length, _ = xz.shape
+    u = np.zeros((directions, batch, length, channels))
+    for k, b, token in np.ndindex(directions, batch, length):
+        u[k, b, token] = bias[k]
+        for w in range(width):
+            source = token + width - 1 - w if reverse[k] else token - width + 1 + w
+            if 0 <= source < length:
+                u[k, b, token] += weight[k, :, w] * xz[b, source, :channels]
+    return silu(u)
+
+
+def selective_scan(u, xz, dt_bc, dt_weight, dt_bias, A, D, reverse, scale):
+    directions, batch, length, channels = u.shape
+    rank, states = dt_weight.shape[-1], A.shape[-1]
+    y = np.zeros((batch, length, channels))
+    for k, b in np.ndindex(directions, batch):
+        h = np.zeros((channels, states))
+        for token in reversed(range(length)) if reverse[k] else range(length):
+            low_rank, B, C = np.split(dt_bc[k, b, token], [rank, rank + states])
+            dt = softplus(dt_bias[k] + dt_weight[k] @ low_rank)  # (E,)
+            h = np.exp(dt[:, None] * A[k]) * h + np.outer(dt * u[k, b, token], B)  # (E, N)
+            y[b, token] += h @ C + D[k] * u[k, b, token]
+    return scale * silu(xz[..., channels:]) * y
+
+
+def rms_norm(x, weight, eps):
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + eps) * weight
+
+
+def mixer(x, weights, config):
+    """(L, D) -> (L, D), with the weights of one ``layers.i.mixer``."""
+    x, z = np.split(x @ weights["in_proj.weight"].T, 2, axis=1)  # (L, E) each
+    forward = one_direction(x, weights, "", config)
+    backward = one_direction(x[::-1], weights, "_b", config)[::-1]
+    return (config.direction_scale * (forward + backward) * silu(z)) @ weights["out_proj.weight"].T
+
+
+def one_direction(x, weights, suffix, config):
+    """(L, E) -> (L, E), first token to last."""
+    taps, A_log = weights[f"conv1d{suffix}.weight"][:, 0], weights[f"A{suffix}_log"]
+    padded = np.concatenate([np.zeros((config.conv_width - 1, x.shape[1])), x])
+    h, y = np.zeros_like(A_log), []
+    for token in range(len(x)):
+        window = padded[token : token + config.conv_width]  # (W, E)
+        u = silu((window * taps.T).sum(0) + weights[f"conv1d{suffix}.bias"])
+        low_rank, B, C = np.split(
+            weights[f"x_proj{suffix}.weight"] @ u, [config.dt_rank, config.dt_rank + config.state_size]
+        )
+        dt = softplus(weights[f"dt_proj{suffix}.weight"] @ low_rank + weights[f"dt_proj{suffix}.bias"])
+        h = np.exp(dt[:, None] * -np.exp(A_log)) * h + np.outer(dt * u, B)
+        y.append(h @ C + weights[f"D{suffix}"] * u)
+    return np.stack(y)
+
+
+def patches(image, config):
+    """(C, H, W) -> (M, C * patch * patch), row by row."""
+    size, stride, (rows, columns) = config.patch_size, config.stride, config.grid
+    corners = [(stride * row, stride * column) for row in range(rows) for column in range(columns)]
+    return np.stack([image[:, top : top + size, left : left + size].ravel() for top, left in corners])
+
+
+def vim(image, weights, config):
+    """(C, H, W) -> (classes,), with the weights of a whole checkpoint."""
+    kernel = weights["patch_embed.proj.weight"]
+    tokens = patches(image, config) @ kernel.reshape(len(kernel), -1).T + weights["patch_embed.proj.bias"]
+    position = config.class_token_index
+    if position is not None:
+        tokens = np.insert(tokens, position, weights["cls_token"][0, 0], axis=0)
+    hidden, residual = tokens + weights["pos_embed"][0], 0
+    for i in range(config.depth):
+        residual = residual + hidden
+        prefix = f"layers.{i}.mixer."
+        own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+        hidden = mixer(rms_norm(residual, weights[f"layers.{i}.norm.weight"], config.norm_eps), own, config)
+    hidden = residual + hidden
+    row = hidden.mean(0) if position is None else hidden[position]
+    return weights["head.weight"] @ rms_norm(row, weights["norm_f.weight"], config.norm_eps) + weights["head.bias"]

@@ -1,0 +1,105 @@
+// Problems of any size with random tensors, for the tests and the benchmarks.
+
+#pragma once
+
+#include <cstdint>
+#include <random>
+#include <vector>
+
+#include "scan/problem.h"
+
+namespace vimdeploy::testing {
+
+// A tensor of T: the numbers as T holds them.
+struct Tensor {
+  ElementType type = ElementType::float32;
+  std::vector<unsigned char> bytes;
+
+  Tensor() = default;
+  Tensor(ElementType type, int64_t count) : type(type), bytes(static_cast<size_t>(count * bytes_of(type))) {}
+
+  int64_t size() const { return static_cast<int64_t>(bytes.size()) / bytes_of(type); }
+  void* data() { return bytes.data(); }
+  const void* data() const { return bytes.data(); }
+
+  float get(int64_t i) const {
+    if (type == ElementType::float32) return at<float>(i);
+    return type == ElementType::float16 ? to_float(at<Float16>(i)) : to_float(at<BFloat16>(i));
+  }
+
+  void set(int64_t i, float value) {
+    if (type == ElementType::float32) return put(i, value);
+    if (type == ElementType::float16) return put(i, from_float<Float16>(value));
+    put(i, from_float<BFloat16>(value));
+  }
+
+ private:
+  template <typename T>
+  T at(int64_t i) const {
+    T value;
+    std::memcpy(&value, bytes.data() + i * static_cast<int64_t>(sizeof(T)), sizeof(T));
+    return value;
+  }
+  template <typename T>
+  void put(int64_t i, T value) {
+    std::memcpy(bytes.data() + i * static_cast<int64_t>(sizeof(T)), &value, sizeof(T));
+  }
+};
+
+inline Tensor normal_tensor(ElementType type, int64_t count, float spread, std::mt19937& random) {
+  Tensor tensor(type, count);
+  std::normal_distribution<float> normal(0.0f, spread);
+  for (int64_t i = 0; i < count; ++i) tensor.set(i, normal(random));
+  return tensor;
+}
+
+inline std::vector<float> normal_floats(int64_t count, float middle, float spread, std::mt19937& random) {
+  std::vector<float> values(static_cast<size_t>(count));
+  std::normal_distribution<float> normal(middle, spread);
+  for (float& value : values) value = normal(random);
+  return values;
+}
+
+struct Conv1dCase {
+  Conv1dProblem problem;
+  Tensor xz, weight, bias, u;
+
+  explicit Conv1dCase(const Conv1dProblem& p, uint32_t seed = 1) : problem(p) {
+    std::mt19937 random(seed);
+    const int64_t K = p.directions(), tokens = p.batch * p.tokens;
+    xz = normal_tensor(p.type, tokens * 2 * p.channels, 1.0f, random);
+    weight = normal_tensor(p.type, K * p.channels * p.width, 0.5f, random);
+    bias = normal_tensor(p.type, K * p.channels, 0.5f, random);
+    u = Tensor(p.type, K * tokens * p.channels);
+  }
+
+  Conv1dTensors tensors(Tensor& out) const { return {xz.data(), weight.data(), bias.data(), out.data()}; }
+};
+
+struct SelectiveScanCase {
+  SelectiveScanProblem problem;
+  Tensor u, xz, dt_bc, dt_weight, y;
+  std::vector<float> dt_bias, A, D;
+
+  // Step sizes and decays as trained models have them: around 0.01 to 1, and -1 to -N.
+  explicit SelectiveScanCase(const SelectiveScanProblem& p, uint32_t seed = 1) : problem(p) {
+    std::mt19937 random(seed);
+    const int64_t K = p.directions(), tokens = p.batch * p.tokens, E = p.channels, N = p.states;
+    u = normal_tensor(p.type, K * tokens * E, 1.0f, random);
+    xz = normal_tensor(p.type, tokens * 2 * E, 1.0f, random);
+    dt_bc = normal_tensor(p.type, K * tokens * (p.rank + 2 * N), 1.0f, random);
+    dt_weight = normal_tensor(p.type, K * E * p.rank, 0.3f, random);
+    dt_bias = normal_floats(K * E, -2.0f, 1.0f, random);
+    A = normal_floats(K * E * N, 0.0f, 0.1f, random);
+    for (size_t i = 0; i < A.size(); ++i) A[i] -= static_cast<float>(static_cast<int64_t>(i) % N + 1);
+    D = normal_floats(K * E, 1.0f, 0.2f, random);
+    y = Tensor(p.type, tokens * E);
+  }
+
+  SelectiveScanTensors tensors(Tensor& out) const {
+    return {u.data(),       xz.data(), dt_bc.data(), dt_weight.data(),
+            dt_bias.data(), A.data(),  D.data(),     out.data()};
+  }
+};
+
+}  // namespace vimdeploy::testing
