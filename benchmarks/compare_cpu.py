@@ -92,7 +92,9 @@ def main(threads: int, rounds: int) -> None:
         small, big = medians[f"Vim-Ti 224, {operators}"], medians[f"Vim-Ti 1248, {operators}"]
         per_token = (big / tokens["1248"]) / (small / tokens["224"])
         print(f"{operators}: against eager {small / medians['Vim-Ti 224, PyTorch eager']:.3f} x the time; ", end="")
-        print(f"against DeiT-Ti {small / medians['DeiT-Ti 224']:.2f} x; time per token at 1248 {per_token:.2f} x at 224")
+        print(
+            f"against DeiT-Ti {small / medians['DeiT-Ti 224']:.2f} x; time per token at 1248 {per_token:.2f} x at 224"
+        )
 
 
 def _cpu() -> str:

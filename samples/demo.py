@@ -27,7 +27,15 @@ def main() -> None:
         ("write the held-out pictures", [sys.executable, DIGITS / "data.py", pictures]),
         (
             "export the digits model",
-            [VIMDEPLOY, "export", DIGITS / "digits.json", "-c", DIGITS / "digits.safetensors", "-o", OUT / "digits.onnx"],
+            [
+                VIMDEPLOY,
+                "export",
+                DIGITS / "digits.json",
+                "-c",
+                DIGITS / "digits.safetensors",
+                "-o",
+                OUT / "digits.onnx",
+            ],
         ),
         (
             "verify it on 450 pictures",

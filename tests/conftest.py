@@ -7,6 +7,7 @@ import signal
 import sys
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from click.testing import CliRunner
@@ -64,6 +65,17 @@ def tiny_onnx(tmp_path_factory, tiny_proto):
     """The tiny model as an ONNX file."""
     path = tmp_path_factory.mktemp("model") / "tiny.onnx"
     path.write_bytes(tiny_proto.SerializeToString())
+    return path
+
+
+@pytest.fixture
+def foreign_onnx(tmp_path):
+    """A whole ONNX file that vimdeploy did not make."""
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    out = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
+    path = tmp_path / "foreign.onnx"
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "foreign", [value], [out])), path)
     return path
 
 

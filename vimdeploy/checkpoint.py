@@ -175,9 +175,9 @@ def _load_torch(path: Path) -> Any:
             f"{path} was not loaded, because {wish}. Save the state dict alone (torch.save(model.state_dict(), ...)) "
             "or as .safetensors."
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # a damaged pickle brings about all kinds
         raise CheckpointError(
-            f"{path} is a damaged PyTorch file ({str(error).splitlines()[0]}); download it again."
+            f"{path} is a damaged PyTorch file ({(str(error) or repr(error)).splitlines()[0]}); download it again."
         ) from error
 
 

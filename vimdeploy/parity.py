@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,7 +128,7 @@ class _Tally:
         )
 
 
-def random_batches(shape: tuple[int, int, int], images: int, batch: int, seed: int) -> Iterable[FloatArray]:
+def random_batches(shape: tuple[int, int, int], images: int, batch: int, seed: int) -> Iterator[FloatArray]:
     """Inputs where no pictures are given: standard normal, as preprocessed pictures are by and large.
 
     Args:

@@ -1,6 +1,6 @@
 """The pictures: scikit-learn's handwritten digits, 1797 scans of 8 x 8 pixels by 43 people, from that package.
 
-    python samples/digits/data.py FOLDER     writes the held-out pictures as FOLDER/<digit>/<number>.png
+python samples/digits/data.py FOLDER     writes the held-out pictures as FOLDER/<digit>/<number>.png
 """
 
 from __future__ import annotations

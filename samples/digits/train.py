@@ -1,6 +1,6 @@
 """Train the digits model: a Vim of 0.36 million parameters, some minutes on two cores.
 
-    python samples/digits/train.py samples/digits/digits.safetensors
+python samples/digits/train.py samples/digits/digits.safetensors
 """
 
 from __future__ import annotations

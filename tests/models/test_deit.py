@@ -33,7 +33,8 @@ def test_attention_is_softmax_of_scaled_products(small):
     x = torch.randn(1, 5, 24, generator=torch.Generator().manual_seed(1))
     q, k, v = attention.qkv(x)[0].split(24, dim=-1)
     heads = [
-        torch.softmax(q[:, h] @ k[:, h].T / 8**0.5, dim=-1) @ v[:, h] for h in (slice(0, 8), slice(8, 16), slice(16, 24))
+        torch.softmax(q[:, h] @ k[:, h].T / 8**0.5, dim=-1) @ v[:, h]
+        for h in (slice(0, 8), slice(8, 16), slice(16, 24))
     ]
     torch.testing.assert_close(attention(x)[0], attention.proj(torch.cat(heads, dim=-1)), rtol=1e-5, atol=1e-6)
 

@@ -96,7 +96,9 @@ class TestFromTensors:
 
     def test_of_many_keys_the_first_are_listed(self, tiny, tiny_model):
         tensors = dict(tiny_model.state_dict()) | {f"extra.{i}": torch.zeros(1) for i in range(9)}
-        with pytest.raises(CheckpointError, match=r"Missing \(0\): none\. Unused \(9\): extra\.0, .*extra\.5, \.\.\.\."):
+        with pytest.raises(
+            CheckpointError, match=r"Missing \(0\): none\. Unused \(9\): extra\.0, .*extra\.5, \.\.\.\."
+        ):
             vim_from_tensors(tiny.config, tensors)
 
     def test_other_shapes_are_listed(self, tiny, tiny_model):

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 
-class ImageSize(click.ParamType):
+class ImageSize(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click only
     """``224`` or ``HxW``, in pixels."""
 
     name = "H[xW]"

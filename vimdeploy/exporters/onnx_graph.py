@@ -13,7 +13,7 @@ import io
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from torch import nn
 
 from vimdeploy.artifact import ModelInfo, operator_counts
 from vimdeploy.errors import ConfigError, require
-from vimdeploy.ops.contract import DOMAIN, OPERATORS
+from vimdeploy.ops.contract import OPERATORS
 from vimdeploy.ops.function_body import function_protos
 from vimdeploy.ops.schema import register_schemas
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 MIN_OPSET = 20
 MAX_OPSET = 24
 INPUT, OUTPUT = "images", "logits"
+_INPUT_NAMES = {op.name: [value.name for value in op.inputs] for op in OPERATORS} | {"MatMul": ["input", "weight"]}
 _IR_VERSION = 10
 _FOLD_LIMIT = 1 << 30
 """Elements of a constant that is still folded: all of them, for weights are stacked and transposed in the graph."""
@@ -70,8 +71,9 @@ def onnx_from_model(model: nn.Module, info: ModelInfo, opset: int = MIN_OPSET) -
             opset_version=opset,
             verbose=False,
         )
+        assert program is not None  # dynamo=True always gives one
         optimizer.optimize(program.model, input_size_limit=_FOLD_LIMIT, output_size_limit=_FOLD_LIMIT)
-    _name_after_modules(program.model)
+    _name_after_modules(program.model, dict(model.named_parameters()))
     proto: onnx.ModelProto = onnx_ir.to_proto(program.model)
     proto.ir_version = _IR_VERSION
     proto.producer_name, proto.producer_version = "vimdeploy", version("vimdeploy")
@@ -85,27 +87,29 @@ def onnx_from_model(model: nn.Module, info: ModelInfo, opset: int = MIN_OPSET) -
     return proto
 
 
-def _name_after_modules(model: ir.Model) -> None:
+def _name_after_modules(model: ir.Model, parameters: Container[str]) -> None:
     """Name nodes, values and constants after the modules they come from, and drop the exporter's notes.
+
+    Constants that are a parameter of the PyTorch model as they are keep its name.
 
     The notes hold stack traces: paths of the machine that exported, which are nobody's business.
     """
     graph = model.graph
-    kept = {value.name for value in (*graph.inputs, *graph.outputs)}
-    input_names = {op.name: [value.name for value in op.inputs] for op in OPERATORS}
-    taken: Counter[str] = Counter(kept)
+    outer = {value.name for value in (*graph.inputs, *graph.outputs)}
+    taken = Counter(str(name) for name in outer)
     for node in graph:
         scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "['']"))
         module = next((scope for scope in reversed(scopes[:-1]) if scope), "")
         node.name = _unique(f"{module}.{node.op_type}".lstrip("."), taken)
         for value in node.outputs:
-            if value.name not in kept:
+            if value.name not in outer:
                 value.name = node.name
         for i, constant in enumerate(node.inputs):
-            if constant is not None and constant.is_initializer() and "." not in (constant.name or ""):
-                own = input_names[node.op_type][i] if node.domain == DOMAIN else f"{node.op_type}.constant"
-                constant.name = _unique(f"{module}.{own}".lstrip("."), taken)
-    for item in (model, graph, *graph, *graph.initializers.values()):
+            if constant is not None and constant.is_initializer() and constant.name not in parameters:
+                own = _INPUT_NAMES[node.op_type][i] if node.op_type in _INPUT_NAMES else "constant"
+                constant.name = _unique(f"{node.name}.{own}", taken)
+    values = (*graph.inputs, *graph.initializers.values(), *(value for node in graph for value in node.outputs))
+    for item in (model, graph, *graph, *values):
         item.metadata_props.clear()
 
 

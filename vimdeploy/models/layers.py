@@ -48,16 +48,19 @@ class BidirectionalMamba(nn.Module):
     def __init__(self, config: VimConfig) -> None:
         super().__init__()
         dim, channels, states, rank = config.dim, config.channels, config.state_size, config.dt_rank
+        a_log = torch.log(torch.arange(1.0, states + 1)).repeat(channels, 1)  # (E, N)
         self.direction_scale = config.direction_scale
         self.in_proj = nn.Linear(dim, 2 * channels, bias=False)
-        for suffix in ("", "_b"):
-            width = config.conv_width
-            self.register_module(f"conv1d{suffix}", nn.Conv1d(channels, channels, width, groups=channels))
-            self.register_module(f"x_proj{suffix}", nn.Linear(channels, rank + 2 * states, bias=False))
-            self.register_module(f"dt_proj{suffix}", nn.Linear(rank, channels))
-            a_log = torch.log(torch.arange(1.0, states + 1)).repeat(channels, 1)
-            self.register_parameter(f"A{suffix}_log", nn.Parameter(a_log))
-            self.register_parameter(f"D{suffix}", nn.Parameter(torch.ones(channels)))
+        self.conv1d = nn.Conv1d(channels, channels, config.conv_width, groups=channels)
+        self.conv1d_b = nn.Conv1d(channels, channels, config.conv_width, groups=channels)
+        self.x_proj = nn.Linear(channels, rank + 2 * states, bias=False)
+        self.x_proj_b = nn.Linear(channels, rank + 2 * states, bias=False)
+        self.dt_proj = nn.Linear(rank, channels)
+        self.dt_proj_b = nn.Linear(rank, channels)
+        self.A_log = nn.Parameter(a_log.clone())
+        self.A_b_log = nn.Parameter(a_log.clone())
+        self.D = nn.Parameter(torch.ones(channels))
+        self.D_b = nn.Parameter(torch.ones(channels))
         self.out_proj = nn.Linear(channels, dim, bias=False)
 
     def reset_parameters(self, depth: int) -> None:
@@ -73,7 +76,7 @@ class BidirectionalMamba(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, D) -> (B, L, D)."""
         conv_weight = torch.cat([self.conv1d.weight, self.conv1d_b.weight], dim=1).transpose(0, 1)  # (K, E, W)
-        conv_bias = torch.stack([self.conv1d.bias, self.conv1d_b.bias])  # (K, E)
+        conv_bias = torch.stack([conv.get_parameter("bias") for conv in (self.conv1d, self.conv1d_b)])  # (K, E)
         x_weight = torch.stack([self.x_proj.weight.T, self.x_proj_b.weight.T])[:, None]  # (K, 1, E, R + 2N)
         dt_weight = torch.stack([self.dt_proj.weight, self.dt_proj_b.weight])  # (K, E, R)
         dt_bias = torch.stack([self.dt_proj.bias, self.dt_proj_b.bias])  # (K, E)

@@ -16,6 +16,9 @@ from vimdeploy.models.layers import BidirectionalMamba, Block, PatchEmbed, RMSNo
 class Vim(nn.Module):
     """A Vision Mamba classifier: (B, C, H, W) float32 -> logits (B, classes) float32."""
 
+    token_source: Tensor
+    is_class_token: Tensor
+
     def __init__(self, config: VimConfig) -> None:
         super().__init__()
         self.config = config
@@ -54,8 +57,8 @@ class Vim(nn.Module):
         x = x + self.pos_embed
         for layer in self.layers:
             x = layer(x)
-        x = x.mean(dim=1) if position is None else x[:, position]
-        return self.head(self.norm_f(x))
+        x = self.norm_f(x if position is None else x[:, position])
+        return self.head(x.mean(dim=1) if position is None else x)
 
 
 def vim_with_random_weights(config: VimConfig, seed: int) -> Vim:

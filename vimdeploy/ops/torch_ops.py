@@ -7,6 +7,7 @@ that small models can be trained with it). While ``torch.onnx.export`` traces, o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -94,7 +95,7 @@ def bidirectional_selective_scan(
     return (scale * F.silu(z) * y.sum(0)).to(u.dtype)
 
 
-def _node(op: Operator, inputs: Sequence[Tensor], attributes: dict[str, object], shape: Sequence[int]) -> Tensor:
+def _node(op: Operator, inputs: Sequence[Tensor], attributes: dict[str, Any], shape: Sequence[int]) -> Tensor:
     """One opaque node of the operator, in the graph that is being traced."""
     attributes |= {a.name: a.default for a in op.attributes if a.default is not None}
     node: Tensor = torch.onnx.ops.symbolic(

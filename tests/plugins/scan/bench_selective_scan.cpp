@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "random_tensors.h"
+#include "testing/random_tensors.h"
 #include "scan/conv1d.h"
 #include "scan/selective_scan.h"
 

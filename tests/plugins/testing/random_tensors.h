@@ -16,7 +16,7 @@ struct Tensor {
   std::vector<unsigned char> bytes;
 
   Tensor() = default;
-  Tensor(ElementType type, int64_t count) : type(type), bytes(static_cast<size_t>(count * bytes_of(type))) {}
+  Tensor(ElementType t, int64_t count) : type(t), bytes(static_cast<size_t>(count * bytes_of(t))) {}
 
   int64_t size() const { return static_cast<int64_t>(bytes.size()) / bytes_of(type); }
   void* data() { return bytes.data(); }

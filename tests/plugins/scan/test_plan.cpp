@@ -1,0 +1,80 @@
+#include "scan/plan.h"
+
+#include <gtest/gtest.h>
+
+namespace vimdeploy {
+namespace {
+
+// Vim-Ti at 224, one direction pair.
+SelectiveScanProblem tiny() { return {ElementType::float32, 1, 197, 384, 16, 12, {0, 1}, 0.5f}; }
+
+TEST(Plan, TasksCoverEveryChannelOnce) {
+  for (int64_t channels : {1, 15, 16, 17, 384, 1000}) {
+    for (int64_t threads : {1, 2, 4, 7, 64}) {
+      auto problem = tiny();
+      problem.channels = channels;
+      problem.batch = 3;
+      const auto plan = plan_of(problem, {threads});
+      EXPECT_EQ(plan.channel_block % kChannelGrain, 0);
+      EXPECT_GE(plan.channel_block * plan.channel_blocks, channels);
+      EXPECT_LT(plan.channel_block * (plan.channel_blocks - 1), channels);
+      EXPECT_EQ(plan.tasks, 3 * plan.channel_blocks);
+      EXPECT_LE(plan.slots, std::min(plan.tasks, threads));
+    }
+  }
+}
+
+TEST(Plan, MoreThreadsMakeSmallerBlocks) {
+  EXPECT_EQ(plan_of(tiny(), {1}).channel_block, 64);
+  EXPECT_EQ(plan_of(tiny(), {2}).channel_block, 64);   // 6 blocks: 3 each
+  EXPECT_EQ(plan_of(tiny(), {4}).channel_block, 48);   // 8 blocks: 2 each
+  EXPECT_EQ(plan_of(tiny(), {24}).channel_block, 16);  // 24 blocks: 1 each
+}
+
+TEST(Plan, ScratchOfOneSlotDoesNotDependOnTheLengthInFloat32) {
+  auto problem = tiny();
+  const size_t bytes = plan_of(problem, {1}).scratch_bytes;
+  problem.tokens = 6085;
+  EXPECT_EQ(plan_of(problem, {1}).scratch_bytes, bytes);
+  EXPECT_LT(bytes, 48u * 1024) << "a slot should fit the first-level cache";
+}
+
+TEST(Plan, SmallTypesSumTheirDirectionsInTheSlot) {
+  auto problem = tiny();
+  problem.type = ElementType::float16;
+  const auto plan = plan_of(problem, {1});
+  EXPECT_FALSE(plan.sums_in_y);
+  EXPECT_EQ(plan.slot_floats - plan.sum, problem.tokens * plan.channel_block);
+  problem.reverse = {0};
+  EXPECT_EQ(plan_of(problem, {1}).slot_floats, plan.sum);
+}
+
+TEST(Plan, AnEmptyTensorNeedsNothing) {
+  for (auto [batch, tokens] : {std::pair<int64_t, int64_t>{0, 197}, {1, 0}}) {
+    auto problem = tiny();
+    problem.batch = batch;
+    problem.tokens = tokens;
+    const auto plan = plan_of(problem, {4});
+    EXPECT_EQ(plan.tasks, 0);
+    EXPECT_EQ(plan.slots, 0);
+    EXPECT_EQ(plan.scratch_bytes, 0u);
+  }
+}
+
+TEST(Plan, ConvolutionKeepsItsHaloInTheSlot) {
+  const Conv1dProblem problem{ElementType::float32, 1, 197, 384, 4, {0, 1}};
+  const auto plan = plan_of(problem, {1});
+  EXPECT_EQ(plan.halo, 3);
+  EXPECT_EQ(plan.u - plan.x, (plan.token_block + 6) * plan.channel_block);
+}
+
+TEST(Plan, PrintsItself) {
+  EXPECT_EQ(plan_of(tiny(), {2}).to_string(),
+            "BidirectionalSelectiveScan: 6 tasks of 64 channels in blocks of 32 tokens, in 2 slots of 38400 bytes, "
+            "directions summed in y");
+  EXPECT_EQ(plan_of(Conv1dProblem{ElementType::float32, 1, 197, 384, 4, {0, 1}}, {2}).to_string(),
+            "BidirectionalConv1d: 6 tasks of 64 channels in blocks of 32 tokens, in 2 slots of 20480 bytes");
+}
+
+}  // namespace
+}  // namespace vimdeploy

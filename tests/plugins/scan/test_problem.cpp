@@ -1,0 +1,50 @@
+#include "scan/problem.h"
+
+#include <gtest/gtest.h>
+
+namespace vimdeploy {
+namespace {
+
+Conv1dProblem conv() { return {ElementType::float32, 1, 5, 3, 4, {0, 1}}; }
+SelectiveScanProblem scan() { return {ElementType::float32, 1, 5, 3, 2, 1, {0, 1}, 0.5f}; }
+
+TEST(Check, AcceptsEveryNumberOfDirectionsAndEmptyTensors) {
+  auto problem = scan();
+  EXPECT_TRUE(check(problem).ok());
+  problem.reverse = {1, 1, 0, 1, 0};
+  problem.batch = 0;
+  EXPECT_TRUE(check(problem).ok());
+  problem.tokens = 0;
+  EXPECT_TRUE(check(problem).ok());
+  EXPECT_TRUE(check(conv()).ok());
+}
+
+TEST(Check, NamesTheSizeThatIsWrong) {
+  auto problem = scan();
+  problem.states = 0;
+  EXPECT_EQ(check(problem).message(), "BidirectionalSelectiveScan: N (states) is 0, wanted at least 1");
+  problem = scan();
+  problem.rank = -1;
+  EXPECT_EQ(check(problem).message(), "BidirectionalSelectiveScan: R (rank) is -1, wanted at least 1");
+  problem = scan();
+  problem.tokens = -1;
+  EXPECT_EQ(check(problem).message(), "BidirectionalSelectiveScan: L (tokens) is -1, wanted at least 0");
+  auto convolution = conv();
+  convolution.width = 0;
+  EXPECT_EQ(check(convolution).message(), "BidirectionalConv1d: W (width) is 0, wanted at least 1");
+  convolution = conv();
+  convolution.channels = 0;
+  EXPECT_EQ(check(convolution).message(), "BidirectionalConv1d: E (channels) is 0, wanted at least 1");
+}
+
+TEST(Check, NamesTheFlagThatIsWrong) {
+  auto problem = conv();
+  problem.reverse = {};
+  EXPECT_EQ(check(problem).message(),
+            "BidirectionalConv1d: attribute reverse is empty, wanted one flag (0 or 1) per direction");
+  problem.reverse = {0, 2};
+  EXPECT_EQ(check(problem).message(), "BidirectionalConv1d: attribute reverse[1] is 2, wanted 0 or 1");
+}
+
+}  // namespace
+}  // namespace vimdeploy

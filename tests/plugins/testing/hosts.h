@@ -1,0 +1,49 @@
+// Hosts to run kernels in: threads that come in any order, and memory that notices a write past its ends.
+
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <thread>
+#include <vector>
+
+#include "scan/parallel_for.h"
+
+namespace vimdeploy::testing {
+
+// One thread for each index, all at once.
+inline ParallelFor threaded_for() {
+  return {nullptr, [](void*, size_t count, void (*task)(void*, size_t), void* user) {
+            std::vector<std::thread> threads;
+            for (size_t i = 0; i < count; ++i) threads.emplace_back(task, user, i);
+            for (std::thread& thread : threads) thread.join();
+          }};
+}
+
+// Memory between two strips that nobody may write to. It begins at an odd place and full of NaN, so that a kernel that
+// reads what it has not written shows it.
+class GuardedMemory {
+ public:
+  explicit GuardedMemory(size_t bytes) : bytes_(kStrip + bytes + kStrip, kUntouched), size_(bytes) {
+    std::fill_n(data(), bytes, kNaN);
+  }
+
+  unsigned char* data() { return bytes_.data() + kStrip; }
+  size_t size() const { return size_; }
+
+  bool is_intact() const {
+    const auto is_untouched = [](unsigned char byte) { return byte == kUntouched; };
+    return std::all_of(bytes_.begin(), bytes_.begin() + kStrip, is_untouched) &&
+           std::all_of(bytes_.end() - kStrip, bytes_.end(), is_untouched);
+  }
+
+ private:
+  static constexpr int kStrip = 1028;  // a multiple of 4 and of no vector
+  static constexpr unsigned char kUntouched = 0xab;
+  static constexpr unsigned char kNaN = 0xff;
+  std::vector<unsigned char> bytes_;
+  size_t size_;
+};
+
+}  // namespace vimdeploy::testing
