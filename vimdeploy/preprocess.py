@@ -80,17 +80,23 @@ class ImageFolder:
     classes: tuple[str, ...]
     """Names of the sub-folders in sorted order; empty where the pictures lie in the folder itself."""
 
-    def class_indices(self, labels: Sequence[str]) -> npt.NDArray[np.int64] | None:
+    def class_indices(self, labels: Sequence[str], num_classes: int) -> npt.NDArray[np.int64] | None:
         """The index among the logits of each picture's class; None where the folder has no classes.
 
         Args:
             labels: the model's names of its classes; where it has none, the sorted sub-folders are its classes.
+            num_classes: of the model.
 
         Raises:
-            ImageError: where a sub-folder is none of the model's classes.
+            ImageError: where a sub-folder is none of the model's classes, or nobody named them and their number differs.
         """
         if not self.classes:
             return None
+        if not labels and len(self.classes) != num_classes:
+            raise ImageError(
+                f"Wanted {num_classes} sub-folders, one a class, because the model does not name its classes (export it "
+                f"with --labels FILE); found {len(self.classes)}."
+            )
         index = {name: i for i, name in enumerate(labels or self.classes)}
         unknown = [name for name in self.classes if name not in index]
         if unknown:

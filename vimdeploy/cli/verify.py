@@ -58,20 +58,18 @@ def verify(
     library = session_from_onnx(artifact, operators="library", threads=threads) if library_path() else None
     eager = _eager_session(info, checkpoint)
     reference, candidates = _sides(eager, library, body)
-    shape = (info.config.in_channels, *info.config.image_size)
-    classes = None
-    if images is not None:
+    if images is None:
+        names, classes = [f"input {i}" for i in range(count)], None
+        batches = random_batches((info.config.in_channels, *info.config.image_size), count, BATCH, seed)
+    else:
         folder = find_images(images)
-        classes = folder.class_indices(info.labels)
+        names, classes = [str(p) for p in folder.paths], folder.class_indices(info.labels, info.config.num_classes)
         batches = batches_from_images(folder.paths, info.config.image_size, info.recipe, BATCH)
-        count = len(folder.paths)
-    else:
-        batches = random_batches(shape, count, BATCH, seed)
-    results = check_parity(reference, candidates, track(batches, -(-count // BATCH), "Comparing"), classes)
+    results = check_parity(reference, candidates, track(batches, -(-len(names) // BATCH), "Comparing"), classes)
     if as_json:
-        print_json([_as_dict(result) for result in results])
+        print_json([_as_dict(result, names) for result in results])
     else:
-        _print(results)
+        _print(results, names)
     if not all(result.passed for result in results):
         click.get_current_context().exit(1)
 
@@ -112,11 +110,12 @@ def _sides(eager: Session | None, library: Session | None, body: Session) -> tup
     raise ConfigError("Nothing to compare with: give --checkpoint FILE (the operator library is not installed either).")
 
 
-def _as_dict(result: Parity) -> dict[str, object]:
-    return dataclasses.asdict(result) | {"relative_error": result.relative_error, "passed": result.passed}
+def _as_dict(result: Parity, names: list[str]) -> dict[str, object]:
+    derived = {"relative_error": result.relative_error, "passed": result.passed}
+    return dataclasses.asdict(result) | {"worst_image": names[result.worst_image]} | derived
 
 
-def _print(results: list[Parity]) -> None:
+def _print(results: list[Parity], names: list[str]) -> None:
     first = results[0]
     click.echo(
         f"Reference: {first.reference}; {first.images} images; logits' standard deviation {first.logits_std:.4g}"
@@ -128,8 +127,8 @@ def _print(results: list[Parity]) -> None:
             result.candidate,
             f"{result.max_error:.2e}",
             f"{result.relative_error:.1e} (<= {result.tolerance.logits:.0e})",
-            f"image {result.worst_image}, logit {result.worst_logit}: {result.worst_pair[0]:.6g} / "
-            f"{result.worst_pair[1]:.6g}",
+            f"{names[result.worst_image]}, logit {result.worst_logit}: "
+            f"{result.worst_pair[0]:.6g} / {result.worst_pair[1]:.6g}",
             f"{result.mean_error:.1e}",
             f"{result.min_cosine:.9f}",
             f"{result.top1_agreement:.2%}",
