@@ -88,14 +88,14 @@ class ImageFolder:
             num_classes: of the model.
 
         Raises:
-            ImageError: where a sub-folder is none of the model's classes, or nobody named them and their number differs.
+            ImageError: where a sub-folder is none of the model's classes, or, without labels, their number differs.
         """
         if not self.classes:
             return None
         if not labels and len(self.classes) != num_classes:
             raise ImageError(
-                f"Wanted {num_classes} sub-folders, one a class, because the model does not name its classes (export it "
-                f"with --labels FILE); found {len(self.classes)}."
+                f"Wanted {num_classes} sub-folders, one a class, because the model does not name its classes; "
+                f"found {len(self.classes)}. Export it with --labels FILE to use any of its classes."
             )
         index = {name: i for i, name in enumerate(labels or self.classes)}
         unknown = [name for name in self.classes if name not in index]
