@@ -13,16 +13,16 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-OUT = ROOT / "demo"
-DIGITS = ROOT / "samples" / "digits"
+OUT = Path("demo")  # these are seen from ROOT
+DIGITS = Path("samples", "digits")
 VIMDEPLOY = str(Path(sys.executable).with_name("vimdeploy"))
 
 
 def main() -> None:
     """Run every step, then say what was done and how long it took."""
-    OUT.mkdir(exist_ok=True)
+    (ROOT / OUT).mkdir(exist_ok=True)
     pictures = OUT / "pictures"
-    some = [pictures / str(digit) / name for digit, name in ((3, "012.png"), (7, "006.png"), (9, "039.png"))]
+    some = [pictures / name for name in ("3/12.png", "7/06.png", "9/39.png")]
     steps = [
         ("write the held-out pictures", [sys.executable, DIGITS / "data.py", pictures]),
         (

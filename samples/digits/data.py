@@ -30,10 +30,11 @@ def images_and_digits(held_out: bool) -> tuple[npt.NDArray[np.uint8], npt.NDArra
 def write_held_out(folder: Path) -> int:
     """The held-out pictures as PNG files, one sub-folder a digit; how many there are."""
     pictures, digits = images_and_digits(held_out=True)
-    for number, (picture, digit) in enumerate(zip(pictures, digits, strict=True)):
-        path = folder / str(digit) / f"{number:03}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(path)
+    for digit in range(10):
+        of_digit = folder / str(digit)
+        of_digit.mkdir(parents=True, exist_ok=True)
+        for number, picture in enumerate(pictures[digits == digit]):
+            Image.fromarray(picture).save(of_digit / f"{number:02}.png")
     return len(pictures)
 
 
