@@ -7,6 +7,7 @@ pictures; then a full Vim-Ti (with untrained weights, for none are shipped) take
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -20,7 +21,8 @@ VIMDEPLOY = str(Path(sys.executable).with_name("vimdeploy"))
 
 def main() -> None:
     """Run every step, then say what was done and how long it took."""
-    (ROOT / OUT).mkdir(exist_ok=True)
+    shutil.rmtree(ROOT / OUT, ignore_errors=True)
+    (ROOT / OUT).mkdir()
     pictures = OUT / "pictures"
     some = [pictures / name for name in ("3/12.png", "7/06.png", "9/39.png")]
     steps = [

@@ -91,6 +91,5 @@ def vim(image, weights, config):
         prefix = f"layers.{i}.mixer."
         own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
         hidden = mixer(rms_norm(residual, weights[f"layers.{i}.norm.weight"], config.norm_eps), own, config)
-    hidden = residual + hidden
-    row = hidden.mean(0) if position is None else hidden[position]
-    return weights["head.weight"] @ rms_norm(row, weights["norm_f.weight"], config.norm_eps) + weights["head.bias"]
+    normed = rms_norm(residual + hidden, weights["norm_f.weight"], config.norm_eps)
+    return weights["head.weight"] @ (normed.mean(0) if position is None else normed[position]) + weights["head.bias"]

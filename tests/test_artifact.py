@@ -58,7 +58,7 @@ class TestMetadata:
         assert ModelInfo.from_metadata(FULL.to_metadata() | {"producer.note": "x"}) == FULL
 
     def test_is_wanted(self):
-        with pytest.raises(ModelFileError, match="no vimdeploy.* metadata, so vimdeploy did not make it"):
+        with pytest.raises(ModelFileError, match=r"no vimdeploy\.\* metadata, so vimdeploy did not make it"):
             ModelInfo.from_metadata({"producer.note": "x"})
 
     @pytest.mark.parametrize(("name", "message"), [("format", "has format 2"), ("operators_version", "of version 2")])
@@ -169,7 +169,7 @@ class TestWriteWhole:
 
     def test_leaves_nothing_beside_the_file(self, tmp_path):
         write_whole(tmp_path / "file", b"content")
-        assert os.listdir(tmp_path) == ["file"]
+        assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
     def test_others_may_read_the_file_as_the_umask_says(self, tmp_path):
         before = os.umask(0o027)
@@ -193,7 +193,7 @@ class TestWriteWhole:
     def test_a_full_disk_leaves_nothing(self, tmp_path, full_disk):
         with pytest.raises(OutputError):
             write_whole(tmp_path / "file", b"content")
-        assert os.listdir(tmp_path) == []
+        assert list(tmp_path.iterdir()) == []
 
     def test_a_full_disk_keeps_the_old_file(self, tmp_path, full_disk):
         (tmp_path / "file").write_bytes(b"old")
@@ -208,7 +208,7 @@ class TestWriteWhole:
         monkeypatch.setattr(os, "fsync", interrupted)
         with pytest.raises(KeyboardInterrupt):
             write_whole(tmp_path / "file", b"content")
-        assert os.listdir(tmp_path) == []
+        assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize("check", [check_writable, lambda path: write_whole(path, b"")], ids=["before", "then"])
     class TestPlaces:

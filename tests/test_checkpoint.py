@@ -145,7 +145,7 @@ class TestUnreadable:
     @pytest.mark.parametrize("text", ["hello", "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n"])
     def test_a_text_file(self, path, text):
         path.write_text(text)
-        with pytest.raises(CheckpointError, match="is not a checkpoint: wanted a PyTorch .pth or a .safetensors file"):
+        with pytest.raises(CheckpointError, match=r"is not a checkpoint: wanted a PyTorch \.pth or a \.safetensors"):
             load_checkpoint(path)
 
     @pytest.mark.parametrize("part", [0.01, 0.5, 0.99])

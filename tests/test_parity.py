@@ -104,6 +104,10 @@ class TestTolerance:
         parity = compare(found)
         assert (parity.worst_image, parity.worst_logit) == (1, 2)
 
+    @pytest.mark.xfail(strict=True, reason="NaN is lost in the smallest cosine, which stays infinite")
+    def test_nan_has_no_good_cosine(self):
+        assert not compare(np.full_like(RIGHT, np.nan)).min_cosine > 0
+
     def test_nan_of_the_reference_fails_too(self):
         images = [np.zeros((1, 3, 2, 2), dtype=np.float32)]
         (parity,) = check_parity(Answers([[np.nan, 0, 1]]), [Answers([[np.nan, 0, 1]])], images)
@@ -139,7 +143,9 @@ class TestAnswers:
 
 class TestRandomBatches:
     def test_are_as_many_as_asked_for(self):
-        assert [batch.shape for batch in random_batches((3, 4, 5), 5, 2, 0)] == [(2, 3, 4, 5), (2, 3, 4, 5), (1, 3, 4, 5)]
+        batches = list(random_batches((3, 4, 5), 5, 2, 0))
+        assert [len(batch) for batch in batches] == [2, 2, 1]
+        assert {batch.shape[1:] for batch in batches} == {(3, 4, 5)}
 
     def test_are_the_same_for_the_same_seed(self):
         first, second = (np.concatenate([*random_batches((3, 4, 5), 3, 2, seed=7)]) for _ in range(2))

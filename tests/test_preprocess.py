@@ -179,7 +179,7 @@ class TestUnreadable:
 
     def test_an_absurdly_large_picture(self, picture, monkeypatch):
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-        with pytest.raises(ImageError, match="was not opened: .*decompression bomb"):
+        with pytest.raises(ImageError, match=r"was not opened: .*decompression bomb"):
             open_image(picture)
 
 
@@ -196,20 +196,24 @@ class TestFolders:
         assert [path.name for path in find_images(by_class / "cat").paths] == ["1.JPG", "2.png"]
 
     def test_a_folder_itself_has_no_classes(self, by_class):
-        assert find_images(by_class / "cat").class_indices(["cat"]) is None
+        assert find_images(by_class / "cat").class_indices(["cat"], 1) is None
 
     def test_sub_folders_with_pictures_are_classes(self, by_class):
         assert find_images(by_class).classes == ("ant", "cat")
 
     def test_a_class_has_its_place_among_the_labels(self, by_class):
-        assert find_images(by_class).class_indices(["cat", "bee", "ant"]).tolist() == [2, 0, 0]
+        assert find_images(by_class).class_indices(["cat", "bee", "ant"], 3).tolist() == [2, 0, 0]
 
     def test_without_labels_the_sorted_sub_folders_are_the_classes(self, by_class):
-        assert find_images(by_class).class_indices([]).tolist() == [0, 1, 1]
+        assert find_images(by_class).class_indices([], 2).tolist() == [0, 1, 1]
 
     def test_a_sub_folder_that_is_no_class(self, by_class):
         with pytest.raises(ImageError, match=r"\(bee, cat \.\.\.\), found 'ant', which is none of them"):
-            find_images(by_class).class_indices(["bee", "cat"])
+            find_images(by_class).class_indices(["bee", "cat"], 2)
+
+    def test_without_labels_a_class_must_not_be_missing(self, by_class):
+        with pytest.raises(ImageError, match=r"Wanted 3 sub-folders, .* found 2\. Export it with --labels"):
+            find_images(by_class).class_indices([], 3)
 
     def test_no_folder(self, tmp_path):
         with pytest.raises(ImageError, match="Wanted a folder of pictures, found no folder"):

@@ -21,17 +21,18 @@ namespace vimdeploy {
 namespace HWY_NAMESPACE {
 namespace {
 
-// u of kTokens tokens and one vector of channels. Rows of `x`, `weight` and `u` are `row` floats apart; tap w of a token
-// is w rows after its x.
+// u of kTokens tokens and one vector of channels. Rows of `x` and `u` are `row` floats apart, those of `weight`
+// `weight_row`; tap w of a token is w rows after its x.
 template <int kTokens>
-HWY_INLINE void convolve(const float* x, const float* weight, const float* bias, int64_t width, int64_t row, float* u) {
+HWY_INLINE void convolve(const float* x, const float* weight, int64_t weight_row, const float* bias, int64_t width,
+                         int64_t row, float* u) {
   const hn::ScalableTag<float> d;
   using V = hn::VFromD<decltype(d)>;
   V sum[kTokens];
   HWY_UNROLL(4)
   for (int t = 0; t < kTokens; ++t) sum[t] = hn::Load(d, bias);
   for (int64_t w = 0; w < width; ++w) {
-    const V tap = hn::Load(d, weight + w * row);
+    const V tap = hn::Load(d, weight + w * weight_row);
     HWY_UNROLL(4)
     for (int t = 0; t < kTokens; ++t) sum[t] = hn::MulAdd(tap, hn::Load(d, x + (w + t) * row), sum[t]);
   }
@@ -39,64 +40,77 @@ HWY_INLINE void convolve(const float* x, const float* weight, const float* bias,
   for (int t = 0; t < kTokens; ++t) hn::Store(silu(d, sum[t]), d, u + t * row);
 }
 
+// What a task works on: one sequence of the batch, `channels` channels from `channel` on.
+struct Task {
+  const Conv1dProblem& problem;
+  const Conv1dPlan& plan;
+  const Conv1dTensors& tensors;
+  int64_t b, channel, channels;
+  float* slot;
+};
+
 template <typename T>
-void pack_weights(const Conv1dProblem& problem, const Conv1dPlan& plan, const Conv1dTensors& tensors, int64_t channel,
-                  int64_t channels, float* slot) {
-  const int64_t E = problem.channels, W = problem.width, row = plan.channel_block;
-  for (int64_t k = 0; k < problem.directions(); ++k) {
-    const T* weight = static_cast<const T*>(tensors.weight) + (k * E + channel) * W;
-    float* taps = slot + plan.weight + k * W * row;
-    pack_transposed(weight, channels, W, row, 1.0f, taps);
-    if (problem.reverse[static_cast<size_t>(k)]) {
+void pack_weights(const Task& task) {
+  const int64_t E = task.problem.channels, W = task.problem.width, row = task.plan.channel_block;
+  for (int64_t k = 0; k < task.problem.directions(); ++k) {
+    const T* weight = static_cast<const T*>(task.tensors.weight) + (k * E + task.channel) * W;
+    const T* bias = static_cast<const T*>(task.tensors.bias) + k * E + task.channel;
+    float* taps = task.slot + task.plan.weight + k * W * row;
+    pack_transposed(weight, task.channels, W, row, 1.0f, taps);
+    if (task.problem.reverse[static_cast<size_t>(k)]) {
       for (int64_t w = 0; w < W / 2; ++w) std::swap_ranges(taps + w * row, taps + (w + 1) * row, taps + (W - 1 - w) * row);
     }
-    pack_transposed(static_cast<const T*>(tensors.bias) + k * E + channel, channels, 1, row, 1.0f,
-                    slot + plan.bias + k * row);
+    pack_transposed(bias, task.channels, 1, row, 1.0f, task.slot + task.plan.bias + k * row);
   }
 }
 
-// x of tokens [begin - halo, end + halo), zero outside the sequence.
+// x of channels [first, first + channels) and tokens [begin - halo, end + halo), zero outside the sequence.
 template <typename T>
-void load_tokens(const T* x, int64_t tokens, int64_t stride, int64_t begin, int64_t end, const Conv1dPlan& plan,
-                 int64_t channels, float* rows) {
-  for (int64_t l = begin - plan.halo; l < end + plan.halo; ++l, rows += plan.channel_block) {
-    if (0 <= l && l < tokens) {
-      load_row(x + l * stride, channels, rows);
+void load_tokens(const Task& task, int64_t begin, int64_t end, int64_t first, int64_t channels) {
+  const int64_t L = task.problem.tokens, E = task.problem.channels, halo = task.plan.halo;
+  const T* x = static_cast<const T*>(task.tensors.xz) + task.b * L * 2 * E + task.channel + first;
+  float* to = task.slot + task.plan.x;
+  for (int64_t l = begin - halo; l < end + halo; ++l, to += task.plan.row) {
+    if (0 <= l && l < L) {
+      load_row(x + l * 2 * E, channels, to);
     } else {
-      std::fill_n(rows, plan.channel_block, 0.0f);
+      std::fill_n(to, task.plan.row, 0.0f);
     }
   }
 }
 
+// u of direction k, the tokens from `begin` on and channels [first, first + channels), whose x is in the slot.
 template <typename T>
-void run_task(const Conv1dProblem& problem, const Conv1dPlan& plan, const Conv1dTensors& tensors, int64_t task,
-              float* slot) {
-  const int64_t B = problem.batch, L = problem.tokens, E = problem.channels, W = problem.width;
-  const int64_t b = task / plan.channel_blocks;
-  const int64_t channel = task % plan.channel_blocks * plan.channel_block;
-  const int64_t channels = std::min(plan.channel_block, E - channel), row = plan.channel_block;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(hn::ScalableTag<float>()));
-  const T* x = static_cast<const T*>(tensors.xz) + b * L * 2 * E + channel;
+void convolve_rows(const Task& task, int64_t k, int64_t begin, int64_t tokens, int64_t first, int64_t channels) {
+  const Conv1dPlan& plan = task.plan;
+  const int64_t B = task.problem.batch, L = task.problem.tokens, E = task.problem.channels, W = task.problem.width;
+  const int64_t row = plan.row, weight_row = plan.channel_block;
+  const bool is_reversed = task.problem.reverse[static_cast<size_t>(k)] != 0;
+  const float* x = task.slot + plan.x + (is_reversed ? plan.halo * row : 0);
+  const float* weight = task.slot + plan.weight + k * W * weight_row + first;
+  const float* bias = task.slot + plan.bias + k * weight_row + first;
+  float* u = task.slot + plan.u;
+  for (int64_t c = 0; c < channels; c += static_cast<int64_t>(hn::Lanes(hn::ScalableTag<float>()))) {
+    int64_t t = 0;
+    for (; t + 4 <= tokens; t += 4) convolve<4>(x + t * row + c, weight + c, weight_row, bias + c, W, row, u + t * row + c);
+    for (; t < tokens; ++t) convolve<1>(x + t * row + c, weight + c, weight_row, bias + c, W, row, u + t * row + c);
+  }
+  T* to = static_cast<T*>(task.tensors.u) + ((k * B + task.b) * L + begin) * E + task.channel + first;
+  for (int64_t t = 0; t < tokens; ++t) store_row(u + t * row, channels, to + t * E);
+}
 
-  pack_weights<T>(problem, plan, tensors, channel, channels, slot);
-  for (int64_t begin = 0; begin < L; begin += plan.token_block) {
-    const int64_t tokens = std::min(plan.token_block, L - begin);
-    load_tokens(x, L, 2 * E, begin, begin + tokens, plan, channels, slot + plan.x);
-    for (int64_t k = 0; k < problem.directions(); ++k) {
-      const float* first_x = slot + plan.x + (problem.reverse[static_cast<size_t>(k)] ? plan.halo * row : 0);
-      for (int64_t c = 0; c < channels; c += lanes) {
-        const float* weight = slot + plan.weight + k * W * row + c;
-        const float* bias = slot + plan.bias + k * row + c;
-        int64_t t = 0;
-        for (; t + 4 <= tokens; t += 4) {
-          convolve<4>(first_x + t * row + c, weight, bias, W, row, slot + plan.u + t * row + c);
-        }
-        for (; t < tokens; ++t) {
-          convolve<1>(first_x + t * row + c, weight, bias, W, row, slot + plan.u + t * row + c);
-        }
+template <typename T>
+void run_task(const Task& task) {
+  const int64_t L = task.problem.tokens;
+  pack_weights<T>(task);
+  for (int64_t begin = 0; begin < L; begin += task.plan.token_block) {
+    const int64_t tokens = std::min(task.plan.token_block, L - begin);
+    for (int64_t first = 0; first < task.channels; first += task.plan.row) {
+      const int64_t channels = std::min(task.plan.row, task.channels - first);
+      load_tokens<T>(task, begin, begin + tokens, first, channels);
+      for (int64_t k = 0; k < task.problem.directions(); ++k) {
+        convolve_rows<T>(task, k, begin, tokens, first, channels);
       }
-      T* u = static_cast<T*>(tensors.u) + ((k * B + b) * L + begin) * E + channel;
-      for (int64_t t = 0; t < tokens; ++t) store_row(slot + plan.u + t * row, channels, u + t * E);
     }
   }
 }
@@ -104,8 +118,10 @@ void run_task(const Conv1dProblem& problem, const Conv1dPlan& plan, const Conv1d
 template <typename T>
 void run_tasks(const Conv1dProblem& problem, const Conv1dPlan& plan, const Conv1dTensors& tensors, float* scratch,
                ParallelFor parallel_for) {
-  for_each_task(parallel_for, plan.slots, plan.tasks, [&](int64_t slot, int64_t task) {
-    run_task<T>(problem, plan, tensors, task, scratch + slot * plan.slot_floats);
+  for_each_task(parallel_for, plan.slots, plan.tasks, [&](int64_t slot, int64_t index) {
+    const int64_t channel = index % plan.channel_blocks * plan.channel_block;
+    run_task<T>({problem, plan, tensors, index / plan.channel_blocks, channel,
+                 std::min(plan.channel_block, problem.channels - channel), scratch + slot * plan.slot_floats});
   });
 }
 

@@ -8,16 +8,15 @@ namespace {
 
 // Blocks of 16 to 64 tokens were measured equally fast; 32 keep a slot's rows within 48 KiB at N = 16.
 constexpr int64_t kTokenBlock = 32;
-constexpr int64_t kLargestChannelBlock = 64;
+constexpr int64_t kRow = 64;
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// The channel block that ends first when all threads work: larger where two end together, for rows are read once more
-// with every block.
+// The channel block that ends first when all threads work: larger where two end together.
 int64_t channel_block_of(int64_t batch, int64_t channels, int64_t threads) {
   const int64_t padded = divide_up(channels, kChannelGrain) * kChannelGrain;
   int64_t best = 0, best_time = 0;
-  for (int64_t block = std::min(kLargestChannelBlock, padded); block > 0; block -= kChannelGrain) {
+  for (int64_t block = padded; block > 0; block -= kChannelGrain) {
     const int64_t time = divide_up(batch * divide_up(channels, block), threads) * block;
     if (best == 0 || time < best_time) best = block, best_time = time;
   }
@@ -45,6 +44,7 @@ Plan divided(const Problem& problem, const CpuFacts& cpu) {
   plan.token_block = std::min(kTokenBlock, problem.tokens);
   plan.channel_block = channel_block_of(problem.batch, problem.channels, threads);
   plan.channel_blocks = divide_up(problem.channels, plan.channel_block);
+  plan.row = std::min(kRow, plan.channel_block);
   plan.tasks = problem.tokens == 0 ? 0 : problem.batch * plan.channel_blocks;
   plan.slots = std::min(plan.tasks, threads);
   return plan;
@@ -61,7 +61,7 @@ template <typename Plan>
 std::string to_text(const Plan& plan) {
   std::ostringstream text;
   text << plan.tasks << " tasks of " << plan.channel_block << " channels in blocks of " << plan.token_block
-       << " tokens, in " << plan.slots << " slots of " << plan.slot_floats * 4 << " bytes";
+       << " tokens and rows of " << plan.row << " channels, in " << plan.slots << " slots of " << plan.slot_floats * 4 << " bytes";
   return text.str();
 }
 
@@ -73,8 +73,8 @@ Conv1dPlan plan_of(const Conv1dProblem& problem, const CpuFacts& cpu) {
   Layout slot;
   plan.weight = slot.place(problem.directions() * problem.width * plan.channel_block);
   plan.bias = slot.place(problem.directions() * plan.channel_block);
-  plan.x = slot.place((plan.token_block + 2 * plan.halo) * plan.channel_block);
-  plan.u = slot.place(plan.token_block * plan.channel_block);
+  plan.x = slot.place((plan.token_block + 2 * plan.halo) * plan.row);
+  plan.u = slot.place(plan.token_block * plan.row);
   close(slot, plan);
   return plan;
 }
@@ -90,8 +90,8 @@ SelectiveScanPlan plan_of(const SelectiveScanProblem& problem, const CpuFacts& c
   plan.dt_bias = slot.place(plan.channel_block);
   plan.skip = slot.place(plan.channel_block);
   plan.h = slot.place(problem.states * plan.channel_block);
-  plan.u = slot.place(plan.token_block * plan.channel_block);
-  plan.y = slot.place(plan.token_block * plan.channel_block);
+  plan.u = slot.place(plan.token_block * plan.row);
+  plan.y = slot.place(plan.token_block * plan.row);
   plan.dt_bc = slot.place(is_float32 ? 0 : plan.token_block * (problem.rank + 2 * problem.states));
   plan.dt = slot.place(plan.token_block * kChannelGrain);
   plan.dt_u = slot.place(plan.token_block * kChannelGrain);

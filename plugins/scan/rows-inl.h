@@ -33,8 +33,21 @@ HWY_INLINE hn::VFromD<D16> load_bits(D d, const uint16_t* from, size_t count) {
 
 template <class D>
 HWY_INLINE hn::VFromD<D> load_as_float(D d, const Float16* from, size_t count) {
+  const auto bits16 = load_bits(d, &from->bits, count);
+#if (HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2) || HWY_ARCH_ARM_A64
   const hn::Rebind<hwy::float16_t, D> d_half;
-  return hn::PromoteTo(d, hn::BitCast(d_half, load_bits(d, &from->bits, count)));
+  return hn::PromoteTo(d, hn::BitCast(d_half, bits16));
+#else
+  // Highway's own way without such an instruction reads infinity and NaN as numbers.
+  const hn::RebindToUnsigned<D> d_bits;
+  const auto bits = hn::PromoteTo(d_bits, bits16);
+  const auto magnitude = hn::And(bits, hn::Set(d_bits, 0x7fffu));
+  const auto finite = hn::Mul(hn::BitCast(d, hn::ShiftLeft<13>(magnitude)), hn::Set(d, 0x1p112f));
+  const auto is_finite = hn::Lt(magnitude, hn::Set(d_bits, 0x7c00u));
+  const auto exponent = hn::IfThenZeroElse(is_finite, hn::Set(d_bits, 0x7f800000u));
+  const auto sign = hn::ShiftLeft<16>(hn::Sub(bits, magnitude));
+  return hn::Or(finite, hn::BitCast(d, hn::Or(sign, exponent)));
+#endif
 }
 
 template <class D>

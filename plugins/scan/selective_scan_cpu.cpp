@@ -1,9 +1,9 @@
 // BidirectionalSelectiveScan on the CPU: compiled once for each instruction set.
 //
 // Lanes are channels. A task takes its channels through one direction after the other; in a direction it goes through
-// the tokens in blocks, in the direction's order. For each block and vector of channels it first makes the step sizes
-// from their low rank, then runs the states in groups that stay in registers over the whole block. The last direction
-// gates and stores.
+// the tokens in blocks, in the direction's order, and through a block's channels in rows that fit the first-level cache.
+// For each vector of channels it first makes the step sizes from their low rank, then runs the states in groups that
+// stay in registers over the whole block. The last direction gates.
 
 #include "scan/selective_scan.h"
 
@@ -14,6 +14,7 @@
 #define HWY_TARGET_INCLUDE "scan/selective_scan_cpu.cpp"
 #include <hwy/foreach_target.h>
 
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include "scan/math-inl.h"
@@ -26,6 +27,7 @@ namespace {
 
 using Tag = hn::ScalableTag<float>;
 using V = hn::VFromD<Tag>;
+constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(Tag()));  // all of them: vectors have one size, see instruction_sets.h
 
 // States that stay in registers at a time: half of the registers.
 #if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86 || HWY_ARCH_ARM_A64
@@ -43,49 +45,62 @@ struct Task {
   float* slot;
 };
 
-// A block of tokens of one direction; its rows of u and y are in the task's slot.
-struct TokenBlock {
+// Rows that the next block reads: they are fetched while this one is worked on, for pages change too often for the
+// processor to guess.
+struct Ahead {
+  const char* rows[3];  // of u, y and z
+  int64_t strides[3];   // bytes from a token to the next
+  int64_t vector;       // bytes from a vector of channels to the next
+};
+
+// Tokens of one direction and channels [first, first + channels) of the task, whose rows of u and y are in the slot.
+struct Block {
   int64_t tokens;
   bool is_reversed;
   const float* dt_bc;  // (tokens, R+2N)
+  int64_t first, channels;
+  Ahead ahead;
 };
 
+// Weights lie vector by vector: those of the vector of channels at c begin at c times their number per channel.
 template <typename T>
 void pack_weights(const Task& task, int64_t k, const T* dt_weight) {
   const SelectiveScanPlan& plan = task.plan;
-  const int64_t N = task.problem.states, R = task.problem.rank, row = plan.channel_block;
-  const int64_t first = k * task.problem.channels + task.channel;
-  pack_transposed(task.tensors.A + first * N, task.channels, N, row, kLog2E, task.slot + plan.decay);
-  pack_transposed(dt_weight + first * R, task.channels, R, row, 1.0f, task.slot + plan.dt_weight);
-  pack_transposed(task.tensors.dt_bias + first, task.channels, 1, row, 1.0f, task.slot + plan.dt_bias);
-  pack_transposed(task.tensors.D + first, task.channels, 1, row, 1.0f, task.slot + plan.skip);
+  const int64_t N = task.problem.states, R = task.problem.rank;
+  for (int64_t c = 0; c < task.channels; c += kLanes) {
+    const int64_t channels = std::min(kLanes, task.channels - c);
+    const int64_t first = k * task.problem.channels + task.channel + c;
+    pack_transposed(task.tensors.A + first * N, channels, N, kLanes, kLog2E, task.slot + plan.decay + c * N);
+    pack_transposed(dt_weight + first * R, channels, R, kLanes, 1.0f, task.slot + plan.dt_weight + c * R);
+    pack_transposed(task.tensors.dt_bias + first, channels, 1, kLanes, 1.0f, task.slot + plan.dt_bias + c);
+    pack_transposed(task.tensors.D + first, channels, 1, kLanes, 1.0f, task.slot + plan.skip + c);
+  }
 }
 
 // The step sizes of kTokens tokens and the vector of channels at c, and D * u added to y.
 template <int kTokens>
-HWY_INLINE void make_step_sizes(const Task& task, const TokenBlock& block, int64_t c, int64_t token) {
+HWY_INLINE void make_step_sizes(const Task& task, const Block& block, int64_t c, int64_t token) {
   const Tag d;
   const SelectiveScanPlan& plan = task.plan;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  const int64_t R = task.problem.rank, dt_bc_row = R + 2 * task.problem.states, row = plan.channel_block;
+  const int64_t R = task.problem.rank, dt_bc_row = R + 2 * task.problem.states, row = plan.row;
   const float* low_rank = block.dt_bc + token * dt_bc_row;
-  const float* weight = task.slot + plan.dt_weight + c;
+  const float* weight = task.slot + plan.dt_weight + (block.first + c) * R;
   V dt[kTokens];
   HWY_UNROLL(4)
-  for (int t = 0; t < kTokens; ++t) dt[t] = hn::Load(d, task.slot + plan.dt_bias + c);
+  for (int t = 0; t < kTokens; ++t) dt[t] = hn::Load(d, task.slot + plan.dt_bias + block.first + c);
   for (int64_t r = 0; r < R; ++r) {
-    const V weight_r = hn::Load(d, weight + r * row);
+    const V weight_r = hn::Load(d, weight + r * kLanes);
     HWY_UNROLL(4)
     for (int t = 0; t < kTokens; ++t) dt[t] = hn::MulAdd(weight_r, hn::Set(d, low_rank[t * dt_bc_row + r]), dt[t]);
   }
-  const V skip = hn::Load(d, task.slot + plan.skip + c);
+  const V skip = hn::Load(d, task.slot + plan.skip + block.first + c);
   HWY_UNROLL(4)
   for (int t = 0; t < kTokens; ++t) {
     const V u = hn::Load(d, task.slot + plan.u + (token + t) * row + c);
     float* y = task.slot + plan.y + (token + t) * row + c;
     dt[t] = softplus(d, dt[t]);
-    hn::Store(dt[t], d, task.slot + plan.dt + (token + t) * lanes);
-    hn::Store(hn::Mul(dt[t], u), d, task.slot + plan.dt_u + (token + t) * lanes);
+    hn::Store(dt[t], d, task.slot + plan.dt + (token + t) * kLanes);
+    hn::Store(hn::Mul(dt[t], u), d, task.slot + plan.dt_u + (token + t) * kLanes);
     hn::Store(hn::MulAdd(skip, u, hn::Load(d, y)), d, y);
   }
 }
@@ -93,41 +108,43 @@ HWY_INLINE void make_step_sizes(const Task& task, const TokenBlock& block, int64
 // States [first, first + kStates) of the vector of channels at c, through all tokens of the block:
 // h = exp(dt * A) * h + dt * u * B and y += C * h.
 template <int kStates>
-HWY_INLINE void run_states(const Task& task, const TokenBlock& block, int64_t c, int64_t first) {
+HWY_INLINE void run_states(const Task& task, const Block& block, int64_t c, int64_t first) {
   const Tag d;
   const SelectiveScanPlan& plan = task.plan;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  const int64_t N = task.problem.states, R = task.problem.rank, row = plan.channel_block;
-  const float* decay = task.slot + plan.decay + first * row + c;
-  float* states = task.slot + plan.h + first * row + c;
+  const int64_t N = task.problem.states, R = task.problem.rank, row = plan.row;
+  const float* decay = task.slot + plan.decay + (block.first + c) * N + first * kLanes;
+  float* states = task.slot + plan.h + (block.first + c) * N + first * kLanes;
   const int64_t step = block.is_reversed ? -1 : 1;
   int64_t token = block.is_reversed ? block.tokens - 1 : 0;
   V h[kStates];
   HWY_UNROLL(16)
-  for (int n = 0; n < kStates; ++n) h[n] = hn::Load(d, states + n * row);
+  for (int n = 0; n < kStates; ++n) h[n] = hn::Load(d, states + n * kLanes);
   for (int64_t i = 0; i < block.tokens; ++i, token += step) {
-    const V dt = hn::Load(d, task.slot + plan.dt + token * lanes);
-    const V dt_u = hn::Load(d, task.slot + plan.dt_u + token * lanes);
+    const V dt = hn::Load(d, task.slot + plan.dt + token * kLanes);
+    const V dt_u = hn::Load(d, task.slot + plan.dt_u + token * kLanes);
     const float* B = block.dt_bc + token * (R + 2 * N) + R + first;
     const float* C = B + N;
     float* y = task.slot + plan.y + token * row + c;
     V sum = hn::Load(d, y);
+    if (first == 0) {
+      const Ahead& ahead = block.ahead;
+      for (int a = 0; a < 3; ++a) hwy::Prefetch(ahead.rows[a] + token * ahead.strides[a] + c / kLanes * ahead.vector);
+    }
     HWY_UNROLL(16)
     for (int n = 0; n < kStates; ++n) {
-      const V kept = exp2(d, hn::Mul(dt, hn::Load(d, decay + n * row)));
+      const V kept = exp2(d, hn::Mul(dt, hn::Load(d, decay + n * kLanes)));
       h[n] = hn::MulAdd(kept, h[n], hn::Mul(dt_u, hn::Set(d, B[n])));
       sum = hn::MulAdd(h[n], hn::Set(d, C[n]), sum);
     }
     hn::Store(sum, d, y);
   }
   HWY_UNROLL(16)
-  for (int n = 0; n < kStates; ++n) hn::Store(h[n], d, states + n * row);
+  for (int n = 0; n < kStates; ++n) hn::Store(h[n], d, states + n * kLanes);
 }
 
-void scan_block(const TokenBlock& block, const Task& task) {
+void scan_block(const Task& task, const Block& block) {
   const int64_t N = task.problem.states;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(Tag()));
-  for (int64_t c = 0; c < task.channels; c += lanes) {
+  for (int64_t c = 0; c < block.channels; c += kLanes) {
     int64_t token = 0;
     for (; token + 4 <= block.tokens; token += 4) make_step_sizes<4>(task, block, c, token);
     for (; token < block.tokens; ++token) make_step_sizes<1>(task, block, c, token);
@@ -153,54 +170,110 @@ const float* floats_of(const T* from, int64_t count, float* scratch) {
 // y = scale * silu(z) * y.
 void gate_row(const float* z, float scale, int64_t channels, float* y) {
   const Tag d;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  for (int64_t c = 0; c < channels; c += lanes) {
+  for (int64_t c = 0; c < channels; c += kLanes) {
     const V factor = hn::Mul(hn::Set(d, scale), silu(d, hn::Load(d, z + c)));
     hn::Store(hn::Mul(factor, hn::Load(d, y + c)), d, y + c);
   }
+}
+
+// Where a block's sums over the directions are between two directions: rows of y itself, or of the slot.
+struct Sums {
+  float* first;
+  int64_t stride;  // floats from a token to the next
+};
+
+Sums sums_of(const Task& task, const Block& block, int64_t token) {
+  const SelectiveScanPlan& plan = task.plan;
+  const int64_t L = task.problem.tokens, E = task.problem.channels;
+  if (!plan.sums_in_y) return {task.slot + plan.sum + token * plan.channel_block + block.first, plan.channel_block};
+  return {static_cast<float*>(task.tensors.y) + (task.b * L + token) * E + task.channel + block.first, E};
+}
+
+// The block's u, and y so far, to the slot. `token` is the first one's place in the sequence.
+template <typename T>
+void load_rows(const Task& task, const Block& block, int64_t k, int64_t token) {
+  const SelectiveScanPlan& plan = task.plan;
+  const int64_t B = task.problem.batch, L = task.problem.tokens, E = task.problem.channels;
+  const T* u = static_cast<const T*>(task.tensors.u) + ((k * B + task.b) * L + token) * E + task.channel + block.first;
+  const Sums sums = sums_of(task, block, token);
+  for (int64_t t = 0; t < block.tokens; ++t) {
+    load_row(u + t * E, block.channels, task.slot + plan.u + t * plan.row);
+    float* y = task.slot + plan.y + t * plan.row;
+    if (k == 0) {
+      std::fill_n(y, plan.row, 0.0f);
+    } else {
+      load_row(sums.first + t * sums.stride, block.channels, y);
+    }
+  }
+}
+
+// The block's y from the slot: to the sums, or, gated, to where it belongs.
+template <typename T>
+void store_rows(const Task& task, const Block& block, int64_t k, int64_t token) {
+  const SelectiveScanPlan& plan = task.plan;
+  const int64_t L = task.problem.tokens, E = task.problem.channels;
+  const int64_t at = task.b * L + token, channel = task.channel + block.first;
+  if (k + 1 < task.problem.directions()) {
+    const Sums sums = sums_of(task, block, token);
+    for (int64_t t = 0; t < block.tokens; ++t) {
+      store_row(task.slot + plan.y + t * plan.row, block.channels, sums.first + t * sums.stride);
+    }
+    return;
+  }
+  const T* z = static_cast<const T*>(task.tensors.xz) + at * 2 * E + E + channel;
+  T* to = static_cast<T*>(task.tensors.y) + at * E + channel;
+  for (int64_t t = 0; t < block.tokens; ++t) {
+    float* y = task.slot + plan.y + t * plan.row;
+    float* z_row = task.slot + plan.u + t * plan.row;
+    load_row(z + t * 2 * E, block.channels, z_row);
+    gate_row(z_row, task.problem.scale, block.channels, y);
+    store_row(y, block.channels, to + t * E);
+  }
+}
+
+// The rows from `token` and channel `first` of the task on; outside of the sequence they are never read, only prefetched.
+template <typename T>
+Ahead rows_ahead(const Task& task, int64_t k, int64_t token, int64_t first) {
+  const int64_t B = task.problem.batch, L = task.problem.tokens, E = task.problem.channels;
+  const int64_t bytes = sizeof(T), at = task.b * L + token, channel = task.channel + first;
+  const auto address = [&](const void* tensor, int64_t element) {
+    return reinterpret_cast<const char*>(reinterpret_cast<uintptr_t>(tensor) + static_cast<uintptr_t>(element * bytes));
+  };
+  return {{address(task.tensors.u, (k * B * L + at) * E + channel), address(task.tensors.y, at * E + channel),
+           address(task.tensors.xz, at * 2 * E + E + channel)},
+          {E * bytes, E * bytes, 2 * E * bytes},
+          kLanes * bytes};
 }
 
 template <typename T>
 void run_direction(const Task& task, int64_t k) {
   const SelectiveScanProblem& problem = task.problem;
   const SelectiveScanPlan& plan = task.plan;
-  const int64_t B = problem.batch, L = problem.tokens, E = problem.channels, N = problem.states, R = problem.rank;
-  const int64_t row = plan.channel_block, dt_bc_row = R + 2 * N;
+  const int64_t B = problem.batch, L = problem.tokens, N = problem.states, R = problem.rank;
+  const int64_t dt_bc_row = R + 2 * N;
   const bool is_reversed = problem.reverse[static_cast<size_t>(k)] != 0;
-  const bool is_first = k == 0, is_last = k + 1 == problem.directions();
-  const T* all_u = static_cast<const T*>(task.tensors.u) + (k * B + task.b) * L * E + task.channel;
-  const T* all_z = static_cast<const T*>(task.tensors.xz) + task.b * L * 2 * E + E + task.channel;
-  const T* all_dt_bc = static_cast<const T*>(task.tensors.dt_bc) + (k * B + task.b) * L * dt_bc_row;
-  T* all_y = static_cast<T*>(task.tensors.y) + task.b * L * E + task.channel;
-  float* all_sums = plan.sums_in_y ? reinterpret_cast<float*>(all_y) : task.slot + plan.sum;
-  const int64_t sum_row = plan.sums_in_y ? E : row;
-  float* u = task.slot + plan.u;
-  float* z = u;
-  float* y = task.slot + plan.y;
+  const T* dt_bc = static_cast<const T*>(task.tensors.dt_bc) + (k * B + task.b) * L * dt_bc_row;
 
   pack_weights(task, k, static_cast<const T*>(task.tensors.dt_weight));
-  std::fill_n(task.slot + plan.h, N * row, 0.0f);
+  std::fill_n(task.slot + plan.h, N * plan.channel_block, 0.0f);
   const int64_t blocks = (L + plan.token_block - 1) / plan.token_block;
   for (int64_t i = 0; i < blocks; ++i) {
     const int64_t begin = (is_reversed ? blocks - 1 - i : i) * plan.token_block;
     const int64_t tokens = std::min(plan.token_block, L - begin);
-    float* sums = all_sums + begin * sum_row;
-
-    for (int64_t t = 0; t < tokens; ++t) load_row(all_u + (begin + t) * E, task.channels, u + t * row);
-    if (is_first) std::fill_n(y, tokens * row, 0.0f);
-    for (int64_t t = 0; t < tokens && !is_first; ++t) load_row(sums + t * sum_row, task.channels, y + t * row);
-    const float* dt_bc = floats_of(all_dt_bc + begin * dt_bc_row, tokens * dt_bc_row, task.slot + plan.dt_bc);
-
-    scan_block({tokens, is_reversed, dt_bc}, task);
-
-    for (int64_t t = 0; t < tokens; ++t) {
-      if (is_last) {
-        load_row(all_z + (begin + t) * 2 * E, task.channels, z + t * row);
-        gate_row(z + t * row, problem.scale, task.channels, y + t * row);
-        store_row(y + t * row, task.channels, all_y + (begin + t) * E);
-      } else {
-        store_row(y + t * row, task.channels, sums + t * sum_row);
-      }
+    const float* dt_bc_floats = floats_of(dt_bc + begin * dt_bc_row, tokens * dt_bc_row, task.slot + plan.dt_bc);
+    for (int64_t first = 0; first < task.channels; first += plan.row) {
+      const bool is_last_row = first + plan.row >= task.channels;
+      const int64_t next_begin = is_last_row ? begin + (is_reversed ? -plan.token_block : plan.token_block) : begin;
+      const int64_t next_first = is_last_row ? 0 : first + plan.row;
+      const Block block{tokens,
+                        is_reversed,
+                        dt_bc_floats,
+                        first,
+                        std::min(plan.row, task.channels - first),
+                        rows_ahead<T>(task, k, next_begin, next_first)};
+      load_rows<T>(task, block, k, begin);
+      scan_block(task, block);
+      store_rows<T>(task, block, k, begin);
     }
   }
 }

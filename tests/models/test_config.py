@@ -50,7 +50,7 @@ def test_an_unknown_variant_suggests_the_nearest():
 
 
 def test_a_variant_like_none_gets_the_list_alone():
-    with pytest.raises(ConfigError, match="There is no variant 'zzz'. The variants are: vim_tiny_patch16_224, "):
+    with pytest.raises(ConfigError, match=r"There is no variant 'zzz'\. The variants are: vim_tiny_patch16_224, "):
         variant_by_name("zzz")
 
 

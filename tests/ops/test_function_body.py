@@ -226,6 +226,17 @@ def test_names_are_unique_over_both_functions_and_their_scans():
     assert len(names) == len(set(names))
 
 
+@pytest.mark.parametrize("function", function_protos(OPSET), ids=lambda f: f.name)
+def test_scans_are_as_tensorrt_wants_them(function):
+    scans = [node for node in function.node if node.op_type == "Scan"]
+    stacked = {name for scan in scans for name in scan.output}
+    for scan in scans:
+        attributes = {a.name: a for a in scan.attribute}
+        assert len(scan.input) > attributes["num_scan_inputs"].i, "no state: the parser refuses it"
+        read = {name for node in attributes["body"].g.node for name in node.input}
+        assert not read & stacked, "read from outside: the builder fails"
+
+
 def profile(op, arrays, path):
     """ONNX Runtime's account of one run: {"op_name": ..., "output_type_shape": ...} of each node that ran."""
     options = _options()

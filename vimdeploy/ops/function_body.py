@@ -7,17 +7,27 @@ one step only.
 The recurrence h = exp(dt A) h + dt B u has to be cut, or it takes L steps of a runtime's loop. Each direction's tokens,
 in the order they are scanned, become CHUNKS chunks of T = ceil(L / CHUNKS) tokens:
 
-    1. all chunks side by side, from a zero state, in T steps: their end states, and the sum of dt over each chunk;
+    1. all chunks side by side, from a zero state, in T steps: y = C h, the end states, the sum of dt over each chunk;
     2. chunk after chunk: state before the next chunk = exp(A sum of dt) * state before this one + end state;
-    3. all chunks side by side again, from their true states: y = C h.
+    3. all chunks side by side again: y += C exp(A sum of dt so far) * state before the chunk.
 
 Only products of numbers in (0, 1] occur, so no dt is too large. A step picks its rows out of the tensors as they lie:
 row k B L + b L + l is token l; one tensor of row numbers does the flip, the chunks and the padding, and one more puts
 y back. The padding repeats the last scanned token behind the end, where nothing reads it.
 
-Measured on Vim-Ti's block (K 2, E 384, N 16, R 12), ONNX Runtime 1.31, AVX-512, ms per block, scan alone:
+A number of chunks that does not grow with L keeps a step's tensors in the cache, so the time per token is flat. Both
+operators, one block of Vim-Ti (B 1, K 2, E 384, N 16, R 12), float32, ONNX Runtime 1.31, AVX-512, 2 MiB L2 a core, ms:
 
-    MEASURED
+    chunks      one thread: L = 197    730   1025   6085     two threads: L = 197   6085
+    4                           7.4   29.7   41.7    260                      8.3    253
+    8                           7.3   29.1   41.0    260                      6.5    207
+    12                          8.0   31.0   43.5    265                      5.2    176
+    16                          8.9   32.3   48.7    301                      5.5    167
+    32                         12.0   43.4   60.9    374                      7.9    211
+    sqrt(L)                     9.3   45.1   64.2    406                      5.6    252
+
+With 12 that is 41 us a token at L = 197 and 44 at 6085, where a run takes 160 MB beside its inputs: 27 kB a token.
+In place of step 3, the whole recurrence again from the true states takes 9.3 and 316 ms.
 """
 
 from __future__ import annotations
@@ -31,7 +41,17 @@ CHUNKS = 12
 """Chunks of a sequence in the scan, whatever its length: the reason is in the head of this file."""
 
 CONV1D_ROWS = 32
-"""Tokens of all sequences together in a step of the convolution; 16 to 64 are equally fast, and 128 leave the cache."""
+"""Tokens in a step of the convolution, counted over all sequences.
+
+One block of Vim-Ti takes 0.50 ms at L = 197 and 19 ms at 6085; 64 tokens take 0.62 and 21, 128 take 0.75 and 23, tap
+after tap over all tokens 0.66 and 39, one depthwise Conv between transposes 0.81 and 63."""
+
+
+LEAST_EXPONENT = -60.0
+"""Below it exp counts as exp(-60) = 9e-27, which no float32 sum beside it can tell from less.
+
+Without it ONNX Runtime's Exp is 20 times as slow from -87 downwards, where float32 becomes denormal, and a block with
+dt = 8 takes 43 ms in place of 8."""
 
 
 def function_protos(opset: int) -> list[FunctionProto]:
@@ -107,31 +127,35 @@ def _selective_scan(f: FunctionBuilder) -> Value:
     token = f.op("Where", is_reversed, last - position, position)  # (T, S, K, 1)
     rows = (k * B + f.range(B)) * L + token  # (T, S, K, B)
 
-    def next_state(h: Value, rows: Value) -> tuple[Value, Value]:
-        dt, dt_u = f.rows(dt_rows, rows), f.rows(dt_u_rows, rows)  # (S, K, B, 1, E)
-        b = f.float32(f.rows(b_rows, rows))  # (S, K, B, N, 1)
-        return f.op("Exp", dt * A) * h + b * dt_u, dt
+    def decay(dt: Value) -> Value:
+        return f.op("Exp", f.op("Max", dt * A, LEAST_EXPONENT))
 
     # 1. From zero to the end of each chunk.
-    def end_step(h: Value, dt_sum: Value, rows: Value) -> tuple[list[Value], list[Value]]:
-        h, dt = next_state(h, rows)
-        return [h, dt_sum + dt], []
+    def local_step(h: Value, dt_sum: Value, rows: Value) -> tuple[list[Value], list[Value]]:
+        dt, dt_u = f.rows(dt_rows, rows), f.rows(dt_u_rows, rows)  # (S, K, B, 1, E)
+        b, c = f.float32(f.rows(b_rows, rows)), f.float32(f.rows(c_rows, rows))  # (S, K, B, N, 1) and (…, 1, N)
+        h = decay(dt) * h + b * dt_u
+        return [h, dt_sum + dt], [c @ h]
 
     zero_states, zero_sums = f.expand(0.0, S, K, B, N, E), f.expand(0.0, S, K, B, 1, E)
-    [h_ends, dt_sums], _ = f.scan(end_step, [zero_states, zero_sums], [rows])
+    [h_ends, dt_sums], [y] = f.scan(local_step, [zero_states, zero_sums], [rows])  # y (T, S, K, B, 1, E)
 
     # 2. From chunk to chunk.
     def chunk_step(h: Value, h_end: Value, dt_sum: Value) -> tuple[list[Value], list[Value]]:
-        return [f.op("Exp", dt_sum * A) * h + h_end], [f.op("Identity", h)]
+        return [decay(dt_sum) * h + h_end], [f.op("Identity", h)]
 
     _, [h_starts] = f.scan(chunk_step, [f.expand(0.0, K, B, N, E)], [h_ends, dt_sums])
 
-    # 3. From the true start of each chunk.
-    def output_step(h: Value, rows: Value) -> tuple[list[Value], list[Value]]:
-        h, _ = next_state(h, rows)
-        return [h], [f.float32(f.rows(c_rows, rows)) @ h]
+    # TensorRT-RTX 1.7 cannot build a Scan that reads another's output from outside, but for a node between them.
+    h_starts = f.op("Identity", h_starts)
 
-    _, [y] = f.scan(output_step, [h_starts], [rows])  # (T, S, K, B, 1, E)
+    # 3. What is left of each chunk's start.
+    def start_step(dt_sum: Value, rows: Value, y: Value) -> tuple[list[Value], list[Value]]:
+        dt_sum = dt_sum + f.rows(dt_rows, rows)
+        c = f.float32(f.rows(c_rows, rows))
+        return [dt_sum], [y + c @ (decay(dt_sum) * h_starts)]
+
+    _, [y] = f.scan(start_step, [zero_sums], [rows, y])
 
     # Back to the tokens' order; skip, sum and gate.
     token = f.range(L)
