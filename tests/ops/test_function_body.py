@@ -88,7 +88,7 @@ def assert_close(actual, wanted, length):
     assert actual.shape == wanted.shape
     unit_of_type = 0.0 if wanted.dtype == torch.float32 else torch.finfo(wanted.dtype).eps
     actual, wanted = actual.float(), wanted.float()
-    tolerance = 2.0**-24 * (16 + 4 * length**0.5) * wanted.abs().max() + unit_of_type * wanted.abs()
+    tolerance = 2.0**-24 * (8 + length**0.5) * wanted.abs().max() + unit_of_type * wanted.abs()
     excess = (actual - wanted).abs() - tolerance
     worst = np.unravel_index(int(excess.argmax()), wanted.shape)
     assert excess.max() <= 0, f"worst at {worst}: {actual[worst]:.8g}, wanted {wanted[worst]:.8g}"
