@@ -65,7 +65,7 @@ def _onnxruntime() -> list[Finding]:
                 "onnxruntime",
                 PROBLEM,
                 f"onnxruntime {cpu} and onnxruntime-gpu {gpu} lie over each other in the same folder",
-                "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime",
+                "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu",
             )
         ]
     try:

@@ -7,6 +7,11 @@ function(_say_found what where)
   message(STATUS "vimdeploy: ${what} found in ${where}")
 endfunction()
 
+function(_say_download what)
+  message(STATUS "vimdeploy: ${what} not found here; downloading (if that fails: install it, or run tools/fetch_headers "
+                 "DIR and pass -DVIMDEPLOY_DEPS_DIR=DIR)")
+endfunction()
+
 function(_say_how_to_get what problem)
   message(FATAL_ERROR "vimdeploy: ${what} was not found and its download failed (${problem}); run "
                       "tools/fetch_headers DIR, or install it, and pass -DVIMDEPLOY_DEPS_DIR=DIR, the folder above usr/include.")
@@ -33,6 +38,7 @@ endfunction()
 function(find_highway)
   _find_header(dir hwy/highway.h)
   if(NOT dir)
+    _say_download(Highway)
     FetchContent_Declare(highway
       GIT_REPOSITORY https://github.com/google/highway.git
       GIT_TAG 457c891775a7397bdb0376bb1031e6e027af1c48 # 1.2.0
@@ -81,11 +87,12 @@ function(find_googletest)
   if(VIMDEPLOY_DEPS_DIR AND EXISTS ${VIMDEPLOY_DEPS_DIR}/usr/src/googletest/CMakeLists.txt)
     set(FETCHCONTENT_SOURCE_DIR_GOOGLETEST ${VIMDEPLOY_DEPS_DIR}/usr/src/googletest)
   else()
-    find_package(GTest CONFIG QUIET GLOBAL)
+    find_package(GTest CONFIG QUIET)
     if(GTest_FOUND)
       _say_found(GoogleTest ${GTest_DIR})
       return()
     endif()
+    _say_download(GoogleTest)
   endif()
   FetchContent_Declare(googletest
     GIT_REPOSITORY https://github.com/google/googletest.git

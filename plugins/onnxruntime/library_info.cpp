@@ -21,9 +21,9 @@ std::string library_info() {
   for (const auto& kernel : selective_scan_kernels()) {
     instruction_sets.emplace_back(name_of_instruction_set(kernel.target));
   }
-  return "{\"library_version\": \"" VIMDEPLOY_VERSION "\", \"operators_version\": " + std::to_string(kOperatorsVersion) +
-         ", \"operators\": " + json_list({kConv1dName, kSelectiveScanName}) + ", \"types\": " + json_list(types) +
-         ", \"instruction_set\": \"" + instruction_sets.front() +
+  return "{\"library_version\": \"" VIMDEPLOY_VERSION "\", \"operators_version\": " +
+         std::to_string(kOperatorsVersion) + ", \"operators\": " + json_list({kConv1dName, kSelectiveScanName}) +
+         ", \"types\": " + json_list(types) + ", \"instruction_set\": \"" + instruction_sets.front() +
          "\", \"instruction_sets\": " + json_list(instruction_sets) + "}";
 }
 

@@ -2,11 +2,28 @@
 
 #pragma once
 
+#include <stdexcept>
+#include <string>
+
 #include "onnxruntime/host.h"
 #include "scan/conv1d.h"
 #include "scan/selective_scan.h"
 
 namespace vimdeploy::onnxruntime {
+
+// An attribute the node must have; `read` gets it from the node.
+template <typename Read>
+auto required(const char* op, const char* attribute, Read read) {
+  try {
+    return read(attribute);
+  } catch (const Ort::Exception&) {
+    throw std::invalid_argument(std::string(op) + ": attribute " + attribute + " is missing or of another type");
+  }
+}
+
+inline std::vector<int64_t> reverse_of(const char* op, const Ort::ConstKernelInfo& info) {
+  return required(op, "reverse", [&](const char* name) { return info.GetAttributes<int64_t>(name); });
+}
 
 struct Conv1d {
   using Problem = Conv1dProblem;
@@ -18,7 +35,7 @@ struct Conv1d {
   static std::vector<InputAxis> output() { return {{1, 0}, {0, 0}, {0, 1}, {1, 1}}; }  // K of weight, B and L of xz, E
 
   static void read_attributes(const Ort::ConstKernelInfo& info, Conv1dProblem& problem) {
-    problem.reverse = info.GetAttributes<int64_t>("reverse");
+    problem.reverse = reverse_of(kName, info);
   }
 
   static Conv1dTensors tensors(const std::vector<const void*>& in, void* out) { return {in[0], in[1], in[2], out}; }
@@ -36,8 +53,8 @@ struct SelectiveScan {
   static std::vector<InputAxis> output() { return {{1, 0}, {1, 1}, {5, 1}}; }  // B and L of xz, E of A
 
   static void read_attributes(const Ort::ConstKernelInfo& info, SelectiveScanProblem& problem) {
-    problem.reverse = info.GetAttributes<int64_t>("reverse");
-    problem.scale = info.GetAttribute<float>("scale");
+    problem.reverse = reverse_of(kName, info);
+    problem.scale = required(kName, "scale", [&](const char* name) { return info.GetAttribute<float>(name); });
   }
 
   static SelectiveScanTensors tensors(const std::vector<const void*>& in, void* out) {

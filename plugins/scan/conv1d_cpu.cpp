@@ -1,7 +1,7 @@
 // BidirectionalConv1d on the CPU: compiled once for each instruction set.
 //
-// A task packs its channels' taps, then goes through the tokens in blocks: x is read once, with a halo of W - 1 tokens on
-// either side, and convolved for every direction. A reversed direction is the same sum over the halo's other end.
+// A task packs its channels' taps, then goes through the tokens in blocks: x is read once, with a halo of W - 1 tokens
+// on either side, and convolved for every direction. A reversed direction is the same sum over the halo's other end.
 
 #include "scan/conv1d.h"
 
@@ -58,7 +58,8 @@ void pack_weights(const Task& task) {
     float* taps = task.slot + task.plan.weight + k * W * row;
     pack_transposed(weight, task.channels, W, row, 1.0f, taps);
     if (task.problem.reverse[static_cast<size_t>(k)]) {
-      for (int64_t w = 0; w < W / 2; ++w) std::swap_ranges(taps + w * row, taps + (w + 1) * row, taps + (W - 1 - w) * row);
+      for (int64_t w = 0; w < W / 2; ++w)
+        std::swap_ranges(taps + w * row, taps + (w + 1) * row, taps + (W - 1 - w) * row);
     }
     pack_transposed(bias, task.channels, 1, row, 1.0f, task.slot + task.plan.bias + k * row);
   }
@@ -92,7 +93,8 @@ void convolve_rows(const Task& task, int64_t k, int64_t begin, int64_t tokens, i
   float* u = task.slot + plan.u;
   for (int64_t c = 0; c < channels; c += static_cast<int64_t>(hn::Lanes(hn::ScalableTag<float>()))) {
     int64_t t = 0;
-    for (; t + 4 <= tokens; t += 4) convolve<4>(x + t * row + c, weight + c, weight_row, bias + c, W, row, u + t * row + c);
+    for (; t + 4 <= tokens; t += 4)
+      convolve<4>(x + t * row + c, weight + c, weight_row, bias + c, W, row, u + t * row + c);
     for (; t < tokens; ++t) convolve<1>(x + t * row + c, weight + c, weight_row, bias + c, W, row, u + t * row + c);
   }
   T* to = static_cast<T*>(task.tensors.u) + ((k * B + task.b) * L + begin) * E + task.channel + first;

@@ -11,7 +11,7 @@
 #define HWY_COMPILE_ONLY_STATIC
 #endif
 // The x86 sets between and above these three bring nothing that the kernels use.
-#define HWY_DISABLED_TARGETS                                                                                     \
+#define HWY_DISABLED_TARGETS                                                                                        \
   (~(HWY_AVX3 | HWY_AVX2 | HWY_SSE2 | HWY_NEON | HWY_NEON_WITHOUT_AES | HWY_PPC8 | HWY_PPC9 | HWY_PPC10 | HWY_Z14 | \
      HWY_Z15 | HWY_WASM | HWY_EMU128 | HWY_SCALAR))
 #define HWY_DISABLE_PCLMUL_AES
@@ -56,5 +56,7 @@ std::vector<Kernel<Function>> kernels_that_run_here(std::initializer_list<Kernel
 #else
 #define VIMDEPLOY_KERNEL_AVX2(run)
 #endif
-#define VIMDEPLOY_KERNELS(run) \
-  { VIMDEPLOY_KERNEL_AVX3(run) VIMDEPLOY_KERNEL_AVX2(run) {HWY_STATIC_TARGET, &HWY_NAMESPACE::run} }
+#define VIMDEPLOY_KERNELS(run)                                                                       \
+  {                                                                                                  \
+    VIMDEPLOY_KERNEL_AVX3(run) VIMDEPLOY_KERNEL_AVX2(run) { HWY_STATIC_TARGET, &HWY_NAMESPACE::run } \
+  }

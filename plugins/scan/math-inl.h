@@ -33,8 +33,8 @@ template <class D, class V = hn::VFromD<D>>
 HWY_INLINE V exp2(D d, V x) {
 #if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86
   // One instruction takes the whole number out of x, another puts 2^whole back: right for every x, infinite ones too.
-  // Rounding down would save the subtraction, but cuts bits off a small negative x: a decay next to 1 would be too small
-  // by half a unit on average, at every token.
+  // Rounding down would save the subtraction, but cuts bits off a small negative x: a decay next to 1 would be too
+  // small by half a unit on average, at every token.
   const V f{_mm512_reduce_ps(x.raw, _MM_FROUND_TO_NEAREST_INT)};
   return V{_mm512_scalef_ps(exp2_of_fraction(d, f).raw, hn::Sub(x, f).raw)};
 #else

@@ -61,7 +61,8 @@ template <typename Plan>
 std::string to_text(const Plan& plan) {
   std::ostringstream text;
   text << plan.tasks << " tasks of " << plan.channel_block << " channels in blocks of " << plan.token_block
-       << " tokens and rows of " << plan.row << " channels, in " << plan.slots << " slots of " << plan.slot_floats * 4 << " bytes";
+       << " tokens and rows of " << plan.row << " channels, in " << plan.slots << " slots of " << plan.slot_floats * 4
+       << " bytes";
   return text.str();
 }
 

@@ -1,9 +1,9 @@
 // How the CPU kernels divide a problem: a pure function of the problem and the machine, which can be printed.
 //
 // A task is one sequence of the batch times one block of channels, through all directions and tokens: tasks share
-// nothing. A task goes through its tokens in blocks, and through a block in rows of channels that stay in the first-level
-// cache, so that the time per token does not depend on L; blocks of channels are as wide as the threads allow, for then
-// one page of memory after the other is read. A slot is the scratch of one task at a time.
+// nothing. A task goes through its tokens in blocks, and through a block in rows of channels that stay in the
+// first-level cache, so that the time per token does not depend on L; blocks of channels are as wide as the threads
+// allow, for then one page of memory after the other is read. A slot is the scratch of one task at a time.
 
 #pragma once
 

@@ -82,8 +82,7 @@ HWY_INLINE void store_float(D d, V value, size_t count, BFloat16* to) {
   const auto rounded = hn::Add(bits, hn::Add(is_odd, hn::Set(d_bits, 0x7fffu)));
   const auto quiet = hn::Or(bits, hn::Set(d_bits, 0x00400000u));
   const auto is_nan = hn::RebindMask(d_bits, hn::IsNaN(value));
-  store_bits(d, hn::TruncateTo(d_bits16, hn::ShiftRight<16>(hn::IfThenElse(is_nan, quiet, rounded))), count,
-             &to->bits);
+  store_bits(d, hn::TruncateTo(d_bits16, hn::ShiftRight<16>(hn::IfThenElse(is_nan, quiet, rounded))), count, &to->bits);
 }
 
 template <typename T>

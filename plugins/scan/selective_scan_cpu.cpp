@@ -1,9 +1,8 @@
 // BidirectionalSelectiveScan on the CPU: compiled once for each instruction set.
 //
-// Lanes are channels. A task takes its channels through one direction after the other; in a direction it goes through
-// the tokens in blocks, in the direction's order, and through a block's channels in rows that fit the first-level cache.
-// For each vector of channels it first makes the step sizes from their low rank, then runs the states in groups that
-// stay in registers over the whole block. The last direction gates.
+// A task takes its channels through one direction after the other; in a direction it goes through the tokens in blocks,
+// in the direction's order, and through a block's channels in rows that fit the first-level cache: rows are loaded to
+// the slot, scanned there (selective_scan_block-inl.h) and stored. The last direction gates.
 
 #include "scan/selective_scan.h"
 
@@ -14,53 +13,16 @@
 #define HWY_TARGET_INCLUDE "scan/selective_scan_cpu.cpp"
 #include <hwy/foreach_target.h>
 
-#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include "scan/math-inl.h"
 #include "scan/rows-inl.h"
+#include "scan/selective_scan_block-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vimdeploy {
 namespace HWY_NAMESPACE {
 namespace {
-
-using Tag = hn::ScalableTag<float>;
-using V = hn::VFromD<Tag>;
-constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(Tag()));  // all of them: vectors have one size, see instruction_sets.h
-
-// States that stay in registers at a time: half of the registers.
-#if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86 || HWY_ARCH_ARM_A64
-constexpr int kStatesInRegisters = 16;
-#else
-constexpr int kStatesInRegisters = 8;
-#endif
-
-// What a task works on: one sequence of the batch, `channels` channels from `channel` on.
-struct Task {
-  const SelectiveScanProblem& problem;
-  const SelectiveScanPlan& plan;
-  const SelectiveScanTensors& tensors;
-  int64_t b, channel, channels;
-  float* slot;
-};
-
-// Rows that the next block reads: they are fetched while this one is worked on, for pages change too often for the
-// processor to guess.
-struct Ahead {
-  const char* rows[3];  // of u, y and z
-  int64_t strides[3];   // bytes from a token to the next
-  int64_t vector;       // bytes from a vector of channels to the next
-};
-
-// Tokens of one direction and channels [first, first + channels) of the task, whose rows of u and y are in the slot.
-struct Block {
-  int64_t tokens;
-  bool is_reversed;
-  const float* dt_bc;  // (tokens, R+2N)
-  int64_t first, channels;
-  Ahead ahead;
-};
 
 // Weights lie vector by vector: those of the vector of channels at c begin at c times their number per channel.
 template <typename T>
@@ -74,85 +36,6 @@ void pack_weights(const Task& task, int64_t k, const T* dt_weight) {
     pack_transposed(dt_weight + first * R, channels, R, kLanes, 1.0f, task.slot + plan.dt_weight + c * R);
     pack_transposed(task.tensors.dt_bias + first, channels, 1, kLanes, 1.0f, task.slot + plan.dt_bias + c);
     pack_transposed(task.tensors.D + first, channels, 1, kLanes, 1.0f, task.slot + plan.skip + c);
-  }
-}
-
-// The step sizes of kTokens tokens and the vector of channels at c, and D * u added to y.
-template <int kTokens>
-HWY_INLINE void make_step_sizes(const Task& task, const Block& block, int64_t c, int64_t token) {
-  const Tag d;
-  const SelectiveScanPlan& plan = task.plan;
-  const int64_t R = task.problem.rank, dt_bc_row = R + 2 * task.problem.states, row = plan.row;
-  const float* low_rank = block.dt_bc + token * dt_bc_row;
-  const float* weight = task.slot + plan.dt_weight + (block.first + c) * R;
-  V dt[kTokens];
-  HWY_UNROLL(4)
-  for (int t = 0; t < kTokens; ++t) dt[t] = hn::Load(d, task.slot + plan.dt_bias + block.first + c);
-  for (int64_t r = 0; r < R; ++r) {
-    const V weight_r = hn::Load(d, weight + r * kLanes);
-    HWY_UNROLL(4)
-    for (int t = 0; t < kTokens; ++t) dt[t] = hn::MulAdd(weight_r, hn::Set(d, low_rank[t * dt_bc_row + r]), dt[t]);
-  }
-  const V skip = hn::Load(d, task.slot + plan.skip + block.first + c);
-  HWY_UNROLL(4)
-  for (int t = 0; t < kTokens; ++t) {
-    const V u = hn::Load(d, task.slot + plan.u + (token + t) * row + c);
-    float* y = task.slot + plan.y + (token + t) * row + c;
-    dt[t] = softplus(d, dt[t]);
-    hn::Store(dt[t], d, task.slot + plan.dt + (token + t) * kLanes);
-    hn::Store(hn::Mul(dt[t], u), d, task.slot + plan.dt_u + (token + t) * kLanes);
-    hn::Store(hn::MulAdd(skip, u, hn::Load(d, y)), d, y);
-  }
-}
-
-// States [first, first + kStates) of the vector of channels at c, through all tokens of the block:
-// h = exp(dt * A) * h + dt * u * B and y += C * h.
-template <int kStates>
-HWY_INLINE void run_states(const Task& task, const Block& block, int64_t c, int64_t first) {
-  const Tag d;
-  const SelectiveScanPlan& plan = task.plan;
-  const int64_t N = task.problem.states, R = task.problem.rank, row = plan.row;
-  const float* decay = task.slot + plan.decay + (block.first + c) * N + first * kLanes;
-  float* states = task.slot + plan.h + (block.first + c) * N + first * kLanes;
-  const int64_t step = block.is_reversed ? -1 : 1;
-  int64_t token = block.is_reversed ? block.tokens - 1 : 0;
-  V h[kStates];
-  HWY_UNROLL(16)
-  for (int n = 0; n < kStates; ++n) h[n] = hn::Load(d, states + n * kLanes);
-  for (int64_t i = 0; i < block.tokens; ++i, token += step) {
-    const V dt = hn::Load(d, task.slot + plan.dt + token * kLanes);
-    const V dt_u = hn::Load(d, task.slot + plan.dt_u + token * kLanes);
-    const float* B = block.dt_bc + token * (R + 2 * N) + R + first;
-    const float* C = B + N;
-    float* y = task.slot + plan.y + token * row + c;
-    V sum = hn::Load(d, y);
-    if (first == 0) {
-      const Ahead& ahead = block.ahead;
-      for (int a = 0; a < 3; ++a) hwy::Prefetch(ahead.rows[a] + token * ahead.strides[a] + c / kLanes * ahead.vector);
-    }
-    HWY_UNROLL(16)
-    for (int n = 0; n < kStates; ++n) {
-      const V kept = exp2(d, hn::Mul(dt, hn::Load(d, decay + n * kLanes)));
-      h[n] = hn::MulAdd(kept, h[n], hn::Mul(dt_u, hn::Set(d, B[n])));
-      sum = hn::MulAdd(h[n], hn::Set(d, C[n]), sum);
-    }
-    hn::Store(sum, d, y);
-  }
-  HWY_UNROLL(16)
-  for (int n = 0; n < kStates; ++n) hn::Store(h[n], d, states + n * kLanes);
-}
-
-void scan_block(const Task& task, const Block& block) {
-  const int64_t N = task.problem.states;
-  for (int64_t c = 0; c < block.channels; c += kLanes) {
-    int64_t token = 0;
-    for (; token + 4 <= block.tokens; token += 4) make_step_sizes<4>(task, block, c, token);
-    for (; token < block.tokens; ++token) make_step_sizes<1>(task, block, c, token);
-
-    int64_t n = 0;
-    for (; n + kStatesInRegisters <= N; n += kStatesInRegisters) run_states<kStatesInRegisters>(task, block, c, n);
-    for (; n + 4 <= N; n += 4) run_states<4>(task, block, c, n);
-    for (; n < N; ++n) run_states<1>(task, block, c, n);
   }
 }
 
@@ -231,25 +114,19 @@ void store_rows(const Task& task, const Block& block, int64_t k, int64_t token) 
   }
 }
 
-// The rows from `token` and channel `first` of the task on; outside of the sequence they are never read, only prefetched.
-template <typename T>
-Ahead rows_ahead(const Task& task, int64_t k, int64_t token, int64_t first) {
-  const int64_t B = task.problem.batch, L = task.problem.tokens, E = task.problem.channels;
-  const int64_t bytes = sizeof(T), at = task.b * L + token, channel = task.channel + first;
-  const auto address = [&](const void* tensor, int64_t element) {
-    return reinterpret_cast<const char*>(reinterpret_cast<uintptr_t>(tensor) + static_cast<uintptr_t>(element * bytes));
-  };
-  return {{address(task.tensors.u, (k * B * L + at) * E + channel), address(task.tensors.y, at * E + channel),
-           address(task.tensors.xz, at * 2 * E + E + channel)},
-          {E * bytes, E * bytes, 2 * E * bytes},
-          kLanes * bytes};
+// Row `row` of a tensor of U from channel `channel` on. It may lie outside of the tensor, for it is only prefetched.
+template <typename U>
+Ahead ahead_of(const void* tensor, int64_t row, int64_t row_elements, int64_t channel) {
+  constexpr int64_t kBytes = sizeof(U);
+  const int64_t offset = (row * row_elements + channel) * kBytes;
+  return {reinterpret_cast<uintptr_t>(tensor) + static_cast<uintptr_t>(offset), row_elements * kBytes, kLanes * kBytes};
 }
 
 template <typename T>
 void run_direction(const Task& task, int64_t k) {
   const SelectiveScanProblem& problem = task.problem;
   const SelectiveScanPlan& plan = task.plan;
-  const int64_t B = problem.batch, L = problem.tokens, N = problem.states, R = problem.rank;
+  const int64_t B = problem.batch, L = problem.tokens, E = problem.channels, N = problem.states, R = problem.rank;
   const int64_t dt_bc_row = R + 2 * N;
   const bool is_reversed = problem.reverse[static_cast<size_t>(k)] != 0;
   const T* dt_bc = static_cast<const T*>(task.tensors.dt_bc) + (k * B + task.b) * L * dt_bc_row;
@@ -265,12 +142,18 @@ void run_direction(const Task& task, int64_t k) {
       const bool is_last_row = first + plan.row >= task.channels;
       const int64_t next_begin = is_last_row ? begin + (is_reversed ? -plan.token_block : plan.token_block) : begin;
       const int64_t next_first = is_last_row ? 0 : first + plan.row;
-      const Block block{tokens,
-                        is_reversed,
-                        dt_bc_floats,
-                        first,
-                        std::min(plan.row, task.channels - first),
-                        rows_ahead<T>(task, k, next_begin, next_first)};
+      const int64_t next_row = task.b * L + next_begin, next_channel = task.channel + next_first;
+      const Block block{
+          tokens,
+          is_reversed,
+          dt_bc_floats,
+          first,
+          std::min(plan.row, task.channels - first),
+          ahead_of<T>(task.tensors.u, k * B * L + next_row, E, next_channel),
+          plan.sums_in_y ? ahead_of<float>(task.tensors.y, next_row, E, next_channel)
+                         : ahead_of<float>(task.slot + plan.sum, next_begin, plan.channel_block, next_first),
+          ahead_of<T>(task.tensors.xz, next_row, 2 * E, E + next_channel),
+      };
       load_rows<T>(task, block, k, begin);
       scan_block(task, block);
       store_rows<T>(task, block, k, begin);

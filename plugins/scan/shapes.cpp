@@ -23,7 +23,9 @@ struct Input {
   }
 
   Status check_rank() const { return found.size() == rank ? Status() : error(""); }
-  Status check_shape(const Shape& wanted) const { return found == wanted ? Status() : error(" = " + to_string(wanted)); }
+  Status check_shape(const Shape& wanted) const {
+    return found == wanted ? Status() : error(" = " + to_string(wanted));
+  }
 };
 
 Status check_count(const char* op, size_t found, size_t wanted) {

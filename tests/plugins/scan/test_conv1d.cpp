@@ -31,7 +31,8 @@ std::vector<float> magnitudes(const Conv1dCase& c) {
         for (int64_t w = 0; w < p.width; ++w) {
           const int64_t away = p.reverse[static_cast<size_t>(k)] ? p.width - 1 - w : w - p.width + 1;
           if (l + away < 0 || l + away >= p.tokens) continue;
-          sum += std::fabs(c.weight.get((k * p.channels + e) * p.width + w) * c.xz.get((bl + away) * 2 * p.channels + e));
+          sum +=
+              std::fabs(c.weight.get((k * p.channels + e) * p.width + w) * c.xz.get((bl + away) * 2 * p.channels + e));
         }
         sums.push_back(sum);
       }
@@ -75,11 +76,13 @@ TEST(Conv1d, AgreesWithTheReferenceForEveryTypeAndSize) {
 
 TEST(Conv1d, TakesAnyDirections) {
   const std::vector<std::vector<int64_t>> patterns = {{0}, {1}, {0, 0}, {1, 0}, {1, 1}, {0, 1, 1}, {1, 0, 1, 0}};
-  for (const auto& reverse : patterns) expect_all_kernels_agree(Conv1dCase({ElementType::float32, 2, 37, 20, 4, reverse}));
+  for (const auto& reverse : patterns)
+    expect_all_kernels_agree(Conv1dCase({ElementType::float32, 2, 37, 20, 4, reverse}));
 }
 
 TEST(Conv1d, TakesAWindowLongerThanTheSequenceAndTheBlock) {
-  for (int64_t tokens : {1, 3, 40}) expect_all_kernels_agree(Conv1dCase({ElementType::float32, 1, tokens, 17, 50, {0, 1}}));
+  for (int64_t tokens : {1, 3, 40})
+    expect_all_kernels_agree(Conv1dCase({ElementType::float32, 1, tokens, 17, 50, {0, 1}}));
 }
 
 TEST(Conv1d, DoesNotDependOnTheThreads) {

@@ -61,7 +61,8 @@ std::vector<float> apply(Map* map, std::vector<float> in) {
 
 std::vector<float> range(float begin, float end, int count) {
   std::vector<float> values;
-  for (int i = 0; i <= count; ++i) values.push_back(begin + (end - begin) * static_cast<float>(i) / static_cast<float>(count));
+  for (int i = 0; i <= count; ++i)
+    values.push_back(begin + (end - begin) * static_cast<float>(i) / static_cast<float>(count));
   return values;
 }
 

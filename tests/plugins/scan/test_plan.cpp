@@ -27,7 +27,7 @@ TEST(Plan, TasksCoverEveryChannelOnce) {
 TEST(Plan, MoreThreadsMakeSmallerBlocks) {
   EXPECT_EQ(plan_of(tiny(), {1}).channel_block, 384);
   EXPECT_EQ(plan_of(tiny(), {2}).channel_block, 192);
-  EXPECT_EQ(plan_of(tiny(), {5}).channel_block, 80);   // the last block has 64
+  EXPECT_EQ(plan_of(tiny(), {5}).channel_block, 80);  // the last block has 64
   EXPECT_EQ(plan_of(tiny(), {99}).channel_block, 16);
 }
 
@@ -76,12 +76,14 @@ TEST(Plan, ConvolutionKeepsItsHaloInTheSlot) {
 }
 
 TEST(Plan, PrintsItself) {
-  EXPECT_EQ(plan_of(tiny(), {2}).to_string(),
-            "BidirectionalSelectiveScan: 2 tasks of 192 channels in blocks of 32 tokens and rows of 64 channels, in 2 slots "
-            "of 55808 bytes, directions summed in y");
-  EXPECT_EQ(plan_of(Conv1dProblem{ElementType::float32, 1, 197, 384, 4, {0, 1}}, {2}).to_string(),
-            "BidirectionalConv1d: 2 tasks of 192 channels in blocks of 32 tokens and rows of 64 channels, in 2 slots of "
-            "25600 bytes");
+  EXPECT_EQ(
+      plan_of(tiny(), {2}).to_string(),
+      "BidirectionalSelectiveScan: 2 tasks of 192 channels in blocks of 32 tokens and rows of 64 channels, in 2 slots "
+      "of 55808 bytes, directions summed in y");
+  EXPECT_EQ(
+      plan_of(Conv1dProblem{ElementType::float32, 1, 197, 384, 4, {0, 1}}, {2}).to_string(),
+      "BidirectionalConv1d: 2 tasks of 192 channels in blocks of 32 tokens and rows of 64 channels, in 2 slots of "
+      "25600 bytes");
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Rows between tensors and scratch, for every instruction set and type: the same numbers as the scalar conversions give,
-// and not a byte beyond the row.
+// Rows between tensors and scratch, for every instruction set and type: the same numbers as the scalar conversions
+// give, and not a byte beyond the row.
 
 #include "scan/instruction_sets.h"
 

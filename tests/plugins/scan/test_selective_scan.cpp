@@ -54,7 +54,8 @@ std::vector<float> magnitudes(const SelectiveScanCase& c) {
 }
 
 // A state passes L steps, each with an exponential (4 roundings of 2^-24, and as much for its rounded argument), and a
-// multiplication and addition, on either side; the step size has R terms and y has N, with a few more of softplus and silu.
+// multiplication and addition, on either side; the step size has R terms and y has N, with a few more of softplus and
+// silu.
 float roundings(const SelectiveScanProblem& p) {
   return 16.0f * static_cast<float>(p.tokens) + 8.0f * static_cast<float>(p.rank + p.states);
 }
@@ -97,7 +98,8 @@ TEST(SelectiveScan, AgreesWithTheReferenceForAnySize) {
   std::mt19937 random(7);
   const auto up_to = [&](int64_t most) { return std::uniform_int_distribution<int64_t>(1, most)(random); };
   for (uint32_t seed = 0; seed < 40; ++seed) {
-    SelectiveScanProblem problem{kElementTypes[seed % 3], up_to(3), up_to(100), up_to(140), up_to(40), up_to(24), {}, 1.0f};
+    SelectiveScanProblem problem{
+        kElementTypes[seed % 3], up_to(3), up_to(100), up_to(140), up_to(40), up_to(24), {}, 1.0f};
     for (int64_t k = up_to(4); k > 0; --k) problem.reverse.push_back(up_to(2) - 1);
     expect_all_kernels_agree(SelectiveScanCase(problem, seed), up_to(8));
   }

@@ -32,10 +32,11 @@ inline std::string place_of(int64_t index, const std::vector<int64_t>& shape) {
   return "[" + place;
 }
 
-// |found - wanted| <= roundings * kEpsilon * magnitude, beside the rounding to T. `magnitude` is the sum of the absolute
-// values that were added up to `wanted`. NaN and infinity must be the same on both sides.
-inline ::testing::AssertionResult is_close(const Tensor& found, const Tensor& wanted, const std::vector<float>& magnitude,
-                                           float roundings, const std::vector<int64_t>& shape) {
+// |found - wanted| <= roundings * kEpsilon * magnitude, beside the rounding to T. `magnitude` is the sum of the
+// absolute values that were added up to `wanted`. NaN and infinity must be the same on both sides.
+inline ::testing::AssertionResult is_close(const Tensor& found, const Tensor& wanted,
+                                           const std::vector<float>& magnitude, float roundings,
+                                           const std::vector<int64_t>& shape) {
   int64_t worst = -1;
   float worst_ratio = 1.0f;
   for (int64_t i = 0; i < wanted.size(); ++i) {

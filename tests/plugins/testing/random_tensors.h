@@ -97,8 +97,7 @@ struct SelectiveScanCase {
   }
 
   SelectiveScanTensors tensors(Tensor& out) const {
-    return {u.data(),       xz.data(), dt_bc.data(), dt_weight.data(),
-            dt_bias.data(), A.data(),  D.data(),     out.data()};
+    return {u.data(), xz.data(), dt_bc.data(), dt_weight.data(), dt_bias.data(), A.data(), D.data(), out.data()};
   }
 };
 
