@@ -1,0 +1,223 @@
+import errno
+import functools
+import hashlib
+import os
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from click.testing import CliRunner
+
+from vimdeploy.artifact import read_onnx
+from vimdeploy.cli import main
+from vimdeploy.models.config import VARIANTS
+from vimdeploy.models.vim import resize_pos_embed, vim_with_random_weights
+from vimdeploy.runtimes.eager import EagerSession
+from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, session_from_onnx
+
+
+@pytest.fixture
+def output(tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder / "model.onnx"
+
+
+def weight(path, name):
+    model, _ = read_onnx(path)
+    return next(onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer if tensor.name == name)
+
+
+@pytest.fixture(scope="module")
+def export_once(tmp_path_factory, tiny_json):
+    """``export_once(option, value, ...)`` -> the file, written by the command, and the command's result."""
+
+    @functools.cache
+    def export(*options):
+        path = tmp_path_factory.mktemp("exported") / "model.onnx"
+        arguments = ["export", tiny_json, *options, "-o", path]
+        return path, CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+    return export
+
+
+class TestFromCheckpoint:
+    @pytest.fixture
+    def exported(self, export_once, tiny_pth):
+        return export_once("-c", tiny_pth)
+
+    def test_the_file_answers_as_pytorch(self, exported, tiny_model):
+        session = session_from_onnx(exported[0], operators="function body")
+        images = np.random.default_rng(0).standard_normal((2, 3, 32, 32), dtype=np.float32)
+        wanted = EagerSession(tiny_model, session.info).run(images)
+        np.testing.assert_allclose(session.run(images), wanted, atol=1e-3 * wanted.std())
+
+    def test_says_what_was_written_and_how_near_it_is(self, exported):
+        path, result = exported
+        first, second = result.stdout.splitlines()
+        assert first.startswith(f"{path}: tiny, 32x32, ")
+        assert "Largest logit error against PyTorch" in second
+        assert "OnnxRuntime (function body, cpu) " in second
+
+    def test_the_steps_are_told_on_standard_error(self, exported):
+        assert [line.partition(":")[0] for line in exported[1].stderr.splitlines()] == [
+            "Reading the checkpoint",
+            "Tracing the model",
+            "Comparing with PyTorch",
+        ]
+
+    def test_the_file_names_its_checkpoint(self, exported, tiny_pth):
+        digest = hashlib.sha256(tiny_pth.read_bytes()).hexdigest()
+        assert read_onnx(exported[0])[1].checkpoint_sha256 == digest
+
+    def test_ema_takes_the_averaged_weights(self, export_once, tiny, tiny_pth):
+        path, _ = export_once("-c", tiny_pth, "--ema")
+        averaged = vim_with_random_weights(tiny.config, seed=1).state_dict()
+        np.testing.assert_array_equal(weight(path, "head.weight"), averaged["head.weight"])
+        assert read_onnx(path)[1].weights == "checkpoint model_ema"
+
+
+class TestOptions:
+    @pytest.fixture
+    def exported(self, export_once, tiny_pth, tmp_path_factory):
+        labels = tmp_path_factory.getbasetemp() / "labels.txt"
+        labels.write_text("one\ntwo\nthree\nfour\nfive\n")
+        path, _ = export_once("-c", tiny_pth, "--labels", labels, "--image-size", "48x64", "--opset", 22)
+        return path
+
+    def test_labels_are_kept(self, exported):
+        assert read_onnx(exported)[1].labels == ("one", "two", "three", "four", "five")
+
+    def test_opset(self, exported):
+        opsets = {entry.domain: entry.version for entry in read_onnx(exported)[0].opset_import}
+        assert opsets == {"": 22, "vimdeploy": 1}
+
+    def test_another_image_size_resizes_the_position_embedding(self, exported, tiny, tiny_model):
+        config = tiny.config.replace(image_size=(48, 64))
+        wanted = resize_pos_embed(tiny_model.pos_embed.detach(), config)
+        assert read_onnx(exported)[1].config == config
+        np.testing.assert_array_equal(weight(exported, "pos_embed"), wanted)
+
+    @pytest.mark.xfail(strict=True, reason="a grid of as many patches as the checkpoint's is not resized")
+    def test_so_does_one_of_as_many_patches(self, export_once, tiny_pth, tiny_model):
+        """16 x 64 pixels are 2 x 8 patches, as many as the 4 x 4 that were trained, and lie elsewhere."""
+        path, _ = export_once("-c", tiny_pth, "--image-size", "16x64")
+        assert not np.array_equal(weight(path, "pos_embed"), tiny_model.pos_embed.detach())
+
+
+class TestRandomWeights:
+    @pytest.fixture
+    def exported(self, export_once):
+        return export_once("--random-weights", 3)[0]
+
+    def test_the_file_says_so(self, exported):
+        assert read_onnx(exported)[1].weights == "random seed 3"
+
+    def test_are_those_of_the_seed(self, exported, tiny):
+        wanted = vim_with_random_weights(tiny.config, seed=3).head.weight.detach()
+        np.testing.assert_array_equal(weight(exported, "head.weight"), wanted)
+
+
+def test_an_upstream_name_is_a_variant(invoke, tiny_pth, output):
+    name = "vim_tiny_patch16_224_bimambav2_final_pool_mean_abs_pos_embed_with_midclstok_div2"
+    result = invoke("export", name, "-c", tiny_pth, "-o", output)
+    assert "is not a checkpoint of vim_tiny_patch16_224" in result.stderr
+
+
+class TestWrongInput:
+    """One sentence, exit code 2, and nothing left behind."""
+
+    def refused(self, invoke, output, *arguments):
+        result = invoke("export", *arguments, "-o", output)
+        assert result.exit_code == 2
+        assert result.stdout == ""
+        assert not output.parent.is_dir() or list(output.parent.iterdir()) == []
+        (error,) = (line for line in result.stderr.splitlines() if line.startswith("Error: "))
+        return error
+
+    def test_an_unknown_variant(self, invoke, output):
+        error = self.refused(invoke, output, "vim_tiny_patch16", "--random-weights", 0)
+        assert "Did you mean vim_tiny_patch16_224?" in error
+
+    def test_no_weights(self, invoke, output):
+        error = self.refused(invoke, output, "vim_tiny_patch16_224")
+        assert "either --checkpoint FILE, or --random-weights SEED" in error
+        assert "hf://hustvl/Vim-tiny-midclstok/vim_t_midclstok_76p1acc.pth" in error
+
+    def test_two_kinds_of_weights(self, invoke, output, tiny_json, tiny_pth):
+        error = self.refused(invoke, output, tiny_json, "-c", tiny_pth, "--random-weights", 0)
+        assert "either --checkpoint FILE, or --random-weights SEED" in error
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [(None, "cannot be read: No such file"), (b"", "is empty"), (b"some text", "is not a checkpoint")],
+    )
+    def test_a_checkpoint_that_is_none(self, invoke, output, tiny_json, tmp_path, content, message):
+        checkpoint = tmp_path / "weights.pth"
+        if content is not None:
+            checkpoint.write_bytes(content)
+        assert message in self.refused(invoke, output, tiny_json, "-c", checkpoint)
+
+    def test_a_pickle_that_would_run_code(self, invoke, output, tiny_json, tmp_path):
+        class Hostile:
+            def __reduce__(self):
+                return os.mkdir, (str(tmp_path / "the code ran"),)
+
+        torch.save({"model": Hostile()}, tmp_path / "weights.pth")
+        error = self.refused(invoke, output, tiny_json, "-c", tmp_path / "weights.pth")
+        assert "mkdir, which is code and no weights" in error
+        assert not (tmp_path / "the code ran").exists()
+
+    def test_a_checkpoint_of_another_variant(self, invoke, output, tmp_path):
+        plus = vim_with_random_weights(VARIANTS["vim_tiny_patch16_stride8_224"].config, seed=0)
+        torch.save(plus.state_dict(), tmp_path / "plus.pth")
+        error = self.refused(invoke, output, "vim_tiny_patch16_224", "-c", tmp_path / "plus.pth")
+        assert error.endswith("this file fits vim_tiny_patch16_stride8_224.")
+
+    def test_a_size_not_divisible_by_the_patch(self, invoke, output):
+        error = self.refused(invoke, output, "vim_tiny_patch16_224", "--random-weights", 0, "--image-size", 250)
+        assert "do not divide an image height of 250; the nearest that they divide are 240 and 256" in error
+
+    def test_a_size_that_is_none(self, invoke, output):
+        error = self.refused(invoke, output, "vim_tiny_patch16_224", "--random-weights", 0, "--image-size", "big")
+        assert "wanted a size such as 224 or 384x512" in error
+
+    def test_an_opset_that_is_none(self, invoke, output, tiny_json):
+        error = self.refused(invoke, output, tiny_json, "--random-weights", 0, "--opset", 12)
+        assert "opset must be 20 to 24, found 12" in error
+
+    def test_too_few_labels(self, invoke, output, tiny_json, tmp_path):
+        (tmp_path / "labels.txt").write_text("one\ntwo\n")
+        error = self.refused(invoke, output, tiny_json, "--random-weights", 0, "--labels", tmp_path / "labels.txt")
+        assert "Wanted 5 labels, one a class; found 2" in error
+
+    def test_a_missing_description(self, invoke, output):
+        assert "There is no model description" in self.refused(invoke, output, "none.json", "--random-weights", 0)
+
+    def test_an_output_folder_that_does_not_exist(self, invoke, tiny_json, tmp_path):
+        error = self.refused(invoke, tmp_path / "none" / "model.onnx", tiny_json, "--random-weights", 0)
+        assert "none for model.onnx does not exist; create it first" in error
+
+    def test_a_full_disk(self, invoke, output, tiny_json, monkeypatch):
+        def fsync(_):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        result = invoke("export", tiny_json, "--random-weights", 0, "-o", output)
+        assert result.exit_code == 2
+        assert result.stderr.splitlines()[-1].endswith("No space left on device; nothing was left behind.")
+        assert list(output.parent.iterdir()) == []
+
+    def test_no_output(self, invoke):
+        result = invoke("export", "vim_tiny_patch16_224", "--random-weights", 0)
+        assert (result.exit_code, "Missing option '-o'" in result.stderr) == (2, True)
+
+
+def test_a_model_that_answers_otherwise_is_not_written(invoke, output, tiny_json, monkeypatch):
+    right = OnnxRuntimeSession._run
+    monkeypatch.setattr(OnnxRuntimeSession, "_run", lambda self, array: right(self, array) + 1)
+    result = invoke("export", tiny_json, "--random-weights", 0, "-o", output)
+    assert result.exit_code == 1
+    assert "Error: The exported model does not answer as PyTorch does" in result.stderr
+    assert list(output.parent.iterdir()) == []

@@ -1,0 +1,89 @@
+import json
+
+import pytest
+
+from vimdeploy.artifact import read_onnx
+from vimdeploy.doctor import MISSING, PROBLEM, READY, Finding
+from vimdeploy.models.config import VARIANTS
+
+
+class TestModels:
+    def test_a_row_a_variant(self, invoke):
+        _, *rows = invoke("models").stdout.splitlines()
+        assert [row.split()[0] for row in rows] == list(VARIANTS)
+
+    def test_numbers_of_tiny(self, invoke):
+        _, first, *_ = invoke("models").stdout.splitlines()
+        assert first.split()[1:] == [
+            *("7,148,008", "197", "224x224", "76.1"),
+            "hf://hustvl/Vim-tiny-midclstok/vim_t_midclstok_76p1acc.pth",
+        ]
+
+    def test_json(self, invoke):
+        document = json.loads(invoke("models", "--json").stdout)
+        assert [(m["name"], m["parameters"], m["tokens"]) for m in document] == [
+            (v.name, v.config.parameters, v.config.tokens) for v in VARIANTS.values()
+        ]
+
+
+class TestInspect:
+    def test_table(self, invoke, tiny_onnx):
+        lines = invoke("inspect", tiny_onnx).stdout.splitlines()
+        rows = {name: value.strip() for name, _, value in (line.partition(" ") for line in lines)}
+        assert (rows["variant"], rows["image_size"], rows["weights"]) == ("tiny", "32x32", "random seed 0")
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("variant", "tiny"),
+            ("opset", {"onnx": 20, "vimdeploy": 1}),
+            ("operators", {"BidirectionalConv1d": 2, "BidirectionalSelectiveScan": 2}),
+            ("function bodies", ["BidirectionalConv1d", "BidirectionalSelectiveScan"]),
+        ],
+    )
+    def test_json(self, invoke, tiny_onnx, name, value):
+        assert json.loads(invoke("inspect", tiny_onnx, "--json").stdout)[name] == value
+
+    def test_long_values_are_cut_in_the_table_and_whole_in_json(self, invoke, tiny_onnx):
+        config = read_onnx(tiny_onnx)[1].to_metadata()["vimdeploy.config"]
+        assert f"{config[:160]} ... ({len(config)} characters; --json shows all)" in invoke("inspect", tiny_onnx).stdout
+        assert json.loads(invoke("inspect", tiny_onnx, "--json").stdout)["config"] == config
+
+    @pytest.mark.parametrize("kind", ["missing", "foreign", "text"])
+    def test_what_is_no_file_of_ours(self, invoke, foreign_onnx, tmp_path, kind):
+        (tmp_path / "text.onnx").write_text("hello")
+        result = invoke("inspect", foreign_onnx if kind == "foreign" else tmp_path / f"{kind}.onnx")
+        assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+        assert result.stderr.startswith("Error: ")
+
+
+class TestDoctor:
+    FINDINGS = (
+        Finding("Python", READY, "3.12", cure="never shown"),
+        Finding("torch", MISSING, "not installed", cure="pip install torch"),
+    )
+
+    @pytest.fixture
+    def finds(self, monkeypatch):
+        return lambda *findings: monkeypatch.setattr("vimdeploy.doctor.examine", lambda: list(findings))
+
+    def test_table(self, invoke, finds):
+        finds(*self.FINDINGS)
+        assert [line.split(maxsplit=2) for line in invoke("doctor").stdout.splitlines()] == [
+            ["what", "state", "found"],
+            ["Python", "ready", "3.12"],
+            ["torch", "missing", "not installed; get it with: pip install torch"],
+        ]
+
+    def test_json(self, invoke, finds):
+        finds(*self.FINDINGS)
+        first, second = json.loads(invoke("doctor", "--json").stdout)
+        assert (first["state"], second["cure"]) == ("ready", "pip install torch")
+
+    def test_what_is_missing_is_no_failure(self, invoke, finds):
+        finds(*self.FINDINGS)
+        assert invoke("doctor").exit_code == 0
+
+    def test_a_problem_is(self, invoke, finds):
+        finds(*self.FINDINGS, Finding("onnxruntime", PROBLEM, "twice"))
+        assert invoke("doctor").exit_code == 1

@@ -1,0 +1,87 @@
+import json
+
+import pytest
+
+
+class TestTable:
+    def test_top_answers_of_each_picture(self, invoke, tiny_onnx, picture):
+        result = invoke("run", tiny_onnx, picture, picture, "--top", 2)
+        header, *rows = result.stdout.splitlines()
+        assert (result.exit_code, header.split()) == (0, ["image", "probability", "class"])
+        assert [row.startswith(str(picture)) for row in rows] == [True, False, True, False]
+
+    def test_classes_have_their_labels(self, invoke, tiny_onnx, picture):
+        _, *rows = invoke("run", tiny_onnx, picture).stdout.splitlines()
+        assert {row.split()[-1] for row in rows} == {"ant", "bee", "cat", "dog", "eel"}
+
+    def test_what_computes_is_told_on_standard_error(self, invoke, tiny_onnx, picture):
+        result = invoke("run", tiny_onnx, picture, "--operators", "function body")
+        assert "OnnxRuntime (function body, cpu)" in result.stderr.splitlines()
+
+
+class TestJson:
+    def test_is_one_document(self, invoke, tiny_onnx, picture, operators):
+        document = json.loads(invoke("run", tiny_onnx, picture, "--json", "--operators", operators).stdout)
+        assert document["session"] == f"OnnxRuntime ({operators}, cpu)"
+        assert [image["image"] for image in document["images"]] == [str(picture)]
+
+    def test_answers_are_sorted(self, invoke, tiny_onnx, picture):
+        (image,) = json.loads(invoke("run", tiny_onnx, picture, "--json", "--top", 3).stdout)["images"]
+        assert [sorted(answer) for answer in image["top"]] == [["index", "label", "probability"]] * 3
+        probabilities = [answer["probability"] for answer in image["top"]]
+        assert probabilities == sorted(probabilities, reverse=True)
+
+
+def test_threads_change_nothing(invoke, tiny_onnx, picture):
+    one, two = (invoke("run", tiny_onnx, picture, "--threads", n).stdout for n in (1, 2))
+    assert one == two != ""
+
+
+class TestWrongInput:
+    """One sentence, exit code 2, nothing on standard output."""
+
+    def refused(self, invoke, *arguments):
+        result = invoke("run", *arguments)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.splitlines()[-1].startswith("Error: ")
+        return result.stderr
+
+    @pytest.mark.parametrize("as_json", [(), ("--json",)])
+    def test_a_missing_model(self, invoke, picture, as_json):
+        error = self.refused(invoke, "none.onnx", picture, *as_json)
+        assert error == "Error: The model file none.onnx cannot be read: No such file or directory.\n"
+
+    def test_a_truncated_model(self, invoke, tmp_path, tiny_onnx, picture):
+        (tmp_path / "cut.onnx").write_bytes(tiny_onnx.read_bytes()[:-200])
+        assert "cut.onnx" in self.refused(invoke, tmp_path / "cut.onnx", picture)
+
+    def test_a_model_that_is_not_ours(self, invoke, foreign_onnx, picture):
+        assert "vimdeploy did not make it" in self.refused(invoke, foreign_onnx, picture)
+
+    def test_a_picture_that_is_none(self, invoke, tiny_onnx, tmp_path):
+        (tmp_path / "text.jpg").write_text("hello")
+        assert "text.jpg is not a picture" in self.refused(invoke, tiny_onnx, tmp_path / "text.jpg")
+
+    def test_a_missing_picture_after_a_good_one(self, invoke, tiny_onnx, picture):
+        assert "The picture none.png cannot be read" in self.refused(invoke, tiny_onnx, picture, "none.png")
+
+    def test_no_picture(self, invoke, tiny_onnx):
+        assert "Missing argument 'IMAGES...'" in self.refused(invoke, tiny_onnx)
+
+    @pytest.mark.parametrize("option", [("--top", 0), ("--threads", 0), ("--device", "tpu"), ("--operators", "magic")])
+    def test_an_option_that_is_none(self, invoke, tiny_onnx, picture, option):
+        assert option[0] in self.refused(invoke, tiny_onnx, picture, *option)
+
+    def test_an_installation_without_the_library(self, invoke, tiny_onnx, picture, monkeypatch):
+        monkeypatch.setattr("vimdeploy.runtimes.onnxruntime.library_path", lambda: None)
+        error = self.refused(invoke, tiny_onnx, picture, "--operators", "library")
+        assert "The operator library is not in this installation" in error
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "I;16"])
+def test_unusual_pictures_are_classified(invoke, tiny_onnx, tmp_path, mode):
+    from PIL import Image
+
+    path = tmp_path / ("picture.jpg" if mode == "CMYK" else "picture.png")
+    Image.new(mode, (40, 40)).save(path)
+    assert invoke("run", tiny_onnx, path).exit_code == 0

@@ -1,0 +1,25 @@
+import numpy as np
+import torch
+
+from vimdeploy.artifact import ModelInfo
+from vimdeploy.runtimes.eager import EagerSession
+
+
+def test_answers_are_the_models(tiny, tiny_model):
+    images = np.random.default_rng(0).standard_normal((2, 3, 32, 32), dtype=np.float32)
+    wanted = tiny_model(torch.from_numpy(images)).detach().numpy()
+    np.testing.assert_array_equal(EagerSession(tiny_model, ModelInfo("tiny", tiny.config)).run(images), wanted)
+
+
+def test_the_description(tiny, tiny_model):
+    assert EagerSession(tiny_model, ModelInfo("tiny", tiny.config)).description == "Eager (eager, cpu)"
+
+
+def test_no_gradient_is_kept(tiny, tiny_model):
+    EagerSession(tiny_model, ModelInfo("tiny", tiny.config)).run(np.zeros((1, 3, 32, 32), np.float32))
+    assert all(parameter.grad is None for parameter in tiny_model.parameters())
+
+
+def test_a_model_in_training_is_put_to_evaluation(tiny, tiny_model):
+    EagerSession(tiny_model.train(), ModelInfo("tiny", tiny.config))
+    assert not tiny_model.training

@@ -1,0 +1,74 @@
+"""The trained model that is shipped: as good after the export as before."""
+
+import numpy as np
+import pytest
+from loading import ROOT, script
+from PIL import Image
+
+from vimdeploy.artifact import ModelInfo
+from vimdeploy.checkpoint import config_from_checkpoint, load_checkpoint
+from vimdeploy.exporters.onnx_graph import onnx_from_model
+from vimdeploy.models.config import variant_by_name
+from vimdeploy.models.vim import vim_from_tensors
+from vimdeploy.parity import check_parity
+from vimdeploy.preprocess import batches_from_images, find_images
+from vimdeploy.runtimes.eager import EagerSession
+from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, library_path
+
+pytest.importorskip("sklearn", reason="the digits are in scikit-learn: pip install 'vimdeploy[dev]'")
+
+DIGITS = ROOT / "samples" / "digits"
+
+
+@pytest.fixture(scope="module")
+def eager():
+    variant = variant_by_name(str(DIGITS / "digits.json"))
+    checkpoint = load_checkpoint(DIGITS / "digits.safetensors")
+    config = config_from_checkpoint(checkpoint, variant)
+    return EagerSession(
+        vim_from_tensors(config, checkpoint.tensors), ModelInfo("digits", config, variant.recipe, variant.labels)
+    )
+
+
+@pytest.fixture(scope="module")
+def held_out():
+    """The pictures that training never saw, and their digits."""
+    pictures, digits = script("samples/digits/data.py").images_and_digits(held_out=True)
+    return [Image.fromarray(picture) for picture in pictures], digits
+
+
+@pytest.fixture(scope="module")
+def parities(eager, held_out):
+    """How ONNX compares with PyTorch on those pictures, by what computes the operators."""
+    pictures, digits = held_out
+    data = onnx_from_model(eager.model, eager.info).SerializeToString()
+    names = ["library", "function body"] if library_path() else ["function body"]
+    sessions = [OnnxRuntimeSession(data, eager.info, operators=name) for name in names]
+    batches = batches_from_images(pictures, eager.info.config.image_size, eager.info.recipe, 150)
+    return dict(zip(names, check_parity(eager, sessions, batches, digits), strict=True))
+
+
+def test_a_quarter_is_held_out(held_out):
+    assert len(held_out[0]) == 450
+
+
+def test_finds_the_digits_in_pytorch_and_in_onnx(parities, operators):
+    parity = parities[operators]
+    assert parity.reference_accuracy >= 0.97
+    assert parity.candidate_accuracy == parity.reference_accuracy
+
+
+def test_answers_are_the_same(parities, operators):
+    assert parities[operators].passed
+    assert parities[operators].top1_agreement == 1
+
+
+def test_the_weights_are_small_enough_to_ship():
+    assert (DIGITS / "digits.safetensors").stat().st_size < 1_500_000
+
+
+def test_the_held_out_pictures_as_files(held_out, tmp_path, eager):
+    assert script("samples/digits/data.py").write_held_out(tmp_path) == 450
+    folder = find_images(tmp_path)
+    counts = np.bincount(folder.class_indices(eager.info.labels, 10))
+    np.testing.assert_array_equal(counts, np.bincount(held_out[1]))

@@ -1,0 +1,30 @@
+from importlib.metadata import version
+
+import numpy as np
+import pytest
+
+import vimdeploy
+from vimdeploy.errors import VimdeployError
+
+
+def test_load_opens_a_session(tiny_onnx):
+    session = vimdeploy.load(str(tiny_onnx), device="cpu", threads=1)
+    assert session.run(np.zeros((1, 3, 32, 32), np.float32)).shape == (1, 5)
+
+
+def test_load_raises_our_errors():
+    with pytest.raises(VimdeployError):
+        vimdeploy.load("none.onnx")
+
+
+def test_version():
+    assert vimdeploy.__version__ == version("vimdeploy")
+
+
+def test_unknown_names():
+    with pytest.raises(AttributeError, match="no attribute 'no_such_name'"):
+        _ = vimdeploy.no_such_name
+
+
+def test_all_is_there():
+    assert all(hasattr(vimdeploy, name) for name in vimdeploy.__all__)

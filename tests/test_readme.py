@@ -1,0 +1,93 @@
+"""The READMEs keep their word: their blocks run, in order, in a folder with what a reader would have.
+
+A ``python`` block runs in the namespace of the blocks before it. Of a ``console`` block the lines after ``$`` run:
+``vimdeploy ...`` and ``python ...``. A block after ``<!-- not run: reason -->`` is left out.
+"""
+
+import re
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from loading import ROOT
+from PIL import Image
+from released import training_state
+
+from vimdeploy.models.config import VARIANTS
+from vimdeploy.models.vim import vim_with_random_weights
+
+BLOCK = re.compile(r"(?ms)(?P<skip><!-- not run: .+? -->\n+)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$")
+READMES = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("README.md"), *ROOT.glob("samples/*/README.md")])
+
+
+def blocks(text):
+    """(line, kind, text) of each block that runs."""
+    for match in BLOCK.finditer(text):
+        if not match["skip"] and match["kind"] in ("python", "console"):
+            yield text.count("\n", 0, match.start("text")) + 1, match["kind"], match["text"]
+
+
+def commands(text):
+    """The argument lists of a console block; a line that ends with a backslash goes on in the next."""
+    lines = text.replace("\\\n", " ").splitlines()
+    return [shlex.split(line[2:], comments=True) for line in lines if line.startswith("$ ")]
+
+
+@pytest.fixture
+def reader(tmp_path, monkeypatch):
+    """The folder of a reader, who stands in the repository and has a checkpoint and a picture."""
+    for name in ("samples", "export"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    model = vim_with_random_weights(VARIANTS["vim_tiny_patch16_224"].config, seed=0)
+    torch.save(training_state(model), tmp_path / "vim_tiny.pth")
+    pixels = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "cat.jpg")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("readme", READMES)
+def test_blocks_run(readme, reader, command):
+    namespace = {}
+    programs = {"vimdeploy": command, "python": [sys.executable]}
+    for line, kind, text in blocks((ROOT / readme).read_text()):
+        if kind == "python":
+            exec(compile("\n" * (line - 1) + text, readme, "exec"), namespace)
+            continue
+        for program, *arguments in commands(text):
+            assert program in programs, f"{readme}:{line}: {program} cannot be run here; mark the block as not run"
+            result = subprocess.run([*programs[program], *arguments], capture_output=True, text=True)
+            assert result.returncode == 0, f"{readme}:{line}: {program} {shlex.join(arguments)}\n{result.stderr}"
+
+
+SAMPLE = """
+```console
+$ vimdeploy run a.onnx \\
+    b.jpg   # a comment
+printed
+```
+
+<!-- not run: takes hours -->
+```console
+$ vimdeploy export
+```
+```cpp
+int x;
+```
+```python
+x = 1
+```
+"""
+
+
+def test_blocks_that_run_are_found_with_their_lines():
+    assert [(line, kind) for line, kind, _ in blocks(SAMPLE)] == [(3, "console"), (16, "python")]
+
+
+def test_commands_of_a_console_block():
+    (_, _, text), _ = blocks(SAMPLE)
+    assert commands(text) == [["vimdeploy", "run", "a.onnx", "b.jpg"]]
