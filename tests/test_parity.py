@@ -104,7 +104,6 @@ class TestTolerance:
         parity = compare(found)
         assert (parity.worst_image, parity.worst_logit) == (1, 2)
 
-    @pytest.mark.xfail(strict=True, reason="NaN is lost in the smallest cosine, which stays infinite")
     def test_nan_has_no_good_cosine(self):
         assert not compare(np.full_like(RIGHT, np.nan)).min_cosine > 0
 

@@ -66,6 +66,12 @@ class TestGeometry:
         found = pixels(Image.fromarray(values), (10, 10), recipe)
         np.testing.assert_array_equal(found, values[1::2, 1::2][top : top + 10, left : left + 10])
 
+    def test_the_long_side_is_rounded_down_as_in_the_evaluation(self):
+        """427 rows become 256, so 640 columns become 383.7: 383, and the crop begins at round(159 / 2) = 80."""
+        picture = Image.fromarray(np.tile(np.arange(640) % 256, (427, 1)).astype(np.uint8))
+        wanted = np.asarray(picture.resize((383, 256), Image.Resampling.BICUBIC))[16:240, 80:304]
+        np.testing.assert_array_equal(pixels(picture, (224, 224), Recipe(mean=(0.0,), std=(1.0,))), wanted)
+
     def test_an_input_that_is_not_square_is_covered_whole(self):
         """A 10 x 10 picture for 4 x 8: to 8 x 8, of which the rows 2 to 6 are kept."""
         columns = np.repeat(np.array([[0, 255]], dtype=np.uint8), 5, axis=1).repeat(10, axis=0)

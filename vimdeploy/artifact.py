@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,6 +38,8 @@ class ModelInfo:
     labels: tuple[str, ...] = ()
     task: str = "classification"
     precision: str = "fp32"
+    trained_image_size: tuple[int, int] | None = None
+    """Height and width that the weights were trained at; None stands for the config's."""
     weights: str = "checkpoint"
     """``checkpoint``, ``checkpoint model_ema``, or ``random seed N`` for weights that were never trained."""
     checkpoint_sha256: str = ""
@@ -45,11 +48,17 @@ class ModelInfo:
     """Of vimdeploy and of the packages that made the file."""
 
     def __post_init__(self) -> None:
+        if self.trained_image_size is None:
+            object.__setattr__(self, "trained_image_size", self.config.image_size)
         if self.labels and len(self.labels) != self.config.num_classes:
             raise ConfigError(f"Wanted {self.config.num_classes} labels, one a class; found {len(self.labels)}.")
         if len(self.recipe.mean) != self.config.in_channels:
             raise ConfigError(
                 f"The recipe's mean has {len(self.recipe.mean)} values, the model {self.config.in_channels} channels."
+            )
+        if not re.fullmatch(r"checkpoint( model_ema)?|random seed -?\d+", self.weights):
+            raise ConfigError(
+                f"weights must be 'checkpoint', 'checkpoint model_ema' or 'random seed N', found {self.weights!r}."
             )
 
     @property
@@ -63,12 +72,11 @@ class ModelInfo:
 
     def to_metadata(self) -> dict[str, str]:
         """As the ``vimdeploy.*`` entries of an ONNX file: plain text, lists and objects as JSON."""
+        fields = dataclasses.asdict(self)
+        recipe = fields.pop("recipe")
         height, width = self.config.image_size
-        recipe = {name: _text(value) for name, value in dataclasses.asdict(self.recipe).items()}
-        rest = {f.name: _text(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name not in _NESTED}
-        config = json.dumps(dataclasses.asdict(self.config))
-        entries = {"format": FORMAT, "image_size": f"{height}x{width}", "config": config, **recipe, **rest}
-        return {_PREFIX + name: value for name, value in entries.items()}
+        entries = {"format": FORMAT, "image_size": f"{height}x{width}", **fields, **recipe}
+        return {_PREFIX + name: _text(value) for name, value in entries.items()}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> ModelInfo:
@@ -100,6 +108,7 @@ class ModelInfo:
                 labels=tuple(json.loads(entries["labels"])),
                 task=entries["task"],
                 precision=entries["precision"],
+                trained_image_size=_pair(json.loads(entries["trained_image_size"])),
                 weights=entries["weights"],
                 checkpoint_sha256=entries["checkpoint_sha256"],
                 versions=json.loads(entries["versions"]),
@@ -108,7 +117,9 @@ class ModelInfo:
             raise ModelFileError(f"its vimdeploy.* metadata is damaged ({error}); export it again") from error
 
 
-_NESTED = ("config", "recipe")
+def _pair(values: list[int]) -> tuple[int, int]:
+    height, width = values
+    return height, width
 
 
 def _text(value: Any) -> str:

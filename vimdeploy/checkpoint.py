@@ -87,10 +87,10 @@ def config_from_checkpoint(checkpoint: Checkpoint, variant: Variant) -> VimConfi
     fitting = [v for v in (variant, *VARIANTS.values()) if _is(_config_from_shapes(checkpoint, v.config), v.config)]
     if variant in fitting:
         return found
-    if not fitting and _is(found.replace(image_size=variant.config.image_size), variant.config):
-        return found  # the same model, trained at another image size
-    hint = f"this file fits {fitting[0].name}" if fitting else "it fits none of the released variants"
     wanted, tokens = variant.config, checkpoint.tensors["pos_embed"].shape[1]
+    if not fitting and found.tokens == tokens and _is(found.replace(image_size=wanted.image_size), wanted):
+        return found  # the same model, trained on square pictures of another size
+    hint = f"this file fits {fitting[0].name}" if fitting else "it fits none of the released variants"
     raise CheckpointError(
         f"{checkpoint.path} is not a checkpoint of {variant.name}: wanted dim {wanted.dim}, depth {wanted.depth} and "
         f"{wanted.tokens} tokens, found dim {found.dim}, depth {found.depth} and {tokens} tokens; {hint}."

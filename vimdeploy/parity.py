@@ -87,15 +87,17 @@ class _Tally:
     def add(
         self, wanted: npt.NDArray[np.float64], found: npt.NDArray[np.float64], classes: npt.NDArray[np.int64] | None
     ) -> None:
-        error = np.abs(found - wanted)
+        with np.errstate(invalid="ignore"):
+            error = np.abs(found - wanted)
         error[np.isnan(error)] = np.inf  # NaN is the worst of errors
         image, logit = (int(i) for i in np.unravel_index(error.argmax(), error.shape))
         if error[image, logit] > self.max_error:
             pair = (float(wanted[image, logit]), float(found[image, logit]))
             self.max_error, self.worst = float(error[image, logit]), (self.images + image, logit, pair)
         norms = np.linalg.norm(wanted, axis=1) * np.linalg.norm(found, axis=1)
-        cosines = (wanted * found).sum(1) / np.where(norms == 0, 1, norms)
-        self.min_cosine = min(self.min_cosine, float(cosines.min()))
+        with np.errstate(invalid="ignore"):
+            cosines = (wanted * found).sum(1) / np.where(norms == 0, 1, norms)
+        self.min_cosine = min(self.min_cosine, float(np.nan_to_num(cosines, nan=-1.0).min()))
         if classes is not None:
             right = classes[self.images : self.images + len(wanted)]
             self.reference_right += int((wanted.argmax(1) == right).sum())

@@ -34,8 +34,7 @@ def tensor_from_image(image: Image.Image, image_size: tuple[int, int], recipe: R
     """
     image = _eight_bit(image).convert("L" if len(recipe.mean) == 1 else "RGB")
     height, width = image_size
-    scale = max(height / recipe.crop / image.height, width / recipe.crop / image.width)
-    size = (max(round(image.width * scale), width), max(round(image.height * scale), height))
+    size = _resized(image.size, (int(width / recipe.crop), int(height / recipe.crop)))
     if size != image.size:
         image = image.resize(size, Image.Resampling[recipe.interpolation.upper()])
     left, top = round((image.width - width) / 2), round((image.height - height) / 2)
@@ -43,6 +42,13 @@ def tensor_from_image(image: Image.Image, image_size: tuple[int, int], recipe: R
     pixels = np.asarray(image, dtype=np.float32).reshape(height, width, -1) / np.float32(255)
     mean, std = np.asarray(recipe.mean, np.float32), np.asarray(recipe.std, np.float32)
     return np.ascontiguousarray(((pixels - mean) / std).transpose(2, 0, 1))  # (C, H, W)
+
+
+def _resized(size: tuple[int, int], least: tuple[int, int]) -> tuple[int, int]:
+    """The smallest (width, height) of the same proportions that covers ``least``; rounded down, as upstream does."""
+    if size[0] * least[1] <= size[1] * least[0]:
+        return least[0], size[1] * least[0] // size[0]
+    return size[0] * least[1] // size[1], least[1]
 
 
 def open_image(path: str | Path) -> Image.Image:

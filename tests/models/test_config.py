@@ -81,8 +81,9 @@ def test_the_rank_of_the_step_size_is_a_sixteenth_rounded_up():
         ({"image_size": (250, 224)}, "image height of 250; the nearest that they divide are 240 and 256"),
         ({"image_size": (224, 250)}, "image width of 250"),
         ({"image_size": (8, 224)}, "image height of 8; the nearest that they divide are 16 and 32"),
-        ({"depth": 0}, "depth must be at least 1, found 0"),
-        ({"dim": -64}, "dim must be at least 1, found -64"),
+        ({"depth": 0}, "depth must be a whole number of at least 1, found 0"),
+        ({"dim": -64}, "dim must be a whole number of at least 1, found -64"),
+        ({"dim": 64.5}, "dim must be a whole number of at least 1, found 64.5"),
         ({"stride": 32}, "stride must not pass patch_size 16, found 32"),
         ({"class_token": "last"}, "class_token must be one of middle, first, none, found 'last'"),
     ],
@@ -153,7 +154,7 @@ class TestDescription:
     def test_numbers_that_cannot_be_built_say_so(self, tmp_path):
         path = tmp_path / "mine.json"
         path.write_text('{"config": {"depth": 0}}')
-        with pytest.raises(ConfigError, match="depth must be at least 1"):
+        with pytest.raises(ConfigError, match="depth must be a whole number"):
             variant_by_name(str(path))
 
 

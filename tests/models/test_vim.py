@@ -125,29 +125,40 @@ class TestResize:
 
     def test_the_same_size_changes_nothing(self, tiny):
         embedding = self.embedding(torch.arange(16.0))
-        assert torch.equal(resize_pos_embed(embedding, tiny.config), embedding)
+        assert torch.equal(
+            resize_pos_embed(embedding, tiny.config.replace(image_size=(32, 32)), tiny.config), embedding
+        )
 
     @pytest.mark.parametrize("image_size", [(64, 64), (16, 16), (32, 64), (40, 24)])
     def test_a_constant_stays_constant_and_the_class_row_stands_in_the_middle(self, tiny, image_size):
         config = tiny.config.replace(image_size=image_size)
         wanted = torch.full((1, config.tokens, 1), 7.0)
         wanted[0, config.patches // 2] = 100.0
-        torch.testing.assert_close(resize_pos_embed(self.embedding(torch.full((4, 4), 7.0)), config), wanted)
+        torch.testing.assert_close(
+            resize_pos_embed(self.embedding(torch.full((4, 4), 7.0)), config.replace(image_size=(32, 32)), config),
+            wanted,
+        )
 
     def test_the_class_row_in_front_stays_in_front(self, tiny):
         config = tiny.config.replace(image_size=(64, 64), class_token="first")
-        resized = resize_pos_embed(self.embedding(torch.zeros(4, 4), position=0), config)
+        resized = resize_pos_embed(
+            self.embedding(torch.zeros(4, 4), position=0), config.replace(image_size=(32, 32)), config
+        )
         assert resized[0, :, 0].tolist() == [100.0] + [0.0] * 64
 
     def test_without_class_token_all_rows_are_grid(self, tiny):
         config = tiny.config.replace(image_size=(64, 64), class_token="none")
-        assert torch.equal(resize_pos_embed(torch.ones(1, 16, 1), config), torch.ones(1, 64, 1))
+        assert torch.equal(
+            resize_pos_embed(torch.ones(1, 16, 1), config.replace(image_size=(32, 32)), config), torch.ones(1, 64, 1)
+        )
 
     def test_between_rows_by_the_bicubic_kernel(self, tiny):
         """Twice the columns: column j of 8 lies at (j + 0.5) / 2 - 0.5 of the 4, whose border is repeated."""
         config = tiny.config.replace(image_size=(32, 64), class_token="none")
         old = [0.0, 1.0, 5.0, 2.0]
-        grid = resize_pos_embed(torch.tensor(old).repeat(4, 1).reshape(1, 16, 1), config).reshape(4, 8)
+        grid = resize_pos_embed(
+            torch.tensor(old).repeat(4, 1).reshape(1, 16, 1), config.replace(image_size=(32, 32)), config
+        ).reshape(4, 8)
         places = [(j + 0.5) / 2 - 0.5 for j in range(8)]
         wanted = [sum(keys(place - i) * old[min(max(i, 0), 3)] for i in range(-3, 7)) for place in places]
         torch.testing.assert_close(grid, torch.tensor(wanted).expand(4, 8))
@@ -155,9 +166,20 @@ class TestResize:
     def test_rows_and_columns_are_not_mixed_up(self, tiny):
         config = tiny.config.replace(image_size=(64, 32), class_token="none")
         ramp = torch.arange(4.0).repeat(4, 1)
-        grid = resize_pos_embed(ramp.reshape(1, 16, 1), config).reshape(8, 4)
+        grid = resize_pos_embed(ramp.reshape(1, 16, 1), config.replace(image_size=(32, 32)), config).reshape(8, 4)
         torch.testing.assert_close(grid, torch.arange(4.0).repeat(8, 1))
 
-    def test_a_checkpoint_of_no_square_cannot_be_resized(self, tiny):
-        with pytest.raises(CheckpointError, match="12 patches are no square"):
-            resize_pos_embed(torch.zeros(1, 13, 1), tiny.config)
+    def test_a_grid_of_as_many_patches_is_laid_out_anew(self, tiny):
+        """Row i of 4 x 4 patches holds i everywhere; in 2 x 8 patches the columns have to be equal still."""
+        config = tiny.config.replace(image_size=(16, 64), class_token="none")
+        ramp = torch.arange(4.0).repeat_interleave(4).reshape(1, 16, 1)
+        grid = resize_pos_embed(ramp, config.replace(image_size=(32, 32)), config).reshape(2, 8)
+        torch.testing.assert_close(grid, grid[:, :1].expand(2, 8))
+        assert grid[0, 0] < grid[1, 0]
+
+    def test_a_model_of_another_size_has_the_resized_embedding(self, tiny, tiny_model):
+        model = vim_from_tensors(tiny.config, tiny_model.state_dict(), image_size=(64, 32))
+        assert model.config.image_size == (64, 32)
+        torch.testing.assert_close(
+            model.pos_embed.detach(), resize_pos_embed(tiny_model.pos_embed.detach(), tiny.config, model.config)
+        )

@@ -68,7 +68,6 @@ class TestOperators:
         with pytest.raises(ConfigError, match="not in this installation of vimdeploy; install it again where a C"):
             session_from_onnx(tiny_onnx, operators="library")
 
-    @pytest.mark.xfail(strict=True, reason="ONNX Runtime's own exception comes through")
     def test_a_library_that_is_none(self, tiny_onnx, tmp_path, monkeypatch):
         broken = tmp_path / "libvimdeploy_onnxruntime.so"
         broken.write_bytes(b"not a library")

@@ -66,15 +66,23 @@ def export(
     if checkpoint is not None:
         with step("Reading the checkpoint"):
             loaded = load_checkpoint(checkpoint, ema)
-            config = config_from_checkpoint(loaded, chosen)
-            config = config.replace(image_size=image_size) if image_size else config
-            model = vim_from_tensors(config, loaded.tensors)
+            trained = config_from_checkpoint(loaded, chosen)
+            model = vim_from_tensors(trained, loaded.tensors, image_size)
         weights, sha256 = ("checkpoint model_ema" if ema else "checkpoint"), loaded.sha256
     else:
-        config = chosen.config.replace(image_size=image_size) if image_size else chosen.config
-        model = vim_with_random_weights(config, random_weights or 0)
+        trained = chosen.config.replace(image_size=image_size or chosen.config.image_size)
+        model = vim_with_random_weights(trained, random_weights or 0)
         weights, sha256 = f"random seed {random_weights}", ""
-    info = ModelInfo(chosen.name, config, chosen.recipe, names, weights=weights, checkpoint_sha256=sha256)
+    config = model.config
+    info = ModelInfo(
+        chosen.name,
+        config,
+        chosen.recipe,
+        names,
+        trained_image_size=trained.image_size,
+        weights=weights,
+        checkpoint_sha256=sha256,
+    )
 
     with step("Tracing the model"):
         proto = onnx_from_model(model, info, opset)

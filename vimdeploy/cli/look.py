@@ -47,7 +47,8 @@ def inspect(artifact: Path, as_json: bool) -> None:
     facts: dict[str, object] = {
         "file": str(artifact),
         "bytes": artifact.stat().st_size,
-        **{name.removeprefix("vimdeploy."): value for name, value in info.to_metadata().items()},
+        "image_size": "x".join(map(str, info.config.image_size)),
+        **dataclasses.asdict(info),
         "opset": {entry.domain or "onnx": entry.version for entry in model.opset_import},
         "nodes": len(model.graph.node),
         "operators": operator_counts(model),
@@ -56,11 +57,20 @@ def inspect(artifact: Path, as_json: bool) -> None:
     if as_json:
         print_json(facts)
     else:
-        print_table(("what", "value"), [(name, _short(str(value))) for name, value in facts.items()])
+        print_table(("what", "value"), _rows(facts))
 
 
-def _short(text: str, width: int = 160) -> str:
-    return text if len(text) <= width else f"{text[:width]} ... ({len(text)} characters; --json shows all)"
+def _rows(facts: dict[str, object], prefix: str = "") -> list[tuple[str, str]]:
+    """A row a fact; what has parts, a row a part."""
+    rows: list[tuple[str, str]] = []
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            rows += _rows(value, f"{prefix}{name}.")
+        elif isinstance(value, (list, tuple)):
+            rows.append((prefix + name, ", ".join(map(str, value[:10])) + (" ..." if len(value) > 10 else "")))
+        else:
+            rows.append((prefix + name, str(value)))
+    return rows
 
 
 @click.command()

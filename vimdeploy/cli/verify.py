@@ -93,7 +93,8 @@ def _eager_session(info: ModelInfo, checkpoint: str | None) -> Session | None:
         click.echo(
             f"Note: {checkpoint} is not the file that the artifact was exported from (SHA-256 differs).", err=True
         )
-    return EagerSession(vim_from_tensors(info.config, loaded.tensors), info)
+    trained = info.config.replace(image_size=info.trained_image_size)
+    return EagerSession(vim_from_tensors(trained, loaded.tensors, info.config.image_size), info)
 
 
 def _sides(eager: Session | None, library: Session | None, body: Session) -> tuple[Session, list[Session]]:

@@ -51,8 +51,8 @@ class VimConfig:
         object.__setattr__(self, "image_size", tuple(self.image_size))
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, int) and value < 1:
-                raise ConfigError(f"{field.name} must be at least 1, found {value}.")
+            if field.type == "int" and (not isinstance(value, int) or value < 1):
+                raise ConfigError(f"{field.name} must be a whole number of at least 1, found {value}.")
         if self.class_token not in CLASS_TOKENS:
             raise ConfigError(f"class_token must be one of {', '.join(CLASS_TOKENS)}, found {self.class_token!r}.")
         if self.stride > self.patch_size:

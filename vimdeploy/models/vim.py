@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -68,72 +66,65 @@ def vim_with_random_weights(config: VimConfig, seed: int) -> Vim:
         return Vim(config).eval()
 
 
-def vim_from_tensors(config: VimConfig, tensors: dict[str, Tensor]) -> Vim:
+def vim_from_tensors(config: VimConfig, tensors: dict[str, Tensor], image_size: tuple[int, int] | None = None) -> Vim:
     """A Vim with the weights of a checkpoint.
 
     Args:
-        config: the model; where its image size is not the checkpoint's, the position embedding is resized.
+        config: the model that was trained, its image size too.
         tensors: the weights under the checkpoint's names, any float type.
+        image_size: another size to take pictures in; the position embedding is resized to it.
 
     Raises:
         CheckpointError: lists the keys that are missing or unused, and the first shapes that differ.
     """
-    model = Vim(config)
-    wanted = model.state_dict()
+    trained = Vim(config)
+    wanted = trained.state_dict()
     missing, unused = sorted(wanted.keys() - tensors), sorted(tensors.keys() - wanted)
     if missing or unused:
         raise CheckpointError(
             "The checkpoint's keys are not those of this model. "
             f"Missing ({len(missing)}): {_first(missing)}. Unused ({len(unused)}): {_first(unused)}."
         )
-    resized = dict(tensors)
-    resized["pos_embed"] = resize_pos_embed(tensors["pos_embed"].float(), config)
     differing = [
-        f"{name}: wanted {list(wanted[name].shape)}, found {list(resized[name].shape)}"
+        f"{name}: wanted {list(wanted[name].shape)}, found {list(tensors[name].shape)}"
         for name in wanted
-        if wanted[name].shape != resized[name].shape
+        if wanted[name].shape != tensors[name].shape
     ]
     if differing:
         raise CheckpointError(f"{len(differing)} shapes are not those of this model: {_first(differing)}.")
-    model.load_state_dict({name: tensor.float() for name, tensor in resized.items()})
+    weights = {name: tensor.float() for name, tensor in tensors.items()}
+    if image_size in (None, config.image_size):
+        model = trained
+    else:
+        model = Vim(config.replace(image_size=image_size))
+        weights["pos_embed"] = resize_pos_embed(weights["pos_embed"], config, model.config)
+    model.load_state_dict(weights)
     return model.eval()
 
 
-def resize_pos_embed(pos_embed: Tensor, config: VimConfig) -> Tensor:
-    """Fit a position embedding of a square picture to another size of picture.
+def resize_pos_embed(pos_embed: Tensor, trained: VimConfig, wanted: VimConfig) -> Tensor:
+    """Fit a position embedding to another size of picture.
 
     The class token's row is taken out where it stands, the grid is interpolated (bicubic), the row is put back where it
     stands in the new grid. Upstream takes row 0 for the class token, which is wrong for a token in the middle.
 
     Args:
-        pos_embed: (1, tokens, D) of the checkpoint.
-        config: the model to fit.
+        pos_embed: (1, trained.tokens, D) float32.
+        trained: the model it belongs to.
+        wanted: the same model at another image size.
 
     Returns:
-        (1, config.tokens, D).
-
-    Raises:
-        CheckpointError: where the checkpoint's grid is not a square.
+        (1, wanted.tokens, D).
     """
-    if pos_embed.shape[1] == config.tokens:
-        return pos_embed
-    patches = pos_embed.shape[1] - (config.class_token != "none")
-    side = math.isqrt(patches)
-    if side * side != patches:
-        raise CheckpointError(
-            f"Only the position embedding of a square picture can be resized; this checkpoint's {patches} patches "
-            "are no square: leave --image-size at the size the model was trained with."
-        )
-    rows = pos_embed[0]  # (tokens, D)
-    old = {"middle": patches // 2, "first": 0, "none": None}[config.class_token]
-    grid_rows = rows if old is None else torch.cat([rows[:old], rows[old + 1 :]])
-    grid = grid_rows.T.reshape(1, -1, side, side)
-    grid = F.interpolate(grid, size=config.grid, mode="bicubic", align_corners=False)
+    rows = pos_embed[0]  # (trained.tokens, D)
+    old, new = trained.class_token_index, wanted.class_token_index
+    patches = rows if old is None else torch.cat([rows[:old], rows[old + 1 :]])
+    grid = patches.T.unflatten(1, trained.grid)[None]  # (1, D, rows, columns)
+    grid = F.interpolate(grid, size=wanted.grid, mode="bicubic", align_corners=False)
     resized = grid.flatten(2).transpose(1, 2)  # (1, M, D)
-    new = config.class_token_index
-    if old is None or new is None:
+    if old is None:
         return resized
-    return torch.cat([resized[:, :new], rows[None, old : old + 1], resized[:, new:]], dim=1)
+    return torch.cat([resized[:, :new], pos_embed[:, old : old + 1], resized[:, new:]], dim=1)
 
 
 def _first(items: list[str], count: int = 6) -> str:

@@ -33,7 +33,7 @@ class OnnxRuntimeSession(Session):
         operators: str = "auto",
         providers: Sequence[str] | None = None,
     ) -> None:
-        """Open a session; ``session_from_artifact`` is the way in for files.
+        """Open a session; ``session_from_onnx`` is the way in for files.
 
         Args:
             model: the file, or its bytes, validated by ``artifact.read_onnx``.
@@ -64,13 +64,19 @@ class OnnxRuntimeSession(Session):
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = threads or 0
-        if library is not None:
-            options.register_custom_ops_library(str(library))
+        try:
+            if library is not None:
+                options.register_custom_ops_library(str(library))
+        except Exception as error:  # ONNX Runtime's exceptions have no common base
+            raise ConfigError(
+                f"The operator library {library} cannot be loaded ({str(error).splitlines()[0]}); "
+                "install vimdeploy again, or use operators='function body'."
+            ) from error
         try:
             self._session = ort.InferenceSession(
                 model if isinstance(model, bytes) else str(model), options, providers=wanted
             )
-        except Exception as error:  # ONNX Runtime's exceptions have no common base
+        except Exception as error:
             raise ModelFileError(f"ONNX Runtime refuses the model: {str(error).splitlines()[0]}") from error
         if not set(wanted) <= set(self._session.get_providers()):
             raise ConfigError(f"Wanted the providers {wanted}, ONNX Runtime gave {self._session.get_providers()}.")
