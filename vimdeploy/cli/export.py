@@ -29,7 +29,9 @@ def export(
     labels: Path | None,
     opset: int,
 ) -> None:
-    """Checkpoint to ONNX, compared with PyTorch before the file is written.
+    """Checkpoint to ONNX, compared with PyTorch on the spot.
+
+    The file is written when its answers are PyTorch's, and not before.
 
     VARIANT is a released model (vimdeploy models lists them), its entry point in hustvl/Vim, or NAME.json, a file that
     describes a model of your own: {"config": {...}, "recipe": {...}, "labels": [...]}.

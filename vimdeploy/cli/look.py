@@ -14,7 +14,7 @@ from vimdeploy.cli.options import artifact_argument, json_option
 @click.command()
 @json_option
 def models(as_json: bool) -> None:
-    """The released variants: size, tokens, image size, accuracy, and where the weights live."""
+    """The released variants, and where their weights live."""
     from vimdeploy.models.config import VARIANTS
 
     if as_json:
@@ -39,7 +39,7 @@ def models(as_json: bool) -> None:
 @artifact_argument
 @json_option
 def inspect(artifact: Path, as_json: bool) -> None:
-    """What a file is: the model, its recipe, where its weights came from, its operators and versions."""
+    """What a file is: model, recipe, origin, operators."""
     from vimdeploy.artifact import operator_counts, read_onnx
     from vimdeploy.ops.contract import DOMAIN
 
@@ -76,7 +76,9 @@ def _rows(facts: dict[str, object], prefix: str = "") -> list[tuple[str, str]]:
 @click.command()
 @json_option
 def doctor(as_json: bool) -> None:
-    """What this machine can run, what is missing, and the command that brings it.
+    """What this machine can run, and what is missing.
+
+    For what is missing, the command that brings it.
 
     Exits with 1 when something that is installed does not work.
     """

@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import vimdeploy
 from vimdeploy.artifact import ModelInfo, read_onnx
 from vimdeploy.errors import ConfigError, ModelFileError
 from vimdeploy.preprocess import FloatArray
@@ -103,7 +102,7 @@ def session_from_onnx(path: str | Path, **options: Any) -> OnnxRuntimeSession:
 
 def library_path() -> Path | None:
     """Our operator library for ONNX Runtime; None where this installation was built without it."""
-    for package in vimdeploy.__path__:
+    for package in sys.modules["vimdeploy"].__path__:  # two folders where vimdeploy is installed as editable
         path = Path(package) / "lib" / f"libvimdeploy_onnxruntime{_SUFFIX}"
         if path.is_file():
             return path
