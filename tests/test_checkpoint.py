@@ -250,7 +250,7 @@ class TestConfig:
         assert config_from_checkpoint(self.checkpoint(variant.config), variant) == variant.config
 
     @pytest.mark.parametrize(
-        ("variant", "other"), itertools.permutations(VARIANTS.values(), 2), ids=lambda variant: variant.name
+        ("variant", "other"), list(itertools.permutations(VARIANTS.values(), 2)), ids=lambda variant: variant.name
     )
     def test_of_another_variant_names_the_fitting_one(self, variant, other):
         with pytest.raises(
