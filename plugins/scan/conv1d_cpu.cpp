@@ -129,15 +129,9 @@ void run_tasks(const Conv1dProblem& problem, const Conv1dPlan& plan, const Conv1
 
 void run(const Conv1dProblem& problem, const Conv1dPlan& plan, const Conv1dTensors& tensors, void* scratch,
          ParallelFor parallel_for) {
-  float* aligned = aligned_scratch(scratch);
-  switch (problem.type) {
-    case ElementType::float32:
-      return run_tasks<float>(problem, plan, tensors, aligned, parallel_for);
-    case ElementType::float16:
-      return run_tasks<Float16>(problem, plan, tensors, aligned, parallel_for);
-    case ElementType::bfloat16:
-      return run_tasks<BFloat16>(problem, plan, tensors, aligned, parallel_for);
-  }
+  with_element_type(problem.type, [&](auto element) {
+    run_tasks<decltype(element)>(problem, plan, tensors, aligned_scratch(scratch), parallel_for);
+  });
 }
 
 }  // namespace

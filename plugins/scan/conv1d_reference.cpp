@@ -35,14 +35,7 @@ void reference(const Conv1dProblem& problem, const Conv1dTensors& tensors) {
 }  // namespace
 
 void conv1d_reference(const Conv1dProblem& problem, const Conv1dTensors& tensors) {
-  switch (problem.type) {
-    case ElementType::float32:
-      return reference<float>(problem, tensors);
-    case ElementType::float16:
-      return reference<Float16>(problem, tensors);
-    case ElementType::bfloat16:
-      return reference<BFloat16>(problem, tensors);
-  }
+  with_element_type(problem.type, [&](auto element) { reference<decltype(element)>(problem, tensors); });
 }
 
 }  // namespace vimdeploy

@@ -28,6 +28,19 @@ constexpr const char* name_of(ElementType type) {
 
 constexpr int64_t bytes_of(ElementType type) { return type == ElementType::float32 ? 4 : 2; }
 
+// Calls body(T()) with the C++ type of an element: the one list from a type's name to its kernels.
+template <typename Body>
+void with_element_type(ElementType type, Body&& body) {
+  switch (type) {
+    case ElementType::float32:
+      return body(float());
+    case ElementType::float16:
+      return body(Float16());
+    case ElementType::bfloat16:
+      return body(BFloat16());
+  }
+}
+
 inline uint32_t bits_of(float value) {
   uint32_t bits;
   std::memcpy(&bits, &value, sizeof bits);

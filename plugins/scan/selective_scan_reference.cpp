@@ -57,14 +57,7 @@ void reference(const SelectiveScanProblem& problem, const SelectiveScanTensors& 
 }  // namespace
 
 void selective_scan_reference(const SelectiveScanProblem& problem, const SelectiveScanTensors& tensors) {
-  switch (problem.type) {
-    case ElementType::float32:
-      return reference<float>(problem, tensors);
-    case ElementType::float16:
-      return reference<Float16>(problem, tensors);
-    case ElementType::bfloat16:
-      return reference<BFloat16>(problem, tensors);
-  }
+  with_element_type(problem.type, [&](auto element) { reference<decltype(element)>(problem, tensors); });
 }
 
 }  // namespace vimdeploy
