@@ -1,7 +1,7 @@
 import pytest
 
 from vimdeploy import errors
-from vimdeploy.errors import InputError, MissingPackageError, ParityError, VimdeployError, require
+from vimdeploy.errors import ExecutionError, InputError, MissingPackageError, ParityError, VimdeployError, require
 
 ALL = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, VimdeployError)]
 
@@ -16,7 +16,7 @@ def test_wrong_input_can_be_caught_as_one(name):
     assert issubclass(getattr(errors, name), InputError)
 
 
-@pytest.mark.parametrize("error", [MissingPackageError, ParityError])
+@pytest.mark.parametrize("error", [MissingPackageError, ParityError, ExecutionError])
 def test_what_is_no_wrong_input_is_not_caught_as_such(error):
     assert not issubclass(error, InputError)
 

@@ -8,7 +8,8 @@
     │   ├── ImageError         a picture or a folder of pictures
     │   └── OutputError        a place that cannot be written to
     ├── MissingPackageError    an optional package; names the extra that brings it (exit code 2 as well)
-    └── ParityError            an artifact that does not answer as its source does (exit code 1)
+    ├── ParityError            an artifact that does not answer as its source does (exit code 1)
+    └── ExecutionError         a runtime that gave up at work, for want of memory for example (exit code 1)
 
 A message is one sentence or two: what was wanted, what was found, what to do. Foreign exceptions are translated where
 the foreign library is called, with the original as ``__cause__``.
@@ -54,6 +55,10 @@ class MissingPackageError(VimdeployError):
 
 class ParityError(VimdeployError):
     """An artifact whose answers are not those of its source."""
+
+
+class ExecutionError(VimdeployError):
+    """A runtime that gave up while it ran a model."""
 
 
 def require(module: str, extra: str) -> ModuleType:

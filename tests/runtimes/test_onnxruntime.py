@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from onnx import numpy_helper
 
 import vimdeploy
 from vimdeploy.artifact import ModelInfo
-from vimdeploy.errors import ConfigError, ModelFileError
+from vimdeploy.errors import ConfigError, ExecutionError, ModelFileError
 from vimdeploy.runtimes import onnxruntime as runtime
 from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, library_info, library_path, session_from_onnx
 
@@ -131,3 +132,15 @@ class TestFiles:
         broken.graph.node[0].op_type = "NoSuchOperator"
         with pytest.raises(ModelFileError, match=r"ONNX Runtime refuses the model: .*NoSuchOperator"):
             OnnxRuntimeSession(broken.SerializeToString(), ModelInfo("tiny", tiny.config))
+
+    @needs_library
+    def test_a_model_that_fails_at_work_tells_the_operators_sentence(self, tiny, tiny_proto, images):
+        broken = type(tiny_proto).FromString(tiny_proto.SerializeToString())
+        del broken.graph.value_info[:]
+        dt_bias = next(i for i in broken.graph.initializer if i.name.endswith("dt_bias"))
+        dt_bias.CopyFrom(numpy_helper.from_array(np.zeros((2, 3), np.float32), dt_bias.name))
+        session = OnnxRuntimeSession(broken.SerializeToString(), ModelInfo("tiny", tiny.config), operators="library")
+        with pytest.raises(
+            ExecutionError, match=r"batch of 3: .*dt_bias has shape \(2, 3\), wanted \(K, E\) = \(2, 32\)"
+        ):
+            session.run(images)

@@ -16,7 +16,7 @@ from vimdeploy.cli.export import export
 from vimdeploy.cli.look import doctor, inspect, models
 from vimdeploy.cli.run import run
 from vimdeploy.cli.verify import verify
-from vimdeploy.errors import ParityError, VimdeployError
+from vimdeploy.errors import ExecutionError, ParityError, VimdeployError
 
 
 class _Group(click.Group):
@@ -27,7 +27,7 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except VimdeployError as error:
             click.echo(f"Error: {error}", err=True)
-            ctx.exit(1 if isinstance(error, ParityError) else 2)
+            ctx.exit(1 if isinstance(error, (ParityError, ExecutionError)) else 2)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order of use

@@ -51,11 +51,11 @@ def verify(
     from vimdeploy.artifact import read_onnx
     from vimdeploy.parity import check_parity, random_batches
     from vimdeploy.preprocess import batches_from_images, find_images
-    from vimdeploy.runtimes.onnxruntime import library_path, session_from_onnx
+    from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, library_path
 
     _, info = read_onnx(artifact)
-    body = session_from_onnx(artifact, operators="function body", threads=threads)
-    library = session_from_onnx(artifact, operators="library", threads=threads) if library_path() else None
+    body = OnnxRuntimeSession(artifact, info, threads=threads, operators="function body")
+    library = OnnxRuntimeSession(artifact, info, threads=threads, operators="library") if library_path() else None
     eager = _eager_session(info, checkpoint)
     reference, candidates = _sides(eager, library, body)
     if images is None:

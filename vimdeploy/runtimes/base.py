@@ -49,6 +49,7 @@ class Session(ABC):
 
         Raises:
             InputError: where the array has another shape or type.
+            ExecutionError: where the runtime gives up.
         """
         wanted = (self.info.config.in_channels, *self.info.config.image_size)
         if array.ndim != 4 or array.shape[1:] != wanted or array.dtype != np.float32:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vimdeploy.artifact import ModelInfo, read_onnx
-from vimdeploy.errors import ConfigError, ModelFileError
+from vimdeploy.errors import ConfigError, ExecutionError, ModelFileError
 from vimdeploy.preprocess import FloatArray
 from vimdeploy.runtimes.base import Session
 
@@ -61,7 +61,7 @@ class OnnxRuntimeSession(Session):
                 f"{', '.join(ort.get_available_providers())}."
             )
         options = ort.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # its errors come as exceptions
         options.intra_op_num_threads = threads or 0
         try:
             if library is not None:
@@ -86,7 +86,12 @@ class OnnxRuntimeSession(Session):
         self._output = self._session.get_outputs()[0].name
 
     def _run(self, array: FloatArray) -> FloatArray:
-        logits: FloatArray = self._session.run([self._output], {self._input: array})[0]
+        try:
+            logits: FloatArray = self._session.run([self._output], {self._input: array})[0]
+        except Exception as error:
+            raise ExecutionError(
+                f"ONNX Runtime failed on a batch of {len(array)}: {str(error).splitlines()[0]}"
+            ) from error
         return logits
 
 
