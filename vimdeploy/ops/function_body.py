@@ -15,19 +15,20 @@ Only products of numbers in (0, 1] occur, so no dt is too large. A step picks it
 row k B L + b L + l is token l; one tensor of row numbers does the flip, the chunks and the padding, and one more puts
 y back. The padding repeats the last scanned token behind the end, where nothing reads it.
 
-A number of chunks that does not grow with L keeps a step's tensors in the cache, so the time per token is flat. Both
-operators, one block of Vim-Ti (B 1, K 2, E 384, N 16, R 12), float32, ONNX Runtime 1.31, AVX-512, 2 MiB L2 a core, ms:
+A number of chunks that does not grow with L keeps a step's tensors in the cache, so the time per token is flat. ms a
+block of Vim-Ti (B 1, K 2, E 384, N 16, R 12), all of its nodes, float32, ONNX Runtime 1.31, two cores of a Xeon with
+AVX-512 and 2 MiB of L2 each; benchmarks/chunks.py measures it anywhere:
 
-    chunks      one thread: L = 197    730   1025   6085     two threads: L = 197   6085
-    4                           7.4   29.7   41.7    260                      8.3    253
-    8                           7.3   29.1   41.0    260                      6.5    207
-    12                          8.0   31.0   43.5    265                      5.2    176
-    16                          8.9   32.3   48.7    301                      5.5    167
-    32                         12.0   43.4   60.9    374                      7.9    211
-    sqrt(L)                     9.3   45.1   64.2    406                      5.6    252
+    chunks      one thread: L = 197   1025   6085     two threads: 1025   6085
+    4                           8.8   48.1    307                  55.2    379
+    8                           9.0   49.0    348                  51.0    273
+    12                          9.9   51.9    322                  44.1    240
+    16                         10.9   56.4    356                  47.3    249
+    32                         14.5   71.4    434                  51.4    260
+    sqrt(L)                    10.4   70.8    453                  50.0    277
 
-With 12 that is 41 us a token at L = 197 and 44 at 6085, where a run takes 160 MB beside its inputs: 27 kB a token.
-In place of step 3, the whole recurrence again from the true states takes 9.3 and 316 ms.
+With 12, a run at L = 6085 takes 160 MB beside its inputs: 27 kB a token. In place of step 3, the whole recurrence again
+from the true states took 10 % longer.
 """
 
 from __future__ import annotations
