@@ -62,7 +62,7 @@ class TestFromCheckpoint:
 
     def test_the_steps_are_told_on_standard_error(self, exported):
         assert [line.partition(":")[0] for line in exported[1].stderr.splitlines()] == [
-            "Reading the checkpoint",
+            "Making the model",
             "Tracing the model",
             "Comparing with PyTorch",
         ]

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vimdeploy.cli.console import step
 from vimdeploy.cli.options import PATH, ImageSize, checkpoint_option
+from vimdeploy.errors import ConfigError, ParityError, require
+
+if TYPE_CHECKING:
+    from vimdeploy.artifact import ModelInfo
+    from vimdeploy.models.config import Variant
+    from vimdeploy.models.vim import Vim
+    from vimdeploy.parity import Parity
 
 
 @click.command()
@@ -44,9 +53,7 @@ def export(
     Every block becomes a dozen nodes; the two that no standard has carry their meaning in the file, so that it runs
     where vimdeploy is not installed too. The batch is dynamic, the image size fixed.
     """
-    from vimdeploy.artifact import ModelInfo, check_writable, write_whole
-    from vimdeploy.checkpoint import config_from_checkpoint, load_checkpoint
-    from vimdeploy.errors import ConfigError, ParityError, require
+    from vimdeploy.artifact import check_writable, write_whole
     from vimdeploy.models.config import labels_from_file, variant_by_name
 
     chosen = variant_by_name(variant)
@@ -54,49 +61,22 @@ def export(
     if (checkpoint is None) == (random_weights is None):
         known = f"; the released weights are {chosen.weights}" if chosen.weights else ""
         raise ConfigError(
-            "Wanted weights: either --checkpoint FILE, or --random-weights SEED to try things without any" + known + "."
+            f"Wanted weights: either --checkpoint FILE, or --random-weights SEED to try things without any{known}."
         )
-    names = labels_from_file(labels) if labels else chosen.labels
+    chosen = dataclasses.replace(chosen, labels=labels_from_file(labels)) if labels else chosen
     require("torch", "export")
 
     from vimdeploy.exporters.onnx_graph import onnx_from_model
-    from vimdeploy.models.vim import vim_from_tensors, vim_with_random_weights
-    from vimdeploy.parity import check_parity, random_batches
-    from vimdeploy.runtimes.eager import EagerSession
-    from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, library_path
 
-    if checkpoint is not None:
-        with step("Reading the checkpoint"):
-            loaded = load_checkpoint(checkpoint, ema)
-            trained = config_from_checkpoint(loaded, chosen)
-            model = vim_from_tensors(trained, loaded.tensors, image_size)
-        weights, sha256 = ("checkpoint model_ema" if ema else "checkpoint"), loaded.sha256
-    else:
-        trained = chosen.config.replace(image_size=image_size or chosen.config.image_size)
-        model = vim_with_random_weights(trained, random_weights or 0)
-        weights, sha256 = f"random seed {random_weights}", ""
-    config = model.config
-    info = ModelInfo(
-        chosen.name,
-        config,
-        chosen.recipe,
-        names,
-        trained_image_size=trained.image_size,
-        weights=weights,
-        checkpoint_sha256=sha256,
-    )
-
+    with step("Making the model"):
+        if checkpoint is not None:
+            model, info = _from_checkpoint(chosen, checkpoint, ema, image_size)
+        else:
+            model, info = _from_seed(chosen, random_weights or 0, image_size)
     with step("Tracing the model"):
-        proto = onnx_from_model(model, info, opset)
-        data = proto.SerializeToString()
+        data = onnx_from_model(model, info, opset).SerializeToString()
     with step("Comparing with PyTorch"):
-        sessions = [
-            OnnxRuntimeSession(data, info, operators=operators)
-            for operators in ("library", "function body")
-            if operators != "library" or library_path()
-        ]
-        batches = random_batches((config.in_channels, *config.image_size), images=2, batch=2, seed=0)
-        results = check_parity(EagerSession(model, info), sessions, batches)
+        results = _compare(model, info, data)
     for result in results:
         if not result.passed:
             raise ParityError(
@@ -105,6 +85,49 @@ def export(
                 f"{output} was not written."
             )
     write_whole(output, data)
+    height, width = info.config.image_size
     errors = ", ".join(f"{result.candidate} {result.relative_error:.1e}" for result in results)
-    click.echo(f"{output}: {chosen.name}, {config.image_size[0]}x{config.image_size[1]}, {len(data) / 1e6:.1f} MB")
+    click.echo(f"{output}: {info.variant}, {height}x{width}, {len(data) / 1e6:.1f} MB")
     click.echo(f"Largest logit error against PyTorch, in parts of the logits' standard deviation: {errors}")
+
+
+def _from_checkpoint(
+    variant: Variant, checkpoint: str, ema: bool, image_size: tuple[int, int] | None
+) -> tuple[Vim, ModelInfo]:
+    """The model with the weights of a checkpoint."""
+    from vimdeploy.artifact import ModelInfo
+    from vimdeploy.checkpoint import config_from_checkpoint, load_checkpoint
+    from vimdeploy.models.vim import vim_from_tensors
+
+    loaded = load_checkpoint(checkpoint, ema)
+    trained = config_from_checkpoint(loaded, variant)
+    model = vim_from_tensors(trained, loaded.tensors, image_size)
+    return model, ModelInfo(
+        variant.name,
+        model.config,
+        variant.recipe,
+        variant.labels,
+        trained_image_size=trained.image_size,
+        weights="checkpoint model_ema" if ema else "checkpoint",
+        checkpoint_sha256=loaded.sha256,
+    )
+
+
+def _from_seed(variant: Variant, seed: int, image_size: tuple[int, int] | None) -> tuple[Vim, ModelInfo]:
+    """The model as it is before training."""
+    from vimdeploy.artifact import ModelInfo
+    from vimdeploy.models.vim import vim_with_random_weights
+
+    config = variant.config.replace(image_size=image_size or variant.config.image_size)
+    info = ModelInfo(variant.name, config, variant.recipe, variant.labels, weights=f"random seed {seed}")
+    return vim_with_random_weights(config, seed), info
+
+
+def _compare(model: Vim, info: ModelInfo, data: bytes) -> list[Parity]:
+    """The file's answers, with and without the library, against PyTorch's."""
+    from vimdeploy.parity import check_parity, random_batches
+    from vimdeploy.runtimes.eager import EagerSession
+    from vimdeploy.runtimes.onnxruntime import sessions_of_all_operators
+
+    batches = random_batches((info.config.in_channels, *info.config.image_size), images=2, batch=2, seed=0)
+    return check_parity(EagerSession(model, info), sessions_of_all_operators(data, info), batches)

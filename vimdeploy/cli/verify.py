@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import click
 
 from vimdeploy.cli.console import print_json, print_table, track
 from vimdeploy.cli.options import PATH, artifact_argument, checkpoint_option, json_option, threads_option
+from vimdeploy.errors import ConfigError, require
 
 if TYPE_CHECKING:
     from vimdeploy.artifact import ModelInfo
@@ -51,13 +53,10 @@ def verify(
     from vimdeploy.artifact import read_onnx
     from vimdeploy.parity import check_parity, random_batches
     from vimdeploy.preprocess import batches_from_images, find_images
-    from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, library_path
+    from vimdeploy.runtimes.onnxruntime import sessions_of_all_operators
 
     _, info = read_onnx(artifact)
-    body = OnnxRuntimeSession(artifact, info, threads=threads, operators="function body")
-    library = OnnxRuntimeSession(artifact, info, threads=threads, operators="library") if library_path() else None
-    eager = _eager_session(info, checkpoint)
-    reference, candidates = _sides(eager, library, body)
+    reference, candidates = _sides(_eager_session(info, checkpoint), sessions_of_all_operators(artifact, info, threads))
     if images is None:
         names, classes = [f"input {i}" for i in range(count)], None
         batches = random_batches((info.config.in_channels, *info.config.image_size), count, BATCH, seed)
@@ -79,7 +78,6 @@ def _eager_session(info: ModelInfo, checkpoint: str | None) -> Session | None:
     if checkpoint is None and info.random_seed is None:
         return None
     from vimdeploy.checkpoint import load_checkpoint
-    from vimdeploy.errors import require
 
     require("torch", "export")
 
@@ -97,18 +95,18 @@ def _eager_session(info: ModelInfo, checkpoint: str | None) -> Session | None:
     return EagerSession(vim_from_tensors(trained, loaded.tensors, info.config.image_size), info)
 
 
-def _sides(eager: Session | None, library: Session | None, body: Session) -> tuple[Session, list[Session]]:
+def _sides(eager: Session | None, sessions: Sequence[Session]) -> tuple[Session, Sequence[Session]]:
     """Which session is the reference, and which are compared with it."""
-    from vimdeploy.errors import ConfigError
-
     if eager is not None:
-        return eager, [session for session in (library, body) if session is not None]
-    if library is not None:
-        click.echo(
-            "Note: without --checkpoint the library is compared with the function bodies, not PyTorch.", err=True
+        return eager, sessions
+    *library, body = sessions
+    if not library:
+        raise ConfigError(
+            "Nothing to compare with: give --checkpoint FILE (the operator library is not installed either)."
         )
-        return body, [library]
-    raise ConfigError("Nothing to compare with: give --checkpoint FILE (the operator library is not installed either).")
+    note = "without --checkpoint the library is compared with the function bodies, not PyTorch."
+    click.echo(f"Note: {note}", err=True)
+    return body, library
 
 
 def _as_dict(result: Parity, names: list[str]) -> dict[str, object]:

@@ -105,6 +105,14 @@ def session_from_onnx(path: str | Path, **options: Any) -> OnnxRuntimeSession:
     return OnnxRuntimeSession(Path(path), info, **options)
 
 
+def sessions_of_all_operators(
+    model: Path | bytes, info: ModelInfo, threads: int | None = None
+) -> list[OnnxRuntimeSession]:
+    """A session with the operator library, where it is installed, then one with the function bodies alone."""
+    both = ["library", "function body"] if library_path() else ["function body"]
+    return [OnnxRuntimeSession(model, info, threads=threads, operators=operators) for operators in both]
+
+
 def library_path() -> Path | None:
     """Our operator library for ONNX Runtime; None where this installation was built without it."""
     for package in sys.modules["vimdeploy"].__path__:  # two folders where vimdeploy is installed as editable
