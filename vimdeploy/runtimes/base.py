@@ -52,7 +52,7 @@ class Session(ABC):
             ExecutionError: where the runtime gives up.
         """
         wanted = (self.info.config.in_channels, *self.info.config.image_size)
-        if array.ndim != 4 or array.shape[1:] != wanted or array.dtype != np.float32:
+        if array.ndim != 4 or len(array) == 0 or array.shape[1:] != wanted or array.dtype != np.float32:
             raise InputError(
                 f"Wanted an array (B, {', '.join(map(str, wanted))}) of float32, found {array.shape} of {array.dtype}."
             )
