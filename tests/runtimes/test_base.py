@@ -33,9 +33,11 @@ class TestRun:
     def test_any_batch(self):
         assert Fixed().run(np.zeros((7, 3, 2, 4), np.float32)).shape == (7, 3)
 
-    @pytest.mark.parametrize("shape", [(3, 2, 4), (1, 3, 4, 2), (1, 1, 2, 4), (1, 3, 2, 4, 1), ()], ids=str)
+    @pytest.mark.parametrize(
+        "shape", [(3, 2, 4), (1, 3, 4, 2), (1, 1, 2, 4), (1, 3, 2, 4, 1), (0, 3, 2, 4), ()], ids=str
+    )
     def test_another_shape(self, shape):
-        with pytest.raises(InputError, match=r"Wanted an array \(B, 3, 2, 4\) of float32, found \("):
+        with pytest.raises(InputError, match=r"Wanted an array \(B, 3, 2, 4\) of float32, B at least 1; found \("):
             Fixed().run(np.zeros(shape, np.float32))
 
     @pytest.mark.parametrize("dtype", [np.float64, np.float16, np.uint8])

@@ -54,7 +54,8 @@ class Session(ABC):
         wanted = (self.info.config.in_channels, *self.info.config.image_size)
         if array.ndim != 4 or len(array) == 0 or array.shape[1:] != wanted or array.dtype != np.float32:
             raise InputError(
-                f"Wanted an array (B, {', '.join(map(str, wanted))}) of float32, found {array.shape} of {array.dtype}."
+                f"Wanted an array (B, {', '.join(map(str, wanted))}) of float32, B at least 1; "
+                f"found {array.shape} of {array.dtype}."
             )
         return self._run(np.ascontiguousarray(array))
 
