@@ -28,6 +28,26 @@ HWY_INLINE V exp2_of_fraction(D d, V f) {
   return hn::MulAdd(p, f, hn::Set(d, 1.0f));
 }
 
+// The larger and the smaller of the two; NaN where x is NaN: x86's instructions give the second operand then, Arm's may
+// give the bound.
+template <class D, class V = hn::VFromD<D>>
+HWY_INLINE V at_least(D, V bound, V x) {
+#if HWY_ARCH_X86
+  return hn::Max(bound, x);
+#else
+  return hn::IfThenElse(hn::Lt(x, bound), bound, x);
+#endif
+}
+
+template <class D, class V = hn::VFromD<D>>
+HWY_INLINE V at_most(D, V bound, V x) {
+#if HWY_ARCH_X86
+  return hn::Min(bound, x);
+#else
+  return hn::IfThenElse(hn::Gt(x, bound), bound, x);
+#endif
+}
+
 // 2^x within 2e-7 of the value; 0 far below -126, infinity from 128 on, NaN for NaN.
 template <class D, class V = hn::VFromD<D>>
 HWY_INLINE V exp2(D d, V x) {
@@ -41,7 +61,7 @@ HWY_INLINE V exp2(D d, V x) {
   // Adding 1.5 * 2^23 rounds x to a whole number, which then stands in the low bits.
   const hn::RebindToSigned<D> di;
   const V shift = hn::Set(d, 0x1.8p23f);
-  x = hn::Min(hn::Set(d, 128.0f), hn::Max(hn::Set(d, -127.0f), x));  // NaN, as the second operand, stays
+  x = at_most(d, hn::Set(d, 128.0f), at_least(d, hn::Set(d, -127.0f), x));
   const V shifted = hn::Add(x, shift);
   const V p = exp2_of_fraction(d, hn::Sub(x, hn::Sub(shifted, shift)));
   return hn::BitCast(d, hn::Add(hn::BitCast(di, p), hn::ShiftLeft<23>(hn::BitCast(di, shifted))));
@@ -62,7 +82,7 @@ HWY_INLINE V softplus(D d, V x) {
   p = hn::MulAdd(p, e, hn::Set(d, 3.331909775733948e-1f));
   p = hn::MulAdd(p, e, hn::Set(d, -4.999949336051941e-1f));
   p = hn::MulAdd(p, e, hn::Set(d, 9.999999403953552e-1f));
-  return hn::MulAdd(p, e, hn::Max(hn::Zero(d), x));
+  return hn::MulAdd(p, e, at_least(d, hn::Zero(d), x));
 }
 
 // x / (1 + exp(-x)), through exp(-|x|), which cannot overflow.
