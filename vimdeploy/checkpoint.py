@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vimdeploy.errors import CheckpointError, require
+from vimdeploy.errors import CheckpointError, first_line, require
 from vimdeploy.models.config import VARIANTS, Variant, VimConfig
 
 if TYPE_CHECKING:
@@ -120,13 +120,13 @@ def _config_from_shapes(checkpoint: Checkpoint, like: VimConfig) -> VimConfig:
             "expand": channels // dim,
             "dt_rank": tensors["layers.0.mixer.dt_proj.weight"].shape[-1],
         }
+        side = math.isqrt(tokens - ("cls_token" in tensors))
     except (KeyError, ValueError) as error:
         raise CheckpointError(
             f"{checkpoint.path} holds no Vim of two directions: {error} is not there or not of the shape it should "
             f"have. Its {len(tensors)} tensors begin with: {', '.join(list(tensors)[:4])}."
         ) from error
     stride = min(like.stride, patch_size)
-    side = math.isqrt(tokens - ("cls_token" in tensors))
     is_like = tokens == like.tokens and patch_size == like.patch_size
     size = like.image_size if is_like else ((side - 1) * stride + patch_size,) * 2
     return like.replace(**numbers, stride=stride, image_size=size)
@@ -144,7 +144,7 @@ def _from_hub(source: str) -> Path:
         checkpoints = [n for n in names if n.endswith((".pth", ".safetensors"))]
         downloaded = hub.hf_hub_download(f"{owner}/{repo}", checkpoints[0]) if len(checkpoints) == 1 else None
     except Exception as error:  # huggingface_hub lets the exceptions of its HTTP client through
-        raise CheckpointError(f"{source} could not be downloaded: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(f"{source} could not be downloaded: {first_line(error)}") from error
     if downloaded is None:
         named = ", ".join(f"hf://{owner}/{repo}/{n}" for n in checkpoints) or "none"
         raise CheckpointError(f"Wanted one .pth or .safetensors file at {source}, found {len(checkpoints)}: {named}.")
@@ -176,9 +176,7 @@ def _load_torch(path: Path) -> Any:
             "or as .safetensors."
         ) from error
     except Exception as error:  # a damaged pickle brings about all kinds
-        raise CheckpointError(
-            f"{path} is a damaged PyTorch file ({(str(error) or repr(error)).splitlines()[0]}); download it again."
-        ) from error
+        raise CheckpointError(f"{path} is a damaged PyTorch file ({first_line(error)}); download it again.") from error
 
 
 def _choose(path: Path, content: Any, ema: bool) -> tuple[str, dict[str, Tensor]]:

@@ -61,6 +61,11 @@ class ExecutionError(VimdeployError):
     """A runtime that gave up while it ran a model."""
 
 
+def first_line(error: BaseException) -> str:
+    """What a foreign exception says, in one line; its type where it says nothing."""
+    return (str(error).strip() or repr(error)).splitlines()[0]
+
+
 def require(module: str, extra: str) -> ModuleType:
     """Import an optional package at the moment it is needed.
 

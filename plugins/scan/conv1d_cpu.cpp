@@ -15,6 +15,7 @@
 
 #include "scan/math-inl.h"
 #include "scan/rows-inl.h"
+#include "scan/task.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vimdeploy {
@@ -40,14 +41,7 @@ HWY_INLINE void convolve(const float* x, const float* weight, int64_t weight_row
   for (int t = 0; t < kTokens; ++t) hn::Store(silu(d, sum[t]), d, u + t * row);
 }
 
-// What a task works on: one sequence of the batch, `channels` channels from `channel` on.
-struct Task {
-  const Conv1dProblem& problem;
-  const Conv1dPlan& plan;
-  const Conv1dTensors& tensors;
-  int64_t b, channel, channels;
-  float* slot;
-};
+using Task = TaskOf<Conv1dProblem, Conv1dPlan, Conv1dTensors>;
 
 template <typename T>
 void pack_weights(const Task& task) {
@@ -117,20 +111,11 @@ void run_task(const Task& task) {
   }
 }
 
-template <typename T>
-void run_tasks(const Conv1dProblem& problem, const Conv1dPlan& plan, const Conv1dTensors& tensors, float* scratch,
-               ParallelFor parallel_for) {
-  for_each_task(parallel_for, plan.slots, plan.tasks, [&](int64_t slot, int64_t index) {
-    const int64_t channel = index % plan.channel_blocks * plan.channel_block;
-    run_task<T>({problem, plan, tensors, index / plan.channel_blocks, channel,
-                 std::min(plan.channel_block, problem.channels - channel), scratch + slot * plan.slot_floats});
-  });
-}
-
 void run(const Conv1dProblem& problem, const Conv1dPlan& plan, const Conv1dTensors& tensors, void* scratch,
          ParallelFor parallel_for) {
   with_element_type(problem.type, [&](auto element) {
-    run_tasks<decltype(element)>(problem, plan, tensors, aligned_scratch(scratch), parallel_for);
+    using T = decltype(element);
+    run_tasks(problem, plan, tensors, scratch, parallel_for, [](const Task& task) { run_task<T>(task); });
   });
 }
 

@@ -16,6 +16,7 @@
 
 #include "scan/math-inl.h"
 #include "scan/selective_scan.h"
+#include "scan/task.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vimdeploy {
@@ -33,14 +34,7 @@ constexpr int kStatesInRegisters = 16;
 constexpr int kStatesInRegisters = 8;
 #endif
 
-// What a task works on: one sequence of the batch, `channels` channels from `channel` on.
-struct Task {
-  const SelectiveScanProblem& problem;
-  const SelectiveScanPlan& plan;
-  const SelectiveScanTensors& tensors;
-  int64_t b, channel, channels;
-  float* slot;
-};
+using Task = TaskOf<SelectiveScanProblem, SelectiveScanPlan, SelectiveScanTensors>;
 
 // A row that the next block reads. It is fetched while this block is worked on, for the processor does not guess rows
 // that are pages apart: that was 20 % of the time at L = 6085.

@@ -161,26 +161,13 @@ void run_direction(const Task& task, int64_t k) {
   }
 }
 
-template <typename T>
-void run_tasks(const SelectiveScanProblem& problem, const SelectiveScanPlan& plan, const SelectiveScanTensors& tensors,
-               float* scratch, ParallelFor parallel_for) {
-  for_each_task(parallel_for, plan.slots, plan.tasks, [&](int64_t slot, int64_t index) {
-    const int64_t channel = index % plan.channel_blocks * plan.channel_block;
-    const Task task{problem,
-                    plan,
-                    tensors,
-                    index / plan.channel_blocks,
-                    channel,
-                    std::min(plan.channel_block, problem.channels - channel),
-                    scratch + slot * plan.slot_floats};
-    for (int64_t k = 0; k < problem.directions(); ++k) run_direction<T>(task, k);
-  });
-}
-
 void run(const SelectiveScanProblem& problem, const SelectiveScanPlan& plan, const SelectiveScanTensors& tensors,
          void* scratch, ParallelFor parallel_for) {
   with_element_type(problem.type, [&](auto element) {
-    run_tasks<decltype(element)>(problem, plan, tensors, aligned_scratch(scratch), parallel_for);
+    using T = decltype(element);
+    run_tasks(problem, plan, tensors, scratch, parallel_for, [](const Task& task) {
+      for (int64_t k = 0; k < task.problem.directions(); ++k) run_direction<T>(task, k);
+    });
   });
 }
 

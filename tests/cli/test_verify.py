@@ -120,7 +120,6 @@ class TestImages:
 
 
 class TestWithoutWeights:
-    @pytest.mark.skipif(library_path() is None, reason="the operator library is not in this installation")
     def test_the_library_is_compared_with_the_bodies(self, invoke, exported):
         result = invoke("verify", exported, "--json")
         (parity,) = json.loads(result.stdout)

@@ -7,11 +7,7 @@ import vimdeploy
 from vimdeploy.artifact import ModelInfo
 from vimdeploy.errors import ConfigError, ExecutionError, ModelFileError
 from vimdeploy.runtimes import onnxruntime as runtime
-from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, library_info, library_path, session_from_onnx
-
-needs_library = pytest.mark.skipif(
-    library_path() is None, reason="the operator library is not in this installation (pip install . builds it)"
-)
+from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, library_info, session_from_onnx
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +52,6 @@ class TestOperators:
         session = session_from_onnx(tiny_onnx, operators=operators)
         assert (session.operators, session.description) == (operators, f"OnnxRuntime ({operators}, cpu)")
 
-    @needs_library
     def test_auto_is_the_library_where_it_is_installed(self, tiny_onnx):
         assert session_from_onnx(tiny_onnx).operators == "library"
 
@@ -76,7 +71,6 @@ class TestOperators:
         with pytest.raises(ConfigError, match=r"libvimdeploy_onnxruntime\.so cannot be loaded"):
             session_from_onnx(tiny_onnx, operators="library")
 
-    @needs_library
     def test_the_library_tells_of_itself(self):
         info = library_info()
         assert info["instruction_set"] in info["instruction_sets"]
@@ -133,7 +127,6 @@ class TestFiles:
         with pytest.raises(ModelFileError, match=r"ONNX Runtime refuses the model: .*NoSuchOperator"):
             OnnxRuntimeSession(broken.SerializeToString(), ModelInfo("tiny", tiny.config))
 
-    @needs_library
     def test_a_model_that_fails_at_work_tells_the_operators_sentence(self, tiny, tiny_proto, images):
         broken = type(tiny_proto).FromString(tiny_proto.SerializeToString())
         del broken.graph.value_info[:]

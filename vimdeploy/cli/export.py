@@ -47,7 +47,8 @@ def export(
 
     \b
     vimdeploy export vim_tiny_patch16_224 -c vim_t_midclstok_76p1acc.pth -o vim_tiny.onnx
-    vimdeploy export vim_small_patch16_224 -c hf://hustvl/Vim-small-midclstok -o vim_small.onnx
+    vimdeploy export vim_small_patch16_224 -o vim_small.onnx \\
+        -c hf://hustvl/Vim-small-midclstok/vim_s_midclstok_80p5acc.pth
     vimdeploy export vim_tiny_patch16_224 --random-weights 0 --image-size 384x512 -o trial.onnx
 
     Every block becomes a dozen nodes; the two that no standard has carry their meaning in the file, so that it runs

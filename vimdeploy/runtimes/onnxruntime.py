@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vimdeploy.artifact import ModelInfo, read_onnx
-from vimdeploy.errors import ConfigError, ExecutionError, ModelFileError
+from vimdeploy.errors import ConfigError, ExecutionError, ModelFileError, first_line
 from vimdeploy.preprocess import FloatArray
 from vimdeploy.runtimes.base import Session
 
@@ -68,7 +68,7 @@ class OnnxRuntimeSession(Session):
                 options.register_custom_ops_library(str(library))
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             raise ConfigError(
-                f"The operator library {library} cannot be loaded ({str(error).splitlines()[0]}); "
+                f"The operator library {library} cannot be loaded ({first_line(error)}); "
                 "install vimdeploy again, or use operators='function body'."
             ) from error
         try:
@@ -76,7 +76,7 @@ class OnnxRuntimeSession(Session):
                 model if isinstance(model, bytes) else str(model), options, providers=wanted
             )
         except Exception as error:
-            raise ModelFileError(f"ONNX Runtime refuses the model: {str(error).splitlines()[0]}") from error
+            raise ModelFileError(f"ONNX Runtime refuses the model: {first_line(error)}") from error
         if not set(wanted) <= set(self._session.get_providers()):
             raise ConfigError(f"Wanted the providers {wanted}, ONNX Runtime gave {self._session.get_providers()}.")
         self.info = info
@@ -89,9 +89,7 @@ class OnnxRuntimeSession(Session):
         try:
             logits: FloatArray = self._session.run([self._output], {self._input: array})[0]
         except Exception as error:
-            raise ExecutionError(
-                f"ONNX Runtime failed on a batch of {len(array)}: {str(error).splitlines()[0]}"
-            ) from error
+            raise ExecutionError(f"ONNX Runtime failed on a batch of {len(array)}: {first_line(error)}") from error
         return logits
 
 
