@@ -27,6 +27,9 @@ _PREFIX = "vimdeploy."
 FORMAT = "1"
 """Of the metadata; another number is another layout."""
 
+PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+"""What a file's matrix products and operators compute in: the type T of the operators by its short name."""
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -56,6 +59,8 @@ class ModelInfo:
             raise ConfigError(
                 f"The recipe's mean has {len(self.recipe.mean)} values, the model {self.config.in_channels} channels."
             )
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, found {self.precision!r}.")
         if not re.fullmatch(r"checkpoint( model_ema)?|random seed -?\d+", self.weights):
             raise ConfigError(
                 f"weights must be 'checkpoint', 'checkpoint model_ema' or 'random seed N', found {self.weights!r}."

@@ -23,6 +23,7 @@ from torch import nn
 
 from vimdeploy.artifact import ModelInfo, operator_counts
 from vimdeploy.errors import ConfigError, require
+from vimdeploy.exporters.precision import lower_precision
 from vimdeploy.ops.contract import OPERATORS
 from vimdeploy.ops.function_body import function_protos
 from vimdeploy.ops.schema import register_schemas
@@ -74,6 +75,7 @@ def onnx_from_model(model: nn.Module, info: ModelInfo, opset: int = MIN_OPSET) -
         assert program is not None  # dynamo=True always gives one
         optimizer.optimize(program.model, input_size_limit=_FOLD_LIMIT, output_size_limit=_FOLD_LIMIT)
     _name_after_modules(program.model, dict(model.named_parameters()))
+    lower_precision(program.model, info.precision)
     proto: onnx.ModelProto = onnx_ir.to_proto(program.model)
     proto.ir_version = _IR_VERSION
     proto.producer_name, proto.producer_version = "vimdeploy", version("vimdeploy")

@@ -1,0 +1,115 @@
+"""Float16 and bfloat16 as a property of the graph: weights of that type, and explicit Casts.
+
+Matrix products, convolutions and our operators, which take nearly all of the time and of the bytes, are in type T;
+everything between them stays in float32: norms, the residual, the position embedding. Which inputs of our operators are
+of T, the contract says; A, D and dt_bias never are. A block reads: norm, Cast to T, in_proj, convolution, x_proj, scan,
+out_proj, Cast to float32, sum. Input and output of the model stay float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx.defs
+
+from vimdeploy.artifact import PRECISIONS
+from vimdeploy.errors import ConfigError, require
+from vimdeploy.ops.contract import OPERATORS
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+_PRODUCTS = ("Conv", "Gemm", "MatMul")
+
+
+def lower_precision(model: ir.Model, precision: str) -> None:
+    """Bring a float32 graph to another precision, in place.
+
+    A product that the model's opset does not define for T stays in float32: Conv takes bfloat16 from opset 22 on.
+
+    Args:
+        model: its values typed and named. Names stay; a Cast is named after what it casts: ``images.float16``.
+        precision: one of ``PRECISIONS``; with ``fp32`` nothing is done.
+
+    Raises:
+        ConfigError: for a weight beyond the largest number of T.
+    """
+    if precision != "fp32":
+        t, opset = PRECISIONS[precision], model.graph.opset_imports[""]
+        inputs_of_t = {op.name: [i for i, value in enumerate(op.inputs) if value.type == "T"] for op in OPERATORS}
+        inputs_of_t |= {op: [0, 1, 2] for op in _PRODUCTS if _is_defined(op, opset, t)}
+        _Lowering(model.graph, t, inputs_of_t).run()
+
+
+def _is_defined(operator: str, opset: int, type_name: str) -> bool:
+    """Whether an operator of ONNX takes a type at an opset."""
+    schema = onnx.defs.get_schema(operator, opset)
+    return any(f"tensor({type_name})" in constraint.allowed_type_strs for constraint in schema.type_constraints)
+
+
+class _Lowering:
+    """A graph on its way to T, node by node; the type of a value says whether its node is done."""
+
+    def __init__(self, graph: ir.Graph, t: str, inputs_of_t: Mapping[str, Collection[int]]) -> None:
+        self._ir = require("onnx_ir", "export")
+        self._graph = graph
+        self._t, self._float32 = self._ir.DataType[t.upper()], self._ir.DataType.FLOAT
+        self._inputs_of_t = inputs_of_t
+        self._casts: dict[str, ir.Node] = {}
+
+    def run(self) -> None:
+        for node in list(self._graph):
+            for i, value in enumerate(node.inputs):
+                wanted = self._t if self._takes_t(node, i) else self._float32
+                if value is None or value.dtype == wanted or value.dtype not in (self._t, self._float32):
+                    continue
+                if value.is_initializer() and all(self._takes_t(*use) for use in value.uses()):
+                    self._round(value)
+                else:
+                    node.replace_input_with(i, self._cast(value, wanted, node))
+            if node.op_type in self._inputs_of_t:
+                node.outputs[0].type = self._ir.TensorType(self._t)
+        for i, value in enumerate(self._graph.outputs):
+            if value.dtype == self._t:
+                self._cast_output(i)
+
+    def _takes_t(self, node: ir.Node, i: int) -> bool:
+        return i in self._inputs_of_t.get(node.op_type, ())
+
+    def _round(self, weight: ir.Value) -> None:
+        values = weight.const_value.numpy()
+        with np.errstate(over="ignore"):
+            rounded = values.astype(self._t.numpy())
+        if np.isinf(rounded).any():
+            raise ConfigError(
+                f"{weight.name} has a value of {np.abs(values).max():.3g}, too large for {rounded.dtype}; "
+                "export with --precision bf16 or fp32."
+            )
+        weight.const_value = self._ir.tensor(rounded, self._t, name=weight.name)
+        weight.type = self._ir.TensorType(self._t)
+
+    def _cast(self, value: ir.Value, to: ir.DataType, reader: ir.Node) -> ir.Value:
+        """The value in another type, cast once, before its first reader."""
+        name = f"{value.name}.{to.numpy()}"
+        if name not in self._casts:
+            self._casts[name] = self._cast_node(value, to)
+            self._graph.insert_before(reader, self._casts[name])
+        return self._casts[name].outputs[0]
+
+    def _cast_output(self, i: int) -> None:
+        """Cast to float32 under the output's own name."""
+        value = self._graph.outputs[i]
+        producer, name = value.producer(), value.name
+        value.name = producer.name
+        cast = self._cast_node(value, self._float32)
+        cast.outputs[0].name = name
+        self._graph.append(cast)
+        self._graph.outputs[i] = cast.outputs[0]
+
+    def _cast_node(self, value: ir.Value, to: ir.DataType) -> ir.Node:
+        node = self._ir.node("Cast", [value], {"to": to}, name=f"{value.name}.{to.numpy()}")
+        output = node.outputs[0]
+        output.name, output.type, output.shape = node.name, self._ir.TensorType(to), value.shape
+        return node
