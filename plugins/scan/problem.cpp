@@ -9,6 +9,8 @@ Status check_at_least(const char* op, const char* what, int64_t found, int64_t w
                        std::to_string(wanted));
 }
 
+}  // namespace
+
 Status check_reverse(const char* op, const std::vector<int64_t>& reverse) {
   if (reverse.empty()) {
     return Status::error(std::string(op) + ": attribute reverse is empty, wanted one flag (0 or 1) per direction");
@@ -21,8 +23,6 @@ Status check_reverse(const char* op, const std::vector<int64_t>& reverse) {
   }
   return {};
 }
-
-}  // namespace
 
 Status check(const Conv1dProblem& problem) {
   const char* op = kConv1dName;

@@ -64,6 +64,9 @@ struct SelectiveScanTensors {
   void* y;                // (B, L, E) T
 };
 
+// One flag (0 or 1) per direction.
+Status check_reverse(const char* op, const std::vector<int64_t>& reverse);
+
 // Whether the sizes are ones an operator can have; an empty tensor (B or L of 0) is.
 Status check(const Conv1dProblem& problem);
 Status check(const SelectiveScanProblem& problem);

@@ -1,0 +1,43 @@
+#include "tensorrt/host.h"
+
+#include <algorithm>
+
+namespace vimdeploy::tensorrt {
+
+using nvinfer1::DataType;
+
+std::optional<ElementType> element_type(DataType type) {
+  switch (type) {
+    case DataType::kFLOAT:
+      return ElementType::float32;
+    case DataType::kHALF:
+      return ElementType::float16;
+    case DataType::kBF16:
+      return ElementType::bfloat16;
+    default:
+      return std::nullopt;
+  }
+}
+
+std::string name_of(DataType type) {
+  if (const auto known = element_type(type)) return name_of(*known);
+  return "DataType " + std::to_string(static_cast<int>(type));
+}
+
+Shape shape_of(const nvinfer1::Dims& dims) { return dims.nbDims > 0 ? Shape(dims.d, dims.d + dims.nbDims) : Shape(); }
+
+bool has_open_sizes(const nvinfer1::DynamicPluginTensorDesc& tensor) {
+  const Shape shape = shape_of(tensor.desc.dims);
+  return std::any_of(shape.begin(), shape.end(), [](int64_t size) { return size < 0; });
+}
+
+nvinfer1::PluginTensorDesc tensor_at(Bound bound, const nvinfer1::DynamicPluginTensorDesc& tensor) {
+  nvinfer1::PluginTensorDesc found = tensor.desc;
+  const nvinfer1::Dims& bounds = tensor.*bound;
+  for (int32_t axis = 0; axis < std::min(found.dims.nbDims, bounds.nbDims); ++axis) {
+    if (found.dims.d[axis] < 0) found.dims.d[axis] = bounds.d[axis];
+  }
+  return found;
+}
+
+}  // namespace vimdeploy::tensorrt

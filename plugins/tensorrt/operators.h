@@ -1,0 +1,60 @@
+// What sets one operator apart from another for plugin.h: attributes, tactics, workspace, kernels.
+
+#pragma once
+
+#include <memory>
+
+#include "scan/cuda.h"
+#include "scan/operators.h"
+
+namespace vimdeploy::tensorrt {
+
+// What a kernel may use beside its tensors.
+struct Resources {
+  void* workspace;
+  CUstream_st* stream;
+};
+
+struct Conv1d : Conv1dOperator {
+  static constexpr int32_t kTactics = 0;
+
+  template <typename ProblemOrConst, typename Visit>
+  static void visit_attributes(ProblemOrConst& problem, Visit&& visit) {
+    visit("reverse", problem.reverse);
+  }
+
+  static size_t workspace_bytes(const Conv1dProblem&, const CudaFacts&) { return 0; }
+
+  static Status run(const Conv1dProblem& problem, const CudaFacts&, Regime, const Conv1dTensors& tensors,
+                    const Resources& use) {
+    return conv1d_cuda(problem, tensors, use.stream);
+  }
+};
+
+struct SelectiveScan : SelectiveScanOperator {
+  static constexpr int32_t kTactics = 2;  // Regime::sequences is tactic 1, Regime::chunks is 2
+
+  template <typename ProblemOrConst, typename Visit>
+  static void visit_attributes(ProblemOrConst& problem, Visit&& visit) {
+    visit("reverse", problem.reverse);
+    visit("scale", problem.scale);
+  }
+
+  // TensorRT promises no alignment of a workspace, so what it takes to align one is asked for too.
+  static constexpr size_t kAlignment = 256;
+
+  static size_t workspace_bytes(const SelectiveScanProblem& largest, const CudaFacts& device) {
+    return workspace_bound(largest, device) + kAlignment;
+  }
+
+  static Status run(const SelectiveScanProblem& problem, const CudaFacts& device, Regime regime,
+                    const SelectiveScanTensors& tensors, const Resources& use) {
+    const SelectiveScanCudaPlan plan = cuda_plan_of(problem, device, regime);
+    void* workspace = use.workspace;
+    size_t space = plan.workspace_bytes + kAlignment;
+    std::align(kAlignment, plan.workspace_bytes, workspace, space);
+    return selective_scan_cuda(problem, plan, tensors, workspace, use.stream);
+  }
+};
+
+}  // namespace vimdeploy::tensorrt

@@ -1,0 +1,209 @@
+// An operator of operators.h as TensorRT's plugin: check, convert, call. Nothing is kept from call to call but what the
+// plugin was made with and the tactic; sizes and types come with every call.
+
+#pragma once
+
+#include <algorithm>
+#include <memory>
+
+#include "tensorrt/fields.h"
+#include "tensorrt/log.h"
+#include "tensorrt/operators.h"
+#include "tensorrt/tensors.h"
+
+namespace vimdeploy::tensorrt {
+
+inline constexpr const char* kNamespace = "vimdeploy";
+inline constexpr const char* kVersion = "1";
+static_assert(kOperatorsVersion == 1, "the plugins' version is the operators'");
+
+template <typename Operator>
+class Plugin final : public nvinfer1::IPluginV3,
+                     public nvinfer1::IPluginV3OneCore,
+                     public nvinfer1::IPluginV3OneBuild,
+                     public nvinfer1::IPluginV3OneRuntime {
+ public:
+  using Problem = typename Operator::Problem;
+  using Tensor = nvinfer1::PluginTensorDesc;
+  using DynamicTensor = nvinfer1::DynamicPluginTensorDesc;
+
+  // Plans are made for `device`, the one that the engine is built on, wherever the engine runs: then a workspace that
+  // was granted at build is enough for every plan.
+  Plugin(Problem attributes, const CudaFacts& device) : attributes_(std::move(attributes)), device_(device) {
+    const auto fields = std::make_shared<FieldList>();
+    Operator::visit_attributes(attributes_, *fields);
+    (*fields)("device", device_);
+    fields_ = fields;
+
+    FieldText text;
+    Operator::visit_attributes(attributes_, text);
+    identity_ = "vimdeploy " VIMDEPLOY_VERSION + text.text();
+  }
+
+  nvinfer1::IPluginCapability* getCapabilityInterface(nvinfer1::PluginCapabilityType type) noexcept override {
+    switch (type) {
+      case nvinfer1::PluginCapabilityType::kCORE:
+        return static_cast<nvinfer1::IPluginV3OneCore*>(this);
+      case nvinfer1::PluginCapabilityType::kBUILD:
+        return static_cast<nvinfer1::IPluginV3OneBuild*>(this);
+      case nvinfer1::PluginCapabilityType::kRUNTIME:
+        return static_cast<nvinfer1::IPluginV3OneRuntime*>(this);
+    }
+    return nullptr;
+  }
+
+  nvinfer1::IPluginV3* clone() noexcept override {
+    nvinfer1::IPluginV3* copy = nullptr;
+    (void)logged([&]() -> Status {
+      copy = new Plugin(*this);
+      return {};
+    });
+    return copy;
+  }
+
+  // Core
+
+  const char* getPluginName() const noexcept override { return Operator::kName; }
+  const char* getPluginVersion() const noexcept override { return kVersion; }
+  const char* getPluginNamespace() const noexcept override { return kNamespace; }
+
+  // Build
+
+  int32_t getNbOutputs() const noexcept override { return 1; }
+
+  int32_t getOutputDataTypes(nvinfer1::DataType* outputs, int32_t output_count, const nvinfer1::DataType* inputs,
+                             int32_t input_count) const noexcept override {
+    return logged([&]() -> Status {
+      if (Status s = check_counts<Operator>(input_count, output_count); !s.ok()) return s;
+      for (size_t i = 0; i < Operator::kInputs; ++i) {
+        if (Status s = check_type<Operator>(i, inputs[i], inputs[0]); !s.ok()) return s;
+      }
+      outputs[0] = inputs[0];
+      return {};
+    });
+  }
+
+  int32_t getOutputShapes(const nvinfer1::DimsExprs* inputs, int32_t input_count, const nvinfer1::DimsExprs*, int32_t,
+                          nvinfer1::DimsExprs* outputs, int32_t output_count,
+                          nvinfer1::IExprBuilder&) noexcept override {
+    return logged([&]() -> Status {
+      if (Status s = check_counts<Operator>(input_count, output_count); !s.ok()) return s;
+      outputs[0].nbDims = 0;
+      for (const InputAxis& from : Operator::output()) {
+        const auto rank = static_cast<size_t>(inputs[from.input].nbDims);
+        if (from.axis >= rank) {
+          return Status::error(name_of_tensor<Operator>(from.input) + " has " + std::to_string(rank) +
+                               " axes, wanted more than " + std::to_string(from.axis));
+        }
+        outputs[0].d[outputs[0].nbDims++] = inputs[from.input].d[from.axis];
+      }
+      return {};
+    });
+  }
+
+  bool supportsFormatCombination(int32_t position, const DynamicTensor* tensors, int32_t input_count,
+                                 int32_t output_count) noexcept override {
+    if (!are_counts_right<Operator>(input_count, output_count) || position < 0 || position > input_count) return false;
+    const nvinfer1::DataType wanted = wanted_type<Operator>(static_cast<size_t>(position), tensors[0].desc.type);
+    const Tensor& tensor = tensors[position].desc;
+    return tensor.format == nvinfer1::TensorFormat::kLINEAR && tensor.type == wanted && element_type(wanted);
+  }
+
+  int32_t configurePlugin(const DynamicTensor* inputs, int32_t input_count, const DynamicTensor* outputs,
+                          int32_t output_count) noexcept override {
+    return logged([&]() -> Status {
+      if (Status s = check_counts<Operator>(input_count, output_count); !s.ok()) return s;
+      for (Bound bound : {&DynamicTensor::min, &DynamicTensor::opt, &DynamicTensor::max}) {
+        Problem problem = attributes_;
+        if (Status s = read_tensors<Operator>(all_at(bound, inputs, outputs), problem); !s.ok()) return s;
+      }
+      has_open_sizes_ = std::any_of(inputs, inputs + input_count, has_open_sizes);
+      return {};
+    });
+  }
+
+  size_t getWorkspaceSize(const DynamicTensor* inputs, int32_t input_count, const DynamicTensor* outputs,
+                          int32_t output_count) const noexcept override {
+    size_t bytes = 0;
+    (void)logged([&]() -> Status {
+      if (Status s = check_counts<Operator>(input_count, output_count); !s.ok()) return s;
+      Problem largest = attributes_;
+      if (Status s = read_tensors<Operator>(all_at(&DynamicTensor::max, inputs, outputs), largest); !s.ok()) return s;
+      bytes = Operator::workspace_bytes(largest, device_);
+      return {};
+    });
+    return bytes;
+  }
+
+  // A tactic is timed at one size and then holds for all that the engine takes. Where sizes are open none is offered:
+  // tactic 0 takes the better one at every size.
+  int32_t getNbTactics() noexcept override { return has_open_sizes_ ? 0 : Operator::kTactics; }
+
+  int32_t getValidTactics(int32_t* tactics, int32_t count) noexcept override {
+    for (int32_t i = 0; i < std::min(count, Operator::kTactics); ++i) tactics[i] = i + 1;
+    return 0;
+  }
+
+  const char* getTimingCacheID() noexcept override { return identity_.c_str(); }
+  const char* getMetadataString() noexcept override { return identity_.c_str(); }
+
+  // Runtime
+
+  int32_t setTactic(int32_t tactic) noexcept override {
+    return logged([&]() -> Status {
+      if (tactic < 0 || tactic > Operator::kTactics) {
+        return Status::error(std::string(Operator::kName) + ": found tactic " + std::to_string(tactic) +
+                             ", wanted 0 to " + std::to_string(Operator::kTactics));
+      }
+      regime_ = static_cast<Regime>(tactic);
+      return {};
+    });
+  }
+
+  int32_t onShapeChange(const Tensor* inputs, int32_t input_count, const Tensor* outputs,
+                        int32_t output_count) noexcept override {
+    return logged([&]() -> Status {
+      if (Status s = check_counts<Operator>(input_count, output_count); !s.ok()) return s;
+      Problem problem = attributes_;
+      return read_tensors<Operator>(all_of(inputs, outputs), problem);
+    });
+  }
+
+  int32_t enqueue(const Tensor* input_tensors, const Tensor* output_tensors, const void* const* inputs,
+                  void* const* outputs, void* workspace, cudaStream_t stream) noexcept override {
+    return logged([&]() -> Status {
+      Problem problem = attributes_;
+      if (Status s = read_tensors<Operator>(all_of(input_tensors, output_tensors), problem); !s.ok()) return s;
+      const Shape shape = output_shape(problem);
+      if (std::count(shape.begin(), shape.end(), 0) > 0) return {};
+      return Operator::run(problem, device_, regime_, Operator::tensors(inputs, outputs[0]), {workspace, stream});
+    });
+  }
+
+  nvinfer1::IPluginV3* attachToContext(nvinfer1::IPluginResourceContext*) noexcept override { return clone(); }
+
+  const nvinfer1::PluginFieldCollection* getFieldsToSerialize() noexcept override { return fields_->collection(); }
+
+ private:
+  static std::vector<Tensor> all_of(const Tensor* inputs, const Tensor* output) {
+    std::vector<Tensor> tensors(inputs, inputs + Operator::kInputs);
+    tensors.push_back(*output);
+    return tensors;
+  }
+
+  static std::vector<Tensor> all_at(Bound bound, const DynamicTensor* inputs, const DynamicTensor* output) {
+    std::vector<Tensor> tensors;
+    for (size_t i = 0; i < Operator::kInputs; ++i) tensors.push_back(tensor_at(bound, inputs[i]));
+    tensors.push_back(tensor_at(bound, *output));
+    return tensors;
+  }
+
+  Problem attributes_;
+  CudaFacts device_;
+  Regime regime_ = Regime::automatic;
+  bool has_open_sizes_ = false;
+  std::shared_ptr<const FieldList> fields_;  // what an engine keeps; the same for all clones
+  std::string identity_;
+};
+
+}  // namespace vimdeploy::tensorrt
