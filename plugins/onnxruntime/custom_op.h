@@ -1,7 +1,11 @@
-// An operator of operators.h as ONNX Runtime's custom operator: check, convert, call.
+// An operator of operators.h on a device, as ONNX Runtime's custom operator: check, convert, call.
+//
+// A Device has the name of its execution provider, kProvider; it is made from the OrtKernelInfo of a node, and its
+// run(context, problem, tensors) computes, or queues the work on the session's stream.
 
 #pragma once
 
+#include <algorithm>
 #include <memory>
 
 #include "onnxruntime/host.h"
@@ -10,10 +14,11 @@
 namespace vimdeploy::onnxruntime {
 
 // One node of a session.
-template <typename Operator>
+template <typename Operator, typename Device>
 class NodeKernel {
  public:
-  explicit NodeKernel(typename Operator::Problem problem) : problem_(std::move(problem)) {}
+  NodeKernel(typename Operator::Problem problem, const OrtKernelInfo* info)
+      : problem_(std::move(problem)), device_(info) {}
 
   OrtStatusPtr ComputeV2(OrtKernelContext* context) noexcept {
     return to_ort_status(guard([&] { return run(context); }));
@@ -27,20 +32,18 @@ class NodeKernel {
 
     std::vector<const void*> inputs;
     for (size_t i = 0; i < Operator::kInputs; ++i) inputs.push_back(context.GetInput(i).GetTensorRawData());
-    void* output = context.GetOutput(0, output_shape(problem)).GetTensorMutableRawData();
-    const auto plan = plan_of(problem, cpu_facts());
-    if (plan.tasks == 0) return {};
-    const Scratch scratch(raw_context, plan.scratch_bytes);
-    const auto& best = Operator::kernels().front();
-    best.run(problem, plan, Operator::tensors(inputs, output), scratch.data(), parallel_for_of(raw_context));
-    return {};
+    const Shape shape = output_shape(problem);
+    void* output = context.GetOutput(0, shape).GetTensorMutableRawData();
+    if (std::count(shape.begin(), shape.end(), 0) > 0) return {};
+    return device_.run(raw_context, problem, Operator::tensors(inputs.data(), output));
   }
 
   typename Operator::Problem problem_;  // the attributes and the type; sizes come with every call
+  Device device_;
 };
 
-template <typename Operator>
-class CustomOp : public Ort::CustomOpBase<CustomOp<Operator>, NodeKernel<Operator>, true> {
+template <typename Operator, typename Device>
+class CustomOp : public Ort::CustomOpBase<CustomOp<Operator, Device>, NodeKernel<Operator, Device>, true> {
  public:
   explicit CustomOp(ElementType type) : type_(type) {
     OrtCustomOp::InferOutputShapeFn = [](const OrtCustomOp*, OrtShapeInferContext* context) -> OrtStatusPtr {
@@ -53,12 +56,13 @@ class CustomOp : public Ort::CustomOpBase<CustomOp<Operator>, NodeKernel<Operato
       typename Operator::Problem problem;
       problem.type = type_;
       Operator::read_attributes(Ort::ConstKernelInfo(info), problem);
-      *kernel = std::make_unique<NodeKernel<Operator>>(std::move(problem)).release();
+      *kernel = std::make_unique<NodeKernel<Operator, Device>>(std::move(problem), info).release();
       return {};
     }));
   }
 
   const char* GetName() const { return Operator::kName; }
+  const char* GetExecutionProviderType() const { return Device::kProvider; }
   size_t GetInputTypeCount() const { return Operator::kInputs; }
   ONNXTensorElementDataType GetInputType(size_t i) const {
     return onnx_type(Operator::is_float32(i) ? ElementType::float32 : type_);
@@ -69,5 +73,14 @@ class CustomOp : public Ort::CustomOpBase<CustomOp<Operator>, NodeKernel<Operato
  private:
   ElementType type_;
 };
+
+// A schema switches a model's own function body off, so every type of the contract has to have a kernel.
+template <typename Operator, typename Device>
+void add_all_types(Ort::CustomOpDomain& domain) {
+  static const CustomOp<Operator, Device> ops[] = {CustomOp<Operator, Device>(ElementType::float32),
+                                                   CustomOp<Operator, Device>(ElementType::float16),
+                                                   CustomOp<Operator, Device>(ElementType::bfloat16)};
+  for (const auto& op : ops) domain.Add(&op);
+}
 
 }  // namespace vimdeploy::onnxruntime

@@ -1,7 +1,7 @@
 #include "onnxruntime/host.h"
 
+#include <stdexcept>
 #include <string>
-#include <thread>
 
 namespace vimdeploy::onnxruntime {
 namespace {
@@ -44,29 +44,38 @@ OrtStatusPtr to_ort_status(const Status& status) noexcept {
   return status.ok() ? nullptr : Ort::GetApi().CreateStatus(ORT_INVALID_ARGUMENT, status.message().c_str());
 }
 
-ParallelFor parallel_for_of(OrtKernelContext* context) {
-  return {context, [](void* host, size_t count, void (*task)(void*, size_t), void* user) {
-            Ort::KernelContext(static_cast<OrtKernelContext*>(host)).ParallelFor(task, count, 0, user);
-          }};
+KernelAllocator::KernelAllocator(const OrtKernelInfo* info) {
+  OrtAllocator* allocator = nullptr;
+  Ort::ThrowOnError(Ort::GetApi().KernelInfoGetAllocator(info, OrtMemTypeDefault, &allocator));
+  allocator_.reset(allocator);
 }
 
-CpuFacts cpu_facts() {
-  static const unsigned threads = std::thread::hardware_concurrency();
-  return {threads == 0 ? 1 : static_cast<int64_t>(threads)};
+Scratch KernelAllocator::scratch(size_t bytes) const {
+  if (bytes == 0) return {};
+  void* data = nullptr;
+  try {
+    data = allocator_->Alloc(allocator_.get(), bytes);
+  } catch (const std::exception&) {  // ONNX Runtime's arena throws through its C interface
+  }
+  if (data == nullptr) {
+    throw std::runtime_error("vimdeploy: wanted " + std::to_string(bytes) +
+                             " bytes of working memory, the device has not as much left; run smaller batches");
+  }
+  return Scratch(data, {allocator_.get()});
 }
 
-Scratch::Scratch(OrtKernelContext* context, size_t bytes) {
-  static const auto* cpu = new Ort::MemoryInfo(Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault));
-  if (bytes == 0) return;
-  allocator_ = Ort::KernelContext(context).GetAllocator(**cpu);
-  data_ = allocator_->Alloc(allocator_, bytes);
-  if (data_ == nullptr) throw std::bad_alloc();
+Scratch KernelAllocator::stream_scratch(OrtKernelContext* context, size_t bytes) const {
+  if (bytes == 0) return {};
+  // KernelContext_GetScratchBuffer ends the process where memory is short (seen in 1.31); this throws instead, and
+  // leaves the memory where the call after it finds it.
+  scratch(bytes).reset();
+  void* data = nullptr;
+  Ort::ThrowOnError(Ort::GetApi().KernelContext_GetScratchBuffer(context, memory(), bytes, &data));
+  return Scratch(data, {allocator_.get()});
 }
 
-Scratch::~Scratch() {
-  if (allocator_ == nullptr) return;
-  allocator_->Free(allocator_, data_);
-  Ort::GetApi().ReleaseAllocator(allocator_);
+Ort::ConstMemoryInfo KernelAllocator::memory() const {
+  return Ort::ConstMemoryInfo(allocator_->Info(allocator_.get()));
 }
 
 std::vector<Shape> input_shapes(const Ort::KernelContext& context) {

@@ -1,47 +1,53 @@
-// What ONNX Runtime gives to an operator, in the terms of plugins/scan: threads, scratch, shapes, errors.
+// What ONNX Runtime gives to an operator, in the terms of plugins/scan: memory, shapes, errors.
 
 #pragma once
 
 #include <onnxruntime_cxx_api.h>
 
+#include <memory>
 #include <vector>
 
-#include "scan/parallel_for.h"
-#include "scan/plan.h"
+#include "scan/operators.h"
 #include "scan/shapes.h"
 #include "support/status.h"
 
 namespace vimdeploy::onnxruntime {
-
-// Where ONNX Runtime finds one size of an output: an axis of an input.
-struct InputAxis {
-  size_t input, axis;
-};
 
 ONNXTensorElementDataType onnx_type(ElementType type);
 
 // Null for success, which is ONNX Runtime's way; the caller of the C border owns what is returned.
 OrtStatusPtr to_ort_status(const Status& status) noexcept;
 
-// The session's threads. `context` outlives the call that uses them.
-ParallelFor parallel_for_of(OrtKernelContext* context);
+// Memory for the length of one call, given back at the end of its scope. Null where no bytes were asked for.
+struct FreeScratch {
+  OrtAllocator* allocator = nullptr;
 
-// The session tells nobody how many threads it has; the machine's are an upper bound.
-CpuFacts cpu_facts();
+  void operator()(void* data) const { allocator->Free(allocator, data); }
+};
+using Scratch = std::unique_ptr<void, FreeScratch>;
 
-// Memory of the session's CPU allocator, given back at the end of the scope.
-class Scratch {
+// The session's allocator for the device that a node runs on.
+class KernelAllocator {
  public:
-  Scratch(OrtKernelContext* context, size_t bytes);
-  ~Scratch();
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
+  explicit KernelAllocator(const OrtKernelInfo* info);
 
-  void* data() const { return data_; }
+  int device_id() const { return memory().GetDeviceId(); }
+
+  // For work that is done when the call ends.
+  Scratch scratch(size_t bytes) const;
+
+  // For work that the call only queues on the session's stream. What is given back goes to later work of the same
+  // stream, and to another stream's only after both have met; memory of scratch() would go to anybody at once.
+  Scratch stream_scratch(OrtKernelContext* context, size_t bytes) const;
 
  private:
-  OrtAllocator* allocator_ = nullptr;
-  void* data_ = nullptr;
+  struct Release {
+    void operator()(OrtAllocator* allocator) const { Ort::GetApi().ReleaseAllocator(allocator); }
+  };
+
+  Ort::ConstMemoryInfo memory() const;
+
+  std::unique_ptr<OrtAllocator, Release> allocator_;
 };
 
 std::vector<Shape> input_shapes(const Ort::KernelContext& context);

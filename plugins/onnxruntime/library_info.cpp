@@ -1,5 +1,6 @@
 // What the library says of itself, as JSON, to whoever loads it without ONNX Runtime (`vimdeploy doctor` does).
 
+#include <sstream>
 #include <string>
 
 #include "scan/conv1d.h"
@@ -15,6 +16,14 @@ std::string json_list(const std::vector<std::string>& words) {
   return "[" + list + "]";
 }
 
+// Of "a,b": what CMake can hand over.
+std::vector<std::string> words_of(const std::string& joined) {
+  std::vector<std::string> words;
+  std::istringstream stream(joined);
+  for (std::string word; std::getline(stream, word, ',');) words.push_back(word);
+  return words;
+}
+
 std::string library_info() {
   std::vector<std::string> types, instruction_sets;
   for (ElementType type : kElementTypes) types.emplace_back(name_of(type));
@@ -24,7 +33,9 @@ std::string library_info() {
   return "{\"library_version\": \"" VIMDEPLOY_VERSION "\", \"operators_version\": " +
          std::to_string(kOperatorsVersion) + ", \"operators\": " + json_list({kConv1dName, kSelectiveScanName}) +
          ", \"types\": " + json_list(types) + ", \"instruction_set\": \"" + instruction_sets.front() +
-         "\", \"instruction_sets\": " + json_list(instruction_sets) + "}";
+         "\", \"instruction_sets\": " + json_list(instruction_sets) +
+         ", \"cuda_architectures\": " + json_list(words_of(VIMDEPLOY_CUDA_ARCHITECTURES)) +
+         ", \"cuda_version\": \"" VIMDEPLOY_CUDA_VERSION "\"}";
 }
 
 }  // namespace

@@ -32,7 +32,7 @@ TEST(Library, SaysWhatItIs) {
   for (const char* part : {"\"library_version\": \"", "\"operators_version\": 1",
                            "\"operators\": [\"BidirectionalConv1d\", \"BidirectionalSelectiveScan\"]",
                            "\"types\": [\"float32\", \"float16\", \"bfloat16\"]", "\"instruction_set\": \"",
-                           "\"instruction_sets\": [\""}) {
+                           "\"instruction_sets\": [\"", "\"cuda_architectures\": [", "\"cuda_version\": \""}) {
     EXPECT_NE(json.find(part), std::string::npos) << part << " is not in " << json;
   }
   EXPECT_EQ(json.front(), '{');
