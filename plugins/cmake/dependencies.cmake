@@ -1,5 +1,5 @@
 # Where each dependency is: VIMDEPLOY_DEPS_DIR (made by tools/fetch_headers), then the system's folders, then the network,
-# by hash. Highway and ONNX Runtime are headers only here; GoogleTest is built from its sources.
+# by hash. Highway, ONNX Runtime and TensorRT are headers only here; GoogleTest is built from its sources.
 
 include(FetchContent)
 
@@ -50,34 +50,85 @@ function(find_highway)
   _add_headers(vimdeploy_highway ${dir})
 endfunction()
 
+# Sets `result` to the folder `name` of the build tree, with the headers of `url` in it. ARGN: each header and its SHA-256.
+function(_download_headers result what name url)
+  set(dir ${CMAKE_BINARY_DIR}/_deps/${name})
+  set(headers ${ARGN})
+  while(headers)
+    list(POP_FRONT headers header wanted)
+    if(NOT EXISTS ${dir}/${header})
+      file(DOWNLOAD ${url}/${header} ${dir}/${header}.part STATUS status TLS_VERIFY ON)
+      list(POP_FRONT status code)
+      if(NOT code EQUAL 0)
+        _say_how_to_get("${what}" "${status}")
+      endif()
+      file(SHA256 ${dir}/${header}.part hash)
+      if(NOT hash STREQUAL wanted)
+        _say_how_to_get("${what}" "${header} has the hash ${hash}, wanted ${wanted}")
+      endif()
+      file(RENAME ${dir}/${header}.part ${dir}/${header})
+    endif()
+  endwhile()
+  set(${result} ${dir} PARENT_SCOPE)
+endfunction()
+
 # Target vimdeploy_onnxruntime_headers: those of ONNX Runtime 1.21, the oldest version that the library runs on.
 function(find_onnxruntime_headers)
   _find_header(dir onnxruntime_cxx_api.h onnxruntime onnxruntime/core/session)
   if(NOT dir)
-    set(dir ${CMAKE_BINARY_DIR}/_deps/onnxruntime-headers)
-    set(url https://raw.githubusercontent.com/microsoft/onnxruntime/v1.21.0/include/onnxruntime/core/session)
-    set(hash_onnxruntime_c_api.h 7783e9664bdb0b1b36145b5c8587dd1bc9a399aa000edf2e3dd03003cafc6882)
-    set(hash_onnxruntime_cxx_api.h b3b27d6a6fced0725e3f188379cca008b1d7a456997684756374d4b388f2cf05)
-    set(hash_onnxruntime_cxx_inline.h 7f448e994c732eacd9e49900365fefa8f1ac998a6d6eb78e5f4aab1b8d9d8900)
-    set(hash_onnxruntime_float16.h 6c4db3d1954b266c4febe413351af86cac922e3448538e7e452e51d646e56a4a)
-    foreach(header onnxruntime_c_api.h onnxruntime_cxx_api.h onnxruntime_cxx_inline.h onnxruntime_float16.h)
-      if(NOT EXISTS ${dir}/${header})
-        file(DOWNLOAD ${url}/${header} ${dir}/${header}.part STATUS status TLS_VERIFY ON)
-        list(POP_FRONT status code)
-        if(NOT code EQUAL 0)
-          _say_how_to_get("ONNX Runtime's headers" "${status}")
-        endif()
-        file(SHA256 ${dir}/${header}.part hash)
-        if(NOT hash STREQUAL hash_${header})
-          _say_how_to_get("ONNX Runtime's headers" "${header} has the hash ${hash}, wanted ${hash_${header}}")
-        endif()
-        file(RENAME ${dir}/${header}.part ${dir}/${header})
-      endif()
-    endforeach()
+    _download_headers(dir "ONNX Runtime's headers" onnxruntime-headers
+      https://raw.githubusercontent.com/microsoft/onnxruntime/v1.21.0/include/onnxruntime/core/session
+      onnxruntime_c_api.h 7783e9664bdb0b1b36145b5c8587dd1bc9a399aa000edf2e3dd03003cafc6882
+      onnxruntime_cxx_api.h b3b27d6a6fced0725e3f188379cca008b1d7a456997684756374d4b388f2cf05
+      onnxruntime_cxx_inline.h 7f448e994c732eacd9e49900365fefa8f1ac998a6d6eb78e5f4aab1b8d9d8900
+      onnxruntime_float16.h 6c4db3d1954b266c4febe413351af86cac922e3448538e7e452e51d646e56a4a)
   endif()
   _say_found("ONNX Runtime's headers" ${dir})
   _add_headers(vimdeploy_onnxruntime_headers ${dir})
   target_compile_definitions(vimdeploy_onnxruntime_headers INTERFACE ORT_API_MANUAL_INIT)
+endfunction()
+
+# Target vimdeploy_tensorrt_headers, or none: those of TensorRT 10.0 or newer, and CUDA's, which they include. Downloaded
+# only on demand, VIMDEPLOY_TENSORRT=ON.
+function(find_tensorrt_headers)
+  set(root ${TENSORRT_ROOT})
+  if(NOT root)
+    set(root $ENV{TENSORRT_ROOT})
+  endif()
+  if(root)
+    find_path(dir NvInferRuntime.h PATHS ${root}/include NO_DEFAULT_PATH NO_CACHE)
+    if(NOT dir)
+      message(FATAL_ERROR "vimdeploy: TENSORRT_ROOT is ${root}, which has no include/NvInferRuntime.h; set it to the "
+                          "folder above TensorRT's include, or leave it out.")
+    endif()
+  else()
+    _find_header(dir NvInferRuntime.h)
+  endif()
+  if(dir)
+    file(STRINGS ${dir}/NvInferRuntime.h declarations REGEX "class IPluginV3OneRuntime")
+    if(NOT declarations)
+      message(STATUS "vimdeploy: TensorRT's headers in ${dir} are passed over: they are older than 10.0")
+      unset(dir)
+    endif()
+  endif()
+  if(NOT dir AND VIMDEPLOY_TENSORRT STREQUAL ON)
+    _download_headers(dir "TensorRT's headers" tensorrt-headers
+      https://raw.githubusercontent.com/NVIDIA/TensorRT/82d1dca801c8318a5605399d5240780d0679e4e1/include # 11.1
+      NvInferImpl.h c6acddec7e286c18e9cd08511553c2015f99c487ca25717790e54e30c18ade79
+      NvInferLegacyDims.h 3e10fe5b85545f2e956e6935271badf0b1c72553b698000a61d46d69c5d53030
+      NvInferPluginBase.h 759f354754e64bf4d1e68d7df796c155c46f8a27541bf1912ba13e79a5a26fc2
+      NvInferRuntime.h e78c2d49516a66f726864904386534f63eacf0ad75a6dfdde7dfa70adf39f797
+      NvInferRuntimeBase.h ec38759dbf8a5538c4cd30890f1764658bc2dcec87e95ac18148e476cbe1671b
+      NvInferRuntimeCommon.h eff4c0251cb4813bbc7fe34c6b28fdb6c08734c27ae53b07974d2557bf1431be
+      NvInferRuntimePlugin.h d4db4236da9c03e543949247a75478b5ce68fc84eb30cd15b35081b94c8d8391
+      NvInferVersion.h 8648df4851fb2df1a15d7dfdae6454428c4b119055f65f6a98de8ff806977b2e)
+  endif()
+  if(dir)
+    _say_found("TensorRT's headers" ${dir})
+    _add_headers(vimdeploy_tensorrt_headers ${dir})
+    find_package(CUDAToolkit REQUIRED)
+    target_include_directories(vimdeploy_tensorrt_headers SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS})
+  endif()
 endfunction()
 
 # Target GTest::gtest_main.
