@@ -5,44 +5,13 @@
 #include <cmath>
 
 #include "testing/compare.h"
+#include "testing/expectations.h"
 #include "testing/hosts.h"
 #include "scan/shapes.h"
 #include "testing/random_tensors.h"
 
 namespace vimdeploy::testing {
 namespace {
-
-std::string describe(const Conv1dProblem& p) {
-  std::string text = std::string(name_of(p.type)) + " B " + std::to_string(p.batch) + " L " + std::to_string(p.tokens) +
-                     " E " + std::to_string(p.channels) + " W " + std::to_string(p.width) + " reverse";
-  for (int64_t flag : p.reverse) text += " " + std::to_string(flag);
-  return text;
-}
-
-// |bias| + sum |weight * x| of every number of u.
-std::vector<float> magnitudes(const Conv1dCase& c) {
-  const auto& p = c.problem;
-  std::vector<float> sums;
-  for (int64_t k = 0; k < p.directions(); ++k) {
-    for (int64_t bl = 0; bl < p.batch * p.tokens; ++bl) {
-      for (int64_t e = 0; e < p.channels; ++e) {
-        const int64_t l = bl % p.tokens;
-        float sum = std::fabs(c.bias.get(k * p.channels + e));
-        for (int64_t w = 0; w < p.width; ++w) {
-          const int64_t away = p.reverse[static_cast<size_t>(k)] ? p.width - 1 - w : w - p.width + 1;
-          if (l + away < 0 || l + away >= p.tokens) continue;
-          sum +=
-              std::fabs(c.weight.get((k * p.channels + e) * p.width + w) * c.xz.get((bl + away) * 2 * p.channels + e));
-        }
-        sums.push_back(sum);
-      }
-    }
-  }
-  return sums;
-}
-
-// A rounding for each of the W + 1 terms on either side, and ten for silu, whose slope is at most 1.1.
-float roundings(const Conv1dProblem& problem) { return 1.1f * 2.0f * static_cast<float>(problem.width + 1) + 10.0f; }
 
 void expect_all_kernels_agree(const Conv1dCase& c, int64_t threads = 2) {
   SCOPED_TRACE(describe(c.problem));

@@ -7,58 +7,12 @@
 
 #include "scan/shapes.h"
 #include "testing/compare.h"
+#include "testing/expectations.h"
 #include "testing/hosts.h"
 #include "testing/random_tensors.h"
 
 namespace vimdeploy::testing {
 namespace {
-
-std::string describe(const SelectiveScanProblem& p) {
-  std::string text = std::string(name_of(p.type)) + " B " + std::to_string(p.batch) + " L " + std::to_string(p.tokens) +
-                     " E " + std::to_string(p.channels) + " N " + std::to_string(p.states) + " R " +
-                     std::to_string(p.rank) + " reverse";
-  for (int64_t flag : p.reverse) text += " " + std::to_string(flag);
-  return text;
-}
-
-Tensor absolute_float32(const Tensor& from) {
-  Tensor to(ElementType::float32, from.size());
-  for (int64_t i = 0; i < from.size(); ++i) to.set(i, std::fabs(from.get(i)));
-  return to;
-}
-
-Tensor float32(const Tensor& from) {
-  Tensor to(ElementType::float32, from.size());
-  for (int64_t i = 0; i < from.size(); ++i) to.set(i, from.get(i));
-  return to;
-}
-
-// The same scan with every term that is added up made positive; the step sizes stay.
-std::vector<float> magnitudes(const SelectiveScanCase& c) {
-  SelectiveScanCase positive = c;
-  positive.problem.type = ElementType::float32;
-  positive.u = absolute_float32(c.u);
-  positive.xz = float32(c.xz);
-  positive.dt_weight = float32(c.dt_weight);
-  positive.dt_bc = float32(c.dt_bc);
-  const int64_t row = c.problem.rank + 2 * c.problem.states;
-  for (int64_t i = 0; i < c.dt_bc.size(); ++i) {
-    if (i % row >= c.problem.rank) positive.dt_bc.set(i, std::fabs(c.dt_bc.get(i)));
-  }
-  for (float& d : positive.D) d = std::fabs(d);
-  positive.y = Tensor(ElementType::float32, c.y.size());
-  selective_scan_reference(positive.problem, positive.tensors(positive.y));
-  std::vector<float> sums;
-  for (int64_t i = 0; i < positive.y.size(); ++i) sums.push_back(std::fabs(positive.y.get(i)));
-  return sums;
-}
-
-// A state passes L steps, each with an exponential (4 roundings of 2^-24, and as much for its rounded argument), and a
-// multiplication and addition, on either side; the step size has R terms and y has N, with a few more of softplus and
-// silu.
-float roundings(const SelectiveScanProblem& p) {
-  return 16.0f * static_cast<float>(p.tokens) + 8.0f * static_cast<float>(p.rank + p.states);
-}
 
 void expect_all_kernels_agree(const SelectiveScanCase& c, int64_t threads = 2) {
   SCOPED_TRACE(describe(c.problem));
