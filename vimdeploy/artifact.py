@@ -6,6 +6,7 @@ pictures, the classes' names, where the weights came from, and the versions it w
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -178,23 +179,35 @@ def write_whole(path: str | Path, data: bytes) -> None:
     Raises:
         OutputError: where it cannot be written; nothing is left behind.
     """
-    path = Path(path)
-    check_writable(path)
-    aside = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            aside = Path(file.name)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.chmod(0o666 & ~_umask())
-        aside.replace(path)
-        aside = None
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}; nothing was left behind.") from error
-    finally:
-        if aside is not None:
-            aside.unlink(missing_ok=True)
+    write_together({Path(path): data})
+
+
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """Write files that belong together: all of them aside first, so that a full disk changes none.
+
+    Raises:
+        OutputError: where one cannot be written; nothing is left behind.
+    """
+    with contextlib.ExitStack() as cleanup:
+        renames = []
+        for path, data in files.items():
+            check_writable(path)
+            try:
+                with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+                    aside = Path(file.name)
+                    cleanup.callback(aside.unlink, missing_ok=True)
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                aside.chmod(0o666 & ~_umask())
+            except OSError as error:
+                raise OutputError(f"{path} cannot be written: {error.strerror}; nothing was left behind.") from error
+            renames.append((aside, path))
+        for aside, path in renames:
+            try:
+                aside.replace(path)
+            except OSError as error:
+                raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def check_writable(path: str | Path) -> None:

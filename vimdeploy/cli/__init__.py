@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from vimdeploy.cli.build import build
 from vimdeploy.cli.export import export
 from vimdeploy.cli.look import doctor, inspect, models
 from vimdeploy.cli.run import run
@@ -41,6 +42,7 @@ def main() -> None:
     \b
     vimdeploy models                                               what there is
     vimdeploy export vim_tiny_patch16_224 -c C.pth -o vim.onnx     checkpoint to ONNX, checked
+    vimdeploy build vim.onnx -o vim.engine                         ONNX to an engine for a GPU
     vimdeploy run vim.onnx cat.jpg                                 a picture to answers
     vimdeploy verify vim.onnx -c C.pth                             proof that the answers are PyTorch's
 
@@ -49,5 +51,5 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwind, so that no half-written file stays
 
 
-for _command in (models, export, run, verify, inspect, doctor):
+for _command in (models, export, build, run, verify, inspect, doctor):
     main.add_command(_command)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 T = TypeVar("T")
 
@@ -17,12 +20,40 @@ T = TypeVar("T")
 @contextmanager
 def step(title: str) -> Iterator[None]:
     """A piece of work: a spinner while it lasts, a line with its time when it is done."""
+    with _timed(title) as console, console.status(f"{title} ..."):
+        yield
+
+
+@contextmanager
+def phases(title: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A piece of work that tells how far it is: bars while it lasts, a line with its time when it is done.
+
+    Yields:
+        A function to be told a phase's name, how many of its steps are done, and how many there are. Phases may lie in
+        each other.
+    """
+    from rich.progress import Progress
+
+    with _timed(title) as console, Progress(console=console, transient=True, disable=not console.is_terminal) as shown:
+        bars: dict[str, Any] = {}
+
+        def report(phase: str, done: int, steps: int) -> None:
+            if phase not in bars:
+                bars[phase] = shown.add_task(phase, total=steps)
+            shown.update(bars[phase], completed=done)
+            if done >= steps:
+                shown.remove_task(bars.pop(phase))
+
+        yield report
+
+
+@contextmanager
+def _timed(title: str) -> Iterator[Console]:
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False)
     start = time.perf_counter()
-    with console.status(f"{title} ..."):
-        yield
+    yield console
     console.print(f"{title}: {time.perf_counter() - start:.1f} s")
 
 

@@ -24,6 +24,36 @@ class ImageSize(click.ParamType):  # type: ignore[type-arg]  # generic in newer 
         return int(match[1]), int(match[2] or match[1])
 
 
+class Batch(click.ParamType):  # type: ignore[type-arg]
+    """``MIN,OPT,MAX``, or one number for all three."""
+
+    name = "MIN,OPT,MAX"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int, int]:
+        """To three batch sizes."""
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"(\d+)(?:,(\d+),(\d+))?", value)
+        if not match:
+            self.fail(f"wanted batch sizes such as 1,1,8 (smallest, best, largest) or 8, found {value!r}.", param, ctx)
+        return int(match[1]), int(match[2] or match[1]), int(match[3] or match[1])
+
+
+class Bytes(click.ParamType):  # type: ignore[type-arg]
+    """``512M`` or ``2G``."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """To a number of bytes."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"(\d+)([KMG])", value, re.IGNORECASE)
+        if not match:
+            self.fail(f"wanted a size such as 512M or 2G, found {value!r}.", param, ctx)
+        return int(match[1]) << {"K": 10, "M": 20, "G": 30}[match[2].upper()]
+
+
 PATH = click.Path(path_type=Path)
 
 artifact_argument = click.argument("artifact", type=PATH)

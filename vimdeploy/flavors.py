@@ -1,0 +1,79 @@
+"""TensorRT's two flavours, ``tensorrt`` and ``rtx``: their modules, what they log, and our plugin in their registry."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from vimdeploy.errors import ConfigError, require
+from vimdeploy.ops.contract import DOMAIN, OPERATORS
+from vimdeploy.runtimes.operator_library import library_path
+
+_MODULES = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
+
+
+def tensorrt_module(flavor: str) -> ModuleType:
+    """The Python package of a flavour, which is also the extra's name.
+
+    Raises:
+        MissingPackageError: where it is not installed.
+    """
+    return require(_MODULES[flavor], flavor)
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    """Major, minor and patch of a version of TensorRT; packages differ in whether a build number follows."""
+    return tuple(int(part) for part in text.split(".")[:3])
+
+
+def collecting_logger(trt: ModuleType) -> Any:
+    """A logger for TensorRT that prints nothing and keeps the errors.
+
+    Returns:
+        An ``ILogger`` with ``errors``, a list of lines, and ``reason()``, the first of them, from which others follow.
+    """
+    severe = {trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR}
+
+    class Logger(trt.ILogger):  # type: ignore[name-defined,misc]  # known when the flavour is
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in severe:
+                self.errors.append(" ".join(message.split()))
+
+        def reason(self) -> str:
+            return self.errors[0] if self.errors else "it gives no reason"
+
+    return Logger()
+
+
+def load_plugins(trt: ModuleType, version: str) -> None:
+    """Put our plugins into the registry, where they are not there already.
+
+    Args:
+        trt: the flavour's module.
+        version: of the plugins.
+
+    Raises:
+        ConfigError: where the library is not in this installation, cannot be loaded, or has another version.
+    """
+    registry = trt.get_plugin_registry()
+    if _registered(registry, version):
+        return
+    library = library_path("tensorrt")
+    if library is None:
+        raise ConfigError(
+            "The TensorRT plugin library, libvimdeploy_tensorrt.so, is not in this installation of vimdeploy; install "
+            "vimdeploy again where a C++ compiler, cmake, CUDA's compiler and TensorRT's headers are."
+        )
+    if registry.load_library(str(library)) is None or not _registered(registry, version):
+        raise ConfigError(
+            f"The plugin library {library} does not bring version {version} of our plugins to this TensorRT "
+            f"{trt.__version__}; install vimdeploy again where TensorRT's headers of that version are."
+        )
+
+
+def _registered(registry: Any, version: str) -> bool:
+    return all(registry.get_creator(op.name, version, DOMAIN) is not None for op in OPERATORS)
