@@ -1,6 +1,6 @@
 """Trace a Vim classifier to ONNX: the steps of ``vimdeploy export``, to copy and change where your model differs.
 
-    python export/classification.py vim_tiny_patch16_224 vim_t_midclstok_76p1acc.pth vim_tiny.onnx
+    python export/classification.py vim_tiny_patch16_224 vim_t_midclstok_76p1acc.pth vim_tiny.onnx [fp16 or bf16]
 
 Your own model is any ``torch.nn.Module`` that calls ``bidirectional_conv1d`` and ``bidirectional_selective_scan`` of
 ``vimdeploy.ops.torch_ops`` where it would call CUDA kernels: put it in place of ``vim_from_tensors``.
@@ -18,14 +18,21 @@ from vimdeploy.runtimes.eager import EagerSession
 from vimdeploy.runtimes.onnxruntime import session_from_onnx
 
 
-def main(variant_name: str, checkpoint_path: str, onnx_path: str) -> None:
+def main(variant_name: str, checkpoint_path: str, onnx_path: str, precision: str = "fp32") -> None:
     """Checkpoint -> ONNX file, then the proof that it answers as PyTorch does."""
     variant = variant_by_name(variant_name)
     checkpoint = load_checkpoint(checkpoint_path)
     config = config_from_checkpoint(checkpoint, variant)
     model = vim_from_tensors(config, checkpoint.tensors)
 
-    info = ModelInfo(variant.name, config, variant.recipe, variant.labels, checkpoint_sha256=checkpoint.sha256)
+    info = ModelInfo(
+        variant.name,
+        config,
+        variant.recipe,
+        variant.labels,
+        precision=precision,
+        checkpoint_sha256=checkpoint.sha256,
+    )
     write_whole(onnx_path, onnx_from_model(model, info).SerializeToString())
 
     sessions = [session_from_onnx(onnx_path, operators=operators) for operators in ("auto", "function body")]

@@ -126,7 +126,7 @@ class _Tally:
             top1_agreement=self.agreeing / self.images,
             reference_accuracy=None if classes is None else self.reference_right / self.images,
             candidate_accuracy=None if classes is None else self.candidate_right / self.images,
-            tolerance=tolerance_for(candidate.operators),
+            tolerance=tolerance_for(candidate.operators, candidate.info.precision),
         )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from vimdeploy.artifact import PRECISIONS
 from vimdeploy.cli.console import step
 from vimdeploy.cli.options import PATH, ImageSize, checkpoint_option
 from vimdeploy.errors import ConfigError, ParityError, require
@@ -26,6 +28,13 @@ if TYPE_CHECKING:
 @click.option("--ema", is_flag=True, help="Take the averaged weights, model_ema, from a training state.")
 @click.option("--random-weights", type=int, metavar="SEED", help="No checkpoint: untrained weights, to try things.")
 @click.option("--image-size", type=ImageSize(), help="Another input size; the position embedding is resized.")
+@click.option(
+    "--precision",
+    type=click.Choice(list(PRECISIONS)),
+    default="fp32",
+    show_default=True,
+    help="Of weights and matrix products; norms, the residual and the scan's inside are always in float32.",
+)
 @click.option("--labels", type=PATH, metavar="FILE", help="Names of the classes, one a line, kept in the file.")
 @click.option("--opset", type=int, default=20, show_default=True, help="Of the ONNX standard: 20 to 24.")
 def export(
@@ -35,6 +44,7 @@ def export(
     ema: bool,
     random_weights: int | None,
     image_size: tuple[int, int] | None,
+    precision: str,
     labels: Path | None,
     opset: int,
 ) -> None:
@@ -74,21 +84,18 @@ def export(
             model, info = _from_checkpoint(chosen, checkpoint, ema, image_size)
         else:
             model, info = _from_seed(chosen, random_weights or 0, image_size)
+        info = dataclasses.replace(info, precision=precision)
     with step("Tracing the model"):
         data = onnx_from_model(model, info, opset).SerializeToString()
     with step("Comparing with PyTorch"):
         results = _compare(model, info, data)
     for result in results:
         if not result.passed:
-            raise ParityError(
-                f"The exported model does not answer as PyTorch does: {result.candidate} differs by "
-                f"{result.relative_error:.1e} of the logits' spread, {result.tolerance.logits:.0e} is allowed; "
-                f"{output} was not written."
-            )
+            raise ParityError(f"{_complaint(result, precision)}; {output} was not written.")
     write_whole(output, data)
     height, width = info.config.image_size
     errors = ", ".join(f"{result.candidate} {result.relative_error:.1e}" for result in results)
-    click.echo(f"{output}: {info.variant}, {height}x{width}, {len(data) / 1e6:.1f} MB")
+    click.echo(f"{output}: {info.variant}, {height}x{width}, {precision}, {len(data) / 1e6:.1f} MB")
     click.echo(f"Largest logit error against PyTorch, in parts of the logits' standard deviation: {errors}")
 
 
@@ -132,3 +139,16 @@ def _compare(model: Vim, info: ModelInfo, data: bytes) -> list[Parity]:
 
     batches = random_batches((info.config.in_channels, *info.config.image_size), images=2, batch=2, seed=0)
     return check_parity(EagerSession(model, info), sessions_of_all_operators(data, info), batches)
+
+
+def _complaint(result: Parity, precision: str) -> str:
+    """What is wrong with an exported model."""
+    if precision == "fp16" and not math.isfinite(result.max_error):
+        return (
+            f"The exported model gives logits that are no finite numbers in {result.candidate}: float16 ends at 65504, "
+            "and a value of the model lies beyond; export with --precision bf16"
+        )
+    return (
+        f"The exported model does not answer as PyTorch does: {result.candidate} differs by "
+        f"{result.relative_error:.1e} of the logits' spread, {result.tolerance.logits:.0e} is allowed"
+    )

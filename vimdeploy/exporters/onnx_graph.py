@@ -45,7 +45,7 @@ def onnx_from_model(model: nn.Module, info: ModelInfo, opset: int = MIN_OPSET) -
 
     Args:
         model: takes images (B, C, H, W) float32, gives logits (B, classes); calls ``vimdeploy.ops.torch_ops``.
-        info: what the file is to say of itself; its config's image size is the input's.
+        info: what the file is to say of itself; its config's image size is the input's, its precision the graph's.
         opset: of the ONNX standard, 20 to 24.
 
     Returns:
@@ -53,7 +53,7 @@ def onnx_from_model(model: nn.Module, info: ModelInfo, opset: int = MIN_OPSET) -
         operators that it uses, and ``vimdeploy.*`` metadata.
 
     Raises:
-        ConfigError: for another opset.
+        ConfigError: for another opset, or a weight too large for the precision.
         MissingPackageError: without onnxscript, on which torch's exporter stands.
     """
     if not MIN_OPSET <= opset <= MAX_OPSET:

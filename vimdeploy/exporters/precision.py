@@ -21,7 +21,8 @@ from vimdeploy.ops.contract import OPERATORS
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-_PRODUCTS = ("Conv", "Gemm", "MatMul")
+PRODUCTS = ("Conv", "Gemm", "MatMul")
+"""The operators of ONNX that take T."""
 
 
 def lower_precision(model: ir.Model, precision: str) -> None:
@@ -30,7 +31,7 @@ def lower_precision(model: ir.Model, precision: str) -> None:
     A product that the model's opset does not define for T stays in float32: Conv takes bfloat16 from opset 22 on.
 
     Args:
-        model: its values typed and named. Names stay; a Cast is named after what it casts: ``images.float16``.
+        model: its values typed and named. A Cast is named after what it gives: ``images.float16``.
         precision: one of ``PRECISIONS``; with ``fp32`` nothing is done.
 
     Raises:
@@ -39,7 +40,7 @@ def lower_precision(model: ir.Model, precision: str) -> None:
     if precision != "fp32":
         t, opset = PRECISIONS[precision], model.graph.opset_imports[""]
         inputs_of_t = {op.name: [i for i, value in enumerate(op.inputs) if value.type == "T"] for op in OPERATORS}
-        inputs_of_t |= {op: [0, 1, 2] for op in _PRODUCTS if _is_defined(op, opset, t)}
+        inputs_of_t |= {op: [0, 1, 2] for op in PRODUCTS if _is_defined(op, opset, t)}
         _Lowering(model.graph, t, inputs_of_t).run()
 
 
@@ -79,7 +80,9 @@ class _Lowering:
         return i in self._inputs_of_t.get(node.op_type, ())
 
     def _round(self, weight: ir.Value) -> None:
-        values = weight.const_value.numpy()
+        tensor = weight.const_value
+        assert tensor is not None  # an initializer has one
+        values = tensor.numpy()
         with np.errstate(over="ignore"):
             rounded = values.astype(self._t.numpy())
         if np.isinf(rounded).any():
@@ -94,22 +97,20 @@ class _Lowering:
         """The value in another type, cast once, before its first reader."""
         name = f"{value.name}.{to.numpy()}"
         if name not in self._casts:
-            self._casts[name] = self._cast_node(value, to)
+            self._casts[name] = self._cast_node(value, to, name)
             self._graph.insert_before(reader, self._casts[name])
         return self._casts[name].outputs[0]
 
     def _cast_output(self, i: int) -> None:
-        """Cast to float32 under the output's own name."""
+        """An output of the graph in float32, under its name."""
         value = self._graph.outputs[i]
-        producer, name = value.producer(), value.name
-        value.name = producer.name
-        cast = self._cast_node(value, self._float32)
-        cast.outputs[0].name = name
+        cast = self._cast_node(value, self._float32, str(value.name))
+        value.name = f"{value.name}.{self._t.numpy()}"
         self._graph.append(cast)
         self._graph.outputs[i] = cast.outputs[0]
 
-    def _cast_node(self, value: ir.Value, to: ir.DataType) -> ir.Node:
-        node = self._ir.node("Cast", [value], {"to": to}, name=f"{value.name}.{to.numpy()}")
-        output = node.outputs[0]
-        output.name, output.type, output.shape = node.name, self._ir.TensorType(to), value.shape
+    def _cast_node(self, value: ir.Value, to: ir.DataType, name: str) -> ir.Node:
+        node: ir.Node = self._ir.node("Cast", [value], {"to": to}, name=name)
+        [output] = node.outputs
+        output.name, output.type, output.shape = name, self._ir.TensorType(to), value.shape
         return node
