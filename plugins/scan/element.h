@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "scan/host_device.h"
+
 namespace vimdeploy {
 
 enum class ElementType { float32, float16, bfloat16 };
@@ -41,40 +43,46 @@ void with_element_type(ElementType type, Body&& body) {
   }
 }
 
-inline uint32_t bits_of(float value) {
+VIMDEPLOY_HD uint32_t bits_of(float value) {
   uint32_t bits;
   std::memcpy(&bits, &value, sizeof bits);
   return bits;
 }
 
-inline float float_of(uint32_t bits) {
+VIMDEPLOY_HD float float_of(uint32_t bits) {
   float value;
   std::memcpy(&value, &bits, sizeof value);
   return value;
 }
 
-inline float to_float(float value) { return value; }
+VIMDEPLOY_HD float to_float(float value) { return value; }
 
-inline float to_float(BFloat16 value) { return float_of(uint32_t{value.bits} << 16); }
+VIMDEPLOY_HD float to_float(BFloat16 value) { return float_of(uint32_t{value.bits} << 16); }
 
-inline float to_float(Float16 value) {
+VIMDEPLOY_HD float to_float(Float16 value) {
+#ifdef __CUDA_ARCH__
+  float converted;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(converted) : "h"(value.bits));
+  return converted;
+#else
   const uint32_t sign = (value.bits & 0x8000u) << 16;
   const uint32_t magnitude = value.bits & 0x7fffu;
   if (magnitude >= 0x7c00u) return float_of(sign | 0x7f800000u | (magnitude & 0x3ffu) << 13);
   if (magnitude >= 0x0400u) return float_of(sign | ((magnitude << 13) + ((127u - 15u) << 23)));
   return float_of(sign | bits_of(static_cast<float>(magnitude) * 0x1p-24f));  // a denormal counts in units of 2^-24
+#endif
 }
 
 template <typename T>
-T from_float(float value);
+VIMDEPLOY_HD T from_float(float value);
 
 template <>
-inline float from_float<float>(float value) {
+VIMDEPLOY_HD float from_float<float>(float value) {
   return value;
 }
 
 template <>
-inline BFloat16 from_float<BFloat16>(float value) {
+VIMDEPLOY_HD BFloat16 from_float<BFloat16>(float value) {
   const uint32_t bits = bits_of(value);
   constexpr uint32_t kQuiet = 0x0040u;
   if (value != value) return {static_cast<uint16_t>(bits >> 16 | kQuiet)};
@@ -82,7 +90,12 @@ inline BFloat16 from_float<BFloat16>(float value) {
 }
 
 template <>
-inline Float16 from_float<Float16>(float value) {
+VIMDEPLOY_HD Float16 from_float<Float16>(float value) {
+#ifdef __CUDA_ARCH__
+  Float16 converted;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(converted.bits) : "f"(value));
+  return converted;
+#else
   const uint32_t bits = bits_of(value);
   const uint32_t sign = bits >> 16 & 0x8000u;
   const uint32_t magnitude = bits & 0x7fffffffu;
@@ -95,6 +108,7 @@ inline Float16 from_float<Float16>(float value) {
   }
   const uint32_t rounded = magnitude - ((127u - 15u) << 23) + 0xfffu + (magnitude >> 13 & 1u);
   return {static_cast<uint16_t>(sign | rounded >> 13)};
+#endif
 }
 
 }  // namespace vimdeploy

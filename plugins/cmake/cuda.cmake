@@ -1,0 +1,62 @@
+# The CUDA kernels, where CUDA's compiler is: VIMDEPLOY_CUDA is OFF, ON, or AUTO, where nvcc 12 or newer is found.
+#
+# Target vimdeploy_scan_cuda: the kernels for every architecture in CMAKE_CUDA_ARCHITECTURES, by default all that the
+# compiler knows of those below, with CUDA's runtime linked statically: a library of ours loads on machines without CUDA.
+
+set(VIMDEPLOY_CUDA AUTO CACHE STRING "CUDA kernels: OFF, ON, or AUTO, where CUDA's compiler is found")
+
+# Sets `version` to that of nvcc, as 12.6, or to nothing, and CMAKE_CUDA_COMPILER to its path where it was not set.
+function(_find_nvcc version)
+  include(CheckLanguage)
+  check_language(CUDA)
+  set(found "")
+  if(CMAKE_CUDA_COMPILER)
+    execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --version OUTPUT_VARIABLE text)
+    string(REGEX MATCH "release ([0-9]+\\.[0-9]+)" _ "${text}")
+    set(found ${CMAKE_MATCH_1})
+  endif()
+  set(${version} ${found} PARENT_SCOPE)
+endfunction()
+
+# From Turing on; 87 is Jetson Orin. The newest also as PTX, for devices that are newer still.
+function(_architectures_of version result)
+  if(version VERSION_LESS 12.8)
+    set(${result} 75-real 80-real 86-real 87-real 89-real 90 PARENT_SCOPE)
+  else()
+    set(${result} 75-real 80-real 86-real 87-real 89-real 90-real 100-real 120 PARENT_SCOPE)
+  endif()
+endfunction()
+
+function(_add_scan_cuda)
+  find_package(CUDAToolkit REQUIRED)
+  add_library(vimdeploy_scan_cuda STATIC
+    scan/cuda/conv1d.cu
+    scan/cuda/launch.cpp
+    scan/cuda/selective_scan.cu)
+  set_target_properties(vimdeploy_scan_cuda PROPERTIES
+    CUDA_STANDARD 17
+    CUDA_STANDARD_REQUIRED ON
+    CUDA_VISIBILITY_PRESET hidden
+    CUDA_RUNTIME_LIBRARY Static)
+  target_compile_options(vimdeploy_scan_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Xptxas=-v>)
+  target_link_libraries(vimdeploy_scan_cuda PUBLIC vimdeploy_scan CUDA::cudart_static)
+endfunction()
+
+if(VIMDEPLOY_CUDA STREQUAL OFF)
+  message(STATUS "vimdeploy: CUDA kernels are left out: VIMDEPLOY_CUDA is OFF")
+else()
+  _find_nvcc(cuda_version)
+  if(cuda_version VERSION_GREATER_EQUAL 12)
+    if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+      _architectures_of(${cuda_version} CMAKE_CUDA_ARCHITECTURES)
+    endif()
+    enable_language(CUDA)
+    _add_scan_cuda()
+    message(STATUS "vimdeploy: CUDA kernels by nvcc ${cuda_version} for ${CMAKE_CUDA_ARCHITECTURES}")
+  elseif(VIMDEPLOY_CUDA STREQUAL ON)
+    message(FATAL_ERROR "vimdeploy: VIMDEPLOY_CUDA is ON, but nvcc 12 or newer was not found (found: '${cuda_version}'); "
+                        "put it on PATH, or pass -DCMAKE_CUDA_COMPILER=PATH")
+  else()
+    message(STATUS "vimdeploy: CUDA kernels are left out: nvcc 12 or newer was not found (found: '${cuda_version}')")
+  endif()
+endif()

@@ -1,0 +1,95 @@
+// A scan as its plan divides it: what a CUDA kernel is launched with.
+
+#pragma once
+
+#include <cfloat>
+#include <cstdint>
+
+#include "scan/cuda/layout.h"
+#include "scan/cuda/math.h"
+#include "scan/host_device.h"
+#include "scan/plan_cuda.h"
+#include "scan/problem.h"
+
+namespace vimdeploy::cuda {
+
+template <typename T>
+struct ScanArguments {
+  int batch, tokens, channels, states, rank, directions;
+  int items;          // item i has direction i % K and the states from i / K * kStateGroup on
+  int chunks;         // (L up)
+  int chunk_tokens;   // of every chunk but the last
+  int channel_tiles;  // (E up)
+  bool sums_in_shared;
+  float scale;
+  uint64_t reversed = 0;  // bit k is direction k's flag
+
+  const T* u;          // (K, B, L, E)
+  const T* xz;         // (B, L, 2E)
+  const T* dt_bc;      // (K, B, L, R+2N)
+  const T* dt_weight;  // (K, E, R)
+  const float* dt_bias;
+  const float* A;
+  const float* D;
+  T* y;                 // (B, L, E)
+  float* chunk_states;  // (items, B, chunks, kStateGroup, E)
+  float* chunk_dt;      // (K, B, chunks, E)
+  float* sums;          // (B, L, E)
+
+  ScanArguments(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan,
+                const SelectiveScanTensors& tensors, void* workspace)
+      : batch(static_cast<int>(problem.batch)),
+        tokens(static_cast<int>(problem.tokens)),
+        channels(static_cast<int>(problem.channels)),
+        states(static_cast<int>(problem.states)),
+        rank(static_cast<int>(problem.rank)),
+        directions(static_cast<int>(problem.directions())),
+        items(static_cast<int>(items_of(problem))),
+        chunks(static_cast<int>(plan.chunks)),
+        chunk_tokens(static_cast<int>(plan.chunk_tokens)),
+        channel_tiles((channels + kChannelTile - 1) / kChannelTile),
+        sums_in_shared(plan.sums_in_shared),
+        scale(problem.scale),
+        u(static_cast<const T*>(tensors.u)),
+        xz(static_cast<const T*>(tensors.xz)),
+        dt_bc(static_cast<const T*>(tensors.dt_bc)),
+        dt_weight(static_cast<const T*>(tensors.dt_weight)),
+        dt_bias(tensors.dt_bias),
+        A(tensors.A),
+        D(tensors.D),
+        y(static_cast<T*>(tensors.y)),
+        chunk_states(part(workspace, plan.chunk_states)),
+        chunk_dt(part(workspace, plan.chunk_dt)),
+        sums(part(workspace, plan.sums)) {
+    for (size_t k = 0; k < problem.reverse.size(); ++k) reversed |= uint64_t{problem.reverse[k] != 0} << k;
+  }
+
+  VIMDEPLOY_HD bool is_reversed(int item) const { return reversed >> (item % directions) & 1; }
+
+  // A * log2(e), of a channel of all directions'. Never infinite: that would make NaN of a step size of 0.
+  VIMDEPLOY_HD float decay_of(int64_t channel, int n) const {
+    const float decay = A[channel * states + n] * kLog2E;
+    return decay > FLT_MAX ? FLT_MAX : decay < -FLT_MAX ? -FLT_MAX : decay;
+  }
+
+ private:
+  static float* part(void* workspace, size_t begin) {
+    return reinterpret_cast<float*>(static_cast<char*>(workspace) + begin);
+  }
+};
+
+// The tokens and the channels that a block of threads works on.
+struct Area {
+  int b, chunk;
+  int begin, tokens, tiles;  // of the sequence's tokens
+  int channel;               // the first of kChannelTile
+
+  template <typename T>
+  VIMDEPLOY_HD Area(const ScanArguments<T>& a, int b_, int chunk_, int channel_tile)
+      : b(b_), chunk(chunk_), begin(chunk_ * a.chunk_tokens), channel(channel_tile * kChannelTile) {
+    tokens = a.tokens - begin < a.chunk_tokens ? a.tokens - begin : a.chunk_tokens;
+    tiles = (tokens + kTokenTile - 1) / kTokenTile;
+  }
+};
+
+}  // namespace vimdeploy::cuda

@@ -1,0 +1,149 @@
+// The text of the convolution's CUDA kernels. A thread makes u of all directions for a run of kRun tokens, so that x is
+// read once: kVector channels at a time with the taps of W = 4 in registers, or one channel with any W.
+//
+// Counted for a token and channel in float16: 2 bytes of x read and 2 of u written for each direction, 6 for Vim; one
+// exponential and one reciprocal for each direction. Of x, W - 1 tokens on either side of a run are read again, out of
+// the caches, for the next runs are worked on by the threads beside.
+
+#pragma once
+
+#include "scan/cuda/layout.h"
+#include "scan/cuda/math.h"
+#include "scan/element.h"
+#include "scan/host_device.h"
+#include "scan/problem.h"
+
+namespace vimdeploy::cuda {
+
+inline constexpr int kRun = 8;
+
+// Channels of a thread: more would not leave registers for x.
+inline constexpr int kVector = 4;
+inline constexpr int kVectorWidth = 4;  // W
+
+template <typename T>
+struct alignas(kVector * sizeof(T)) Vector {
+  T channel[kVector];
+};
+
+template <typename T>
+struct ConvolutionArguments {
+  int batch, tokens, channels, width, directions;
+  uint64_t reversed = 0;  // bit k is direction k's flag
+  const T* xz;            // (B, L, 2E)
+  const T* weight;        // (K, E, W)
+  const T* bias;          // (K, E)
+  T* u;                   // (K, B, L, E)
+
+  ConvolutionArguments(const Conv1dProblem& problem, const Conv1dTensors& tensors)
+      : batch(static_cast<int>(problem.batch)),
+        tokens(static_cast<int>(problem.tokens)),
+        channels(static_cast<int>(problem.channels)),
+        width(static_cast<int>(problem.width)),
+        directions(static_cast<int>(problem.directions())),
+        xz(static_cast<const T*>(tensors.xz)),
+        weight(static_cast<const T*>(tensors.weight)),
+        bias(static_cast<const T*>(tensors.bias)),
+        u(static_cast<T*>(tensors.u)) {
+    for (size_t k = 0; k < problem.reverse.size(); ++k) reversed |= uint64_t{problem.reverse[k] != 0} << k;
+  }
+
+  // Whether rows of channels can be read and written kVector at a time, with the taps in registers.
+  bool takes_vectors() const {
+    const auto address = reinterpret_cast<uintptr_t>(xz) | reinterpret_cast<uintptr_t>(u);
+    return width == kVectorWidth && channels % kVector == 0 && address % sizeof(Vector<T>) == 0;
+  }
+
+  VIMDEPLOY_HD int runs() const { return (tokens + kRun - 1) / kRun; }
+  VIMDEPLOY_HD int64_t threads(int channels_of_each) const {
+    return static_cast<int64_t>(batch) * runs() * (channels / channels_of_each);
+  }
+};
+
+// What thread `index` works on: neighbours have neighbouring channels, then the next run.
+struct Run {
+  int b, begin, e;
+
+  template <typename T>
+  VIMDEPLOY_HD Run(const ConvolutionArguments<T>& a, int64_t index, int channels_of_each)
+      : b(static_cast<int>(index / (a.channels / channels_of_each) / a.runs())),
+        begin(static_cast<int>(index / (a.channels / channels_of_each) % a.runs()) * kRun),
+        e(static_cast<int>(index % (a.channels / channels_of_each)) * channels_of_each) {}
+};
+
+// One direction of a run whose x, from W - 1 tokens before it to W - 1 behind it, is in registers. The first tap in the
+// order of the tokens meets the token kFirst places from the beginning of x.
+template <int kFirst, typename T>
+VIMDEPLOY_HD void convolve_vectors(const ConvolutionArguments<T>& a, const Run& run, int k,
+                                   const Vector<T> (&x)[kRun + 2 * (kVectorWidth - 1)]) {
+  constexpr bool kIsReversed = kFirst > 0;
+  const int64_t channel = static_cast<int64_t>(k) * a.channels + run.e;
+  float taps[kVectorWidth][kVector], bias[kVector];
+  VIMDEPLOY_UNROLL
+  for (int i = 0; i < kVector; ++i) {
+    bias[i] = to_float(a.bias[channel + i]);
+    VIMDEPLOY_UNROLL
+    for (int w = 0; w < kVectorWidth; ++w) {
+      taps[w][i] = to_float(a.weight[(channel + i) * kVectorWidth + (kIsReversed ? kVectorWidth - 1 - w : w)]);
+    }
+  }
+  T* u = a.u + ((static_cast<int64_t>(k) * a.batch + run.b) * a.tokens + run.begin) * a.channels + run.e;
+  VIMDEPLOY_UNROLL
+  for (int t = 0; t < kRun; ++t) {
+    if (run.begin + t >= a.tokens) return;
+    Vector<T> result;
+    VIMDEPLOY_UNROLL
+    for (int i = 0; i < kVector; ++i) {
+      float sum = bias[i];
+      VIMDEPLOY_UNROLL
+      for (int w = 0; w < kVectorWidth; ++w) sum += taps[w][i] * to_float(x[kFirst + t + w].channel[i]);
+      result.channel[i] = from_float<T>(silu(sum));
+    }
+    *reinterpret_cast<Vector<T>*>(u + static_cast<int64_t>(t) * a.channels) = result;
+  }
+}
+
+template <typename T>
+VIMDEPLOY_HD void convolve_vectors_thread(const ConvolutionArguments<T>& a, int64_t index) {
+  constexpr int kHalo = kVectorWidth - 1;
+  const Run run(a, index, kVector);
+  const T* row = a.xz + static_cast<int64_t>(run.b) * a.tokens * 2 * a.channels + run.e;
+  Vector<T> x[kRun + 2 * kHalo];
+  VIMDEPLOY_UNROLL
+  for (int i = 0; i < kRun + 2 * kHalo; ++i) {
+    const int l = run.begin + i - kHalo;
+    const bool is_there = 0 <= l && l < a.tokens;
+    x[i] = is_there ? *reinterpret_cast<const Vector<T>*>(row + static_cast<int64_t>(l) * 2 * a.channels) : Vector<T>{};
+  }
+  for (int k = 0; k < a.directions; ++k) {
+    if (a.reversed >> k & 1) {
+      convolve_vectors<kHalo>(a, run, k, x);
+    } else {
+      convolve_vectors<0>(a, run, k, x);
+    }
+  }
+}
+
+// Any width, one channel.
+template <typename T>
+VIMDEPLOY_HD void convolve_thread(const ConvolutionArguments<T>& a, int64_t index) {
+  const Run run(a, index, 1);
+  const int end = run.begin + kRun < a.tokens ? run.begin + kRun : a.tokens;
+  const T* x = a.xz + static_cast<int64_t>(run.b) * a.tokens * 2 * a.channels + run.e;
+  for (int k = 0; k < a.directions; ++k) {
+    const int away = a.reversed >> k & 1 ? 1 : -1;  // from a token to the one that the next tap back meets
+    const int64_t channel = static_cast<int64_t>(k) * a.channels + run.e;
+    const T* weight = a.weight + channel * a.width;
+    T* u = a.u + (static_cast<int64_t>(k) * a.batch + run.b) * a.tokens * a.channels + run.e;
+    for (int l = run.begin; l < end; ++l) {
+      float sum = to_float(a.bias[channel]);
+      for (int w = 0; w < a.width; ++w) {
+        const int64_t from = l + static_cast<int64_t>(a.width - 1 - w) * away;
+        if (0 <= from && from < a.tokens) sum += to_float(weight[w]) * to_float(x[from * 2 * a.channels]);
+      }
+      u[static_cast<int64_t>(l) * a.channels] = from_float<T>(silu(sum));
+    }
+  }
+}
+
+}  // namespace vimdeploy::cuda

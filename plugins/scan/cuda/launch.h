@@ -1,0 +1,40 @@
+// Launching kernels: every launch is checked, and a failed one names its kernel.
+
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <limits>
+#include <string>
+
+#include "support/status.h"
+
+namespace vimdeploy::cuda {
+
+// An error of CUDA as a sentence. The error is forgotten, so that the host's next call does not see it.
+Status status_of(cudaError_t error, const std::string& what);
+
+// Lets `kernel` have all the shared memory that the current device can give a block; asks once a kernel and device.
+Status allow_shared_memory(const void* kernel, const char* name);
+
+template <typename Arguments>
+Status launch(const char* name, void (*kernel)(Arguments), const Arguments& arguments, int64_t blocks, int threads,
+              size_t shared_bytes, cudaStream_t stream) {
+  constexpr int64_t kMostBlocks = std::numeric_limits<int32_t>::max();
+  if (blocks > kMostBlocks) {
+    return Status::error(std::string(name) + ": " + std::to_string(blocks) +
+                         " blocks of threads, CUDA launches at most " + std::to_string(kMostBlocks) +
+                         "; use smaller batches");
+  }
+  const auto* function = reinterpret_cast<const void*>(kernel);
+  if (shared_bytes > 0) {
+    if (Status s = allow_shared_memory(function, name); !s.ok()) return s;
+  }
+  void* pointers[] = {const_cast<Arguments*>(&arguments)};
+  return status_of(cudaLaunchKernel(function, dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(threads)),
+                                    pointers, shared_bytes, stream),
+                   name);
+}
+
+}  // namespace vimdeploy::cuda

@@ -1,0 +1,76 @@
+// BidirectionalSelectiveScan on CUDA devices: the kernels around their text, and their launches.
+
+#include "scan/cuda.h"
+#include "scan/cuda/chunks.h"
+#include "scan/cuda/device_team.h"
+#include "scan/cuda/launch.h"
+#include "scan/cuda/output.h"
+
+namespace vimdeploy {
+namespace cuda {
+namespace {
+
+// 128 registers a thread let 512 threads stay on a multiprocessor, as the plan counts.
+constexpr int kOutputThreads = kGroups * kChannelTile, kResidentThreads = 512;
+
+template <typename T>
+__global__ void __launch_bounds__(kOutputThreads, kResidentThreads / kOutputThreads)
+    selective_scan_output(const __grid_constant__ ScanArguments<T> arguments) {
+  extern __shared__ float4 shared[];
+  DeviceTeam<OutputRegisters<T>> team;
+  output_block(team, arguments, blockIdx.x, reinterpret_cast<float*>(shared));
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kChannelTile, kResidentThreads / kChannelTile)
+    selective_scan_summary(const __grid_constant__ ScanArguments<T> arguments) {
+  extern __shared__ float4 shared[];
+  DeviceTeam<SummaryRegisters<T>> team;
+  summary_block(team, arguments, blockIdx.x, reinterpret_cast<float*>(shared));
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads) selective_scan_carry(const __grid_constant__ ScanArguments<T> arguments) {
+  const int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (index < carry_threads(arguments)) carry_thread(arguments, index);
+}
+
+template <typename T>
+Status run(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan, const SelectiveScanTensors& tensors,
+           void* workspace, cudaStream_t stream) {
+  const ScanArguments<T> arguments(problem, plan, tensors, workspace);
+  if (plan.chunks > 1) {
+    const size_t shared_bytes = static_cast<size_t>(shared_layout(1, problem.rank, 0).floats) * sizeof(float);
+    if (Status s = launch("selective_scan_summary", &selective_scan_summary<T>, arguments, summary_blocks(arguments),
+                          kChannelTile, shared_bytes, stream);
+        !s.ok()) {
+      return s;
+    }
+    const int64_t carry_blocks = (carry_threads(arguments) + kThreads - 1) / kThreads;
+    if (Status s =
+            launch("selective_scan_carry", &selective_scan_carry<T>, arguments, carry_blocks, kThreads, 0, stream);
+        !s.ok()) {
+      return s;
+    }
+  }
+  return launch("selective_scan_output", &selective_scan_output<T>, arguments, output_blocks(arguments),
+                groups_of(arguments.items) * kChannelTile, plan.shared_bytes, stream);
+}
+
+}  // namespace
+}  // namespace cuda
+
+Status selective_scan_cuda(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan,
+                           const SelectiveScanTensors& tensors, void* workspace, CUstream_st* stream) {
+  if (problem.batch == 0 || problem.tokens == 0) return {};
+  CudaFacts device;
+  if (Status s = read_cuda_facts(device); !s.ok()) return s;
+  if (Status s = check(problem, device); !s.ok()) return s;
+  Status status;
+  with_element_type(problem.type, [&](auto element) {
+    static_cast<void>(status = cuda::run<decltype(element)>(problem, plan, tensors, workspace, stream));
+  });
+  return status;
+}
+
+}  // namespace vimdeploy
