@@ -88,8 +88,8 @@ function(find_onnxruntime_headers)
   target_compile_definitions(vimdeploy_onnxruntime_headers INTERFACE ORT_API_MANUAL_INIT)
 endfunction()
 
-# Target vimdeploy_tensorrt_headers, or none: those of TensorRT 10.0 or newer, and CUDA's, which they include. Downloaded
-# only on demand, VIMDEPLOY_TENSORRT=ON.
+# Target vimdeploy_tensorrt_headers, or none: those of TensorRT 10.0 or newer, and CUDA's, which they include. They
+# are downloaded only on demand, VIMDEPLOY_TENSORRT=ON.
 function(find_tensorrt_headers)
   set(root ${TENSORRT_ROOT})
   if(NOT root)
@@ -126,8 +126,7 @@ function(find_tensorrt_headers)
   if(dir)
     _say_found("TensorRT's headers" ${dir})
     _add_headers(vimdeploy_tensorrt_headers ${dir})
-    find_package(CUDAToolkit REQUIRED)
-    target_include_directories(vimdeploy_tensorrt_headers SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS})
+    target_link_libraries(vimdeploy_tensorrt_headers INTERFACE CUDA::toolkit)
   endif()
 endfunction()
 

@@ -1,0 +1,160 @@
+// A host of the plugins without TensorRT: takes the library's creators, fills in fields and tensors, hears what is
+// said.
+
+#pragma once
+
+#include <NvInferRuntime.h>
+#include <dlfcn.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "scan/problem.h"
+#include "scan/shapes.h"
+
+namespace vimdeploy::testing {
+
+using nvinfer1::DataType;
+using nvinfer1::PluginField;
+using nvinfer1::PluginFieldType;
+using PluginPointer = std::unique_ptr<nvinfer1::IPluginV3>;
+
+template <typename Function>
+Function* entry_point(const char* name) {
+  static void* library = dlopen(VIMDEPLOY_TENSORRT_LIBRARY, RTLD_NOW | RTLD_LOCAL);
+  return library == nullptr ? nullptr : reinterpret_cast<Function*>(dlsym(library, name));
+}
+
+inline nvinfer1::IPluginCreatorV3One& creator_of(const std::string& op) {
+  using namespace nvinfer1;
+  int32_t count = 0;
+  auto* const* creators = entry_point<IPluginCreatorInterface* const*(int32_t&)>("getCreators")(count);
+  for (int32_t i = 0; i < count; ++i) {
+    auto* creator = static_cast<IPluginCreatorV3One*>(creators[i]);
+    if (creator->getPluginName() == op) return *creator;
+  }
+  throw std::runtime_error("no creator of " + op);
+}
+
+// Fields as TensorRT's parser makes them.
+class Fields {
+ public:
+  Fields& ints(const char* name, std::vector<int32_t> values) {
+    const auto kept = keep(std::move(values));
+    return raw({name, kept->data(), PluginFieldType::kINT32, static_cast<int32_t>(kept->size())});
+  }
+  Fields& number(const char* name, float value) { return raw({name, keep(value).get(), PluginFieldType::kFLOAT32, 1}); }
+  Fields& raw(const PluginField& field) {
+    fields_.push_back(field);
+    return *this;
+  }
+  nvinfer1::PluginFieldCollection collection() const { return {static_cast<int32_t>(fields_.size()), fields_.data()}; }
+
+ private:
+  template <typename Value>
+  std::shared_ptr<Value> keep(Value value) {
+    auto kept = std::make_shared<Value>(std::move(value));
+    values_.push_back(kept);
+    return kept;
+  }
+
+  std::vector<std::shared_ptr<void>> values_;
+  std::vector<PluginField> fields_;
+};
+
+inline PluginPointer make(const char* op, const Fields& fields,
+                          nvinfer1::TensorRTPhase phase = nvinfer1::TensorRTPhase::kBUILD) {
+  const auto collection = fields.collection();
+  return PluginPointer(creator_of(op).createPlugin("node", &collection, phase));
+}
+
+// What is written to standard error meanwhile.
+inline std::string heard(const std::function<void()>& action) {
+  ::testing::internal::CaptureStderr();
+  action();
+  return ::testing::internal::GetCapturedStderr();
+}
+
+inline nvinfer1::IPluginV3OneCore& core(nvinfer1::IPluginV3& plugin) {
+  return *static_cast<nvinfer1::IPluginV3OneCore*>(
+      plugin.getCapabilityInterface(nvinfer1::PluginCapabilityType::kCORE));
+}
+inline nvinfer1::IPluginV3OneBuild& build(nvinfer1::IPluginV3& plugin) {
+  return *static_cast<nvinfer1::IPluginV3OneBuild*>(
+      plugin.getCapabilityInterface(nvinfer1::PluginCapabilityType::kBUILD));
+}
+inline nvinfer1::IPluginV3OneRuntime& runtime(nvinfer1::IPluginV3& plugin) {
+  return *static_cast<nvinfer1::IPluginV3OneRuntime*>(
+      plugin.getCapabilityInterface(nvinfer1::PluginCapabilityType::kRUNTIME));
+}
+
+inline nvinfer1::Dims dims_of(const Shape& shape) {
+  nvinfer1::Dims dims{static_cast<int32_t>(shape.size()), {}};
+  std::copy(shape.begin(), shape.end(), dims.d);
+  return dims;
+}
+
+// Of one call: the inputs, then the output.
+struct Call {
+  std::vector<DataType> types;
+  std::vector<Shape> shapes;
+
+  int32_t inputs() const { return static_cast<int32_t>(types.size()) - 1; }
+
+  std::vector<nvinfer1::PluginTensorDesc> tensors() const {
+    std::vector<nvinfer1::PluginTensorDesc> tensors;
+    for (size_t i = 0; i < types.size(); ++i) {
+      tensors.push_back({dims_of(shapes[i]), types[i], nvinfer1::TensorFormat::kLINEAR, 1.0f});
+    }
+    return tensors;
+  }
+};
+
+inline Call conv1d_call(DataType T, int64_t B, int64_t L) {
+  constexpr int64_t K = 2, E = 6, W = 4;
+  return {{T, T, T, T}, {{B, L, 2 * E}, {K, E, W}, {K, E}, {K, B, L, E}}};
+}
+
+inline Call selective_scan_call(DataType T, int64_t B, int64_t L) {
+  constexpr int64_t K = 2, E = 6, N = 4, R = 3;
+  constexpr DataType f32 = DataType::kFLOAT;
+  return {{T, T, T, T, f32, f32, f32, T},
+          {{K, B, L, E}, {B, L, 2 * E}, {K, B, L, R + 2 * N}, {K, E, R}, {K, E}, {K, E, N}, {K, E}, {B, L, E}}};
+}
+
+// An operator as the tests go through them.
+struct Operator {
+  const char* name;
+  Call (*call)(DataType T, int64_t B, int64_t L);
+  Fields fields() const {
+    Fields fields;
+    fields.ints("reverse", {0, 1});
+    if (name != std::string(kConv1dName)) fields.number("scale", 0.5f);
+    return fields;
+  }
+};
+
+inline const Operator kOperators[] = {{kConv1dName, conv1d_call}, {kSelectiveScanName, selective_scan_call}};
+inline constexpr DataType kTypes[] = {DataType::kFLOAT, DataType::kHALF, DataType::kBF16};
+
+// As TensorRT describes a network's tensors: `known` where least, best and most are the same, else -1 and the three.
+inline std::vector<nvinfer1::DynamicPluginTensorDesc> dynamic(const Call& least, const Call& best, const Call& most) {
+  std::vector<nvinfer1::DynamicPluginTensorDesc> tensors;
+  for (size_t i = 0; i < least.types.size(); ++i) {
+    Shape known = least.shapes[i];
+    for (size_t axis = 0; axis < known.size(); ++axis) {
+      if (known[axis] != most.shapes[i][axis]) known[axis] = -1;
+    }
+    tensors.push_back({{dims_of(known), least.types[i], nvinfer1::TensorFormat::kLINEAR, 1.0f},
+                       dims_of(least.shapes[i]),
+                       dims_of(most.shapes[i]),
+                       dims_of(best.shapes[i])});
+  }
+  return tensors;
+}
+
+}  // namespace vimdeploy::testing
