@@ -52,6 +52,10 @@ class Settings:
         """A file that the build step made; None where it did not."""
         return next(self.build.rglob(file), None)
 
+    def log_of(self, step: str) -> Path:
+        """Where a step writes its records."""
+        return self.work / f"{step}.jsonl"
+
     def to_json(self) -> str:
         """For the processes of the steps."""
         return json.dumps({name: str(v) if isinstance(v, Path) else v for name, v in dataclasses.asdict(self).items()})
@@ -67,7 +71,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Step:
-    """A function ``(settings, log)`` of one of the modules beside this one."""
+    """A function ``(settings, log)`` of a module."""
 
     name: str
     group: str
@@ -77,18 +81,18 @@ class Step:
 
 
 STEPS = (
-    Step("build", "build", "build", "build", 1200),
-    Step("device-tests", "check", "check_kernels", "device_tests", 300),
-    Step("enqueue", "check", "check_kernels", "enqueue", 120),
-    Step("memcheck", "check", "check_kernels", "memcheck", 300),
-    Step("racecheck", "check", "check_kernels", "racecheck", 300),
-    Step("synccheck", "check", "check_kernels", "synccheck", 300),
-    Step("initcheck", "check", "check_kernels", "initcheck", 300),
-    Step("operators", "check", "check_operators", "operators", 300),
-    Step("models", "check", "check_models", "models", 900),
-    Step("kernels", "bench", "bench_kernels", "kernels", 300),
-    Step("replaced-path", "bench", "replaced_path", "replaced_path", 300),
-    Step("latency", "bench", "bench_models", "latency", 900),
+    Step("build", "build", "gpu.build", "build", 1200),
+    Step("device-tests", "check", "gpu.check_kernels", "device_tests", 300),
+    Step("enqueue", "check", "gpu.check_kernels", "enqueue", 120),
+    Step("memcheck", "check", "gpu.check_kernels", "memcheck", 300),
+    Step("racecheck", "check", "gpu.check_kernels", "racecheck", 300),
+    Step("synccheck", "check", "gpu.check_kernels", "synccheck", 300),
+    Step("initcheck", "check", "gpu.check_kernels", "initcheck", 300),
+    Step("operators", "check", "gpu.check_operators", "operators", 300),
+    Step("models", "check", "gpu.check_models", "models", 900),
+    Step("kernels", "bench", "gpu.bench_kernels", "kernels", 300),
+    Step("replaced-path", "bench", "gpu.replaced_path", "replaced_path", 300),
+    Step("latency", "bench", "gpu.bench_models", "latency", 900),
 )
 
 
@@ -108,12 +112,12 @@ def chosen_steps(only: Sequence[str]) -> list[Step]:
 def run_step(step: Step, settings: Settings) -> list[Record]:
     """All that the step found, and one failed record more where it crashed or ran out of time."""
     settings.work.mkdir(parents=True, exist_ok=True)
-    log, output = _log_of(step, settings), settings.work / f"{step.name}.txt"
+    log, output = settings.log_of(step.name), settings.work / f"{step.name}.txt"
     log.unlink(missing_ok=True)
     paths = [str(Path(__file__).parents[1]), str(settings.site), os.environ.get("PYTHONPATH", "")]
     with output.open("w") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gpu.steps", step.name, settings.to_json()],
+            [sys.executable, "-m", "gpu.steps", step.module, step.function, step.name, settings.to_json()],
             cwd=settings.work,  # not the repository: its vimdeploy/ has no library
             env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)},
             stdout=stream,
@@ -142,16 +146,10 @@ def _wait(process: subprocess.Popen[bytes], limit_s: int) -> str | None:
     return None if code == 0 else f"ended with {code}"
 
 
-def _log_of(step: Step, settings: Settings) -> Path:
-    return settings.work / f"{step.name}.jsonl"
-
-
-def main(name: str, settings_json: str) -> None:
+def main(module: str, function: str, name: str, settings_json: str) -> None:
     """In the step's own process."""
     settings = Settings.from_json(settings_json)
-    step = next(step for step in STEPS if step.name == name)
-    run = getattr(importlib.import_module(f"gpu.{step.module}"), step.function)
-    run(settings, Log(_log_of(step, settings), name))
+    getattr(importlib.import_module(module), function)(settings, Log(settings.log_of(name), name))
 
 
 if __name__ == "__main__":

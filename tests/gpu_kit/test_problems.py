@@ -1,0 +1,69 @@
+import pytest
+import torch
+
+from gpu.problems import (
+    LARGE,
+    Problem,
+    conv_bytes,
+    conv_operands,
+    floor_us,
+    problem_of,
+    problems,
+    scan_bytes,
+    scan_operands,
+)
+from vimdeploy.ops.contract import CONV1D, SELECTIVE_SCAN
+
+ODD = Problem("any", batch=3, tokens=7, channels=5, rank=2, states=4, width=3, scale=0.5)
+
+
+def test_problems_are_those_of_the_released_models():
+    tiny = problem_of("Vim-Ti", 8)
+    assert (tiny.name, tiny.tokens, tiny.channels, tiny.rank, tiny.states) == ("Vim-Ti 8 x 197", 197, 384, 12, 16)
+    assert problem_of("Vim-Ti", 1, LARGE).tokens == 6085
+    assert [problem.name for problem in problems(quick=True)] == [
+        "Vim-Ti 1 x 197",
+        "Vim-Ti 8 x 197",
+        "Vim-Ti 128 x 197",
+        "Vim-Ti 1 x 6085",
+        "Vim-Ti 8 x 6085",
+    ]
+
+
+def test_operands_have_the_contract_s_shapes():
+    sizes = {"B": 3, "L": 7, "E": 5, "N": 4, "K": 2, "R": 2, "W": 3, "2E": 10, "R+2N": 10}
+    generator = torch.Generator().manual_seed(0)
+    for operator, operands in (
+        (SELECTIVE_SCAN, scan_operands(ODD, torch.float16, generator)),
+        (CONV1D, conv_operands(ODD, torch.float16, generator)),
+    ):
+        for value, tensor in zip(operator.inputs, operands.tensors(), strict=True):
+            assert tensor.shape == tuple(sizes[dim] for dim in value.dims), value.name
+            assert tensor.dtype == (torch.float32 if value.type == "float32" else torch.float16), value.name
+            assert tensor.is_contiguous()
+
+
+def test_bytes_are_those_of_the_tensors_but_for_half_of_xz():
+    generator = torch.Generator().manual_seed(0)
+    for dtype in (torch.float16, torch.float32):
+        y, u = (ODD.positions * n * dtype.itemsize for n in (1, 2))
+        for count, operands, out in (
+            (scan_bytes, scan_operands(ODD, dtype, generator), y),
+            (conv_bytes, conv_operands(ODD, dtype, generator), u),
+        ):
+            whole = sum(tensor.nbytes for tensor in operands.tensors()) + out
+            assert count(ODD, dtype.itemsize) == whole - operands.xz.nbytes // 2
+
+
+def test_vim_tiny_moves_eight_and_a_half_bytes_and_32_exponentials_a_position():
+    large = problem_of("Vim-Ti", 128)
+    assert large.decays == 32 * large.positions
+    assert large.special_functions == 38 * large.positions
+    assert round(scan_bytes(large, 2) / large.positions, 1) == 8.5
+
+
+def test_the_floors_are_bytes_and_exponentials_over_their_rates():
+    problem = problem_of("Vim-Ti", 128)
+    by_bytes, by_exp2 = floor_us(problem, 2, bytes_per_s=3e12, exp2_per_s=4.18e12)
+    assert by_bytes == pytest.approx(scan_bytes(problem, 2) / 3e6)
+    assert by_exp2 == pytest.approx(problem.decays / 4.18e6)
