@@ -11,9 +11,10 @@ import vimdeploy
 STAGES = (
     ("errors",),
     ("models.config", "ops.contract"),
-    ("artifact", "checkpoint", "preprocess"),
+    ("artifact", "checkpoint", "engine_file", "gpu", "preprocess"),
     ("ops",),
     ("models",),
+    ("runtimes.cuda_provider", "runtimes.operator_library", "flavors"),
     ("exporters",),
     ("runtimes",),
     ("tolerance", "parity", "doctor"),

@@ -20,10 +20,11 @@ def load(path: str | Path, device: str = "auto", threads: int | None = None, **o
     """Open an artifact.
 
     Args:
-        path: an ONNX file of ``vimdeploy export``.
-        device: ``auto`` or ``cpu``.
+        path: an ONNX file of ``vimdeploy export``, or an engine of ``vimdeploy build``.
+        device: ``auto``, ``cpu`` or ``cuda``; an engine runs on ``cuda`` alone.
         threads: that one operator may use; None takes all cores.
-        **options: of the runtime: ``operators``, ``providers`` (``runtimes.onnxruntime.OnnxRuntimeSession``).
+        **options: of the runtime: ``operators``, ``providers`` (``runtimes.onnxruntime.OnnxRuntimeSession``); ``gpu``,
+            ``allow_engine_code`` (``runtimes.tensorrt.TensorRTSession``).
 
     Returns:
         A session: ``run(array)``, ``classify(images)``.
@@ -32,6 +33,12 @@ def load(path: str | Path, device: str = "auto", threads: int | None = None, **o
         ModelFileError: where the file is not there, damaged, not ours, or of a version unknown here.
         ConfigError: for an option that this machine or this vimdeploy does not have.
     """
+    from vimdeploy.engine_file import is_engine
+
+    if is_engine(path):
+        from vimdeploy.runtimes.tensorrt import session_from_engine
+
+        return session_from_engine(path, device=device, threads=threads, **options)
     from vimdeploy.runtimes.onnxruntime import session_from_onnx
 
     return session_from_onnx(path, device=device, threads=threads, **options)

@@ -35,6 +35,8 @@ class EngineInfo:
     profile: Mapping[str, tuple[tuple[int, ...], ...]]
     """The shapes of each input: smallest, the one it is fastest at, largest."""
     onnx_sha256: str
+    engine_sha256: str
+    engine_bytes: int
     plugin_version: str | None = None
     """Of the plugin layers in the plan; None where our operators are their function bodies."""
     plugin_in_engine: bool = False
@@ -97,14 +99,18 @@ def is_engine(path: str | Path) -> bool:
     return Path(path).suffix in _SUFFIXES or sidecar_path(path).is_file()
 
 
+def sha256_of(data: bytes) -> str:
+    """The SHA-256 of a file's contents, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def write_engine(path: Path, plan: bytes, info: EngineInfo) -> None:
     """Write an engine and the file beside it, both or none.
 
     Raises:
         OutputError: where they cannot be written; nothing is left behind.
     """
-    document = info.to_document() | {"engine_sha256": hashlib.sha256(plan).hexdigest(), "engine_bytes": len(plan)}
-    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(info.to_document(), indent=2, ensure_ascii=False) + "\n"
     write_together({path: plan, sidecar_path(path): text.encode()})
 
 
@@ -138,10 +144,9 @@ def read_engine(path: str | Path) -> tuple[bytes, EngineInfo]:
         info = EngineInfo.from_document(document)
     except ModelFileError as error:
         raise ModelFileError(f"{sidecar} cannot be used: {error}; {again}.") from error
-    found = hashlib.sha256(plan).hexdigest()
-    if document.get("engine_sha256") != found:
+    if info.engine_sha256 != sha256_of(plan):
         raise ModelFileError(
-            f"{path} is not the engine that {sidecar} speaks of: {document.get('engine_bytes')} bytes with SHA-256 "
-            f"{str(document.get('engine_sha256'))[:12]} were built, {len(plan)} bytes with {found[:12]} found; {again}."
+            f"{path} is not the engine that {sidecar} speaks of: {info.engine_bytes} bytes with SHA-256 "
+            f"{info.engine_sha256[:12]} were built, {len(plan)} bytes with {sha256_of(plan)[:12]} found; {again}."
         )
     return plan, info

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vimdeploy.cli.console import print_json, print_table
 from vimdeploy.cli.options import artifact_argument, json_option
+
+if TYPE_CHECKING:
+    from vimdeploy.artifact import ModelInfo
 
 
 @click.command()
@@ -39,25 +43,53 @@ def models(as_json: bool) -> None:
 @artifact_argument
 @json_option
 def inspect(artifact: Path, as_json: bool) -> None:
-    """What a file is: model, recipe, origin, operators."""
+    """What a file is: model, recipe, origin, operators.
+
+    An engine is compared with the SHA-256 that it was built with.
+    """
+    from vimdeploy.engine_file import is_engine
+
+    facts = _engine_facts(artifact) if is_engine(artifact) else _onnx_facts(artifact)
+    if as_json:
+        print_json(facts)
+    else:
+        print_table(("what", "value"), _rows(facts))
+
+
+def _onnx_facts(artifact: Path) -> dict[str, object]:
     from vimdeploy.artifact import operator_counts, read_onnx
     from vimdeploy.ops.contract import DOMAIN
 
     model, info = read_onnx(artifact)
-    facts: dict[str, object] = {
-        "file": str(artifact),
-        "bytes": artifact.stat().st_size,
-        "image_size": "x".join(map(str, info.config.image_size)),
+    return {
+        **_file_facts(artifact, info),
         **dataclasses.asdict(info),
         "opset": {entry.domain or "onnx": entry.version for entry in model.opset_import},
         "nodes": len(model.graph.node),
         "operators": operator_counts(model),
         "function bodies": [function.name for function in model.functions if function.domain == DOMAIN],
     }
-    if as_json:
-        print_json(facts)
-    else:
-        print_table(("what", "value"), _rows(facts))
+
+
+def _engine_facts(artifact: Path) -> dict[str, object]:
+    from vimdeploy.engine_file import read_engine
+
+    _, engine = read_engine(artifact)
+    profile = {name: dict(zip(("min", "opt", "max"), shapes, strict=True)) for name, shapes in engine.profile.items()}
+    facts = {field.name: getattr(engine, field.name) for field in dataclasses.fields(engine) if field.name != "model"}
+    return {
+        **_file_facts(artifact, engine.model),
+        **facts,
+        "profile": profile,
+        "operators": engine.operators,
+        "carries_code": engine.carries_code,
+        "model": dataclasses.asdict(engine.model),
+    }
+
+
+def _file_facts(artifact: Path, info: ModelInfo) -> dict[str, object]:
+    size = "x".join(map(str, info.config.image_size))
+    return {"file": str(artifact), "bytes": artifact.stat().st_size, "image_size": size}
 
 
 def _rows(facts: dict[str, object], prefix: str = "") -> list[tuple[str, str]]:

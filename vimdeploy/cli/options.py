@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from vimdeploy.errors import ConfigError
+
 
 class ImageSize(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click only
     """``224`` or ``HxW``, in pixels."""
@@ -71,9 +73,27 @@ operators_option = click.option(
 device_option = click.option(
     "--device", type=click.Choice(["auto", "cpu"]), default="auto", show_default=True, help="Where to run."
 )
+engine_code_option = click.option(
+    "--allow-engine-code", is_flag=True, help="Run the code that an engine carries; allow it if you trust its builder."
+)
 checkpoint_option = click.option(
     "-c",
     "--checkpoint",
     metavar="FILE|hf://OWNER/REPO[/FILE]",
     help="The weights: .pth (a training state or a state dict) or .safetensors. Nothing in it is executed.",
 )
+
+
+def engine_options(artifact: Path, allow_engine_code: bool) -> dict[str, bool]:
+    """The options that engines alone take.
+
+    Raises:
+        ConfigError: where one is given for a file that is no engine.
+    """
+    from vimdeploy.engine_file import is_engine
+
+    if is_engine(artifact):
+        return {"allow_engine_code": allow_engine_code}
+    if allow_engine_code:
+        raise ConfigError(f"--allow-engine-code is for engines; {artifact} is none.")
+    return {}

@@ -12,6 +12,8 @@ from vimdeploy.cli.options import (
     PATH,
     artifact_argument,
     device_option,
+    engine_code_option,
+    engine_options,
     json_option,
     operators_option,
     threads_option,
@@ -25,21 +27,30 @@ from vimdeploy.cli.options import (
 @device_option
 @operators_option
 @threads_option
+@engine_code_option
 @json_option
 def run(
-    artifact: Path, images: tuple[Path, ...], top: int, device: str, operators: str, threads: int | None, as_json: bool
+    artifact: Path,
+    images: tuple[Path, ...],
+    top: int,
+    device: str,
+    operators: str,
+    threads: int | None,
+    allow_engine_code: bool,
+    as_json: bool,
 ) -> None:
     """Pictures to answers.
 
-    ARTIFACT is a file of vimdeploy export; IMAGES are pictures of any kind that Pillow reads. They are prepared by the
-    recipe that the file carries.
+    ARTIFACT is a file of vimdeploy export or vimdeploy build; IMAGES are pictures of any kind that Pillow reads. They
+    are prepared by the recipe that the file carries.
 
     \b
     vimdeploy run vim_tiny.onnx cat.jpg dog.png --top 3
     """
     import vimdeploy
 
-    session = vimdeploy.load(artifact, device=device, threads=threads, operators=operators)
+    options = engine_options(artifact, allow_engine_code)
+    session = vimdeploy.load(artifact, device=device, threads=threads, operators=operators, **options)
     answers = [session.classify([image], top)[0] for image in track(images, len(images), "Classifying")]
     if as_json:
         named = [[dataclasses.asdict(prediction) for prediction in answer] for answer in answers]

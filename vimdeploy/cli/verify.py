@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 import click
 
 from vimdeploy.cli.console import print_json, print_table, track
-from vimdeploy.cli.options import PATH, artifact_argument, checkpoint_option, json_option, threads_option
+from vimdeploy.cli.options import (
+    PATH,
+    artifact_argument,
+    checkpoint_option,
+    engine_code_option,
+    engine_options,
+    json_option,
+    threads_option,
+)
 from vimdeploy.errors import ConfigError, require
 
 if TYPE_CHECKING:
@@ -30,6 +38,7 @@ BATCH = 8
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random inputs.")
 @threads_option
+@engine_code_option
 @json_option
 def verify(
     artifact: Path,
@@ -38,25 +47,26 @@ def verify(
     count: int,
     seed: int,
     threads: int | None,
+    allow_engine_code: bool,
     as_json: bool,
 ) -> None:
     """Proof that a file answers as PyTorch does.
 
-    The same inputs go through PyTorch and through ARTIFACT, once with the operator library (where it is installed) and
-    once with the function bodies alone. Shown are the largest logit error and where it is, the mean error, the smallest
-    cosine, how often the first answer is the same, and the accuracy where --images has a sub-folder a class.
+    The same inputs go through PyTorch and through ARTIFACT: an engine as it is, an ONNX file once with the operator
+    library (where it is installed) and once with the function bodies alone. Shown are the largest logit error and where
+    it is, the mean error, the smallest cosine, how often the first answer is the same, and the accuracy where --images
+    has a sub-folder a class.
 
     Without --checkpoint the library is compared with the function bodies instead (files of --random-weights need none).
 
     Exits with 1 when an error is out of tolerance.
     """
-    from vimdeploy.artifact import read_onnx
     from vimdeploy.parity import check_parity, random_batches
     from vimdeploy.preprocess import batches_from_images, find_images
-    from vimdeploy.runtimes.onnxruntime import sessions_of_all_operators
 
-    _, info = read_onnx(artifact)
-    reference, candidates = _sides(_eager_session(info, checkpoint), sessions_of_all_operators(artifact, info, threads))
+    sessions = _sessions(artifact, threads, allow_engine_code)
+    info = sessions[0].info
+    reference, candidates = _sides(_eager_session(info, checkpoint), sessions)
     if images is None:
         names, classes = [f"input {i}" for i in range(count)], None
         batches = random_batches((info.config.in_channels, *info.config.image_size), count, BATCH, seed)
@@ -71,6 +81,22 @@ def verify(
         _print(results, names)
     if not all(result.passed for result in results):
         click.get_current_context().exit(1)
+
+
+def _sessions(artifact: Path, threads: int | None, allow_engine_code: bool) -> Sequence[Session]:
+    """A session for each way in which a file can compute our operators here."""
+    options = engine_options(artifact, allow_engine_code)
+    from vimdeploy.engine_file import is_engine
+
+    if is_engine(artifact):
+        import vimdeploy
+
+        return [vimdeploy.load(artifact, threads=threads, **options)]
+    from vimdeploy.artifact import read_onnx
+    from vimdeploy.runtimes.onnxruntime import sessions_of_all_operators
+
+    _, info = read_onnx(artifact)
+    return sessions_of_all_operators(artifact, info, threads)
 
 
 def _eager_session(info: ModelInfo, checkpoint: str | None) -> Session | None:
@@ -102,7 +128,7 @@ def _sides(eager: Session | None, sessions: Sequence[Session]) -> tuple[Session,
     *library, body = sessions
     if not library:
         raise ConfigError(
-            "Nothing to compare with: give --checkpoint FILE (the operator library is not installed either)."
+            "Nothing to compare with: give --checkpoint FILE (there are no two ways to compute the operators either)."
         )
     note = "without --checkpoint the library is compared with the function bodies, not PyTorch."
     click.echo(f"Note: {note}", err=True)

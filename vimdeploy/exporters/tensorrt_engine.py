@@ -7,7 +7,6 @@ products in the bodies; a list of fewer GPUs makes an engine no smaller. So ther
 
 from __future__ import annotations
 
-import hashlib
 import io
 import sys
 from collections import Counter
@@ -19,7 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from vimdeploy.artifact import ModelInfo, operator_counts, read_onnx
-from vimdeploy.engine_file import FLAVORS, EngineInfo
+from vimdeploy.engine_file import FLAVORS, EngineInfo, sha256_of
 from vimdeploy.errors import ConfigError, ExecutionError, ModelFileError, first_line, require
 from vimdeploy.exporters.build_progress import Report, progress_monitor
 from vimdeploy.flavors import collecting_logger, load_plugins, tensorrt_module
@@ -133,11 +132,13 @@ def engine_from_onnx(
         flavor=options.flavor,
         tensorrt_version=trt.__version__,
         profile={model.graph.input[0].name: _shapes(info, options)},
-        onnx_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        onnx_sha256=sha256_of(path.read_bytes()),
+        engine_sha256=sha256_of(plan),
+        engine_bytes=len(plan),
         plugin_version=str(info.operators_version) if options.flavor == "tensorrt" else None,
         plugin_in_engine=options.plugin_in_engine,
-        device=gpu and gpu.name,
-        compute_capability=gpu and gpu.compute_capability,
+        device=gpu.name if gpu else None,
+        compute_capability=gpu.compute_capability if gpu else None,
         version_compatible=options.version_compatible,
         hardware_compatibility=options.hardware_compatibility,
         versions={name: version(name) for name in ("vimdeploy", "polygraphy", "onnx")},
@@ -152,12 +153,13 @@ def engine_from_onnx(
 
 def _polygraphy(flavor: str) -> ModuleType:
     """Polygraphy's loaders for TensorRT. They choose their flavour when they are imported: one a process."""
-    config = require("polygraphy.config", flavor)
-    if "polygraphy.backend.trt" in sys.modules and config.USE_TENSORRT_RTX != (flavor == "rtx"):
+    config: Any = require("polygraphy.config", flavor)
+    rtx = flavor == "rtx"
+    if "polygraphy.backend.trt" in sys.modules and config.USE_TENSORRT_RTX is not rtx:
         raise ConfigError(
             "Polygraphy builds one flavour of TensorRT a process; build the other one in another process."
         )
-    config.USE_TENSORRT_RTX = flavor == "rtx"
+    config.USE_TENSORRT_RTX = rtx
     loaders = require("polygraphy.backend.trt", flavor)
     logger = require("polygraphy.logger", flavor).G_LOGGER
     logger.module_severity = logger.CRITICAL + 1  # it prints; what it says comes as exceptions too

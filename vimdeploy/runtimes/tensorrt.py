@@ -1,0 +1,131 @@
+"""TensorRT and TensorRT-RTX as a runtime: engines of ``vimdeploy build`` on a GPU."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from vimdeploy.engine_file import EngineInfo, read_engine
+from vimdeploy.errors import ConfigError, ModelFileError
+from vimdeploy.flavors import load_plugins, tensorrt_module, version_of
+from vimdeploy.gpu import Gpu, gpus
+from vimdeploy.preprocess import FloatArray
+from vimdeploy.runtimes.base import Session
+from vimdeploy.runtimes.engine_on_gpu import EngineOnGpu
+
+_AGAIN = "build it again here with: vimdeploy build"
+
+
+class TensorRTSession(Session):
+    """An engine of ours on a GPU; a context manager, too. Threads wait for each other."""
+
+    def __init__(self, plan: bytes, engine: EngineInfo, gpu: int = 0, allow_engine_code: bool = False) -> None:
+        """Open a session; ``session_from_engine`` is the way in for files.
+
+        Args:
+            plan: the engine.
+            engine: what is known of it.
+            gpu: CUDA's number of the GPU.
+            allow_engine_code: run the code that a version-compatible engine carries, a runtime of TensorRT or a plugin
+                library. It may do all that this process may: allow it for engines whose builder you trust.
+
+        Raises:
+            ModelFileError: where the engine is of another TensorRT, for another GPU, or refused.
+            ConfigError: without a GPU, without the plugin library, and for an engine with code that is not allowed.
+            MissingPackageError: without TensorRT or pycuda.
+            ExecutionError: where the GPU has not the memory.
+        """
+        if engine.carries_code and not allow_engine_code:
+            raise ConfigError(
+                "The engine carries code that would run in this process; if you trust who built it, allow it with "
+                "--allow-engine-code (allow_engine_code=True), or build it without --version-compatible."
+            )
+        trt = tensorrt_module(engine.flavor)
+        _check_version(trt, engine)
+        _check_gpu(_gpu(gpu), engine)
+        if engine.plugin_version is not None and not engine.plugin_in_engine:
+            load_plugins(trt, engine.plugin_version)
+        self.info = engine.model
+        self.device = "cuda"
+        self.operators = engine.operators
+        self._engine = EngineOnGpu(trt, plan, gpu, allow_engine_code)
+        self._one_at_a_time = threading.Lock()
+        self._close = weakref.finalize(self, self._engine.close)  # also where the session is dropped, and at exit
+
+    def close(self) -> None:
+        """Give back the GPU's memory; the session cannot run any more."""
+        with self._one_at_a_time:
+            self._close()
+
+    def _run(self, array: FloatArray) -> FloatArray:
+        if not self._close.alive:
+            raise ConfigError("The session was closed; open the engine again.")
+        with self._one_at_a_time:
+            return self._engine.run(array)
+
+    def __enter__(self) -> TensorRTSession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def session_from_engine(
+    path: str | Path, device: str = "auto", threads: int | None = None, operators: str = "auto", **options: Any
+) -> TensorRTSession:
+    """Open an engine of ours; nothing in it is read before all that is known of it was checked.
+
+    Args:
+        path: the engine; ``PATH.json`` lies beside it.
+        device: ``auto`` or ``cuda``.
+        threads: None; a GPU has none to choose.
+        operators: ``auto``; what computes our operators was settled when the engine was built.
+        **options: of ``TensorRTSession``.
+
+    Raises:
+        ModelFileError: where a file is not there, damaged, or does not belong to the other.
+        ConfigError: for an option that an engine does not have.
+    """
+    plan, engine = read_engine(path)
+    if device not in ("auto", "cuda"):
+        raise ConfigError(f"An engine runs on a GPU: device must be auto or cuda, found {device!r}.")
+    if threads is not None:
+        raise ConfigError("An engine runs on a GPU: it takes no threads.")
+    if operators not in ("auto", engine.operators):
+        raise ConfigError(f"This engine computes our operators by {engine.operators}; {operators!r} is not in it.")
+    return TensorRTSession(plan, engine, **options)
+
+
+def _check_version(trt: ModuleType, engine: EngineInfo) -> None:
+    built, here = version_of(engine.tensorrt_version), version_of(trt.__version__)
+    if built != here and not (engine.version_compatible and built < here):
+        raise ModelFileError(
+            f"The engine was built by {engine.flavor} {engine.tensorrt_version}, here is {trt.__version__}; {_AGAIN}."
+        )
+
+
+def _gpu(number: int) -> Gpu:
+    try:
+        found = gpus()
+    except ConfigError as error:
+        raise ConfigError(f"An engine needs an NVIDIA GPU; found {error}. The ONNX file runs on the CPU.") from error
+    if not 0 <= number < len(found):
+        raise ConfigError(f"gpu must be 0 to {len(found) - 1}, found {number}.")
+    return found[number]
+
+
+def _check_gpu(gpu: Gpu, engine: EngineInfo) -> None:
+    """Whether an engine can run on a GPU; numbers of compute capabilities compare as pairs."""
+    here = version_of(gpu.compute_capability)
+    if engine.flavor == "rtx" or engine.hardware_compatibility == "ampere_plus":
+        fits, wanted = here >= (8, 0), "8.0 or newer"
+    else:
+        fits, wanted = gpu.compute_capability == engine.compute_capability, str(engine.compute_capability)
+    if not fits:
+        raise ModelFileError(
+            f"The engine runs on GPUs of compute capability {wanted}, here is {gpu.name} with "
+            f"{gpu.compute_capability}; {_AGAIN}."
+        )
