@@ -39,91 +39,51 @@ size_t aligned(int64_t floats) {
   return (static_cast<size_t>(floats) * sizeof(float) + kAlignment - 1) / kAlignment * kAlignment;
 }
 
-// Blocks of so many threads that the device holds by their registers.
+int64_t threads_of(const SelectiveScanProblem& problem) {
+  return cuda::groups_of(cuda::items_of(problem)) * cuda::kChannelTile;
+}
+
+// Blocks of `output` for each chunk of the tokens.
+int64_t areas_of(const SelectiveScanProblem& problem) {
+  return problem.batch * divide_up(problem.channels, cuda::kChannelTile);
+}
+
+// Blocks of so many threads that the device's registers hold.
 int64_t blocks_at_once(const CudaFacts& device, int64_t threads) {
   return device.multiprocessors * (kResidentThreads / threads);
 }
 
-class Planner {
- public:
-  Planner(const SelectiveScanProblem& problem, const CudaFacts& device)
-      : problem_(problem),
-        device_(device),
-        items_(cuda::items_of(problem)),
-        threads_(cuda::groups_of(items_) * cuda::kChannelTile),
-        areas_(problem.batch * divide_up(problem.channels, cuda::kChannelTile)) {}
+// Blocks of `output` that stay on a multiprocessor; none where one needs more shared memory than it may have.
+int64_t resident_blocks(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan,
+                        const CudaFacts& device) {
+  const auto bytes = static_cast<int64_t>(plan.shared_bytes);
+  if (bytes > device.shared_bytes_per_block) return 0;
+  return std::min(kResidentThreads / threads_of(problem),
+                  device.shared_bytes_per_multiprocessor / (bytes + kReservedShared));
+}
 
-  SelectiveScanCudaPlan best(Regime regime) const {
-    SelectiveScanCudaPlan plan = of(1);
-    if (regime == Regime::sequences) return plan;
-    const bool is_forced = regime == Regime::chunks;
-    const int64_t tiles = divide_up(problem_.tokens, cuda::kTokenTile);
-    const int64_t most =
-        std::min(tiles, std::max<int64_t>(2, divide_up(kFills * blocks_at_once(device_, threads_), areas_)));
-    // 2, 3, 4, 6, 8, 12 ...: few enough to try at every call.
-    for (int64_t step = 2; step <= most; step *= 2) {
-      for (int64_t chunks : {step, step / 2 * 3}) {
-        if (chunks > most) continue;
-        const SelectiveScanCudaPlan candidate = of(chunks);
-        if (candidate.chunks == 1) continue;
-        if ((is_forced && plan.chunks == 1) || clocks(candidate) < clocks(plan)) plan = candidate;
-      }
-    }
-    return plan;
-  }
+// The plan with that many chunks, its sums in shared memory where enough blocks stay resident with them.
+SelectiveScanCudaPlan plan_with_chunks(const SelectiveScanProblem& problem, const CudaFacts& device, int64_t chunks) {
+  const auto plan = cuda_plan_with(problem, chunks, true);
+  const int64_t there = divide_up(areas_of(problem) * plan.chunks, device.multiprocessors);
+  const int64_t wanted = std::min(there, kEnoughThreads / threads_of(problem));
+  return resident_blocks(problem, plan, device) >= wanted ? plan : cuda_plan_with(problem, chunks, false);
+}
 
- private:
-  SelectiveScanCudaPlan of(int64_t chunks) const {
-    SelectiveScanCudaPlan plan;
-    plan.channel_tile = cuda::kChannelTile;
-    plan.chunk_tokens = divide_up(divide_up(problem_.tokens, chunks), cuda::kTokenTile) * cuda::kTokenTile;
-    plan.chunks = divide_up(problem_.tokens, plan.chunk_tokens);
-
-    const int64_t blocks = divide_up(areas_ * plan.chunks, device_.multiprocessors);
-    const int64_t wanted = std::min(blocks, kEnoughThreads / threads_);
-    plan.sums_in_shared = items_ > 1 && resident(shared_bytes(plan.chunk_tokens)) >= wanted;
-    plan.shared_bytes = static_cast<size_t>(shared_bytes(plan.sums_in_shared ? plan.chunk_tokens : 0));
-
-    const bool has_chunks = plan.chunks > 1, has_sums = items_ > 1 && !plan.sums_in_shared;
-    const int64_t row = problem_.batch * plan.chunks * problem_.channels;
-    plan.chunk_dt = plan.chunk_states + (has_chunks ? aligned(items_ * row * cuda::kStateGroup) : 0);
-    plan.sums = plan.chunk_dt + (has_chunks ? aligned(problem_.directions() * row) : 0);
-    plan.workspace_bytes = plan.sums + (has_sums ? aligned(problem_.batch * problem_.tokens * problem_.channels) : 0);
-    return plan;
-  }
-
-  int64_t shared_bytes(int64_t tokens_of_sums) const {
-    return cuda::shared_layout(cuda::groups_of(items_), problem_.rank, tokens_of_sums).floats *
-           static_cast<int64_t>(sizeof(float));
-  }
-
-  // Blocks that stay on a multiprocessor.
-  int64_t resident(int64_t shared_bytes) const {
-    if (shared_bytes > device_.shared_bytes_per_block) return 0;
-    return std::min(kResidentThreads / threads_,
-                    device_.shared_bytes_per_multiprocessor / (shared_bytes + kReservedShared));
-  }
-
-  int64_t clocks(const SelectiveScanCudaPlan& plan) const {
-    const int64_t blocks = areas_ * plan.chunks, passes = divide_up(items_, cuda::kGroups);
-    const int64_t at_once = std::max<int64_t>(1, resident(static_cast<int64_t>(plan.shared_bytes)));
-    const auto round = [&](int64_t on_one) {
-      const int64_t warps = divide_up(on_one * threads_ / 32, 4);  // of each of a multiprocessor's schedulers
-      return passes * (kBlockStart + plan.chunk_tokens * std::max(kTokenLatency, kTokenIssue * warps));
-    };
-    const int64_t wave = at_once * device_.multiprocessors;
-    const int64_t rest = divide_up(blocks % wave, device_.multiprocessors);
-    const int64_t walk = blocks / wave * round(at_once) + (rest > 0 ? round(rest) : 0);
-    if (plan.chunks == 1) return walk;
-    return walk * kBothWalksPercent / 100 + kExtraLaunches + kCarryStep * plan.chunks;
-  }
-
-  const SelectiveScanProblem& problem_;
-  const CudaFacts& device_;
-  int64_t items_;
-  int64_t threads_;  // of a block of `output`
-  int64_t areas_;    // blocks of a chunk
-};
+int64_t clocks_of(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan, const CudaFacts& device) {
+  const int64_t blocks = areas_of(problem) * plan.chunks, passes = divide_up(cuda::items_of(problem), cuda::kGroups);
+  const int64_t resident = std::max<int64_t>(1, resident_blocks(problem, plan, device));
+  // Of that many blocks on a multiprocessor, whose four schedulers share their warps.
+  const auto round = [&](int64_t count) {
+    const int64_t warps = divide_up(count * threads_of(problem), 4 * 32);
+    return passes * (kBlockStart + plan.chunk_tokens * std::max(kTokenLatency, kTokenIssue * warps));
+  };
+  const int64_t in_a_round = resident * device.multiprocessors;
+  const int64_t rest = divide_up(blocks % in_a_round, device.multiprocessors);
+  const int64_t walk = blocks / in_a_round * round(resident) + (rest > 0 ? round(rest) : 0);
+  if (plan.chunks == 1) return walk;
+  return walk * kBothWalksPercent / 100 + kExtraLaunches + kCarryStep * plan.chunks;
+}
 
 // Places in a sequence and in a row are counted in 32 bits, directions' flags in 64.
 constexpr int64_t kMostPlaces = std::numeric_limits<int32_t>::max() / 4;
@@ -161,18 +121,52 @@ Status check(const SelectiveScanProblem& problem, const CudaFacts& device) {
   return check_at_most(op, "R (rank)", problem.rank, most_rank);
 }
 
+SelectiveScanCudaPlan cuda_plan_with(const SelectiveScanProblem& problem, int64_t chunks, bool sums_in_shared) {
+  SelectiveScanCudaPlan plan;
+  if (problem.batch == 0 || problem.tokens == 0) return plan;
+  const int64_t items = cuda::items_of(problem);
+  plan.channel_tile = cuda::kChannelTile;
+  plan.chunk_tokens = divide_up(divide_up(problem.tokens, chunks), cuda::kTokenTile) * cuda::kTokenTile;
+  plan.chunks = divide_up(problem.tokens, plan.chunk_tokens);
+  plan.sums_in_shared = sums_in_shared && items > 1;
+
+  const int64_t tokens_of_sums = plan.sums_in_shared ? plan.chunk_tokens : 0;
+  plan.shared_bytes =
+      static_cast<size_t>(cuda::shared_layout(cuda::groups_of(items), problem.rank, tokens_of_sums).floats) *
+      sizeof(float);
+
+  const int64_t ends = plan.chunks > 1 ? problem.batch * plan.chunks * problem.channels : 0;
+  const bool has_sums = items > 1 && !sums_in_shared;
+  plan.chunk_dt = plan.chunk_states + aligned(items * ends * cuda::kStateGroup);
+  plan.sums = plan.chunk_dt + aligned(problem.directions() * ends);
+  plan.workspace_bytes = plan.sums + aligned(has_sums ? problem.batch * problem.tokens * problem.channels : 0);
+  return plan;
+}
+
 SelectiveScanCudaPlan cuda_plan_of(const SelectiveScanProblem& problem, const CudaFacts& device, Regime regime) {
   if (problem.batch == 0 || problem.tokens == 0) return {};
-  return Planner(problem, device).best(regime);
+  auto plan = plan_with_chunks(problem, device, 1);
+  if (regime == Regime::sequences) return plan;
+  const int64_t filled = divide_up(kFills * blocks_at_once(device, threads_of(problem)), areas_of(problem));
+  const int64_t most = std::min(divide_up(problem.tokens, cuda::kTokenTile), std::max<int64_t>(2, filled));
+  // 2, 3, 4, 6, 8, 12 ...: few enough to try at every call.
+  for (int64_t power = 2; power <= most; power *= 2) {
+    for (int64_t chunks : {power, power / 2 * 3}) {
+      if (chunks > most) continue;
+      const auto candidate = plan_with_chunks(problem, device, chunks);
+      const bool is_first = regime == Regime::chunks && plan.chunks == 1;
+      if (is_first || clocks_of(problem, candidate, device) < clocks_of(problem, plan, device)) plan = candidate;
+    }
+  }
+  return plan;
 }
 
 size_t workspace_bound(const SelectiveScanProblem& largest, const CudaFacts& device) {
-  // Of B * chunks * E: by the number of chunks of a sequence, and by that of all blocks.
-  const int64_t areas = largest.batch * divide_up(largest.channels, cuda::kChannelTile);
-  const int64_t blocks = kFills * blocks_at_once(device, cuda::kChannelTile) + 2 * areas;
-  const int64_t row = std::min(largest.batch * divide_up(largest.tokens, cuda::kTokenTile) * largest.channels,
-                               blocks * cuda::kChannelTile);
-  return aligned(cuda::items_of(largest) * row * cuda::kStateGroup) + aligned(largest.directions() * row) +
+  // B * chunks * E is bounded by the chunks of a sequence, and by the blocks of a plan, each of a channel tile.
+  const int64_t blocks = kFills * blocks_at_once(device, cuda::kChannelTile) + 2 * areas_of(largest);
+  const int64_t ends = std::min(largest.batch * divide_up(largest.tokens, cuda::kTokenTile) * largest.channels,
+                                blocks * cuda::kChannelTile);
+  return aligned(cuda::items_of(largest) * ends * cuda::kStateGroup) + aligned(largest.directions() * ends) +
          aligned(largest.batch * largest.tokens * largest.channels);
 }
 

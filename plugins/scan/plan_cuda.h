@@ -52,6 +52,9 @@ Status check(const SelectiveScanProblem& problem, const CudaFacts& device);
 SelectiveScanCudaPlan cuda_plan_of(const SelectiveScanProblem& problem, const CudaFacts& device,
                                    Regime regime = Regime::automatic);
 
+// The plan of a device that is known to do best with at most so many chunks: what cuda_plan_of chooses among.
+SelectiveScanCudaPlan cuda_plan_with(const SelectiveScanProblem& problem, int64_t chunks, bool sums_in_shared);
+
 // What is enough for every problem that is no larger than `largest` in any size, in any regime.
 size_t workspace_bound(const SelectiveScanProblem& largest, const CudaFacts& device);
 

@@ -1,0 +1,159 @@
+// The texts of the scan's CUDA kernels against the reference, on a CPU.
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+#include "scan/plan_cuda.h"
+#include "scan/selective_scan.h"
+#include "scan/shapes.h"
+#include "testing/compare.h"
+#include "testing/cuda_blocks.h"
+#include "testing/expectations.h"
+#include "testing/hosts.h"
+#include "testing/random_tensors.h"
+
+namespace vimdeploy::testing {
+namespace {
+
+// y of the plan, and that nothing was written outside of the workspace and of y.
+Tensor output_of(const SelectiveScanCase& c, const SelectiveScanCudaPlan& plan, ThreadOrder order) {
+  GuardedMemory workspace(plan.workspace_bytes), y(c.y.bytes.size());
+  Tensor found = c.y;
+  auto tensors = c.tensors(found);
+  tensors.y = y.data();
+  with_element_type(c.problem.type, [&](auto element) {
+    run_selective_scan_blocks<decltype(element)>(c.problem, plan, tensors, workspace.data(), order);
+  });
+  std::copy_n(y.data(), y.size(), found.bytes.data());
+  EXPECT_TRUE(workspace.is_intact() && y.is_intact()) << "written outside of the workspace or of y";
+  return found;
+}
+
+// Every way to divide the problem into that many chunks agrees with the reference.
+void expect_agreement(const SelectiveScanCase& c, const std::vector<int64_t>& chunks = {1, 3},
+                      ThreadOrder order = ThreadOrder::forward) {
+  SCOPED_TRACE(describe(c.problem));
+  Tensor wanted = c.y;
+  selective_scan_reference(c.problem, c.tensors(wanted));
+  const auto magnitude = magnitudes(c);
+  for (int64_t count : chunks) {
+    for (bool sums_in_shared : {true, false}) {
+      const auto plan = cuda_plan_with(c.problem, count, sums_in_shared);
+      SCOPED_TRACE(plan.to_string());
+      EXPECT_TRUE(
+          is_close(output_of(c, plan, order), wanted, magnitude, roundings(c.problem), output_shape(c.problem)));
+    }
+  }
+}
+
+TEST(CudaSelectiveScan, AgreesWithTheReferenceForEverySize) {
+  for (ElementType type : kElementTypes) {
+    for (int64_t tokens : {1, 2, 7, 8, 9, 15, 16, 17, 33, 197}) {
+      expect_agreement(SelectiveScanCase({type, 2, tokens, 13, 16, 3, {0, 1}, 0.5f}), {1, 2, 3, 100});
+    }
+    for (int64_t channels : {1, 13, 32, 64, 65, 130}) {
+      expect_agreement(SelectiveScanCase({type, 2, 21, channels, 16, 5, {0, 1}, 0.5f}));
+    }
+    for (int64_t states : {1, 2, 7, 15, 16, 17, 31, 32, 40}) {
+      expect_agreement(SelectiveScanCase({type, 2, 21, 5, states, 5, {0, 1}, 0.5f}));
+    }
+    for (int64_t rank : {1, 2, 8, 12, 24, 47, 48, 49, 70}) {
+      expect_agreement(SelectiveScanCase({type, 2, 21, 5, 16, rank, {0, 1}, 0.5f}));
+    }
+  }
+}
+
+TEST(CudaSelectiveScan, AgreesWithTheReferenceForVim) {
+  for (ElementType type : kElementTypes) {
+    expect_agreement(SelectiveScanCase({type, 1, 197, 384, 16, 12, {0, 1}, 0.5f}), {1, 4, 25});
+  }
+}
+
+TEST(CudaSelectiveScan, AgreesWithTheReferenceForAnySize) {
+  std::mt19937 random(7);
+  const auto up_to = [&](int64_t most) { return std::uniform_int_distribution<int64_t>(1, most)(random); };
+  for (uint32_t seed = 0; seed < 60; ++seed) {
+    SelectiveScanProblem problem{
+        kElementTypes[seed % 3], up_to(3), up_to(100), up_to(140), up_to(40), up_to(60), {}, 1.0f};
+    for (int64_t k = up_to(4); k > 0; --k) problem.reverse.push_back(up_to(2) - 1);
+    expect_agreement(SelectiveScanCase(problem, seed), {1, up_to(14)}, kThreadOrders[seed % 3]);
+  }
+}
+
+TEST(CudaSelectiveScan, TakesAnyDirections) {
+  const std::vector<std::vector<int64_t>> patterns = {{0},       {1},       {0, 0},    {1, 0},       {1, 1},
+                                                      {0, 1, 1}, {0, 0, 0}, {1, 0, 0}, {1, 0, 1, 0}, {1, 1, 1, 1}};
+  for (const auto& reverse : patterns) {
+    for (int64_t tokens : {1, 8, 37, 40}) {
+      for (int64_t states : {4, 20}) {
+        expect_agreement(SelectiveScanCase({ElementType::float32, 2, tokens, 20, states, 3, reverse, 0.5f}));
+      }
+    }
+  }
+}
+
+TEST(CudaSelectiveScan, DoesNotDependOnTheOrderOfTheThreads) {
+  for (const std::vector<int64_t>& reverse : {std::vector<int64_t>{0, 1}, {0, 0}, {1, 0, 1}}) {
+    const SelectiveScanCase c({ElementType::float16, 2, 75, 70, 20, 12, reverse, 0.5f});
+    for (int64_t chunks : {1, 3}) {
+      for (bool sums_in_shared : {true, false}) {
+        const auto plan = cuda_plan_with(c.problem, chunks, sums_in_shared);
+        const Tensor first = output_of(c, plan, ThreadOrder::forward);
+        EXPECT_EQ(output_of(c, plan, ThreadOrder::backward).bytes, first.bytes) << plan.to_string();
+        EXPECT_EQ(output_of(c, plan, ThreadOrder::shuffled).bytes, first.bytes) << plan.to_string();
+      }
+    }
+  }
+}
+
+TEST(CudaSelectiveScan, AgreesWithTheReferenceForALongSequence) {
+  expect_agreement(SelectiveScanCase({ElementType::float32, 1, 3000, 16, 16, 12, {0, 1}, 0.5f}), {1, 2, 48});
+}
+
+TEST(CudaSelectiveScan, TakesExtremeStepSizes) {
+  for (float bias : {-1e30f, -1e4f, -100.0f, -20.0f, 19.9f, 20.1f, 100.0f, 1e4f, 1e30f}) {
+    SelectiveScanCase c({ElementType::float32, 1, 40, 20, 5, 3, {0, 1}, 0.5f});
+    for (size_t i = 0; i < c.dt_bias.size(); i += 3) c.dt_bias[i] = bias;
+    expect_agreement(c);
+  }
+}
+
+TEST(CudaSelectiveScan, TakesDecaysThatDoNotDecay) {
+  SelectiveScanCase c({ElementType::float32, 1, 40, 20, 5, 3, {0, 1}, 0.5f});
+  for (size_t i = 0; i < c.A.size(); ++i) c.A[i] = i % 3 == 0 ? 0.0f : i % 3 == 1 ? 0.01f : -1e-20f;
+  expect_agreement(c);
+}
+
+TEST(CudaSelectiveScan, PassesNanInfinityAndDenormalsOnAsTheReferenceDoes) {
+  for (int64_t states : {1, 5, 17}) {
+    for (float special : {std::nanf(""), HUGE_VALF, -HUGE_VALF, 1e-40f, -1e-40f, 1e20f}) {
+      const SelectiveScanCase usual({ElementType::float32, 1, 37, 20, states, 3, {0, 1}, 0.5f});
+      for (int input = 0; input < 7; ++input) {
+        SCOPED_TRACE("input " + std::to_string(input) + " is " + std::to_string(special));
+        SelectiveScanCase c = usual;
+        const int64_t row = 3 + 2 * states;
+        if (input == 0) c.u.set(10 * 20 + 7, special);
+        if (input == 1) c.xz.set(10 * 40 + 27, special);
+        if (input == 2) c.dt_bc.set(10 * row + 1, special);                   // of the low rank
+        if (input == 3) c.dt_bc.set(10 * row + 3, special);                   // of B
+        if (input == 4) c.dt_bc.set(10 * row + 3 + 2 * states - 1, special);  // of C
+        if (input == 5) c.A[static_cast<size_t>(8 * states - 1)] = special;
+        if (input == 6) c.D[7] = special;
+        expect_agreement(c);
+      }
+    }
+  }
+}
+
+TEST(CudaSelectiveScan, AnEmptyTensorIsNoWork) {
+  for (auto [batch, tokens] : {std::pair<int64_t, int64_t>{0, 5}, {2, 0}}) {
+    const auto plan = cuda_plan_of({ElementType::float16, batch, tokens, 20, 5, 3, {0, 1}, 0.5f}, {});
+    EXPECT_EQ(plan.chunks, 0);
+    EXPECT_EQ(plan.workspace_bytes, 0u);
+  }
+}
+
+}  // namespace
+}  // namespace vimdeploy::testing

@@ -1,0 +1,92 @@
+// The texts of the CUDA kernels on a CPU: every thread of every block, in an order that hides nothing.
+
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "scan/cuda/chunks.h"
+#include "scan/cuda/conv1d.h"
+#include "scan/cuda/output.h"
+#include "testing/hosts.h"
+
+namespace vimdeploy::testing {
+
+// In what order the threads of a block run between two barriers. One that needs another's result of the same phase sees
+// NaN, or an old number, in some order.
+enum class ThreadOrder { forward, backward, shuffled };
+
+inline constexpr ThreadOrder kThreadOrders[] = {ThreadOrder::forward, ThreadOrder::backward, ThreadOrder::shuffled};
+
+// 0 to count - 1.
+inline std::vector<int64_t> indices_in(ThreadOrder order, int64_t count, std::mt19937& random) {
+  std::vector<int64_t> indices(static_cast<size_t>(count));
+  std::iota(indices.begin(), indices.end(), 0);
+  if (order == ThreadOrder::backward) std::reverse(indices.begin(), indices.end());
+  if (order == ThreadOrder::shuffled) std::shuffle(indices.begin(), indices.end(), random);
+  return indices;
+}
+
+// The threads of a block. Their registers begin as NaN.
+template <typename Registers>
+class CpuTeam {
+ public:
+  CpuTeam(int threads, ThreadOrder order) : registers_(static_cast<size_t>(threads)), order_(order) {
+    std::memset(static_cast<void*>(registers_.data()), 0xff, registers_.size() * sizeof(Registers));
+  }
+
+  template <typename Phase>
+  void each(Phase&& phase) {
+    for (int64_t thread : indices_in(order_, static_cast<int64_t>(registers_.size()), random_))
+      phase(static_cast<int>(thread), registers_[static_cast<size_t>(thread)]);
+  }
+
+ private:
+  std::vector<Registers> registers_;
+  ThreadOrder order_;
+  std::mt19937 random_{1};
+};
+
+// What selective_scan_cuda launches, in the same order. Blocks share nothing, so they too come in any order.
+template <typename T>
+void run_selective_scan_blocks(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan,
+                               const SelectiveScanTensors& tensors, void* workspace, ThreadOrder order) {
+  const cuda::ScanArguments<T> arguments(problem, plan, tensors, workspace);
+  std::mt19937 random(2);
+  // block(team, arguments, index, shared) for each block of the launch.
+  const auto run = [&](auto registers, int64_t blocks, int threads, size_t shared_bytes, auto block) {
+    for (int64_t index : indices_in(order, blocks, random)) {
+      GuardedMemory shared(shared_bytes);
+      CpuTeam<decltype(registers)> team(threads, order);
+      block(team, arguments, static_cast<unsigned>(index), reinterpret_cast<float*>(shared.data()));
+      ASSERT_TRUE(shared.is_intact()) << "block " << index << " wrote outside of its shared memory";
+    }
+  };
+  if (plan.chunks > 1) {
+    const auto shared_floats = static_cast<size_t>(cuda::shared_layout(1, problem.rank, 0).floats);
+    run(cuda::SummaryRegisters<T>{}, cuda::summary_blocks(arguments), cuda::kChannelTile, shared_floats * sizeof(float),
+        [](auto&&... of) { cuda::summary_block(of...); });
+    for (int64_t index : indices_in(order, cuda::carry_threads(arguments), random))
+      cuda::carry_thread(arguments, index);
+  }
+  run(cuda::OutputRegisters<T>{}, cuda::output_blocks(arguments), cuda::groups_of(arguments.items) * cuda::kChannelTile,
+      plan.shared_bytes, [](auto&&... of) { cuda::output_block(of...); });
+}
+
+// What conv1d_cuda launches.
+template <typename T>
+void run_conv1d_threads(const Conv1dProblem& problem, const Conv1dTensors& tensors) {
+  const cuda::ConvolutionArguments<T> arguments(problem, tensors);
+  if (arguments.takes_vectors()) {
+    const int64_t threads = arguments.threads(cuda::kVector);
+    for (int64_t index = 0; index < threads; ++index) cuda::convolve_vectors_thread(arguments, index);
+  } else {
+    const int64_t threads = arguments.threads(1);
+    for (int64_t index = 0; index < threads; ++index) cuda::convolve_thread(arguments, index);
+  }
+}
+
+}  // namespace vimdeploy::testing
