@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
 import platform
 import shutil
 import subprocess
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from vimdeploy.runtimes.onnxruntime import library_info, library_path
+from vimdeploy.errors import ConfigError
+from vimdeploy.gpu import gpus
+from vimdeploy.runtimes.cuda_provider import INSTALL, cuda_obstacle, load_cuda_libraries
+from vimdeploy.runtimes.operator_library import architectures_cover, library_info, library_path
 
 READY, MISSING, PROBLEM = "ready", "missing", "problem"
+
+_REBUILD = "pip install --force-reinstall --no-binary vimdeploy vimdeploy"
 
 
 @dataclass(frozen=True)
@@ -31,15 +35,18 @@ def examine() -> list[Finding]:
     return [
         Finding("Python", READY, f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
         *_onnxruntime(),
-        _operator_library(),
+        *_operator_library(),
         _package("torch", "export", "export and comparison with PyTorch"),
         _package("onnxscript", "export", "export"),
         _package("safetensors", "export", "checkpoints in .safetensors"),
         _package("huggingface_hub", "hub", "checkpoints by hf://owner/repo"),
         _gpu(),
         _cuda_compiler(),
-        _package("tensorrt", "tensorrt", "engines, in a later version of vimdeploy"),
-        _package("tensorrt-rtx", "rtx", "engines for RTX, in a later version of vimdeploy"),
+        _package("tensorrt", "tensorrt", "engines"),
+        _tensorrt_plugin(),
+        _package("polygraphy", "tensorrt", "building engines"),
+        _package("pycuda", "tensorrt", "running engines"),
+        _package("tensorrt-rtx", "rtx", "engines for RTX, which need no plugin"),
     ]
 
 
@@ -65,7 +72,7 @@ def _onnxruntime() -> list[Finding]:
                 "onnxruntime",
                 PROBLEM,
                 f"onnxruntime {cpu} and onnxruntime-gpu {gpu} lie over each other in the same folder",
-                "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu",
+                INSTALL,
             )
         ]
     try:
@@ -79,40 +86,68 @@ def _onnxruntime() -> list[Finding]:
     return [
         Finding("onnxruntime", READY, f"{'onnxruntime-gpu' if gpu else 'onnxruntime'} {gpu or cpu or ort.__version__}"),
         Finding("providers", READY, providers),
+        _cuda_provider(),
     ]
 
 
-def _operator_library() -> Finding:
-    cure = "pip install --force-reinstall --no-binary vimdeploy vimdeploy, where a C++ compiler and cmake are"
+def _cuda_provider() -> Finding:
+    obstacle = cuda_obstacle()
+    if obstacle:
+        return Finding("CUDA provider", MISSING, obstacle.found, obstacle.command)
+    missing = load_cuda_libraries()
+    if missing:
+        return Finding("CUDA provider", PROBLEM, f"libraries not found: {', '.join(missing)}", INSTALL)
+    return Finding("CUDA provider", READY, "for ONNX files with --device cuda")
+
+
+def _operator_library() -> list[Finding]:
+    cure = f"{_REBUILD}, where a C++ compiler and cmake are"
     try:
         info = library_info()
-    except (OSError, AttributeError, ValueError) as error:
-        return Finding("operator library", PROBLEM, f"{library_path()} cannot be loaded: {error}", cure)
+    except ConfigError as error:
+        return [Finding("operator library", PROBLEM, str(error), cure)]
     if info is None:
-        return Finding("operator library", MISSING, "not installed: files run by their function bodies, slower", cure)
+        return [Finding("operator library", MISSING, "not installed: files run by their function bodies, slower", cure)]
     others = ", ".join(name for name in info["instruction_sets"] if name != info["instruction_set"])
-    return Finding(
-        "operator library",
-        READY,
+    found = (
         f"{library_path()}; instruction set {info['instruction_set']} (also here: {others or 'none'}); "
-        f"types {', '.join(info['types'])}",
+        f"types {', '.join(info['types'])}"
     )
+    return [
+        Finding("operator library", READY, found),
+        _cuda_kernels(info["cuda_architectures"], info["cuda_version"]),
+    ]
+
+
+def _cuda_kernels(architectures: list[str], cuda_version: str) -> Finding:
+    cure = f"{_REBUILD}, where CUDA's compiler nvcc is"
+    if not architectures:
+        return Finding("CUDA kernels", MISSING, "the operator library was built without them", cure)
+    found = f"for {', '.join(architectures)}, by CUDA {cuda_version}"
+    try:
+        lacking = [gpu for gpu in gpus() if not architectures_cover(architectures, gpu.compute_capability)]
+    except ConfigError:
+        lacking = []
+    if lacking:
+        name, capability = lacking[0].name, lacking[0].compute_capability
+        return Finding("CUDA kernels", PROBLEM, f"{found}; none for {name}, compute capability {capability}", cure)
+    return Finding("CUDA kernels", READY, found)
+
+
+def _tensorrt_plugin() -> Finding:
+    path = library_path("tensorrt")
+    if path is None:
+        cure = f"{_REBUILD} -C cmake.define.VIMDEPLOY_TENSORRT=ON, where CUDA's compiler nvcc is"
+        return Finding("TensorRT plugin", MISSING, "not in this installation", cure)
+    return Finding("TensorRT plugin", READY, str(path))
 
 
 def _gpu() -> Finding:
-    """Ask the driver itself: it is there wherever a GPU can be used."""
-    name = "nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1"
     try:
-        driver = ctypes.CDLL(name)
-    except OSError:
-        return Finding("NVIDIA driver", MISSING, f"no {name}: this machine runs files on its CPU")
-    devices = ctypes.c_int(0)
-    status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(devices))
-    if status or not devices.value:
-        return Finding("NVIDIA driver", MISSING, f"a driver, but no GPU that it can use (status {status})")
-    label = ctypes.create_string_buffer(128)
-    driver.cuDeviceGetName(label, len(label), 0)
-    return Finding("NVIDIA driver", READY, f"{devices.value} x {label.value.decode()}")
+        found = [f"{gpu.name} (compute capability {gpu.compute_capability})" for gpu in gpus()]
+    except ConfigError as error:
+        return Finding("NVIDIA GPU", MISSING, f"{error}: this machine runs files on its CPU")
+    return Finding("NVIDIA GPU", READY, ", ".join(found))
 
 
 def _cuda_compiler() -> Finding:

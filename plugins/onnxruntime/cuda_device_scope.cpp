@@ -1,8 +1,8 @@
 #include "onnxruntime/cuda_device_scope.h"
 
-#include <cuda_runtime_api.h>
-
 #include <string>
+
+#include "scan/cuda/launch.h"
 
 namespace vimdeploy::onnxruntime {
 
@@ -12,10 +12,7 @@ CudaDeviceScope::CudaDeviceScope(int device) {
     error = cudaSetDevice(device);
     is_changed_ = error == cudaSuccess;
   }
-  if (error != cudaSuccess) {
-    status_ = Status::error("vimdeploy: CUDA device " + std::to_string(device) +
-                            " cannot be used: " + cudaGetErrorString(error));
-  }
+  status_ = cuda::status_of(error, "making CUDA device " + std::to_string(device) + " the current one");
 }
 
 CudaDeviceScope::~CudaDeviceScope() {

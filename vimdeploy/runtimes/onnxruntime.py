@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import ctypes
-import json
-import sys
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vimdeploy.artifact import ModelInfo, read_onnx
 from vimdeploy.errors import ConfigError, ExecutionError, ModelFileError, first_line
+from vimdeploy.ops.contract import DOMAIN
 from vimdeploy.preprocess import FloatArray
+from vimdeploy.runtimes import operator_library
 from vimdeploy.runtimes.base import Session
+from vimdeploy.runtimes.cuda_provider import CUDA_PROVIDER, INSTALL, check_cuda, load_cuda_libraries
+from vimdeploy.runtimes.float32_products import with_float32_products
 
-OPERATORS = ("auto", "library", "function body")
-DEVICES = ("auto", "cpu")
-_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession, SessionOptions
+
+_CPU = ["CPUExecutionProvider"]
+_CUDA = [CUDA_PROVIDER, *_CPU]  # the CPU computes shapes
+DEVICES = {"auto": [_CUDA, _CPU], "cpu": [_CPU], "cuda": [_CUDA]}
+"""The providers of each; ``auto`` takes the first that this machine and the other options allow."""
+
+_PROVIDER_OPTIONS = {CUDA_PROVIDER: {"use_tf32": "0"}}  # TF32 would round the factors of float32 products to 10 bits
 
 
 class OnnxRuntimeSession(Session):
@@ -37,50 +43,31 @@ class OnnxRuntimeSession(Session):
         Args:
             model: the file, or its bytes, validated by ``artifact.read_onnx``.
             info: what it says of itself.
-            device: ``auto`` or ``cpu``.
+            device: ``cpu``; ``cuda``, which never falls back to the CPU; or ``auto``: CUDA where this ONNX Runtime has
+                it, a GPU is there and the wanted operators run on it, else the CPU.
             threads: that one operator may use; None leaves the choice to ONNX Runtime (all cores).
-            operators: ``library``, ``function body``, or ``auto``: the library where it is installed.
+            operators: ``library``, ``function body``, or ``auto``: the library where it has kernels for the device.
             providers: ONNX Runtime's names of execution providers, first choice first; None follows the device.
 
         Raises:
-            ConfigError: for an option that is none of these, a missing library or provider.
+            ConfigError: for an option that is none of these, a missing library, provider or GPU.
             ModelFileError: where ONNX Runtime refuses the model.
         """
-        import onnxruntime as ort
-
-        library = _choose_library(operators)
         if device not in DEVICES:
             raise ConfigError(f"device must be one of {', '.join(DEVICES)}, found {device!r}.")
         if threads is not None and threads < 1:
             raise ConfigError(f"threads must be at least 1, found {threads}.")
-        wanted = list(providers or ["CPUExecutionProvider"])
-        missing = set(wanted) - set(ort.get_available_providers())
-        if missing:
-            raise ConfigError(
-                f"This ONNX Runtime has no {', '.join(sorted(missing))}; it has: "
-                f"{', '.join(ort.get_available_providers())}."
-            )
-        options = ort.SessionOptions()
-        options.log_severity_level = 4  # its errors come as exceptions
-        options.intra_op_num_threads = threads or 0
-        try:
-            if library is not None:
-                options.register_custom_ops_library(str(library))
-        except Exception as error:  # ONNX Runtime's exceptions have no common base
-            raise ConfigError(
-                f"The operator library {library} cannot be loaded ({first_line(error)}); "
-                "install vimdeploy again, or use operators='function body'."
-            ) from error
-        try:
-            self._session = ort.InferenceSession(
-                model if isinstance(model, bytes) else str(model), options, providers=wanted
-            )
-        except Exception as error:
-            raise ModelFileError(f"ONNX Runtime refuses the model: {first_line(error)}") from error
-        if not set(wanted) <= set(self._session.get_providers()):
-            raise ConfigError(f"Wanted the providers {wanted}, ONNX Runtime gave {self._session.get_providers()}.")
+        choices = [list(providers)] if providers else DEVICES[device]
+        for choice in choices:
+            try:
+                library = operator_library.choose_library(operators, CUDA_PROVIDER in choice)
+                self._session = _open(_for_providers(model, info, choice), choice, threads or 0, library)
+                break
+            except ConfigError:
+                if choice is choices[-1]:
+                    raise
         self.info = info
-        self.device = "cpu"
+        self.device = "cuda" if CUDA_PROVIDER in choice else "cpu"
         self.operators = "function body" if library is None else "library"
         self._input = self._session.get_inputs()[0].name
         self._output = self._session.get_outputs()[0].name
@@ -104,41 +91,80 @@ def session_from_onnx(path: str | Path, **options: Any) -> OnnxRuntimeSession:
 
 
 def sessions_of_all_operators(
-    model: Path | bytes, info: ModelInfo, threads: int | None = None
+    model: Path | bytes, info: ModelInfo, threads: int | None = None, device: str = "cpu"
 ) -> list[OnnxRuntimeSession]:
     """A session with the operator library, where it is installed, then one with the function bodies alone."""
-    both = ["library", "function body"] if library_path() else ["function body"]
-    return [OnnxRuntimeSession(model, info, threads=threads, operators=operators) for operators in both]
+    both = ["library", "function body"] if operator_library.library_path() else ["function body"]
+    return [OnnxRuntimeSession(model, info, device, threads, operators) for operators in both]
 
 
-def library_path() -> Path | None:
-    """Our operator library for ONNX Runtime; None where this installation was built without it."""
-    for package in sys.modules["vimdeploy"].__path__:  # two folders where vimdeploy is installed as editable
-        path = Path(package) / "lib" / f"libvimdeploy_onnxruntime{_SUFFIX}"
-        if path.is_file():
-            return path
-    return None
+def _for_providers(model: Path | bytes, info: ModelInfo, providers: Sequence[str]) -> Path | bytes:
+    """The model as these providers can run it."""
+    if info.precision == "fp32" or CUDA_PROVIDER in providers:
+        return model
+    return with_float32_products(model)
 
 
-@cache
-def library_info() -> dict[str, Any] | None:
-    """What the library says of itself: version, types, the instruction set it chose; None where it is not."""
-    path = library_path()
-    if path is None:
-        return None
-    describe = ctypes.CDLL(str(path)).VimdeployLibraryInfo
-    describe.restype = ctypes.c_char_p
-    info: dict[str, Any] = json.loads(describe())
-    return info
+def _open(model: Path | bytes, providers: Sequence[str], threads: int, library: Path | None) -> InferenceSession:
+    """A session on these providers and on no others."""
+    import onnxruntime as ort
 
-
-def _choose_library(operators: str) -> Path | None:
-    if operators not in OPERATORS:
-        raise ConfigError(f"operators must be one of {', '.join(OPERATORS)}, found {operators!r}.")
-    library = None if operators == "function body" else library_path()
-    if operators == "library" and library is None:
-        raise ConfigError(
-            "The operator library is not in this installation of vimdeploy; install it again where a C++ compiler and "
-            "cmake are, or use operators='function body'."
+    missing_libraries = []
+    if CUDA_PROVIDER in providers:
+        check_cuda()
+        missing_libraries = load_cuda_libraries()
+    available = ort.get_available_providers()
+    unknown = set(providers) - set(available)
+    if unknown:
+        raise ConfigError(f"This ONNX Runtime has no {', '.join(sorted(unknown))}; it has: {', '.join(available)}.")
+    options = _session_options(threads, library)
+    try:
+        session = ort.InferenceSession(
+            model if isinstance(model, bytes) else str(model),
+            options,
+            providers=[(name, _PROVIDER_OPTIONS.get(name, {})) for name in providers],
+            enable_fallback=0,  # which would change the device, and print on standard output
         )
-    return library
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
+        if "CUDA failure" in str(error):
+            raise ConfigError(f"ONNX Runtime cannot use CUDA: {first_line(error)}") from error
+        raise ModelFileError(f"ONNX Runtime refuses the model: {first_line(error)}") from error
+    refused = set(providers) - set(session.get_providers())
+    if refused:
+        cure = f": it lacks {', '.join(missing_libraries)}; install with: {INSTALL}" if missing_libraries else ""
+        raise ConfigError(f"ONNX Runtime cannot start {', '.join(sorted(refused))}{cure}.")
+    elsewhere = _operators_elsewhere(session, CUDA_PROVIDER) if CUDA_PROVIDER in providers else []
+    if elsewhere:
+        raise ConfigError(f"Wanted our operators on CUDA, ONNX Runtime put these elsewhere: {', '.join(elsewhere)}.")
+    return session
+
+
+def _session_options(threads: int, library: Path | None) -> SessionOptions:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # its errors come as exceptions
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    try:
+        if library is not None:
+            options.register_custom_ops_library(str(library))
+    except Exception as error:
+        raise ConfigError(
+            f"The operator library {library} cannot be loaded ({first_line(error)}); "
+            "install vimdeploy again, or use operators='function body'."
+        ) from error
+    return options
+
+
+def _operators_elsewhere(session: InferenceSession, provider: str) -> list[str]:
+    """The nodes of our operators that another provider runs, as far as ONNX Runtime tells: 1.24 and newer do."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return []
+    return [
+        node.name
+        for part in session.get_provider_graph_assignment_info()
+        if part.ep_name != provider
+        for node in part.get_nodes()
+        if node.domain == DOMAIN
+    ]

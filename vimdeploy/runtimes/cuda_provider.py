@@ -1,0 +1,64 @@
+"""ONNX Runtime's CUDA provider: what keeps it from working here, and what to install."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from dataclasses import dataclass
+
+from vimdeploy.errors import ConfigError
+from vimdeploy.gpu import gpus
+
+CUDA_PROVIDER = "CUDAExecutionProvider"
+INSTALL = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'onnxruntime-gpu[cuda,cudnn]'"
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why there is no CUDA."""
+
+    found: str
+    command: str
+    """What brings it; empty where no command does."""
+
+
+def cuda_obstacle() -> Obstacle | None:
+    """What keeps ONNX Runtime from CUDA, as far as can be told without a session; None where nothing does."""
+    import onnxruntime as ort
+
+    try:
+        gpus()
+    except ConfigError as error:
+        return Obstacle(str(error), "")
+    providers = ort.get_available_providers()
+    if CUDA_PROVIDER not in providers:
+        return Obstacle(f"an ONNX Runtime without CUDA (it has: {', '.join(providers)})", INSTALL)
+    return None
+
+
+def check_cuda() -> None:
+    """Refuse device ``cuda`` where there is an obstacle.
+
+    Raises:
+        ConfigError: which one, and what to do.
+    """
+    obstacle = cuda_obstacle()
+    if obstacle:
+        cure = f"install it with: {obstacle.command}" if obstacle.command else "use device cpu"
+        raise ConfigError(f"Wanted device cuda, found {obstacle.found}; {cure}.")
+
+
+def load_cuda_libraries() -> list[str]:
+    """Load what the provider needs from pip's packages or the system, before a session is made.
+
+    Returns:
+        The libraries that were not found. ONNX Runtime's list is longer than what it needs: a session may work all
+        the same.
+    """
+    import onnxruntime as ort
+
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):  # it prints what it misses
+        ort.preload_dlls()
+    return re.findall(r"Failed to load (\S+?):", said.getvalue())
