@@ -115,7 +115,7 @@ class Plugin final : public nvinfer1::IPluginV3,
       if (Status s = check_counts<Operator>(input_count, output_count); !s.ok()) return s;
       for (Bound bound : {&DynamicTensor::min, &DynamicTensor::opt, &DynamicTensor::max}) {
         Problem problem = attributes_;
-        if (Status s = read_tensors<Operator>(all_at(bound, inputs, outputs), problem); !s.ok()) return s;
+        if (Status s = read(all_at(bound, inputs, outputs), problem); !s.ok()) return s;
       }
       has_open_sizes_ = std::any_of(inputs, inputs + input_count, has_open_sizes);
       return {};
@@ -128,7 +128,7 @@ class Plugin final : public nvinfer1::IPluginV3,
     (void)logged([&]() -> Status {
       if (Status s = check_counts<Operator>(input_count, output_count); !s.ok()) return s;
       Problem largest = attributes_;
-      if (Status s = read_tensors<Operator>(all_at(&DynamicTensor::max, inputs, outputs), largest); !s.ok()) return s;
+      if (Status s = read(all_at(&DynamicTensor::max, inputs, outputs), largest); !s.ok()) return s;
       bytes = Operator::workspace_bytes(largest, device_);
       return {};
     });
@@ -165,7 +165,7 @@ class Plugin final : public nvinfer1::IPluginV3,
     return logged([&]() -> Status {
       if (Status s = check_counts<Operator>(input_count, output_count); !s.ok()) return s;
       Problem problem = attributes_;
-      return read_tensors<Operator>(all_of(inputs, outputs), problem);
+      return read(all_of(inputs, outputs), problem);
     });
   }
 
@@ -173,7 +173,7 @@ class Plugin final : public nvinfer1::IPluginV3,
                   void* const* outputs, void* workspace, cudaStream_t stream) noexcept override {
     return logged([&]() -> Status {
       Problem problem = attributes_;
-      if (Status s = read_tensors<Operator>(all_of(input_tensors, output_tensors), problem); !s.ok()) return s;
+      if (Status s = read(all_of(input_tensors, output_tensors), problem); !s.ok()) return s;
       const Shape shape = output_shape(problem);
       if (std::count(shape.begin(), shape.end(), 0) > 0) return {};
       return Operator::run(problem, device_, regime_, Operator::tensors(inputs, outputs[0]), {workspace, stream});
@@ -185,6 +185,11 @@ class Plugin final : public nvinfer1::IPluginV3,
   const nvinfer1::PluginFieldCollection* getFieldsToSerialize() noexcept override { return fields_->collection(); }
 
  private:
+  Status read(const std::vector<Tensor>& tensors, Problem& problem) const {
+    if (Status s = read_tensors<Operator>(tensors, problem); !s.ok()) return s;
+    return check(problem, device_);
+  }
+
   static std::vector<Tensor> all_of(const Tensor* inputs, const Tensor* output) {
     std::vector<Tensor> tensors(inputs, inputs + Operator::kInputs);
     tensors.push_back(*output);

@@ -114,16 +114,24 @@ struct Call {
   }
 };
 
-inline Call conv1d_call(DataType T, int64_t B, int64_t L) {
-  constexpr int64_t K = 2, E = 6, W = 4;
+inline Call call_of(const Conv1dProblem& p, DataType T) {
+  const int64_t K = p.directions(), B = p.batch, L = p.tokens, E = p.channels, W = p.width;
   return {{T, T, T, T}, {{B, L, 2 * E}, {K, E, W}, {K, E}, {K, B, L, E}}};
 }
 
-inline Call selective_scan_call(DataType T, int64_t B, int64_t L) {
-  constexpr int64_t K = 2, E = 6, N = 4, R = 3;
+inline Call call_of(const SelectiveScanProblem& p, DataType T) {
+  const int64_t K = p.directions(), B = p.batch, L = p.tokens, E = p.channels, N = p.states, R = p.rank;
   constexpr DataType f32 = DataType::kFLOAT;
   return {{T, T, T, T, f32, f32, f32, T},
           {{K, B, L, E}, {B, L, 2 * E}, {K, B, L, R + 2 * N}, {K, E, R}, {K, E}, {K, E, N}, {K, E}, {B, L, E}}};
+}
+
+inline Call conv1d_call(DataType T, int64_t B, int64_t L) {
+  return call_of(Conv1dProblem{ElementType::float32, B, L, 6, 4, {0, 1}}, T);
+}
+
+inline Call selective_scan_call(DataType T, int64_t B, int64_t L) {
+  return call_of(SelectiveScanProblem{ElementType::float32, B, L, 6, 4, 3, {0, 1}, 0.5f}, T);
 }
 
 // An operator as the tests go through them.

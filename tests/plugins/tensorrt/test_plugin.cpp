@@ -197,6 +197,15 @@ TEST(Plugin, RefusesWrongShapesAndTypesWhereverItMeetsThem) {
   expect_refused_everywhere(conv1d, call, "input weight has shape (3, 6, 4), wanted (K, E, W) = (2, 6, 4)");
 }
 
+TEST(Plugin, RefusesWhatTheKernelsCannotTake) {
+  const Operator& scan = kOperators[1];
+  const SelectiveScanProblem problem{ElementType::float16, 1, 5, 6, 4, 100000, {0, 1}, 0.5f};
+  const Call call = call_of(problem, DataType::kHALF);
+  const auto tensors = dynamic(call, call, call);
+  const std::string sentence = heard([&] { EXPECT_NE(configure(*made(scan), tensors), 0); });
+  EXPECT_NE(sentence.find("R (rank) is 100000"), std::string::npos) << sentence;
+}
+
 TEST(Plugin, RefusesAnotherFormatAtACall) {
   for (const Operator& op : kOperators) {
     const PluginPointer plugin = made(op);

@@ -1,0 +1,146 @@
+// Runs both plugins on the device as TensorRT runs them, without TensorRT: made for a build, asked for a workspace,
+// kept in an engine, made again from it, attached to a context, given a tactic, called on a stream. Every result is
+// held against the plain loops. A line for each case; exits with 1 where one fails, with 77 where there is no device.
+
+#include <cstdio>
+#include <random>
+
+#include "gpu/device.h"
+#include "scan/conv1d.h"
+#include "scan/selective_scan.h"
+#include "tensorrt/host.h"
+#include "testing/compare.h"
+#include "testing/expectations.h"
+
+namespace vimdeploy::testing {
+namespace {
+
+constexpr DataType type_of(ElementType type) {
+  return type == ElementType::float32   ? DataType::kFLOAT
+         : type == ElementType::float16 ? DataType::kHALF
+                                        : DataType::kBF16;
+}
+
+void expect(bool is_good, const char* what) {
+  if (!is_good) throw std::runtime_error(what);
+}
+
+// What an engine whose batch goes up to `most` runs: the plugin of its build, kept and made again.
+class Engine {
+ public:
+  Engine(const char* op, const Fields& fields, const Call& call, const Call& most) {
+    const PluginPointer built = make(op, fields);
+    expect(built != nullptr, "createPlugin refused the fields");
+    const auto tensors = dynamic(call, call, most);
+    expect(build(*built).configurePlugin(tensors.data(), call.inputs(), &tensors.back(), 1) == 0, "configurePlugin");
+    workspace_bytes_ = build(*built).getWorkspaceSize(tensors.data(), call.inputs(), &tensors.back(), 1);
+    tactics_ = build(*built).getNbTactics();
+    const auto* kept = runtime(*built).getFieldsToSerialize();
+    plugin_.reset(creator_of(op).createPlugin("node", kept, nvinfer1::TensorRTPhase::kRUNTIME));
+    expect(plugin_ != nullptr, "createPlugin refused what the engine kept");
+  }
+
+  int32_t tactics() const { return tactics_; }
+
+  void run(const Call& call, const std::vector<const void*>& inputs, int32_t tactic, const DeviceMemory& output) const {
+    const PluginPointer attached(runtime(*plugin_).attachToContext(nullptr));
+    expect(attached != nullptr, "attachToContext");
+    const auto tensors = call.tensors();
+    auto& running = runtime(*attached);
+    expect(running.setTactic(tactic) == 0, "setTactic");
+    expect(running.onShapeChange(tensors.data(), call.inputs(), &tensors.back(), 1) == 0, "onShapeChange");
+    const DeviceMemory workspace(workspace_bytes_);
+    const Stream stream;
+    void* outputs[] = {output.data()};
+    expect(running.enqueue(tensors.data(), &tensors.back(), inputs.data(), outputs, workspace.data(), stream) == 0,
+           "enqueue");
+    stream.wait();
+    expect(workspace.is_intact() && output.is_intact(), "written outside of the workspace or of the output");
+  }
+
+ private:
+  PluginPointer plugin_;
+  size_t workspace_bytes_ = 0;
+  int32_t tactics_ = 0;
+};
+
+struct Kind {
+  const char* op;
+  Fields fields;
+};
+
+Kind kind_of(const Conv1dProblem&) { return {kConv1dName, Fields().ints("reverse", {0, 1})}; }
+Kind kind_of(const SelectiveScanProblem& p) {
+  return {kSelectiveScanName, Fields().ints("reverse", {0, 1}).number("scale", p.scale)};
+}
+
+// Whether every tactic, and an engine for a larger batch too, gives what the plain loop gave.
+template <typename Case>
+bool agrees(const Case& c, const Tensor& wanted, const std::vector<const void*>& inputs) {
+  const Kind kind = kind_of(c.problem);
+  const Call call = call_of(c.problem, type_of(c.problem.type));
+  auto larger = c.problem;
+  larger.batch += 3;
+  const auto magnitude = magnitudes(c);
+  bool is_good = true;
+  for (const Call& most : {call, call_of(larger, type_of(larger.type))}) {
+    const Engine engine(kind.op, kind.fields, call, most);
+    for (int32_t tactic = 0; tactic <= engine.tactics(); ++tactic) {
+      const DeviceMemory output(wanted.bytes.size());
+      Tensor found = wanted;
+      engine.run(call, inputs, tactic, output);
+      output.copy_to(found);
+      const auto verdict = is_close(found, wanted, magnitude, roundings(c.problem), output_shape(c.problem));
+      std::printf("%s %s %s, largest batch %lld, tactic %d%s%s\n", verdict ? "ok  " : "FAIL", kind.op,
+                  describe(c.problem).c_str(), static_cast<long long>(most.shapes.back().front()), tactic,
+                  verdict ? "" : ": ", verdict.message());
+      is_good = is_good && verdict;
+    }
+  }
+  return is_good;
+}
+
+bool agrees(const Conv1dCase& c) {
+  const DeviceMemory xz(c.xz), weight(c.weight), bias(c.bias);
+  Tensor wanted = c.u;
+  conv1d_reference(c.problem, c.tensors(wanted));
+  return agrees(c, wanted, {xz.data(), weight.data(), bias.data()});
+}
+
+bool agrees(const SelectiveScanCase& c) {
+  const DeviceMemory u(c.u), xz(c.xz), dt_bc(c.dt_bc), dt_weight(c.dt_weight), dt_bias(c.dt_bias), A(c.A), D(c.D);
+  Tensor wanted = c.y;
+  selective_scan_reference(c.problem, c.tensors(wanted));
+  return agrees(c, wanted, {u.data(), xz.data(), dt_bc.data(), dt_weight.data(), dt_bias.data(), A.data(), D.data()});
+}
+
+bool all_agree(uint32_t seed) {
+  bool is_good = true;
+  for (ElementType type : kElementTypes) {
+    for (auto [batch, tokens, channels] : {std::array<int64_t, 3>{2, 35, 33}, {1, 197, 384}, {1, 2000, 72}}) {
+      is_good = agrees(Conv1dCase({type, batch, tokens, channels, 4, {0, 1}}, seed)) && is_good;
+      is_good = agrees(SelectiveScanCase({type, batch, tokens, channels, 16, 12, {0, 1}, 0.5f}, seed)) && is_good;
+    }
+  }
+  return is_good;
+}
+
+}  // namespace
+}  // namespace vimdeploy::testing
+
+int main() {
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess || count == 0) {
+    std::printf("no CUDA device: %s\n", error == cudaSuccess ? "none is there" : cudaGetErrorString(error));
+    return 77;
+  }
+  try {
+    const uint32_t seed = std::random_device()();
+    std::printf("seed %u\n", seed);
+    return vimdeploy::testing::all_agree(seed) ? 0 : 1;
+  } catch (const std::exception& problem) {
+    std::printf("FAIL %s\n", problem.what());
+    return 1;
+  }
+}
