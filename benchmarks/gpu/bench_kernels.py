@@ -68,6 +68,7 @@ def _bench_scan(
             **{
                 "of copy bandwidth": floor_bytes / timing.median_us,
                 "of exp2 rate": floor_exp2 / timing.median_us,
+                "times the floor": timing.median_us / max(floor_bytes, floor_exp2),
                 "bytes": float(least_bytes),
                 "exponentials": float(problem.decays),
                 "sets": float(len(sets)),

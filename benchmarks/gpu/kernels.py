@@ -61,7 +61,7 @@ class Kernels:
             ctypes.c_size_t(len(text)),
             ctypes.byref(workspace),
         )
-        return text.value.decode(), workspace.value
+        return text.value.decode().partition(": ")[2], workspace.value  # without the operator's name
 
     def selective_scan(
         self, problem: Problem, operands: ScanOperands, regime: str, workspace: Tensor, y: Tensor

@@ -97,21 +97,31 @@ def read_results(path: Path) -> tuple[dict[str, str], list[Record]]:
 
 
 def markdown(machine: dict[str, str], records: Sequence[Record]) -> str:
-    """All as tables, a table a step, and the counts at the end."""
+    """All as tables, step by step, and the counts at the end."""
     lines = ["| machine | |", "|---|---|", *(f"| {name} | {value} |" for name, value in machine.items())]
     for step in dict.fromkeys(record.step for record in records):
-        lines += ["", f"### {step}", "", *_table([record for record in records if record.step == step])]
+        lines += ["", f"### {step}"]
+        for table in _tables([record for record in records if record.step == step]):
+            lines += ["", *table]
     counts = {status: sum(record.status == status for record in records) for status in STATUSES}
     return "\n".join([*lines, "", ", ".join(f"{count} {status}" for status, count in counts.items())])
 
 
-def _table(records: Sequence[Record]) -> Iterable[str]:
-    columns = list(dict.fromkeys(name for record in records for name in record.values))
-    yield "| " + " | ".join(["what", "result", *columns, "note"]) + " |"
-    yield "|" + "---|" * (len(columns) + 3)
+def _tables(records: Sequence[Record]) -> Iterable[list[str]]:
+    """One for all records that have the same values."""
+    alike: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
-        values = [_number(record.values[name]) if name in record.values else "" for name in columns]
-        yield "| " + " | ".join([record.subject, record.status, *values, record.reason.replace("|", "/")]) + " |"
+        alike.setdefault(tuple(record.values), []).append(record)
+    for columns, rows in alike.items():
+        head = [_row(["what", "result", *columns, "note"]), "|" + "---|" * (len(columns) + 3)]
+        yield head + [
+            _row([row.subject, row.status, *(_number(value) for value in row.values.values()), row.reason])
+            for row in rows
+        ]
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |"
 
 
 def _cells(record: Record) -> str:

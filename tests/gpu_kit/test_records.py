@@ -52,17 +52,21 @@ def test_nothing_is_read_where_no_results_are(tmp_path):
     assert read_results(tmp_path / "nothing.json") == ({}, [])
 
 
-def test_tables_have_a_column_for_each_value_of_the_step():
+def test_a_table_for_each_step_and_set_of_values():
     text = markdown(
         {"device": "D"},
         [
             Record("one", "a", "passed", {"us": 1234.5678}),
             Record("one", "b", "skipped", {}, "no | here"),
-            Record("two", "c", "measured", {"bytes": 12.0, "plan": "words"}),
+            Record("one", "c", "measured", {"us": 2.0}),
+            Record("two", "d", "measured", {"bytes": 12.0, "plan": "words"}),
         ],
     )
     assert "| device | D |" in text
-    assert "### one\n\n| what | result | us | note |\n|---|---|---|---|\n| a | passed | 1235 |  |" in text
-    assert "| b | skipped |  | no / here |" in text
-    assert "| c | measured | 12 | words |  |" in text
-    assert text.endswith("1 passed, 1 measured, 1 skipped, 0 failed")
+    assert (
+        "### one\n\n| what | result | us | note |\n|---|---|---|---|\n"
+        "| a | passed | 1235 |  |\n| c | measured | 2 |  |\n\n"
+    ) in text
+    assert "| what | result | note |\n|---|---|---|\n| b | skipped | no / here |" in text
+    assert "| d | measured | 12 | words |  |" in text
+    assert text.endswith("1 passed, 2 measured, 1 skipped, 0 failed")

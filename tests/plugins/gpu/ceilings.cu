@@ -31,6 +31,7 @@ __global__ void __launch_bounds__(kThreads) repeat(float* values) {
   float* own = values + blockIdx.x * kThreads + threadIdx.x;
   float chains[kChains];
   for (int i = 0; i < kChains; ++i) chains[i] = *own + 0.01f * static_cast<float>(i);
+#pragma unroll 16
   for (int step = 0; step < kSteps; ++step) {
 #pragma unroll
     for (int i = 0; i < kChains; ++i) chains[i] = Operation::step(chains[i]);
