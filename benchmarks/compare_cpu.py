@@ -28,7 +28,8 @@ from vimdeploy.models.deit import DEIT_VARIANTS, DeiT
 from vimdeploy.models.vim import vim_with_random_weights
 from vimdeploy.preprocess import FloatArray
 from vimdeploy.runtimes.eager import EagerSession
-from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, library_info
+from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
+from vimdeploy.runtimes.operator_library import library_info
 
 VIM_TI = VARIANTS["vim_tiny_patch16_224"].config
 LARGE = (1248, 1248)

@@ -19,6 +19,7 @@ from released import training_state
 
 from vimdeploy.artifact import ModelInfo
 from vimdeploy.cli import main
+from vimdeploy.errors import ConfigError
 from vimdeploy.models.config import Variant, VimConfig
 from vimdeploy.models.vim import vim_with_random_weights
 
@@ -68,6 +69,16 @@ def tiny_onnx(tmp_path_factory, tiny_proto):
     path = tmp_path_factory.mktemp("model") / "tiny.onnx"
     path.write_bytes(tiny_proto.SerializeToString())
     return path
+
+
+@pytest.fixture(autouse=True)
+def _no_gpu_for_onnx_runtime(monkeypatch):
+    """Device auto is the CPU in the tests, on machines with a GPU too."""
+
+    def none():
+        raise ConfigError("no GPU in the tests")
+
+    monkeypatch.setattr("vimdeploy.runtimes.cuda_provider.gpus", none)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from released import training_state
 
 from vimdeploy.models.config import VARIANTS
 from vimdeploy.models.vim import vim_with_random_weights
-from vimdeploy.runtimes.onnxruntime import library_path
+from vimdeploy.runtimes.operator_library import library_path
 
 BOUNDS = {"OnnxRuntime (library, cpu)": 1e-4, "OnnxRuntime (function body, cpu)": 1e-3}
 

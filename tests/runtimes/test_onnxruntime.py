@@ -1,4 +1,5 @@
 import numpy as np
+import onnxruntime as ort
 import pytest
 import torch
 from onnx import numpy_helper
@@ -6,8 +7,9 @@ from onnx import numpy_helper
 import vimdeploy
 from vimdeploy.artifact import ModelInfo
 from vimdeploy.errors import ConfigError, ExecutionError, ModelFileError
-from vimdeploy.runtimes import onnxruntime as runtime
-from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, library_info, session_from_onnx
+from vimdeploy.gpu import Gpu
+from vimdeploy.runtimes import cuda_provider, operator_library
+from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, operators_elsewhere, session_from_onnx
 
 
 @pytest.fixture(scope="module")
@@ -56,29 +58,20 @@ class TestOperators:
         assert session_from_onnx(tiny_onnx).operators == "library"
 
     def test_auto_is_the_function_body_otherwise(self, tiny_onnx, monkeypatch):
-        monkeypatch.setattr(runtime, "library_path", lambda: None)
+        monkeypatch.setattr(operator_library, "library_path", lambda: None)
         assert session_from_onnx(tiny_onnx).operators == "function body"
 
     def test_a_missing_library_says_what_to_do(self, tiny_onnx, monkeypatch):
-        monkeypatch.setattr(runtime, "library_path", lambda: None)
+        monkeypatch.setattr(operator_library, "library_path", lambda: None)
         with pytest.raises(ConfigError, match="not in this installation of vimdeploy; install it again where a C"):
             session_from_onnx(tiny_onnx, operators="library")
 
     def test_a_library_that_is_none(self, tiny_onnx, tmp_path, monkeypatch):
         broken = tmp_path / "libvimdeploy_onnxruntime.so"
         broken.write_bytes(b"not a library")
-        monkeypatch.setattr(runtime, "library_path", lambda: broken)
+        monkeypatch.setattr(operator_library, "library_path", lambda: broken)
         with pytest.raises(ConfigError, match=r"libvimdeploy_onnxruntime\.so cannot be loaded"):
             session_from_onnx(tiny_onnx, operators="library")
-
-    def test_the_library_tells_of_itself(self):
-        info = library_info()
-        assert info["instruction_set"] in info["instruction_sets"]
-        assert set(info["types"]) == {"float32", "float16", "bfloat16"}
-
-    def test_there_is_nothing_to_tell_without_the_library(self, monkeypatch):
-        monkeypatch.setattr(runtime, "library_path", lambda: None)
-        assert library_info.__wrapped__() is None
 
 
 class TestOptions:
@@ -86,7 +79,7 @@ class TestOptions:
         ("options", "message"),
         [
             ({"operators": "kernels"}, "operators must be one of auto, library, function body, found 'kernels'"),
-            ({"device": "tpu"}, "device must be one of auto, cpu, found 'tpu'"),
+            ({"device": "tpu"}, "device must be one of auto, cpu, cuda, found 'tpu'"),
             ({"threads": 0}, "threads must be at least 1, found 0"),
             ({"providers": ["NoSuchProvider"]}, "has no NoSuchProvider; it has: .*CPUExecutionProvider"),
         ],
@@ -99,9 +92,40 @@ class TestOptions:
         session = vimdeploy.load(tiny_onnx, providers=["CPUExecutionProvider"])
         assert session.run(images).shape == (3, 5)
 
+
+class TestDevice:
+    @pytest.fixture
+    def gpu(self, monkeypatch):
+        """A GPU, but an ONNX Runtime that cannot use it."""
+        for module in (cuda_provider, operator_library):
+            monkeypatch.setattr(module, "gpus", lambda: [Gpu("NVIDIA Example", "9.0")])
+
     @pytest.mark.parametrize("device", ["auto", "cpu"])
-    def test_device(self, tiny_onnx, device):
+    def test_without_a_gpu(self, tiny_onnx, device):
         assert vimdeploy.load(tiny_onnx, device=device).device == "cpu"
+
+    def test_cuda_without_a_gpu(self, tiny_onnx, operators):
+        with pytest.raises(ConfigError, match=r"^Wanted device cuda, found no GPU in the tests; use device cpu\.$"):
+            vimdeploy.load(tiny_onnx, device="cuda", operators=operators)
+
+    def test_auto_is_the_cpu_where_onnx_runtime_cannot_use_the_gpu(self, tiny_onnx, gpu, images):
+        session = vimdeploy.load(tiny_onnx)
+        assert session.description == "OnnxRuntime (library, cpu)"
+        assert session.run(images).shape == (3, 5)
+
+    def test_a_silent_fall_back_is_refused(self, tiny_onnx, gpu, monkeypatch):
+        monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+        with pytest.warns(UserWarning, match="CUDAExecutionProvider"), pytest.raises(ConfigError, match="cannot start"):
+            vimdeploy.load(tiny_onnx, device="cuda", operators="function body")
+
+    @pytest.mark.skipif(
+        not hasattr(ort.InferenceSession, "get_provider_graph_assignment_info"),
+        reason="ONNX Runtime is older than 1.24",
+    )
+    def test_onnx_runtime_tells_where_our_operators_run(self, tiny_onnx):
+        session = vimdeploy.load(tiny_onnx, operators="library")._session
+        assert operators_elsewhere(session, "CPUExecutionProvider") == []
+        assert len(operators_elsewhere(session, "CUDAExecutionProvider")) == 4
 
 
 class TestFiles:

@@ -13,7 +13,8 @@ from vimdeploy.models.vim import vim_from_tensors
 from vimdeploy.parity import check_parity
 from vimdeploy.preprocess import batches_from_images, find_images
 from vimdeploy.runtimes.eager import EagerSession
-from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, library_path
+from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
+from vimdeploy.runtimes.operator_library import library_path
 
 pytest.importorskip("sklearn", reason="the digits are in scikit-learn: pip install 'vimdeploy[dev]'")
 

@@ -71,7 +71,11 @@ operators_option = click.option(
     help="What computes our operators: the compiled library, or the body in the file. auto: the library if installed.",
 )
 device_option = click.option(
-    "--device", type=click.Choice(["auto", "cpu"]), default="auto", show_default=True, help="Where to run."
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where to run. auto: on a GPU where that can be done here; cuda: nowhere else.",
 )
 engine_code_option = click.option(
     "--allow-engine-code", is_flag=True, help="Run the code that an engine carries; allow it if you trust its builder."
@@ -84,7 +88,7 @@ checkpoint_option = click.option(
 )
 
 
-def engine_options(artifact: Path, allow_engine_code: bool) -> dict[str, bool]:
+def engine_options(artifact: Path, allow_engine_code: bool) -> dict[str, Any]:
     """The options that engines alone take.
 
     Raises:

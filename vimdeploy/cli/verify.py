@@ -14,6 +14,7 @@ from vimdeploy.cli.options import (
     PATH,
     artifact_argument,
     checkpoint_option,
+    device_option,
     engine_code_option,
     engine_options,
     json_option,
@@ -37,6 +38,7 @@ BATCH = 8
     "--count", type=click.IntRange(min=1), default=8, show_default=True, help="Random inputs without --images."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random inputs.")
+@device_option
 @threads_option
 @engine_code_option
 @json_option
@@ -46,6 +48,7 @@ def verify(
     images: Path | None,
     count: int,
     seed: int,
+    device: str,
     threads: int | None,
     allow_engine_code: bool,
     as_json: bool,
@@ -64,7 +67,7 @@ def verify(
     from vimdeploy.parity import check_parity, random_batches
     from vimdeploy.preprocess import batches_from_images, find_images
 
-    sessions = _sessions(artifact, threads, allow_engine_code)
+    sessions = _sessions(artifact, device, threads, allow_engine_code)
     info = sessions[0].info
     reference, candidates = _sides(_eager_session(info, checkpoint), sessions)
     if images is None:
@@ -83,7 +86,7 @@ def verify(
         click.get_current_context().exit(1)
 
 
-def _sessions(artifact: Path, threads: int | None, allow_engine_code: bool) -> Sequence[Session]:
+def _sessions(artifact: Path, device: str, threads: int | None, allow_engine_code: bool) -> Sequence[Session]:
     """A session for each way in which a file can compute our operators here."""
     options = engine_options(artifact, allow_engine_code)
     from vimdeploy.engine_file import is_engine
@@ -91,12 +94,12 @@ def _sessions(artifact: Path, threads: int | None, allow_engine_code: bool) -> S
     if is_engine(artifact):
         import vimdeploy
 
-        return [vimdeploy.load(artifact, threads=threads, **options)]
+        return [vimdeploy.load(artifact, device=device, threads=threads, **options)]
     from vimdeploy.artifact import read_onnx
     from vimdeploy.runtimes.onnxruntime import sessions_of_all_operators
 
     _, info = read_onnx(artifact)
-    return sessions_of_all_operators(artifact, info, threads)
+    return sessions_of_all_operators(artifact, info, threads, device)
 
 
 def _eager_session(info: ModelInfo, checkpoint: str | None) -> Session | None:

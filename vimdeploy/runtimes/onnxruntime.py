@@ -133,7 +133,7 @@ def _open(model: Path | bytes, providers: Sequence[str], threads: int, library: 
     if refused:
         cure = f": it lacks {', '.join(missing_libraries)}; install with: {INSTALL}" if missing_libraries else ""
         raise ConfigError(f"ONNX Runtime cannot start {', '.join(sorted(refused))}{cure}.")
-    elsewhere = _operators_elsewhere(session, CUDA_PROVIDER) if CUDA_PROVIDER in providers else []
+    elsewhere = operators_elsewhere(session, CUDA_PROVIDER) if CUDA_PROVIDER in providers else []
     if elsewhere:
         raise ConfigError(f"Wanted our operators on CUDA, ONNX Runtime put these elsewhere: {', '.join(elsewhere)}.")
     return session
@@ -157,7 +157,7 @@ def _session_options(threads: int, library: Path | None) -> SessionOptions:
     return options
 
 
-def _operators_elsewhere(session: InferenceSession, provider: str) -> list[str]:
+def operators_elsewhere(session: InferenceSession, provider: str) -> list[str]:
     """The nodes of our operators that another provider runs, as far as ONNX Runtime tells: 1.24 and newer do."""
     if not hasattr(session, "get_provider_graph_assignment_info"):
         return []

@@ -1,0 +1,42 @@
+import onnxruntime as ort
+import pytest
+
+from vimdeploy.errors import ConfigError
+from vimdeploy.gpu import Gpu
+from vimdeploy.runtimes import cuda_provider
+from vimdeploy.runtimes.cuda_provider import INSTALL, check_cuda, cuda_obstacle, load_cuda_libraries
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    monkeypatch.setattr(cuda_provider, "gpus", lambda: [Gpu("NVIDIA Example", "9.0")])
+
+
+def test_no_gpu_comes_first(monkeypatch):
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    with pytest.raises(ConfigError, match=r"^Wanted device cuda, found no GPU in the tests; use device cpu\.$"):
+        check_cuda()
+
+
+def test_an_onnx_runtime_without_cuda(gpu, monkeypatch):
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(ConfigError) as error:
+        check_cuda()
+    found = "an ONNX Runtime without CUDA (it has: CPUExecutionProvider)"
+    assert str(error.value) == f"Wanted device cuda, found {found}; install it with: {INSTALL}."
+
+
+def test_nothing_in_the_way(gpu, monkeypatch):
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    assert cuda_obstacle() is None
+    check_cuda()
+
+
+def test_libraries_that_are_missing_are_told_and_not_printed(monkeypatch, capsys):
+    def preload():
+        print("Failed to load libcublas.so.13: cannot open shared object file")
+        print("Please install CUDA.")
+
+    monkeypatch.setattr(ort, "preload_dlls", preload)
+    assert load_cuda_libraries() == ["libcublas.so.13"]
+    assert capsys.readouterr().out == ""
