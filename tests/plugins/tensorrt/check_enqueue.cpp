@@ -8,7 +8,7 @@
 #include "gpu/device.h"
 #include "scan/conv1d.h"
 #include "scan/selective_scan.h"
-#include "tensorrt/host.h"
+#include "tensorrt/plugin_host.h"
 #include "testing/compare.h"
 #include "testing/expectations.h"
 
@@ -28,18 +28,19 @@ void expect(bool is_good, const char* what) {
 // What an engine whose batch goes up to `most` runs: the plugin of its build, kept and made again.
 class Engine {
  public:
-  Engine(const char* op, const Fields& fields, const Call& call, const Call& most) {
-    const PluginPointer built = make(op, fields);
+  Engine(PluginPointer built, const Call& call, const Call& most) {
     expect(built != nullptr, "createPlugin refused the fields");
     const auto tensors = dynamic(call, call, most);
     expect(build(*built).configurePlugin(tensors.data(), call.inputs(), &tensors.back(), 1) == 0, "configurePlugin");
     workspace_bytes_ = build(*built).getWorkspaceSize(tensors.data(), call.inputs(), &tensors.back(), 1);
     tactics_ = build(*built).getNbTactics();
     const auto* kept = runtime(*built).getFieldsToSerialize();
-    plugin_.reset(creator_of(op).createPlugin("node", kept, nvinfer1::TensorRTPhase::kRUNTIME));
+    plugin_.reset(
+        creator_of(core(*built).getPluginName()).createPlugin("node", kept, nvinfer1::TensorRTPhase::kRUNTIME));
     expect(plugin_ != nullptr, "createPlugin refused what the engine kept");
   }
 
+  const char* op() const { return core(*plugin_).getPluginName(); }
   int32_t tactics() const { return tactics_; }
 
   void run(const Call& call, const std::vector<const void*>& inputs, int32_t tactic, const DeviceMemory& output) const {
@@ -64,36 +65,34 @@ class Engine {
   int32_t tactics_ = 0;
 };
 
-struct Kind {
-  const char* op;
-  Fields fields;
-};
-
-Kind kind_of(const Conv1dProblem&) { return {kConv1dName, Fields().ints("reverse", {0, 1})}; }
-Kind kind_of(const SelectiveScanProblem& p) {
-  return {kSelectiveScanName, Fields().ints("reverse", {0, 1}).number("scale", p.scale)};
+PluginPointer plugin_of(const Conv1dProblem& p) {
+  return make(kConv1dName, Fields().ints("reverse", {p.reverse.begin(), p.reverse.end()}));
 }
 
-// Whether every tactic, and an engine for a larger batch too, gives what the plain loop gave.
+PluginPointer plugin_of(const SelectiveScanProblem& p) {
+  return make(kSelectiveScanName,
+              Fields().ints("reverse", {p.reverse.begin(), p.reverse.end()}).number("scale", p.scale));
+}
+
+// Whether an engine gives what the plain loop gave, with every tactic, and also where larger batches are open to it.
 template <typename Case>
 bool agrees(const Case& c, const Tensor& wanted, const std::vector<const void*>& inputs) {
-  const Kind kind = kind_of(c.problem);
   const Call call = call_of(c.problem, type_of(c.problem.type));
-  auto larger = c.problem;
-  larger.batch += 3;
   const auto magnitude = magnitudes(c);
   bool is_good = true;
-  for (const Call& most : {call, call_of(larger, type_of(larger.type))}) {
-    const Engine engine(kind.op, kind.fields, call, most);
+  for (int64_t more : {0, 3}) {
+    auto largest = c.problem;
+    largest.batch += more;
+    const Engine engine(plugin_of(c.problem), call, call_of(largest, type_of(c.problem.type)));
     for (int32_t tactic = 0; tactic <= engine.tactics(); ++tactic) {
       const DeviceMemory output(wanted.bytes.size());
       Tensor found = wanted;
       engine.run(call, inputs, tactic, output);
       output.copy_to(found);
       const auto verdict = is_close(found, wanted, magnitude, roundings(c.problem), output_shape(c.problem));
-      std::printf("%s %s %s, largest batch %lld, tactic %d%s%s\n", verdict ? "ok  " : "FAIL", kind.op,
-                  describe(c.problem).c_str(), static_cast<long long>(most.shapes.back().front()), tactic,
-                  verdict ? "" : ": ", verdict.message());
+      std::printf("%s %s %s of at most B %d, tactic %d%s%s\n", verdict ? "ok  " : "FAIL", engine.op(),
+                  describe(c.problem).c_str(), static_cast<int>(largest.batch), tactic, verdict ? "" : ": ",
+                  verdict.message());
       is_good = is_good && verdict;
     }
   }

@@ -1,4 +1,4 @@
-#include "tensorrt/host.h"
+#include "tensorrt/plugin_host.h"
 
 namespace vimdeploy::testing {
 namespace {

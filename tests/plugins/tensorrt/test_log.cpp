@@ -1,7 +1,7 @@
 // Where a sentence goes depends on who hands the logger over: fake_tensorrt.cpp is a library that says which version it
 // is.
 
-#include "tensorrt/host.h"
+#include "tensorrt/plugin_host.h"
 
 namespace vimdeploy::testing {
 namespace {

@@ -1,6 +1,6 @@
 #include <deque>
 
-#include "tensorrt/host.h"
+#include "tensorrt/plugin_host.h"
 
 namespace vimdeploy::testing {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <cstdlib>
 
-#include "tensorrt/host.h"
+#include "tensorrt/plugin_host.h"
 
 namespace vimdeploy::testing {
 namespace {
