@@ -1,11 +1,15 @@
-import ctypes
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from vimdeploy import doctor
-from vimdeploy.doctor import MISSING, PROBLEM, READY, examine
+from vimdeploy.doctor import MISSING, PROBLEM, READY, Finding, examine
+from vimdeploy.errors import ConfigError
+from vimdeploy.gpu import Gpu
+from vimdeploy.runtimes import cuda_provider
+from vimdeploy.runtimes.cuda_provider import INSTALL
 
 
 def finding(name):
@@ -58,6 +62,8 @@ class TestPackages:
             ("safetensors", "export"),
             ("huggingface_hub", "hub"),
             ("tensorrt", "tensorrt"),
+            ("polygraphy", "tensorrt"),
+            ("pycuda", "tensorrt"),
             ("tensorrt-rtx", "rtx"),
         ],
     )
@@ -70,7 +76,7 @@ class TestPackages:
         installed(onnxruntime="1.31", onnxruntime_gpu="1.31")
         found = finding("onnxruntime")
         assert found.state == PROBLEM
-        assert found.cure.startswith("pip uninstall -y onnxruntime onnxruntime-gpu && pip install")
+        assert found.cure == INSTALL
 
     def test_an_onnx_runtime_that_cannot_be_imported(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "onnxruntime", None)
@@ -78,66 +84,119 @@ class TestPackages:
         assert (found.state, found.cure) == (PROBLEM, "pip install --force-reinstall onnxruntime")
 
 
-class TestOperatorLibrary:
-    def library(self, monkeypatch, info):
-        monkeypatch.setattr(doctor, "library_info", info)
-        return finding("operator library")
+@pytest.fixture
+def no_gpu(monkeypatch):
+    def none():
+        raise ConfigError("no GPU")
 
-    def test_tells_what_it_chose(self, monkeypatch):
-        info = {"instruction_set": "AVX2", "instruction_sets": ["AVX2", "SSE4"], "types": ["float32", "float16"]}
-        found = self.library(monkeypatch, lambda: info)
+    monkeypatch.setattr(doctor, "gpus", none)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A machine with one GPU of compute capability 9.0."""
+    for module in (doctor, cuda_provider):
+        monkeypatch.setattr(module, "gpus", lambda: [Gpu("NVIDIA Example", "9.0")])
+
+
+class TestOperatorLibrary:
+    @pytest.fixture
+    def library(self, monkeypatch):
+        """The library as if it had been built for these architectures."""
+
+        def build(*architectures):
+            info = {
+                "instruction_set": "AVX2",
+                "instruction_sets": ["AVX2", "SSE4"],
+                "types": ["float32", "float16"],
+                "cuda_architectures": list(architectures),
+                "cuda_version": "13.0" if architectures else "",
+            }
+            monkeypatch.setattr(doctor, "library_info", lambda: info)
+
+        return build
+
+    def test_tells_what_it_chose(self, library):
+        library()
+        found = finding("operator library")
         assert found.state == READY
         assert "instruction set AVX2 (also here: SSE4); types float32, float16" in found.found
 
     def test_missing_only_makes_slower(self, monkeypatch):
-        found = self.library(monkeypatch, lambda: None)
+        monkeypatch.setattr(doctor, "library_info", lambda: None)
+        found = finding("operator library")
         assert (found.state, "slower" in found.found) == (MISSING, True)
         assert found.cure.startswith("pip install")
 
-    @pytest.mark.parametrize("error", [OSError("wrong ELF class"), AttributeError("no symbol"), ValueError("no JSON")])
-    def test_one_that_cannot_be_loaded_is_a_problem(self, monkeypatch, error):
+    def test_one_that_cannot_be_loaded_is_a_problem(self, monkeypatch):
         def fail():
-            raise error
+            raise ConfigError("libvimdeploy_onnxruntime.so cannot be loaded: wrong ELF class")
 
-        found = self.library(monkeypatch, fail)
-        assert (found.state, str(error) in found.found) == (PROBLEM, True)
+        monkeypatch.setattr(doctor, "library_info", fail)
+        found = finding("operator library")
+        assert (found.state, "wrong ELF class" in found.found) == (PROBLEM, True)
 
+    def test_without_cuda_kernels(self, library):
+        library()
+        found = finding("CUDA kernels")
+        assert (found.state, "nvcc" in found.cure) == (MISSING, True)
 
-class Driver:
-    """libcuda with so many GPUs."""
+    def test_cuda_kernels_without_a_gpu(self, library, no_gpu):
+        library("75-real", "80")
+        assert finding("CUDA kernels") == Finding("CUDA kernels", READY, "for 75-real, 80, by CUDA 13.0")
 
-    def __init__(self, devices, status=0):
-        self.devices, self.status = devices, status
+    def test_cuda_kernels_for_the_gpu(self, library, gpu):
+        library("75-real", "80")
+        assert finding("CUDA kernels").state == READY
 
-    def cuInit(self, _):  # noqa: N802
-        return self.status
-
-    def cuDeviceGetCount(self, count):  # noqa: N802
-        count._obj.value = self.devices
-        return 0
-
-    def cuDeviceGetName(self, label, _length, _device):  # noqa: N802
-        label.value = b"NVIDIA Example"
+    def test_cuda_kernels_for_another_gpu(self, library, gpu):
+        library("75-real", "80-real")
+        found = finding("CUDA kernels")
+        assert (found.state, "nvcc" in found.cure) == (PROBLEM, True)
+        assert found.found == "for 75-real, 80-real, by CUDA 13.0; none for NVIDIA Example, compute capability 9.0"
 
 
 class TestGpu:
-    def gpu(self, monkeypatch, driver):
-        monkeypatch.setattr(ctypes, "CDLL", driver)
-        return doctor._gpu()
+    def test_none(self, no_gpu):
+        found = finding("NVIDIA GPU")
+        assert (found.state, found.found) == (MISSING, "no GPU: this machine runs files on its CPU")
 
-    def test_no_driver(self, monkeypatch):
-        def none(name):
-            raise OSError(name)
+    def test_its_name(self, gpu):
+        assert finding("NVIDIA GPU") == Finding("NVIDIA GPU", READY, "NVIDIA Example (compute capability 9.0)")
 
-        assert self.gpu(monkeypatch, none).state == MISSING
 
-    def test_its_name_and_number(self, monkeypatch):
-        found = self.gpu(monkeypatch, lambda name: Driver(2))
-        assert (found.state, found.found) == (READY, "2 x NVIDIA Example")
+class TestCudaProvider:
+    @pytest.fixture
+    def onnxruntime_gpu(self, gpu, monkeypatch):
+        monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
+        monkeypatch.setattr(doctor, "load_cuda_libraries", list)
 
-    @pytest.mark.parametrize("driver", [Driver(0), Driver(1, status=100)])
-    def test_a_driver_without_a_gpu(self, monkeypatch, driver):
-        assert self.gpu(monkeypatch, lambda name: driver).state == MISSING
+    def test_without_a_gpu_there_is_nothing_to_install(self):
+        found = finding("CUDA provider")
+        assert (found.state, found.cure) == (MISSING, "")
+
+    def test_an_onnx_runtime_without_it(self, gpu, monkeypatch):
+        monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+        found = finding("CUDA provider")
+        assert (found.state, found.cure) == (MISSING, INSTALL)
+
+    def test_ready(self, onnxruntime_gpu):
+        assert finding("CUDA provider").state == READY
+
+    def test_without_its_libraries(self, onnxruntime_gpu, monkeypatch):
+        monkeypatch.setattr(doctor, "load_cuda_libraries", lambda: ["libcublas.so.13", "libcudnn.so.9"])
+        found = finding("CUDA provider")
+        assert found == Finding(
+            "CUDA provider", PROBLEM, "libraries not found: libcublas.so.13, libcudnn.so.9", INSTALL
+        )
+
+
+class TestTensorRtPlugin:
+    @pytest.mark.parametrize(("path", "state"), [(None, MISSING), (Path("libvimdeploy_tensorrt.so"), READY)])
+    def test_is_looked_for(self, monkeypatch, path, state):
+        monkeypatch.setattr(doctor, "library_path", lambda runtime="onnxruntime": path)
+        found = finding("TensorRT plugin")
+        assert (found.state, "VIMDEPLOY_TENSORRT" in found.cure) == (state, path is None)
 
 
 class TestCudaCompiler:
