@@ -8,10 +8,11 @@ import numpy as np
 import torch
 
 from gpu.bench_kernels import times
-from gpu.models import PRECISIONS, RUNTIMES, MissingError, TorchSession, eager_session, exact_float32, session_of
+from gpu.models import PRECISIONS, RUNTIMES, TorchSession, eager_session, exact_float32, session_of
 from gpu.records import Log
 from gpu.steps import Settings
 from gpu.timing import time_calls, time_on_host
+from vimdeploy.errors import MissingPackageError
 from vimdeploy.runtimes.base import Session
 
 BATCHES = (1, 8)
@@ -34,7 +35,7 @@ def _bench_runtime(subject: str, runtime: str, name: str, precision: str, settin
         _bench(subject, session, settings, log)
         if isinstance(session, TorchSession):
             _bench_on_device(f"{subject}, CUDA graph, device alone", session, settings, log)
-    except MissingError as missing:
+    except MissingPackageError as missing:
         log.skipped(subject, str(missing))
     except Exception as error:  # one runtime's failure is not the next one's
         log.failed(subject, f"{type(error).__name__}: {error}")

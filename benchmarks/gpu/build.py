@@ -20,6 +20,9 @@ OPTIONAL_FILES = {
 
 def build(settings: Settings, log: Log) -> None:
     """As a user installs it, by pip, with the tests built beside; nothing is fetched where all is given."""
+    for pattern in ("*.onnx", "*.engine*"):  # of an earlier build
+        for old in settings.work.glob(pattern):
+            old.unlink()
     major, minor = torch.cuda.get_device_capability()
     subprocess.run(pip_command(settings, f"{major}{minor}"), check=True)
     for file in FILES:

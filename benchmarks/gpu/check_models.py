@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from gpu.models import MAX_BATCH, PRECISIONS, RUNTIMES, MissingError, eager_session, exact_float32, session_of
+from gpu.models import MAX_BATCH, PRECISIONS, RUNTIMES, eager_session, exact_float32, session_of
 from gpu.records import Log
 from gpu.steps import Settings
+from vimdeploy.errors import MissingPackageError
 from vimdeploy.parity import random_batches
 from vimdeploy.preprocess import FloatArray
 from vimdeploy.runtimes.base import Session
@@ -43,7 +44,7 @@ def _check(
 ) -> None:
     try:
         found = _logits(session_of(runtime, name, precision, settings), batches)
-    except MissingError as missing:
+    except MissingPackageError as missing:
         return log.skipped(subject, str(missing))
     except Exception as error:  # one runtime's failure is not the next one's
         return log.failed(subject, f"{type(error).__name__}: {error}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,9 +14,10 @@ from torch import Tensor, nn
 
 import vimdeploy
 from gpu.kernels import Kernels
-from gpu.problems import MODELS, ConvOperands, Problem, ScanOperands
+from gpu.problems import MODELS, ConvOperands, ScanOperands, problem_in
 from gpu.steps import Settings
 from vimdeploy.artifact import ModelInfo
+from vimdeploy.errors import MissingPackageError, require
 from vimdeploy.models.config import VARIANTS, VimConfig
 from vimdeploy.models.layers import REVERSE, BidirectionalMamba
 from vimdeploy.models.vim import Vim, vim_with_random_weights
@@ -28,10 +28,6 @@ WEIGHTS_SEED = 0
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
 RUNTIMES = ("PyTorch with our kernels", "ONNX Runtime CUDA", "TensorRT", "TensorRT-RTX")
 MAX_BATCH = 8
-
-
-class MissingError(Exception):
-    """What this machine does not have."""
 
 
 class TorchSession(Session):
@@ -65,22 +61,10 @@ class FusedMixer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, D) -> (B, L, D)."""
-        config = self.config
-        batch, tokens, _ = x.shape
+        problem = problem_in(self.config, len(x))
         xz = F.linear(x.to(self.dtype), self.in_proj)  # (B, L, 2E)
-        u = xz.new_empty(len(REVERSE), batch, tokens, config.channels)
+        u = xz.new_empty(len(REVERSE), *x.shape[:2], problem.channels)
         self.kernels.conv1d(ConvOperands(xz, self.conv_weight, self.conv_bias), REVERSE, u)
-        problem = Problem(
-            "Vim",
-            batch,
-            tokens,
-            config.channels,
-            config.dt_rank,
-            config.state_size,
-            config.conv_width,
-            config.direction_scale,
-            REVERSE,
-        )
         _, workspace_bytes = self.kernels.plan(problem, self.dtype, "automatic")
         workspace = torch.empty(max(workspace_bytes, 1), dtype=torch.uint8, device=x.device)
         operands = ScanOperands(u, xz, u @ self.x_weight, self.dt_weight, self.dt_bias, self.A, self.D)
@@ -110,7 +94,7 @@ def session_of(runtime: str, name: str, precision: str, settings: Settings) -> S
     """A model in one of RUNTIMES, with the weights of ``eager_session``.
 
     Raises:
-        MissingError: where the runtime is not on this machine.
+        MissingPackageError: where the runtime is not on this machine.
         Exception: whatever goes wrong with one that is.
     """
     if runtime == RUNTIMES[0]:
@@ -119,8 +103,8 @@ def session_of(runtime: str, name: str, precision: str, settings: Settings) -> S
         _want_cuda_provider()
         return vimdeploy.load(_onnx_file(name, precision, settings), device="cuda")
     package, flavor = {"TensorRT": ("tensorrt", "tensorrt"), "TensorRT-RTX": ("tensorrt_rtx", "rtx")}[runtime]
-    if importlib.util.find_spec(package) is None:
-        raise MissingError(f"the package {package} is not installed")
+    for needed in (package, "pycuda"):
+        require(needed, flavor)
     onnx = _onnx_file(name, precision, settings)
     engine = onnx.with_suffix(f".{flavor}.engine")
     if not engine.exists():
@@ -131,7 +115,7 @@ def session_of(runtime: str, name: str, precision: str, settings: Settings) -> S
 def _fused_session(name: str, dtype: torch.dtype, settings: Settings) -> TorchSession:
     library = settings.built("libvimdeploy_gpu_bench.so")
     if library is None:
-        raise MissingError("the build made no libvimdeploy_gpu_bench.so")
+        raise MissingPackageError("the build made no libvimdeploy_gpu_bench.so")
     session, kernels = eager_session(name), Kernels(library)
     with torch.no_grad():
         for layer in session.model.layers:
@@ -142,12 +126,8 @@ def _fused_session(name: str, dtype: torch.dtype, settings: Settings) -> TorchSe
 
 
 def _want_cuda_provider() -> None:
-    if importlib.util.find_spec("onnxruntime") is None:
-        raise MissingError("ONNX Runtime is not installed")
-    import onnxruntime
-
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        raise MissingError("the ONNX Runtime here has no CUDA provider; install onnxruntime-gpu")
+    if "CUDAExecutionProvider" not in require("onnxruntime", "gpu").get_available_providers():
+        raise MissingPackageError("the ONNX Runtime here has no CUDA provider; install onnxruntime-gpu in its place")
 
 
 def _onnx_file(name: str, precision: str, settings: Settings) -> Path:

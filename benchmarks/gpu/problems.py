@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vimdeploy.models.config import VARIANTS
+from vimdeploy.models.config import VARIANTS, VimConfig
+from vimdeploy.models.layers import REVERSE
 
 MODELS = {
     "Vim-Ti": "vim_tiny_patch16_224",
@@ -33,7 +34,7 @@ class Problem:
     states: int
     width: int
     scale: float
-    reverse: tuple[int, ...] = (0, 1)
+    reverse: tuple[int, ...] = REVERSE
 
     @property
     def name(self) -> str:
@@ -86,19 +87,17 @@ class ConvOperands:
         return self.xz, self.weight, self.bias
 
 
-def problem_of(model: str, batch: int, image_size: tuple[int, int] = (224, 224)) -> Problem:
-    """The problem that a block of a released variant sets."""
-    config = VARIANTS[MODELS[model]].config.replace(image_size=image_size)
+def problem_in(config: VimConfig, batch: int, model: str = "Vim") -> Problem:
+    """The problem that a block of a Vim sets."""
+    c = config
     return Problem(
-        model,
-        batch,
-        config.tokens,
-        config.channels,
-        config.dt_rank,
-        config.state_size,
-        config.conv_width,
-        config.direction_scale,
+        model, batch, c.tokens, c.channels, c.dt_rank, c.state_size, c.conv_width, c.direction_scale, REVERSE
     )
+
+
+def problem_of(model: str, batch: int, image_size: tuple[int, int] = (224, 224)) -> Problem:
+    """The problem that a block of one of MODELS sets."""
+    return problem_in(VARIANTS[MODELS[model]].config.replace(image_size=image_size), batch, model)
 
 
 def problems(quick: bool) -> list[Problem]:

@@ -58,7 +58,10 @@ VIMDEPLOY_EXPORT const char* vimdeploy_gpu_conv1d(int type, const int64_t* sizes
     problem.channels = sizes[2];
     problem.width = sizes[3];
     problem.reverse.assign(reverse, reverse + directions);
+    CudaFacts device;
     if (Status status = check(problem); !status.ok()) return status;
+    if (Status status = read_cuda_facts(device); !status.ok()) return status;
+    if (Status status = check(problem, device); !status.ok()) return status;
     return conv1d_cuda(problem, {tensors[0], tensors[1], tensors[2], tensors[3]}, stream);
   }));
 }

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <optional>
@@ -33,19 +34,23 @@ class Device : public ::testing::Test {
   }
 
   void TearDown() override {
-    for (const std::string& plan : plans) std::printf("%s\n", plan.c_str());
+    for (const std::string& plan : printed) std::printf("%s\n", plan.c_str());
   }
 
-  // Both regimes, with the sums in shared memory as far as they fit, and in the workspace.
-  std::vector<SelectiveScanCudaPlan> plans_of(const SelectiveScanProblem& problem) {
-    CudaFacts much = facts, none = facts;
-    much.shared_bytes_per_multiprocessor = int64_t{1} << 40;
-    none.shared_bytes_per_multiprocessor = 0;
-    std::vector<SelectiveScanCudaPlan> found;
-    for (const CudaFacts& device : {facts, much, none}) {
-      for (Regime regime : {Regime::sequences, Regime::chunks}) found.push_back(cuda_plan_of(problem, device, regime));
+  // Of every kind: whole, cut into a few chunks and into as many as can be, the sums in shared memory and in the
+  // workspace; and the one that this device would take.
+  std::vector<SelectiveScanCudaPlan> plans_of(const SelectiveScanProblem& problem) const {
+    std::vector<SelectiveScanCudaPlan> plans{cuda_plan_of(problem, facts)};
+    for (int64_t chunks : {int64_t{1}, int64_t{3}, std::max<int64_t>(problem.tokens, 1)}) {
+      for (bool sums_in_shared : {false, true}) {
+        const auto plan = cuda_plan_with(problem, chunks, sums_in_shared);
+        const bool is_known = std::any_of(plans.begin(), plans.end(), [&](const SelectiveScanCudaPlan& other) {
+          return other.chunks == plan.chunks && other.sums_in_shared == plan.sums_in_shared;
+        });
+        if (!is_known && static_cast<int64_t>(plan.shared_bytes) <= facts.shared_bytes_per_block) plans.push_back(plan);
+      }
     }
-    return found;
+    return plans;
   }
 
   void expect_agreement(const SelectiveScanCase& c) {
@@ -57,7 +62,7 @@ class Device : public ::testing::Test {
     const auto magnitude = magnitudes(c);
     for (const SelectiveScanCudaPlan& plan : plans_of(c.problem)) {
       SCOPED_TRACE(plan.to_string());
-      if (plans.size() < kPlansToPrint) plans.insert(plan.to_string());
+      if (printed.size() < kPlansToPrint) printed.insert(plan.to_string());
       const Tensor found = run_twice(c.y, [&] { return SelectiveScanOnDevice(c, plan); });
       EXPECT_TRUE(is_close(found, wanted, magnitude, roundings(c.problem), output_shape(c.problem)));
     }
@@ -66,6 +71,7 @@ class Device : public ::testing::Test {
   void expect_agreement(const Conv1dCase& c) {
     SCOPED_TRACE(describe(c.problem));
     expect_success(check(c.problem));
+    expect_success(check(c.problem, facts));
     Tensor wanted = c.u;
     conv1d_reference(c.problem, c.tensors(wanted));
     const Tensor found = run_twice(c.u, [&] { return Conv1dOnDevice(c); });
@@ -114,7 +120,7 @@ class Device : public ::testing::Test {
   CudaFacts facts;
   std::optional<Stream> stream;
   uint32_t seed = 0;
-  std::set<std::string> plans;
+  std::set<std::string> printed;
 };
 
 class ShortDevice : public Device {};
