@@ -19,6 +19,7 @@ from released import training_state
 
 from vimdeploy.artifact import ModelInfo
 from vimdeploy.cli import main
+from vimdeploy.engine_file import EngineInfo, sha256_of, write_engine
 from vimdeploy.errors import ConfigError
 from vimdeploy.models.config import Variant, VimConfig
 from vimdeploy.models.vim import vim_with_random_weights
@@ -90,6 +91,31 @@ def foreign_onnx(tmp_path):
     path = tmp_path / "foreign.onnx"
     onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "foreign", [value], [out])), path)
     return path
+
+
+@pytest.fixture
+def engine_file(tmp_path, tiny):
+    """``engine_file(flavor=..., ...)`` -> an engine that no TensorRT made, with what is to be known of it beside it."""
+
+    def write(plan=b"a plan", **fields):
+        facts = {
+            "model": ModelInfo("tiny", tiny.config, labels=LABELS, weights="random seed 0"),
+            "flavor": "tensorrt",
+            "tensorrt_version": "10.3.0",
+            "profile": {"images": ((1, 3, 32, 32), (1, 3, 32, 32), (8, 3, 32, 32))},
+            "onnx_sha256": "abc",
+            "engine_sha256": sha256_of(plan),
+            "engine_bytes": len(plan),
+            "plugin_version": "1",
+            "device": "Orin",
+            "compute_capability": "8.7",
+            "versions": {"vimdeploy": "0.1.0"},
+        }
+        path = tmp_path / "tiny.engine"
+        write_engine(path, plan, EngineInfo(**facts | fields))
+        return path
+
+    return write
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from vimdeploy.errors import ConfigError, ExecutionError, ModelFileError, first_
 from vimdeploy.exporters.build_progress import Report, progress_monitor
 from vimdeploy.flavors import collecting_logger, load_plugins, tensorrt_module
 from vimdeploy.gpu import Gpu, gpus
+from vimdeploy.ops.contract import DOMAIN
 from vimdeploy.runtimes.operator_library import library_path
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def engine_from_onnx(
             progress_monitor=monitor,
         )
     except Exception as error:  # Polygraphy's own, for what this TensorRT has not
-        raise ConfigError(f"This build is not to be had here: {first_line(error)}") from error
+        raise ConfigError(f"This TensorRT cannot build that: {first_line(error)}") from error
     if timing_cache and logger.errors:
         raise ConfigError(f"TensorRT refuses the timing cache: {logger.reason()}; remove the file to begin a new one.")
     if options.plugin_in_engine:
@@ -193,19 +194,33 @@ def parsed_network(trt: ModuleType, model: onnx.ModelProto, flavor: str, logger:
     network = builder.create_network(0 if typed is None else 1 << int(typed))
     parser = trt.OnnxParser(network, logger)
     wanted = operator_counts(model) if flavor == "tensorrt" else {}
-    if flavor == "tensorrt":
-        # Before TensorRT 10.7 a function is taken where there is a plugin of the same name.
-        del model.functions[:]
-    if not parser.parse(model.SerializeToString()):
+    if not parser.parse(_with_one_meaning(model, flavor).SerializeToString()):
         reasons = [parser.get_error(i).desc() for i in range(parser.num_errors)] or [logger.reason()]
         raise ModelFileError(f"The parser of TensorRT {trt.__version__} refuses the model: {reasons[0]}")
-    found = _plugin_layers(trt, network) if wanted else {}
+    found = _plugin_layers(trt, network)
     if found != wanted:
         raise ModelFileError(
             f"TensorRT {trt.__version__} has not taken our plugin for each of our operators: the file has "
             f"{dict(wanted)}, the network has plugin layers {dict(found)}; an engine of it would be slow or wrong."
         )
     return builder, network, parser
+
+
+def _with_one_meaning(model: onnx.ModelProto, flavor: str) -> onnx.ModelProto:
+    """A copy of a model that leaves the parser no choice between our plugins and the function bodies."""
+    copy = type(model)()
+    copy.CopyFrom(model)
+    if flavor == "tensorrt":
+        # Before TensorRT 10.7 the body is taken, whatever the node asks for.
+        del copy.functions[:]
+        return copy
+    for node in copy.graph.node:
+        if node.domain == DOMAIN:
+            # TensorRT-RTX 1.7 ends the process where they lead it to a plugin, for it has no layer for one.
+            bodys = [attribute for attribute in node.attribute if not attribute.name.startswith("plugin_")]
+            del node.attribute[:]
+            node.attribute.extend(bodys)
+    return copy
 
 
 def _plugin_layers(trt: ModuleType, network: Any) -> dict[str, int]:

@@ -1,0 +1,294 @@
+"""Stand-ins for TensorRT and pycuda, which need a GPU: they compute nothing, and write down what was asked of them.
+
+Only what vimdeploy calls is here, with the names and the failures of the real ones; ``tests/test_flavors.py`` looks for
+the names in the real packages.
+"""
+
+from enum import Enum
+from types import SimpleNamespace
+
+import numpy as np
+
+PLAN = b"a plan"
+
+
+class _Flag(Enum):
+    def __int__(self):
+        return self.value
+
+
+class _Logger:
+    class Severity(Enum):
+        INTERNAL_ERROR, ERROR, WARNING = range(3)
+
+    INTERNAL_ERROR, ERROR, WARNING = Severity
+
+
+class Layer:
+    """A layer of a network: of a plugin where it has a name."""
+
+    def __init__(self, type_, plugin_name=None):
+        self.type = type_
+        core = SimpleNamespace(plugin_name=plugin_name)
+        self.plugin = SimpleNamespace(get_capability_interface=lambda capability: core)
+
+
+class Parser:
+    """Takes each node of our domain for our plugin, or does as it is told."""
+
+    def __init__(self, trt, network, logger):
+        self.trt, self.network = trt, network
+        self.num_errors = 0
+
+    def parse(self, data):
+        import onnx
+
+        model = onnx.load_model_from_string(data)
+        self.trt.parsed = model
+        if self.trt.parser_error:
+            self.num_errors = 1
+            return False
+        ours = [node.op_type for node in model.graph.node if node.domain == "vimdeploy"]
+        bodies = {function.name for function in model.functions} if self.trt.prefers_functions else set()
+        plugins = [Layer(self.trt.LayerType.PLUGIN_V3, name) for name in ours if name not in bodies]
+        self.network.layers = [Layer(self.trt.LayerType.SHUFFLE), *plugins[self.trt.lost_plugins :]]
+        return True
+
+    def get_error(self, index):
+        return SimpleNamespace(desc=lambda: self.trt.parser_error)
+
+
+class Network:
+    def __init__(self, flags):
+        self.flags, self.layers = flags, []
+
+    num_layers = property(lambda self: len(self.layers))
+
+    def get_layer(self, index):
+        return self.layers[index]
+
+
+class Context:
+    """An execution context; ``outputs`` of the engine say what a run writes."""
+
+    def __init__(self, cuda):
+        self.cuda, self.refuses = cuda, set()
+
+    def _call(self, name, *arguments):
+        self.cuda.calls.append((name, *arguments))
+        return name not in self.refuses
+
+    def set_tensor_address(self, name, address):
+        return self._call("set_tensor_address", name, address)
+
+    def set_input_shape(self, name, shape):
+        return self._call("set_input_shape", tuple(shape))
+
+    def execute_async_v3(self, stream):
+        return self._call("execute", stream)
+
+    def __del__(self):
+        self.cuda.calls.append(("free context",))
+
+
+class Engine:
+    """One input (1 to 8, 3, 2, 4), one output (batch, 5), both float32."""
+
+    num_io_tensors = 2
+
+    def __init__(self, cuda, trt):
+        self.cuda, self.trt, self.context = cuda, trt, Context(cuda)
+        self.smallest = 1
+
+    def get_tensor_name(self, index):
+        return ("logits", "images")[index]
+
+    def get_tensor_mode(self, name):
+        return self.trt.TensorIOMode.INPUT if name == "images" else self.trt.TensorIOMode.OUTPUT
+
+    def get_tensor_profile_shape(self, name, profile):
+        return [(batch, 3, 2, 4) for batch in (self.smallest, self.smallest, 8)]
+
+    def get_tensor_shape(self, name):
+        return (-1, 5)
+
+    def get_tensor_dtype(self, name):
+        return np.float32
+
+    def create_runtime_config(self):
+        return SimpleNamespace()
+
+    def create_execution_context(self, config=None):
+        self.config = config
+        context, self.context = self.context, None
+        return context
+
+    def __del__(self):
+        self.cuda.calls.append(("free engine",))
+
+
+def tensorrt(version="10.3.0", cuda=None, **lacking):
+    """A stand-in for the module ``tensorrt``.
+
+    Args:
+        version: its ``__version__``.
+        cuda: the stand-in for pycuda that keeps the calls, for tests that run engines.
+        **lacking: enumerations by name, with the members that this version has not: ``LayerType={"PLUGIN_V3"}``.
+    """
+
+    def enum(name, *members):
+        return _Flag(name, [member for member in members if member not in lacking.get(name, ())])
+
+    trt = SimpleNamespace(
+        __version__=version,
+        parsed=None,
+        parser_error=None,
+        prefers_functions=False,
+        lost_plugins=0,
+        engine=None,
+        start_errors=[],
+        ILogger=type("ILogger", (_Logger,), {}),
+        IProgressMonitor=type("IProgressMonitor", (), {}),
+        IPluginV3Layer=Layer,
+        LayerType=enum("LayerType", "SHUFFLE", "PLUGIN_V3"),
+        PluginCapabilityType=enum("PluginCapabilityType", "CORE"),
+        NetworkDefinitionCreationFlag=enum("NetworkDefinitionCreationFlag", "EXPLICIT_BATCH", "STRONGLY_TYPED"),
+        HardwareCompatibilityLevel=enum("HardwareCompatibilityLevel", "NONE", "AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY"),
+        MemoryPoolType=enum("MemoryPoolType", "WORKSPACE"),
+        ProfilingVerbosity=enum("ProfilingVerbosity", "LAYER_NAMES_ONLY", "DETAILED"),
+        TensorIOMode=enum("TensorIOMode", "NONE", "INPUT", "OUTPUT"),
+        nptype=lambda dtype: dtype,
+    )
+    trt.Builder = lambda logger: SimpleNamespace(create_network=Network)
+    trt.OnnxParser = lambda network, logger: Parser(trt, network, logger)
+    trt.registry = Registry()
+    trt.get_plugin_registry = lambda: trt.registry
+    if cuda is not None:
+        trt.engine = Engine(cuda, trt)
+        trt.Runtime = lambda logger: Runtime(trt, cuda, logger)
+    return trt
+
+
+class Runtime:
+    def __init__(self, trt, cuda, logger):
+        self.trt, self.cuda = trt, cuda
+        self.engine_host_code_allowed = False
+        for line in trt.start_errors:
+            logger.log(trt.ILogger.ERROR, line)
+
+    def deserialize_cuda_engine(self, plan):
+        self.cuda.calls.append(("deserialize", plan, self.engine_host_code_allowed))
+        engine, self.trt.engine = self.trt.engine, None
+        return engine
+
+    def __del__(self):
+        self.cuda.calls.append(("free runtime",))
+
+
+class Registry:
+    """Knows the plugins of a library once it is loaded."""
+
+    def __init__(self):
+        self.loaded, self.brings = [], {"1"}
+        self.versions = set()
+
+    def get_creator(self, name, version, namespace):
+        return object() if version in self.versions and namespace == "vimdeploy" else None
+
+    def load_library(self, path):
+        self.loaded.append(path)
+        self.versions |= self.brings
+        return object()
+
+
+class Cuda:
+    """A stand-in for ``pycuda.driver``, and for the driver's calls for graphs. ``outputs`` is what a run writes."""
+
+    class Error(Exception):
+        pass
+
+    def __init__(self):
+        self.calls = []
+        self.depth = 0
+        self.fails = set()
+        self.memory = {}
+
+    def _call(self, name, *arguments):
+        assert self.depth == 1 or name in ("push", "init", "retain"), f"{name} without the context"
+        self.calls.append((name, *arguments))
+        if name in self.fails:
+            raise self.Error(f"{name} failed: out of memory")
+
+    def names(self):
+        """The calls without their arguments."""
+        return [call[0] for call in self.calls]
+
+    def init(self):
+        self._call("init")
+
+    def Device(self, number):  # noqa: N802
+        return SimpleNamespace(retain_primary_context=lambda: self)
+
+    def push(self):
+        self._call("push")
+        self.depth += 1
+
+    def pop(self):
+        self.depth -= 1
+
+    def Stream(self, flags):  # noqa: N802
+        self._call("stream", flags)
+        return SimpleNamespace(handle=77, synchronize=lambda: self._call("synchronize"))
+
+    def pagelocked_empty(self, shape, dtype):
+        self._call("pinned", shape)
+        cuda = self
+
+        class Pinned(np.ndarray):
+            base = SimpleNamespace(free=lambda: cuda._call("free pinned", shape))
+
+        return np.zeros(shape, dtype).view(Pinned)
+
+    def mem_alloc(self, size):
+        self._call("allocate", size)
+        cuda = self
+
+        class Allocation(int):
+            def free(self):
+                cuda._call("free", size)
+
+        return Allocation(1000 + len(self.calls))
+
+    def memcpy_htod_async(self, to, array, stream):
+        self._call("copy in", array.shape)
+        self.given = np.array(array)
+
+    def memcpy_dtoh_async(self, array, source, stream):
+        self._call("copy out", array.shape)
+        array[:] = self.given.reshape(len(array), -1)[:, :5]
+
+    # the driver itself, as ctypes shows it
+
+    def cuStreamBeginCapture_v2(self, stream, mode):  # noqa: N802
+        self.calls.append(("begin capture", mode))
+        return int("begin capture" in self.fails)
+
+    def cuStreamEndCapture(self, stream, graph):  # noqa: N802
+        self.calls.append(("end capture",))
+        graph._obj.value = 5
+        return int("end capture" in self.fails)
+
+    def cuGraphInstantiateWithFlags(self, executable, graph, flags):  # noqa: N802
+        self.calls.append(("instantiate",))
+        executable._obj.value = 6
+        return int("instantiate" in self.fails)
+
+    def cuGraphDestroy(self, graph):  # noqa: N802
+        self.calls.append(("free recording",))
+
+    def cuGraphLaunch(self, executable, stream):  # noqa: N802
+        self.calls.append(("launch",))
+        return int("launch" in self.fails)
+
+    def cuGraphExecDestroy(self, executable):  # noqa: N802
+        self.calls.append(("free graph",))

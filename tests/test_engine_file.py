@@ -1,0 +1,156 @@
+import dataclasses
+import errno
+import json
+import os
+
+import pytest
+
+from vimdeploy.artifact import ModelInfo
+from vimdeploy.engine_file import EngineInfo, is_engine, read_engine, sha256_of, sidecar_path, write_engine
+from vimdeploy.errors import ModelFileError, OutputError
+from vimdeploy.models.config import VimConfig
+
+FULL = EngineInfo(
+    model=ModelInfo("mine", VimConfig(num_classes=2), labels=("a", "b"), precision="fp16"),
+    flavor="rtx",
+    tensorrt_version="1.7.1.116",
+    profile={"images": ((1, 3, 224, 224), (2, 3, 224, 224), (4, 3, 224, 224))},
+    onnx_sha256="abc",
+    engine_sha256=sha256_of(b"plan"),
+    engine_bytes=4,
+    plugin_version="1",
+    plugin_in_engine=True,
+    device="Orin",
+    compute_capability="8.7",
+    version_compatible=True,
+    hardware_compatibility="ampere_plus",
+    versions={"polygraphy": "0.53.6"},
+)
+"""No field has its default where another value is possible."""
+
+
+@pytest.fixture
+def path(tmp_path):
+    write_engine(tmp_path / "model.engine", b"plan", FULL)
+    return tmp_path / "model.engine"
+
+
+@pytest.fixture
+def change(path):
+    """``change(entry=...)`` edits the file beside the engine; None takes the entry out."""
+
+    def edit(**entries):
+        document = json.loads(sidecar_path(path).read_text()) | entries
+        sidecar_path(path).write_text(json.dumps({key: value for key, value in document.items() if value is not None}))
+        return path
+
+    return edit
+
+
+class TestEngineInfo:
+    @pytest.mark.parametrize(("version", "operators"), [(None, "function body"), ("1", "plugin")])
+    def test_what_computes_the_operators(self, version, operators):
+        assert dataclasses.replace(FULL, plugin_version=version).operators == operators
+
+    @pytest.mark.parametrize(
+        ("plugin", "compatible", "carries"), [(False, False, False), (True, False, True), (False, True, True)]
+    )
+    def test_whether_it_carries_code(self, plugin, compatible, carries):
+        info = dataclasses.replace(FULL, plugin_in_engine=plugin, version_compatible=compatible)
+        assert info.carries_code is carries
+
+
+class TestReadEngine:
+    def test_comes_back_whole(self, path):
+        assert read_engine(path) == (b"plan", FULL)
+
+    def test_defaults_come_back_too(self, tmp_path):
+        required = {f.name: getattr(FULL, f.name) for f in dataclasses.fields(FULL) if f.default is dataclasses.MISSING}
+        info = EngineInfo(**{name: value for name, value in required.items() if name != "versions"})
+        write_engine(tmp_path / "a.engine", b"plan", info)
+        assert read_engine(tmp_path / "a.engine")[1] == info
+
+    def test_entries_of_others_are_passed_over(self, change):
+        assert read_engine(change(note="mine"))[1] == FULL
+
+    def test_the_plan_is_untouched(self, path):
+        assert path.read_bytes() == b"plan"
+
+    def test_a_missing_engine(self, tmp_path):
+        with pytest.raises(ModelFileError, match=r"^The engine .*none\.engine cannot be read: No such file"):
+            read_engine(tmp_path / "none.engine")
+
+    def test_a_missing_sidecar(self, path):
+        sidecar_path(path).unlink()
+        with pytest.raises(
+            ModelFileError, match=r"engine\.json, .* cannot be read \(No such.*copy it from where"
+        ):
+            read_engine(path)
+
+    @pytest.mark.parametrize("content", [b"", b'{"format": "1"', b"\xff\xfe", b"text"])
+    def test_a_damaged_sidecar(self, path, content):
+        sidecar_path(path).write_bytes(content)
+        with pytest.raises(ModelFileError, match=r"is no JSON document .*build it again with: vimdeploy build"):
+            read_engine(path)
+
+    def test_a_sidecar_of_something_else(self, path):
+        sidecar_path(path).write_text("[1]")
+        with pytest.raises(ModelFileError, match="is no JSON object"):
+            read_engine(path)
+
+    def test_a_sidecar_of_a_newer_vimdeploy(self, change):
+        with pytest.raises(ModelFileError, match="it has format 2, this vimdeploy reads format 1; build it again"):
+            read_engine(change(format="2"))
+
+    @pytest.mark.parametrize("name", ["flavor", "tensorrt_version", "profile", "engine_sha256", "model"])
+    def test_a_sidecar_that_lacks_an_entry(self, change, name):
+        with pytest.raises(ModelFileError, match="missing or damaged"):
+            read_engine(change(**{name: None}))
+
+    @pytest.mark.parametrize(
+        ("entry", "value"),
+        [("profile", 5), ("profile", {"images": 1}), ("profile", {"images": [["x"]]}), ("model", 5), ("model", {})],
+    )
+    def test_a_sidecar_with_a_damaged_entry(self, change, entry, value):
+        with pytest.raises(ModelFileError, match=r"json cannot be used: "):
+            read_engine(change(**{entry: value}))
+
+    def test_an_unknown_flavor(self, change):
+        with pytest.raises(ModelFileError, match="flavor must be one of tensorrt, rtx, found 'lean'"):
+            read_engine(change(flavor="lean"))
+
+    @pytest.mark.parametrize("plan", [b"", b"pla", b"PLAN"])
+    def test_an_engine_that_is_another_one(self, path, plan):
+        path.write_bytes(plan)
+        with pytest.raises(ModelFileError, match=r"is not the engine that .* speaks of: 4 bytes with SHA-256"):
+            read_engine(path)
+
+
+class TestWriteEngine:
+    def test_a_full_disk_changes_neither_file(self, path, monkeypatch):
+        before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+        syncs = iter([None, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))])
+
+        def second_one_fails(_):
+            error = next(syncs)
+            if error:
+                raise error
+
+        monkeypatch.setattr(os, "fsync", second_one_fails)
+        with pytest.raises(OutputError, match=r"model\.engine\.json cannot be written: No space left"):
+            write_engine(path, b"another plan", FULL)
+        assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("name", "engine"), [("a.engine", True), ("a.plan", True), ("a.onnx", False), ("a", False), ("model.engine", True)]
+)
+def test_an_engine_is_known_by_its_name(path, name, engine):
+    assert is_engine(path.parent / name) is engine
+
+
+def test_or_by_the_file_beside_it(path):
+    path.rename(path.parent / "renamed")
+    sidecar_path(path).rename(path.parent / "renamed.json")
+    assert is_engine(path.parent / "renamed")
+    assert read_engine(path.parent / "renamed")[1] == FULL
