@@ -7,9 +7,11 @@
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -29,8 +31,31 @@ Function* entry_point(const char* name) {
   return library == nullptr ? nullptr : reinterpret_cast<Function*>(dlsym(library, name));
 }
 
+// The plugin registry of a real TensorRT, with our library in it, where VIMDEPLOY_TENSORRT_RUNTIME names TensorRT's
+// library; test_registry.py sets it. Ends the program with 77 where our headers are of another major version.
+inline nvinfer1::IPluginRegistry* real_registry() {
+  static nvinfer1::IPluginRegistry* const registry = []() -> nvinfer1::IPluginRegistry* {
+    const char* path = std::getenv("VIMDEPLOY_TENSORRT_RUNTIME");
+    if (path == nullptr) return nullptr;
+    void* library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (library == nullptr) throw std::runtime_error(dlerror());
+    if (reinterpret_cast<int32_t (*)()>(dlsym(library, "getInferLibMajorVersion"))() != NV_TENSORRT_MAJOR) {
+      std::exit(77);
+    }
+    auto* found = reinterpret_cast<nvinfer1::IPluginRegistry* (*)()>(dlsym(library, "getPluginRegistry"))();
+    if (found->loadLibrary(VIMDEPLOY_TENSORRT_LIBRARY) == nullptr) throw std::runtime_error("loadLibrary");
+    return found;
+  }();
+  return registry;
+}
+
 inline nvinfer1::IPluginCreatorV3One& creator_of(const std::string& op) {
   using namespace nvinfer1;
+  if (auto* registry = real_registry()) {
+    auto* creator = registry->getCreator(op.c_str(), "1", "vimdeploy");
+    if (creator != nullptr) return *static_cast<IPluginCreatorV3One*>(creator);
+    throw std::runtime_error("no creator of " + op + " in the registry");
+  }
   int32_t count = 0;
   auto* const* creators = entry_point<IPluginCreatorInterface* const*(int32_t&)>("getCreators")(count);
   for (int32_t i = 0; i < count; ++i) {
