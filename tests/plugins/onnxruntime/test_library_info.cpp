@@ -4,29 +4,13 @@
 
 #include <string>
 
-#ifdef _WIN32
-#include <windows.h>
-#else
-#include <dlfcn.h>
-#endif
+#include "onnxruntime/library_under_test.h"
 
+namespace vimdeploy::testing {
 namespace {
 
-void* symbol_of_library(const char* name) {
-#ifdef _WIN32
-  return reinterpret_cast<void*>(GetProcAddress(LoadLibraryA(VIMDEPLOY_LIBRARY), name));
-#else
-  void* library = dlopen(VIMDEPLOY_LIBRARY, RTLD_NOW | RTLD_LOCAL);
-  return library == nullptr ? nullptr : dlsym(library, name);
-#endif
-}
-
-TEST(Library, LoadsWithoutOnnxRuntimeAndHasItsEntryPoint) {
-  EXPECT_NE(symbol_of_library("RegisterCustomOps"), nullptr);
-}
-
-TEST(Library, SaysWhatItIs) {
-  const auto info = reinterpret_cast<const char* (*)()>(symbol_of_library("VimdeployLibraryInfo"));
+TEST(LibraryInfo, SaysWhatTheLibraryIs) {
+  auto* info = entry_point<const char*()>("VimdeployLibraryInfo");
   ASSERT_NE(info, nullptr);
   const std::string json = info();
   for (const char* part : {"\"library_version\": \"", "\"operators_version\": 1",
@@ -40,3 +24,4 @@ TEST(Library, SaysWhatItIs) {
 }
 
 }  // namespace
+}  // namespace vimdeploy::testing
