@@ -1,11 +1,13 @@
 # make demo   the main job on real pictures: checkpoint -> ONNX -> proof -> answers
 # make test   linters, C++ tests, Python tests
-# Each does all the set-up by itself: headers into build/deps, a virtual environment in .venv, the native build.
+# Each does all the set-up by itself: headers into build/deps, a virtual environment in .venv, the native build, with
+# the CUDA kernels where nvcc is and TensorRT's plugins where its headers are too (TENSORRT_ROOT=DIR says where).
 
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml $(shell find vimdeploy plugins -type f -not -path '*/__pycache__/*')
 DEPS := $(CURDIR)/build/deps
+CPP_FILES = find plugins tests/plugins samples -name '*.h' -o -name '*.cpp' -o -name '*.cu'
 
 .PHONY: demo test lint test-cpp test-python format clean
 
@@ -18,7 +20,7 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	find plugins tests/plugins -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format --dry-run --Werror
+	$(CPP_FILES) | xargs $(BIN)/clang-format --dry-run --Werror
 
 test-cpp: build/deps
 	cmake -S plugins -B build/plugins -DCMAKE_BUILD_TYPE=Release -DVIMDEPLOY_DEPS_DIR=$(DEPS) -DVIMDEPLOY_BUILD_TESTS=ON
@@ -31,14 +33,14 @@ test-python: .venv/installed
 format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	find plugins tests/plugins -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format -i
+	$(CPP_FILES) | xargs $(BIN)/clang-format -i
 
 # torch is pinned by itself, before the extras could ask for whatever build is newest.
 .venv/installed: $(SOURCES) | build/deps
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet '.[export,hub,dev]' -C cmake.define.VIMDEPLOY_DEPS_DIR=$(DEPS)
+	$(BIN)/python -m pip install --quiet '.[export,hub,rtx,dev]' -C cmake.define.VIMDEPLOY_DEPS_DIR=$(DEPS)
 	touch $@
 
 build/deps: tools/fetch_headers
