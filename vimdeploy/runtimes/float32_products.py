@@ -24,8 +24,7 @@ def with_float32_products(model: Path | bytes) -> bytes:
         model: a file of ours, or its bytes: the types of its values are in it.
     """
     proto = onnx.load_model_from_string(model if isinstance(model, bytes) else model.read_bytes())
-    types = {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
-    types |= {value.name: value.type.tensor_type.elem_type for value in proto.graph.value_info}
+    types = {value.name: value.type.tensor_type.elem_type for value in proto.graph.value_info}
     nodes: list[NodeProto] = []
     for node in proto.graph.node:
         type_ = types.get(node.output[0])
