@@ -1,57 +1,36 @@
-// What the library registers, told to a host that is not ONNX Runtime.
+// What the library registers, and how its kernels answer where there is nothing to compute or nothing to compute with.
 
 #include <gtest/gtest.h>
-#include <onnxruntime_c_api.h>
 
 #include <set>
-#include <stdexcept>
-#include <string>
 #include <tuple>
-#include <vector>
 
-#include "onnxruntime/library_under_test.h"
+#include "onnxruntime/library_host.h"
 
 namespace vimdeploy::testing {
 namespace {
 
-std::vector<const OrtCustomOp*> registered;
+constexpr const char* kCuda = "CUDAExecutionProvider";
 
-OrtStatusPtr ORT_API_CALL create_domain(const char*, OrtCustomOpDomain** domain) noexcept {
-  *domain = reinterpret_cast<OrtCustomOpDomain*>(&registered);
-  return nullptr;
-}
-
-OrtStatusPtr ORT_API_CALL add_operator(OrtCustomOpDomain*, const OrtCustomOp* op) noexcept {
-  registered.push_back(op);
-  return nullptr;
-}
-
-OrtStatusPtr ORT_API_CALL add_domain(OrtSessionOptions*, OrtCustomOpDomain*) noexcept { return nullptr; }
-
-const OrtApi* ORT_API_CALL api_of(uint32_t) noexcept {
-  static const OrtApi api = [] {
-    OrtApi made{};
-    made.CreateCustomOpDomain = create_domain;
-    made.CustomOpDomain_Add = add_operator;
-    made.AddCustomOpDomain = add_domain;
-    return made;
-  }();
-  return &api;
-}
-
-const std::vector<const OrtCustomOp*>& operators_of_library() {
-  if (registered.empty()) {
-    auto* enter = entry_point<OrtStatus*(OrtSessionOptions*, const OrtApiBase*)>("RegisterCustomOps");
-    if (enter == nullptr) throw std::runtime_error("no entry point in " VIMDEPLOY_LIBRARY);
-    static const OrtApiBase base{api_of, nullptr};
-    EXPECT_EQ(enter(nullptr, &base), nullptr);
-  }
-  return registered;
-}
-
-bool has_cuda() {
+bool has_cuda_kernels() {
   const std::string info = entry_point<const char*()>("VimdeployLibraryInfo")();
   return info.find("\"cuda_architectures\": []") == std::string::npos;
+}
+
+bool has_cuda_driver() { return dlopen("libcuda.so.1", RTLD_LAZY) != nullptr; }
+
+std::vector<const OrtCustomOp*> operators_on(const std::string& provider, const std::string& name) {
+  std::vector<const OrtCustomOp*> found;
+  for (const OrtCustomOp* op : operators_of_library()) {
+    if (op->GetExecutionProviderType(op) == provider && op->GetName(op) == name) found.push_back(op);
+  }
+  return found;
+}
+
+FakeNode conv1d(int64_t batch) { return {{0, 1}, 1, {{batch, 5, 8}, {2, 4, 3}, {2, 4}}, {}}; }
+
+FakeNode selective_scan(int64_t batch) {
+  return {{0, 1}, 0.5f, {{2, batch, 5, 4}, {batch, 5, 8}, {2, batch, 5, 7}, {2, 4, 3}, {2, 4}, {2, 4, 2}, {2, 4}}, {}};
 }
 
 TEST(Library, RegistersEveryOperatorAndTypeOnEveryDevice) {
@@ -61,7 +40,7 @@ TEST(Library, RegistersEveryOperatorAndTypeOnEveryDevice) {
     found.emplace(op->GetExecutionProviderType(op), op->GetName(op), op->GetInputType(op, 0));
   }
   std::vector<std::string> providers = {"CPUExecutionProvider"};
-  if (has_cuda()) providers.emplace_back("CUDAExecutionProvider");
+  if (has_cuda_kernels()) providers.emplace_back(kCuda);
   for (const std::string& provider : providers) {
     for (const char* name : {"BidirectionalConv1d", "BidirectionalSelectiveScan"}) {
       for (auto type : {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16,
@@ -81,6 +60,36 @@ TEST(Library, TheScansParametersAreFloat32WhateverItsTypeIs) {
     for (size_t i = 0; i < op->GetInputTypeCount(op); ++i) {
       EXPECT_EQ(op->GetInputType(op, i),
                 is_scan && i >= 4 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT : op->GetOutputType(op, 0));
+    }
+  }
+}
+
+TEST(Library, AnEmptyOutputIsNoWorkOnAnyDevice) {
+  for (const OrtCustomOp* op : operators_of_library()) {
+    const bool is_scan = op->GetName(op) == std::string("BidirectionalSelectiveScan");
+    FakeNode node = is_scan ? selective_scan(0) : conv1d(0);
+    EXPECT_EQ(run(op, node), "");
+    EXPECT_EQ(node.output, is_scan ? Shape({0, 5, 4}) : Shape({2, 0, 5, 4}));
+  }
+}
+
+TEST(Library, WrongShapesAreASentenceOnAnyDevice) {
+  for (const OrtCustomOp* op : operators_of_library()) {
+    const bool is_scan = op->GetName(op) == std::string("BidirectionalSelectiveScan");
+    FakeNode node = is_scan ? selective_scan(1) : conv1d(1);
+    node.inputs.back() = {2, 5};
+    EXPECT_NE(run(op, node).find("has shape (2, 5), wanted (K, E) = (2, 4)"), std::string::npos) << run(op, node);
+  }
+}
+
+TEST(Library, WithoutADriverTheCudaKernelsSaySo) {
+  if (!has_cuda_kernels()) GTEST_SKIP() << "the library was built without CUDA kernels";
+  if (has_cuda_driver()) GTEST_SKIP() << "this machine has a CUDA driver";
+  for (const char* name : {"BidirectionalConv1d", "BidirectionalSelectiveScan"}) {
+    for (const OrtCustomOp* op : operators_on(kCuda, name)) {
+      FakeNode node = name == std::string("BidirectionalConv1d") ? conv1d(1) : selective_scan(1);
+      EXPECT_EQ(run(op, node).rfind("making CUDA device 0 the current one: CUDA says cudaError", 0), 0u)
+          << run(op, node);
     }
   }
 }
