@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+from types import ModuleType
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # on a busy machine torch's threads wait for each other, 100 x as long
 
@@ -16,6 +17,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 from released import training_state
+from stand_in_tensorrt import Cuda
 
 from vimdeploy.artifact import ModelInfo
 from vimdeploy.cli import main
@@ -116,6 +118,20 @@ def engine_file(tmp_path, tiny):
         return path
 
     return write
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """A stand-in for pycuda and for the driver's graphs, in place of both."""
+    from vimdeploy.runtimes import cuda_graph, engine_on_gpu
+
+    stand_in = Cuda()
+    monkeypatch.setitem(sys.modules, "pycuda", ModuleType("pycuda"))
+    monkeypatch.setitem(sys.modules, "pycuda.driver", stand_in)
+    monkeypatch.setattr(cuda_graph, "driver", lambda: stand_in)
+    engine_on_gpu._primary_context.cache_clear()
+    yield stand_in
+    engine_on_gpu._primary_context.cache_clear()
 
 
 @pytest.fixture

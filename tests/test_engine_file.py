@@ -82,9 +82,7 @@ class TestReadEngine:
 
     def test_a_missing_sidecar(self, path):
         sidecar_path(path).unlink()
-        with pytest.raises(
-            ModelFileError, match=r"engine\.json, .* cannot be read \(No such.*copy it from where"
-        ):
+        with pytest.raises(ModelFileError, match=r"engine\.json, .* cannot be read \(No such.*copy it from where"):
             read_engine(path)
 
     @pytest.mark.parametrize("content", [b"", b'{"format": "1"', b"\xff\xfe", b"text"])

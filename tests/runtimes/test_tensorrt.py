@@ -96,9 +96,7 @@ class TestPlugin:
 
     def test_a_missing_library(self, here, engine_file):
         here(library=False)
-        with pytest.raises(
-            ConfigError, match=r"library, libvimdeploy_tensorrt\.so, is not in this installation"
-        ):
+        with pytest.raises(ConfigError, match=r"library, libvimdeploy_tensorrt\.so, is not in this installation"):
             vimdeploy.load(engine_file())
 
     def test_a_library_of_another_version(self, here, engine_file):
@@ -118,9 +116,7 @@ class TestVersion:
     @pytest.mark.parametrize("version", ["10.3.1", "10.7.0", "11.0.0", "10.0.1"])
     def test_of_another_release_does_not(self, here, cuda, engine_file, version):
         here(version)
-        with pytest.raises(
-            ModelFileError, match=rf"built by tensorrt 10\.3\.0, here is {version}; build it again"
-        ):
+        with pytest.raises(ModelFileError, match=rf"built by tensorrt 10\.3\.0, here is {version}; build it again"):
             vimdeploy.load(engine_file())
         assert "deserialize" not in cuda.names()
 
@@ -157,9 +153,7 @@ class TestGpu:
         if wanted is None:
             vimdeploy.load(path)
         else:
-            with pytest.raises(
-                ModelFileError, match=rf"capability {wanted}, here is Some GPU with {capability}"
-            ):
+            with pytest.raises(ModelFileError, match=rf"capability {wanted}, here is Some GPU with {capability}"):
                 vimdeploy.load(path)
             assert "deserialize" not in cuda.names()
 

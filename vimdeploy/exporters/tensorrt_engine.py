@@ -7,7 +7,6 @@ products in the bodies; a list of fewer GPUs makes an engine no smaller. So ther
 
 from __future__ import annotations
 
-import io
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -102,6 +101,8 @@ def engine_from_onnx(
         MissingPackageError: without TensorRT or Polygraphy.
         ExecutionError: where TensorRT gives up.
     """
+    if timing_cache is not None and options.flavor == "rtx":
+        raise ConfigError("TensorRT-RTX times nothing while it builds, so it has no timing cache; leave it out.")
     model, info = read_onnx(path)
     trt = tensorrt_module(options.flavor)
     polygraphy = _polygraphy(options.flavor)
@@ -118,13 +119,12 @@ def engine_from_onnx(
             network,
             profiles=[polygraphy.Profile().add(model.graph.input[0].name, *_shapes(info, options))],
             **_config_options(trt, options),
-            load_timing_cache=None if timing_cache is None else io.BytesIO(timing_cache),
             progress_monitor=monitor,
         )
     except Exception as error:  # Polygraphy's own, for what this TensorRT has not
         raise ConfigError(f"This TensorRT cannot build that: {first_line(error)}") from error
-    if timing_cache and logger.errors:
-        raise ConfigError(f"TensorRT refuses the timing cache: {logger.reason()}; remove the file to begin a new one.")
+    if timing_cache is not None:
+        _use_timing_cache(config, timing_cache, logger)
     if options.plugin_in_engine:
         config.plugins_to_serialize = [str(library_path("tensorrt"))]
     plan = _build(polygraphy, (builder, network, parser), config, monitor, logger)
@@ -254,12 +254,20 @@ def _config_options(trt: ModuleType, options: BuildOptions) -> dict[str, Any]:
     }
 
 
+def _use_timing_cache(config: Any, data: bytes, logger: Any) -> None:
+    cache = config.create_timing_cache(data)
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+        raise ConfigError(
+            f"TensorRT refuses the timing cache: {logger.reason()}; remove the file, or name another one, to begin "
+            "anew for this GPU and this TensorRT."
+        )
+
+
 def _build(polygraphy: ModuleType, network: tuple[Any, Any, Any], config: Any, monitor: Any, logger: Any) -> bytes:
     """The plan. TensorRT builds in a thread of its own, so that this one sees Ctrl-C and can cancel the build."""
     with ThreadPoolExecutor(1) as pool:
-        building = pool.submit(polygraphy.engine_bytes_from_network, network, config=config)
         try:
-            return bytes(building.result())
+            return bytes(pool.submit(polygraphy.engine_bytes_from_network, network, config=config).result())
         except Exception as error:
             raise ExecutionError(f"TensorRT gave up building the engine: {logger.reason()}") from error
         except BaseException:

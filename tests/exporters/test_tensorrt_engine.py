@@ -1,0 +1,319 @@
+"""Real engines of TensorRT-RTX, which builds without a GPU; for TensorRT, what is asked of it, on stand-ins."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import onnx
+import pytest
+import stand_in_tensorrt
+
+from vimdeploy.artifact import read_onnx
+from vimdeploy.engine_file import sha256_of
+from vimdeploy.errors import ConfigError, ExecutionError, MissingPackageError, ModelFileError
+from vimdeploy.exporters import tensorrt_engine
+from vimdeploy.exporters.tensorrt_engine import BuildOptions, engine_from_onnx, parsed_network
+from vimdeploy.flavors import collecting_logger
+from vimdeploy.gpu import Gpu
+
+OPERATORS = {"BidirectionalConv1d": 2, "BidirectionalSelectiveScan": 2}
+
+
+class TestOptions:
+    @pytest.mark.parametrize("batch", [(1, 1, 1), (1, 8, 32), (2, 4, 4)])
+    def test_batch(self, batch):
+        assert BuildOptions(batch=batch).batch == batch
+
+    @pytest.mark.parametrize("batch", [(4, 2, 8), (1, 9, 8), (0, 1, 8), (2, 1, 1)])
+    def test_a_batch_that_is_none(self, batch):
+        with pytest.raises(ConfigError, match=r"must be MIN <= OPT <= MAX, MIN at least 1; found \d,\d,\d"):
+            BuildOptions(batch=batch)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"flavor": "lean"}, "flavor must be one of tensorrt, rtx, found 'lean'"),
+            ({"hardware_compatibility": "turing"}, "must be one of none, ampere_plus, .*, found 'turing'"),
+            ({"plugin_in_engine": True}, "plugins into version-compatible engines only: ask for both"),
+            ({"flavor": "rtx", "version_compatible": True}, "are flavour tensorrt's"),
+            ({"flavor": "rtx", "hardware_compatibility": "ampere_plus"}, "are flavour tensorrt's"),
+        ],
+    )
+    def test_that_do_not_go_together(self, options, message):
+        with pytest.raises(ConfigError, match=message):
+            BuildOptions(**options)
+
+
+@pytest.fixture(scope="module")
+def phases():
+    return []
+
+
+@pytest.fixture(scope="module")
+def built(tiny_onnx, phases):
+    pytest.importorskip("tensorrt_rtx")
+    pytest.importorskip("polygraphy")
+    options = BuildOptions("rtx", batch=(1, 2, 5), workspace_bytes=1 << 28, optimization_level=0)
+    return engine_from_onnx(tiny_onnx, options, report=lambda *arguments: phases.append(arguments))
+
+
+class TestRtx:
+    def test_is_a_plan(self, built):
+        assert built.plan[1:4] == b"trt"
+        assert (built.info.engine_sha256, built.info.engine_bytes) == (sha256_of(built.plan), len(built.plan))
+
+    def test_says_what_it_was_built_from(self, built, tiny_onnx):
+        assert built.info.onnx_sha256 == sha256_of(tiny_onnx.read_bytes())
+        assert built.info.model == read_onnx(tiny_onnx)[1]
+
+    def test_says_what_it_may_run_on(self, built):
+        import tensorrt_rtx
+
+        info = built.info
+        assert (info.flavor, info.tensorrt_version) == ("rtx", tensorrt_rtx.__version__)
+        assert (info.device, info.compute_capability, info.operators) == (None, None, "function body")
+        assert info.profile == {"images": ((1, 3, 32, 32), (2, 3, 32, 32), (5, 3, 32, 32))}
+
+    def test_tells_its_phases(self, built, phases):
+        assert phases[0][0] == "Building engine"
+        assert phases[-1][1] == phases[-1][2]
+
+    def test_prints_nothing(self, tiny_onnx, capfd):
+        trt = pytest.importorskip("tensorrt_rtx")
+        parsed_network(trt, read_onnx(tiny_onnx)[0], "rtx", collecting_logger(trt))
+        assert capfd.readouterr() == ("", "")
+
+    def test_has_no_timing_cache(self, tiny_onnx):
+        with pytest.raises(ConfigError, match="TensorRT-RTX times nothing while it builds, so it has no timing cache"):
+            engine_from_onnx(tiny_onnx, BuildOptions("rtx"), timing_cache=b"")
+
+    def test_an_operator_that_the_parser_does_not_know(self, tiny_onnx, tmp_path):
+        pytest.importorskip("tensorrt_rtx")
+        model, _ = read_onnx(tiny_onnx)
+        model.graph.node[0].op_type = "NoSuchOperator"
+        onnx.save(model, tmp_path / "strange.onnx")
+        with pytest.raises(
+            ModelFileError, match=r"The parser of TensorRT 1\.\d.* refuses the model: .*Plugin not found"
+        ):
+            engine_from_onnx(tmp_path / "strange.onnx", BuildOptions("rtx"))
+
+    def test_a_layer_report_needs_a_gpu(self, tiny_onnx, monkeypatch):
+        pytest.importorskip("tensorrt_rtx")
+        without_gpu(monkeypatch)
+        with pytest.raises(ConfigError, match="layer report of an engine needs an NVIDIA GPU; found no driver; leave"):
+            engine_from_onnx(tiny_onnx, BuildOptions("rtx", layer_report=True))
+
+    def test_a_process_builds_one_flavour(self, built):
+        with pytest.raises(ConfigError, match="one flavour of TensorRT a process; build the other one in another"):
+            tensorrt_engine._polygraphy("tensorrt")
+
+    def test_the_plugins_in_the_registry_are_not_asked(self, tiny_onnx):
+        """The parser would take them for what is no layer of TensorRT-RTX, and end the process."""
+        model = tensorrt_engine._with_one_meaning(read_onnx(tiny_onnx)[0], "rtx")
+        ours = [node for node in model.graph.node if node.domain == "vimdeploy"]
+        assert {attribute.name for node in ours for attribute in node.attribute} == {"reverse", "scale"}
+        assert len(model.functions) == 2
+
+
+class TestInterrupt:
+    """Ctrl-C reaches this thread while another one builds."""
+
+    def test_cancels_the_build_and_waits_for_it(self):
+        cancelled, done = threading.Event(), threading.Event()
+
+        def build(network, config):
+            time.sleep(0.2)  # until the other thread waits
+            os.kill(os.getpid(), signal.SIGINT)
+            assert cancelled.wait(30)
+            time.sleep(0.1)
+            done.set()
+
+        polygraphy = SimpleNamespace(engine_bytes_from_network=build)
+        monitor = SimpleNamespace(cancel=cancelled.set)
+        with pytest.raises(KeyboardInterrupt):
+            tensorrt_engine._build(polygraphy, None, None, monitor, None)
+        assert done.is_set()
+
+    def test_a_builder_that_gives_up_tells_its_first_error(self):
+        logger = collecting_logger(stand_in_tensorrt.tensorrt())
+        logger.errors += ["Could not find any implementation for node 3", "Engine build failed"]
+        polygraphy = SimpleNamespace(engine_bytes_from_network=lambda network, config: 1 / 0)
+        with pytest.raises(ExecutionError, match="TensorRT gave up building the engine: Could not find any impl"):
+            tensorrt_engine._build(polygraphy, None, None, None, logger)
+
+
+def without_gpu(monkeypatch):
+    def none():
+        raise ConfigError("no driver")
+
+    monkeypatch.setattr(tensorrt_engine, "gpus", none)
+
+
+class TestParsedNetwork:
+    """Flavour tensorrt, with a stand-in for its parser."""
+
+    @pytest.fixture
+    def model(self, tiny_onnx):
+        return read_onnx(tiny_onnx)[0]
+
+    def parse(self, trt, model):
+        return parsed_network(trt, model, "tensorrt", collecting_logger(trt))
+
+    @pytest.mark.parametrize("prefers_functions", [False, True])
+    def test_each_operator_is_a_plugin_layer(self, model, prefers_functions):
+        trt = stand_in_tensorrt.tensorrt()
+        trt.prefers_functions = prefers_functions  # as before 10.7
+        _, network, _ = self.parse(trt, model)
+        assert tensorrt_engine._plugin_layers(trt, network) == OPERATORS
+
+    def test_the_parser_sees_no_function_and_the_nodes_as_they_are(self, model):
+        trt = stand_in_tensorrt.tensorrt()
+        self.parse(trt, model)
+        assert len(trt.parsed.functions) == 0
+        assert len(model.functions) == 2
+        assert list(trt.parsed.graph.node) == list(model.graph.node)
+
+    @pytest.mark.parametrize("lost", [1, 4])
+    def test_a_lost_plugin_is_an_error(self, model, lost):
+        trt = stand_in_tensorrt.tensorrt("10.15.0")
+        trt.lost_plugins = lost
+        with pytest.raises(
+            ModelFileError, match=r"TensorRT 10\.15\.0 has not taken our plugin for each of our operators"
+        ):
+            self.parse(trt, model)
+
+    def test_the_parsers_reason_is_told(self, model):
+        trt = stand_in_tensorrt.tensorrt()
+        trt.parser_error = "Plugin not found"
+        with pytest.raises(
+            ModelFileError, match=r"The parser of TensorRT 10\.3\.0 refuses the model: Plugin not found"
+        ):
+            self.parse(trt, model)
+
+    @pytest.mark.parametrize("lacking", [(), ("STRONGLY_TYPED",)])
+    def test_the_network_is_strongly_typed(self, model, lacking):
+        trt = stand_in_tensorrt.tensorrt(NetworkDefinitionCreationFlag=lacking)
+        _, network, _ = self.parse(trt, model)
+        flags = trt.NetworkDefinitionCreationFlag
+        assert network.flags == (0 if lacking else 1 << int(flags.STRONGLY_TYPED))
+
+
+class Polygraphy:
+    """A stand-in for polygraphy.backend.trt, which is a real one's only in a process of flavour tensorrt."""
+
+    def __init__(self):
+        self.config = SimpleNamespace(
+            create_timing_cache=lambda data: data,
+            set_timing_cache=lambda cache, ignore_mismatch: cache in (b"", b"old cache") and not ignore_mismatch,
+            get_timing_cache=lambda: SimpleNamespace(serialize=lambda: b"new cache"),
+        )
+
+    class Profile:
+        def add(self, name, *shapes):
+            self.shapes = {name: shapes}
+            return self
+
+    def create_config(self, builder, network, **options):
+        self.options = options
+        return self.config
+
+    def engine_bytes_from_network(self, network, config):
+        return b"ftrt"
+
+
+class TestTensorRT:
+    @pytest.fixture
+    def polygraphy(self, monkeypatch):
+        stand_in = Polygraphy()
+        monkeypatch.setattr(tensorrt_engine, "_polygraphy", lambda flavor: stand_in)
+        return stand_in
+
+    @pytest.fixture
+    def trt(self, monkeypatch, polygraphy, tmp_path):
+        trt = stand_in_tensorrt.tensorrt("10.3.0")
+        monkeypatch.setitem(sys.modules, "tensorrt", trt)
+        monkeypatch.setattr(tensorrt_engine, "gpus", lambda: [Gpu("Orin", "8.7"), Gpu("other", "9.0")])
+        monkeypatch.setattr("vimdeploy.flavors.library_path", lambda runtime: tmp_path / "plugin.so")
+        monkeypatch.setattr(tensorrt_engine, "library_path", lambda runtime: tmp_path / "plugin.so")
+        return trt
+
+    def test_the_engine_says_where_it_was_built(self, trt, tiny_onnx):
+        built = engine_from_onnx(tiny_onnx, BuildOptions(batch=(1, 4, 16)))
+        info = built.info
+        assert (info.device, info.compute_capability, info.plugin_version) == ("Orin", "8.7", "1")
+        assert [shape[0] for shape in info.profile["images"]] == [1, 4, 16]
+        assert (built.plan, built.timing_cache, built.layers) == (b"ftrt", None, None)
+
+    def test_the_plugin_is_loaded_before_the_parser_looks_for_it(self, trt, tiny_onnx, tmp_path):
+        engine_from_onnx(tiny_onnx, BuildOptions())
+        assert trt.registry.loaded == [str(tmp_path / "plugin.so")]
+
+    def test_every_option_reaches_tensorrt(self, trt, polygraphy, tiny_onnx, tmp_path):
+        options = BuildOptions(
+            workspace_bytes=1 << 29,
+            optimization_level=4,
+            version_compatible=True,
+            hardware_compatibility="ampere_plus",
+            plugin_in_engine=True,
+        )
+        info = engine_from_onnx(tiny_onnx, options).info
+        given = polygraphy.options
+        assert given["memory_pool_limits"] == {trt.MemoryPoolType.WORKSPACE: 1 << 29}
+        assert (given["builder_optimization_level"], given["version_compatible"]) == (4, True)
+        assert given["hardware_compatibility_level"] is trt.HardwareCompatibilityLevel.AMPERE_PLUS
+        assert polygraphy.config.plugins_to_serialize == [str(tmp_path / "plugin.so")]
+        assert (info.plugin_in_engine, info.version_compatible, info.carries_code) == (True, True, True)
+
+    def test_unasked_tensorrt_decides(self, trt, polygraphy, tiny_onnx):
+        engine_from_onnx(tiny_onnx, BuildOptions())
+        given = polygraphy.options
+        unset = ("memory_pool_limits", "builder_optimization_level", "hardware_compatibility_level")
+        assert [given[name] for name in unset] == [None] * 3
+        assert not hasattr(polygraphy.config, "plugins_to_serialize")
+
+    @pytest.mark.parametrize("cache", [b"", b"old cache"])
+    def test_a_timing_cache_comes_back(self, trt, tiny_onnx, cache):
+        assert engine_from_onnx(tiny_onnx, BuildOptions(), timing_cache=cache).timing_cache == b"new cache"
+
+    @pytest.mark.parametrize("made", [None, b"of another GPU"])
+    def test_a_timing_cache_that_tensorrt_refuses(self, trt, polygraphy, tiny_onnx, made):
+        polygraphy.config.create_timing_cache = lambda data: made
+        with pytest.raises(ConfigError, match="TensorRT refuses the timing cache: it gives no reason; remove the file"):
+            engine_from_onnx(tiny_onnx, BuildOptions(), timing_cache=b"something")
+
+    def test_an_option_that_this_version_has_not(self, trt, tiny_onnx):
+        trt.HardwareCompatibilityLevel = stand_in_tensorrt.tensorrt(
+            HardwareCompatibilityLevel={"SAME_COMPUTE_CAPABILITY"}
+        ).HardwareCompatibilityLevel
+        with pytest.raises(ConfigError, match=r"TensorRT 10\.3\.0 does not have same_compute_capability yet"):
+            engine_from_onnx(tiny_onnx, BuildOptions(hardware_compatibility="same_compute_capability"))
+
+    def test_what_polygraphy_says_is_told(self, trt, polygraphy, tiny_onnx):
+        def refuse(*_, **__):
+            raise RuntimeError("version_compatible in CreateConfig is not available on TensorRT version 8.5")
+
+        polygraphy.create_config = refuse
+        with pytest.raises(ConfigError, match="This TensorRT cannot build that: version_compatible in CreateConfig"):
+            engine_from_onnx(tiny_onnx, BuildOptions(version_compatible=True))
+
+    def test_no_gpu(self, trt, tiny_onnx, monkeypatch):
+        without_gpu(monkeypatch)
+        with pytest.raises(
+            ConfigError, match="TensorRT needs an NVIDIA GPU; found no driver; flavour rtx builds without"
+        ):
+            engine_from_onnx(tiny_onnx, BuildOptions())
+
+    def test_no_plugin_library(self, trt, tiny_onnx, monkeypatch):
+        monkeypatch.setattr("vimdeploy.flavors.library_path", lambda runtime: None)
+        with pytest.raises(ConfigError, match=r"libvimdeploy_tensorrt\.so, is not in this installation"):
+            engine_from_onnx(tiny_onnx, BuildOptions())
+
+
+@pytest.mark.parametrize(("flavor", "module"), [("tensorrt", "tensorrt"), ("rtx", "tensorrt_rtx")])
+def test_a_missing_tensorrt_names_its_extra(tiny_onnx, monkeypatch, flavor, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingPackageError, match=rf"pip install 'vimdeploy\[{flavor}\]'"):
+        engine_from_onnx(tiny_onnx, BuildOptions(flavor))
