@@ -5,6 +5,7 @@
 namespace vimdeploy::tensorrt {
 
 using nvinfer1::DataType;
+using nvinfer1::DynamicPluginTensorDesc;
 
 std::optional<ElementType> element_type(DataType type) {
   switch (type) {
@@ -26,18 +27,18 @@ std::string name_of(DataType type) {
 
 Shape shape_of(const nvinfer1::Dims& dims) { return dims.nbDims > 0 ? Shape(dims.d, dims.d + dims.nbDims) : Shape(); }
 
-bool has_open_sizes(const nvinfer1::DynamicPluginTensorDesc& tensor) {
-  const Shape shape = shape_of(tensor.desc.dims);
-  return std::any_of(shape.begin(), shape.end(), [](int64_t size) { return size < 0; });
-}
-
-nvinfer1::PluginTensorDesc tensor_at(Bound bound, const nvinfer1::DynamicPluginTensorDesc& tensor) {
+nvinfer1::PluginTensorDesc tensor_at(Bound bound, const DynamicPluginTensorDesc& tensor) {
   nvinfer1::PluginTensorDesc found = tensor.desc;
   const nvinfer1::Dims& bounds = tensor.*bound;
   for (int32_t axis = 0; axis < std::min(found.dims.nbDims, bounds.nbDims); ++axis) {
     if (found.dims.d[axis] < 0) found.dims.d[axis] = bounds.d[axis];
   }
   return found;
+}
+
+bool has_open_sizes(const DynamicPluginTensorDesc& tensor) {
+  return shape_of(tensor_at(&DynamicPluginTensorDesc::min, tensor).dims) !=
+         shape_of(tensor_at(&DynamicPluginTensorDesc::max, tensor).dims);
 }
 
 }  // namespace vimdeploy::tensorrt

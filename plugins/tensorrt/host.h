@@ -20,10 +20,11 @@ std::string name_of(nvinfer1::DataType type);
 
 Shape shape_of(const nvinfer1::Dims& dims);
 
-bool has_open_sizes(const nvinfer1::DynamicPluginTensorDesc& tensor);
-
 // The tensor with its open sizes (-1) taken from `bound`: the least, the best or the largest.
 using Bound = nvinfer1::Dims nvinfer1::DynamicPluginTensorDesc::*;
 nvinfer1::PluginTensorDesc tensor_at(Bound bound, const nvinfer1::DynamicPluginTensorDesc& tensor);
+
+// Whether the least sizes and the largest differ.
+bool has_open_sizes(const nvinfer1::DynamicPluginTensorDesc& tensor);
 
 }  // namespace vimdeploy::tensorrt

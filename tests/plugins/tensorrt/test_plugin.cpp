@@ -237,19 +237,25 @@ TEST(Plugin, AsksForAWorkspaceForTheLargestSizes) {
   EXPECT_GE(bytes(scan, 1, 8), bytes(scan, 1, 1));
 }
 
+std::vector<int32_t> tactics_of(const Operator& op, const std::vector<nvinfer1::DynamicPluginTensorDesc>& tensors) {
+  const PluginPointer plugin = made(op);
+  EXPECT_EQ(configure(*plugin, tensors), 0);
+  std::vector<int32_t> tactics(static_cast<size_t>(build(*plugin).getNbTactics()));
+  EXPECT_EQ(build(*plugin).getValidTactics(tactics.data(), static_cast<int32_t>(tactics.size())), 0);
+  return tactics;
+}
+
 TEST(Plugin, OffersTheScansRegimesAsTacticsWhereSizesAreFixed) {
-  const auto tactics_of = [](const Operator& op, int64_t least, int64_t most) {
-    const PluginPointer plugin = made(op);
-    const Call first = op.call(DataType::kHALF, least, 5), last = op.call(DataType::kHALF, most, 5);
-    EXPECT_EQ(configure(*plugin, dynamic(first, first, last)), 0);
-    std::vector<int32_t> tactics(static_cast<size_t>(build(*plugin).getNbTactics()));
-    EXPECT_EQ(build(*plugin).getValidTactics(tactics.data(), static_cast<int32_t>(tactics.size())), 0);
-    return tactics;
-  };
   const auto& [conv1d, scan] = kOperators;
-  EXPECT_EQ(tactics_of(scan, 8, 8), (std::vector<int32_t>{1, 2}));
-  EXPECT_EQ(tactics_of(scan, 1, 8), std::vector<int32_t>());
-  EXPECT_EQ(tactics_of(conv1d, 8, 8), std::vector<int32_t>());
+  const Call one = scan.call(DataType::kHALF, 1, 5), eight = scan.call(DataType::kHALF, 8, 5);
+  const std::vector<int32_t> none, regimes = {1, 2};
+  EXPECT_EQ(tactics_of(scan, dynamic(one, one, eight)), none);
+  EXPECT_EQ(tactics_of(scan, dynamic(eight, eight, eight)), regimes);
+  auto fixed_by_the_profile = dynamic(eight, eight, eight);
+  fixed_by_the_profile[1].desc.dims.d[0] = -1;
+  EXPECT_EQ(tactics_of(scan, fixed_by_the_profile), regimes);
+  const Call convolution = conv1d.call(DataType::kHALF, 8, 5);
+  EXPECT_EQ(tactics_of(conv1d, dynamic(convolution, convolution, convolution)), none);
 }
 
 TEST(Plugin, TakesTheTacticsItOffersAndNoOther) {
