@@ -1,3 +1,5 @@
+// The operators on the CPU, on the session's threads.
+
 #include <thread>
 
 #include "onnxruntime/custom_op.h"

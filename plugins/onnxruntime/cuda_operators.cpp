@@ -1,3 +1,5 @@
+// The operators on a CUDA device, queued on the session's stream.
+
 #include "scan/cuda.h"
 
 #include "onnxruntime/cuda_device_scope.h"

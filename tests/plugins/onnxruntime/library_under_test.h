@@ -10,14 +10,23 @@
 
 namespace vimdeploy::testing {
 
+inline void* load(const char* library) {
+#ifdef _WIN32
+  return LoadLibraryA(library);
+#else
+  return dlopen(library, RTLD_NOW | RTLD_LOCAL);
+#endif
+}
+
 // Null where the library or the function is not there.
 template <typename Function>
 Function* entry_point(const char* name) {
+  void* library = load(VIMDEPLOY_LIBRARY);
+  if (library == nullptr) return nullptr;
 #ifdef _WIN32
-  return reinterpret_cast<Function*>(GetProcAddress(LoadLibraryA(VIMDEPLOY_LIBRARY), name));
+  return reinterpret_cast<Function*>(GetProcAddress(static_cast<HMODULE>(library), name));
 #else
-  void* library = dlopen(VIMDEPLOY_LIBRARY, RTLD_NOW | RTLD_LOCAL);
-  return library == nullptr ? nullptr : reinterpret_cast<Function*>(dlsym(library, name));
+  return reinterpret_cast<Function*>(dlsym(library, name));
 #endif
 }
 

@@ -17,7 +17,7 @@ bool has_cuda_kernels() {
   return info.find("\"cuda_architectures\": []") == std::string::npos;
 }
 
-bool has_cuda_driver() { return dlopen("libcuda.so.1", RTLD_LAZY) != nullptr; }
+bool has_cuda_driver() { return load("libcuda.so.1") != nullptr || load("nvcuda.dll") != nullptr; }
 
 std::vector<const OrtCustomOp*> operators_on(const std::string& provider, const std::string& name) {
   std::vector<const OrtCustomOp*> found;
