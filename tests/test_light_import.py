@@ -10,6 +10,7 @@ import pytest
 import vimdeploy
 
 HEAVY = {"torch", "onnxruntime", "onnx", "onnxscript", "onnx_ir", "numpy", "PIL", "safetensors", "huggingface_hub"}
+HEAVY |= {"tensorrt", "tensorrt_rtx", "polygraphy", "pycuda"}
 TORCH_MODULES = {
     f"vimdeploy.{name}"
     for name in (
@@ -21,7 +22,7 @@ TORCH_MODULES = {
         "runtimes.eager",
     )
 }
-COMMANDS = ("export", "run", "verify", "models", "inspect", "doctor")
+COMMANDS = ("export", "build", "run", "verify", "models", "inspect", "doctor")
 
 
 def loaded_by(code):

@@ -32,11 +32,11 @@ def tolerance_for(operators: str, precision: str) -> Tolerance:
     out: 4 u to 6 u, and up to 11 u in the narrow ones.
 
     Args:
-        operators: what computes our operators: ``library`` or ``function body``.
+        operators: what computes our operators: ``library``, ``plugin`` or ``function body``.
         precision: of the artifact, one of ``PRECISIONS``.
     """
     if precision in _UNIT:
         return Tolerance(16 * _UNIT[precision], f"some six roundings to {precision} in a row, at the worst logit")
-    if operators == "library":
+    if operators in ("library", "plugin"):
         return Tolerance(1e-4, "float32 sums in another order, through all blocks")
     return Tolerance(1e-3, "as with the library, and step sizes and states pass through more roundings in the body")

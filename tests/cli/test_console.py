@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from vimdeploy.cli.console import print_json, print_table, step, track
+from vimdeploy.cli.console import phases, print_json, print_table, step, track
 
 
 class TestTable:
@@ -37,6 +37,15 @@ class TestProgress:
         with pytest.raises(ZeroDivisionError), step("Working"):
             _ = 1 / 0
         assert "Working: " not in capsys.readouterr().err
+
+    def test_work_with_phases_tells_its_time_on_standard_error(self, capsys):
+        with phases("Building") as report:
+            for done in range(4):
+                report("outer", done, 3)
+                report("inner", 1, 1)
+            report("never done", 0, 1)
+        out, err = capsys.readouterr()
+        assert (out, err.splitlines()[-1]) == ("", "Building: 0.0 s")
 
     def test_tracked_items_come_through(self):
         assert [*track("abc", 3, "Reading")] == ["a", "b", "c"]

@@ -60,6 +60,26 @@ class TestInspect:
         assert result.stderr.startswith("Error: ")
 
 
+class TestInspectEngine:
+    def test_table(self, invoke, engine_file):
+        lines = invoke("inspect", engine_file()).stdout.splitlines()
+        rows = {name: value.strip() for name, _, value in (line.partition(" ") for line in lines)}
+        assert (rows["flavor"], rows["tensorrt_version"], rows["operators"]) == ("tensorrt", "10.3.0", "plugin")
+        assert (rows["device"], rows["compute_capability"], rows["model.variant"]) == ("Orin", "8.7", "tiny")
+
+    def test_json(self, invoke, engine_file):
+        document = json.loads(invoke("inspect", engine_file(), "--json").stdout)
+        assert document["profile"]["images"] == {"min": [1, 3, 32, 32], "opt": [1, 3, 32, 32], "max": [8, 3, 32, 32]}
+        assert (document["model"]["labels"][0], document["carries_code"]) == ("ant", False)
+
+    def test_an_engine_that_was_changed(self, invoke, engine_file):
+        path = engine_file()
+        path.write_bytes(b"another plan")
+        result = invoke("inspect", path)
+        assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+        assert "is not the engine that" in result.stderr
+
+
 class TestDoctor:
     FINDINGS = (
         Finding("Python", READY, "3.12", cure="never shown"),

@@ -5,7 +5,7 @@ import pytest
 
 from vimdeploy.cli import main
 
-COMMANDS = ["models", "export", "run", "verify", "inspect", "doctor"]
+COMMANDS = ["models", "export", "build", "run", "verify", "inspect", "doctor"]
 
 
 def test_version(invoke):

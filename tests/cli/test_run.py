@@ -1,6 +1,10 @@
 import json
+import sys
+from types import SimpleNamespace
 
 import pytest
+
+from vimdeploy.errors import ConfigError
 
 
 class TestTable:
@@ -35,6 +39,32 @@ class TestJson:
 def test_threads_change_nothing(invoke, tiny_onnx, picture):
     one, two = (invoke("run", tiny_onnx, picture, "--threads", n).stdout for n in (1, 2))
     assert one == two != ""
+
+
+class TestEngine:
+    @pytest.fixture
+    def without_gpu(self, monkeypatch):
+        def none():
+            raise ConfigError("no NVIDIA driver (libcuda.so.1)")
+
+        monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__="10.3.0"))
+        monkeypatch.setattr("vimdeploy.runtimes.tensorrt.gpus", none)
+
+    @pytest.mark.parametrize("command", ["run", "verify"])
+    def test_needs_a_gpu(self, invoke, engine_file, picture, without_gpu, command):
+        result = invoke(command, engine_file(), *([picture] if command == "run" else []))
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.startswith("Error: An engine needs an NVIDIA GPU; found no NVIDIA driver (libcuda.so.1).")
+
+    @pytest.mark.parametrize("command", ["run", "verify"])
+    def test_runs_its_code_where_it_is_allowed(self, invoke, engine_file, picture, without_gpu, command):
+        arguments = [command, engine_file(plugin_in_engine=True), *([picture] if command == "run" else [])]
+        assert "if you trust who built it, allow it with --allow-engine-code" in invoke(*arguments).stderr
+        assert "needs an NVIDIA GPU" in invoke(*arguments, "--allow-engine-code").stderr
+
+    def test_takes_no_threads(self, invoke, engine_file, picture):
+        result = invoke("run", engine_file(), picture, "--threads", 2)
+        assert (result.exit_code, result.stderr) == (2, "Error: An engine runs on a GPU: it takes no threads.\n")
 
 
 class TestWrongInput:

@@ -10,7 +10,7 @@ from released import training_state
 
 from vimdeploy.artifact import read_onnx
 from vimdeploy.models.vim import vim_with_random_weights
-from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
+from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, session_from_onnx
 from vimdeploy.runtimes.operator_library import library_path
 
 
@@ -100,6 +100,15 @@ class TestAgainstPyTorch:
         result = invoke("verify", tiny_onnx, "--json")
         assert result.exit_code == 1
         json.loads(result.stdout, parse_constant=pytest.fail)
+
+
+def test_an_engine_is_compared_as_it_is(invoke, engine_file, tiny_onnx, monkeypatch):
+    session = session_from_onnx(tiny_onnx)  # in place of a GPU
+    session.operators, session.device = "plugin", "cuda"
+    monkeypatch.setattr("vimdeploy.runtimes.tensorrt.session_from_engine", lambda path, **options: session)
+    (result,) = json.loads(invoke("verify", engine_file(), "--json").stdout)
+    assert (result["reference"], result["candidate"]) == ("Eager (eager, cpu)", "OnnxRuntime (plugin, cuda)")
+    assert result["passed"]
 
 
 class TestImages:

@@ -68,15 +68,18 @@ def build(
     vimdeploy wants to know of it is in OUTPUT.json.
     """
     from vimdeploy.artifact import check_writable, write_whole
-    from vimdeploy.engine_file import is_engine, write_engine
+    from vimdeploy.engine_file import is_engine, sidecar_path, write_engine
 
     if is_engine(model):
         raise ModelFileError(f"{model} is an engine already; wanted the ONNX file that it was built from.")
-    places = [place for place in (output, timing_cache, layer_report) if place is not None]
+    places = [place for place in (output, sidecar_path(output), timing_cache, layer_report) if place is not None]
     for place in places:
         check_writable(place)
-    if len({place.resolve() for place in (model, *places)}) <= len(places):
-        raise InputError("The model, the engine, the timing cache and the layer report must be four different files.")
+    files = [file.resolve() for file in (model, *places)]
+    if len(set(files)) < len(files):
+        raise InputError(
+            "The model, OUTPUT, OUTPUT.json, the timing cache and the layer report must be different files."
+        )
 
     from vimdeploy.exporters.tensorrt_engine import BuildOptions, engine_from_onnx
 

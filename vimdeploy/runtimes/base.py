@@ -34,7 +34,7 @@ class Session(ABC):
     device: str
     """Where it runs: ``cpu``, ``cuda``."""
     operators: str
-    """What computes our operators: ``library``, ``function body`` or ``eager``."""
+    """What computes our operators: ``library``, ``plugin``, ``function body`` or ``eager``."""
 
     @property
     def description(self) -> str:
