@@ -8,9 +8,10 @@ Your own model is any ``torch.nn.Module`` that calls ``bidirectional_conv1d`` an
 
 import sys
 
-from vimdeploy.artifact import ModelInfo, write_whole
+from vimdeploy.artifact import ModelInfo
 from vimdeploy.checkpoint import config_from_checkpoint, load_checkpoint
 from vimdeploy.exporters.onnx_graph import onnx_from_model
+from vimdeploy.files import write_whole
 from vimdeploy.models.config import variant_by_name
 from vimdeploy.models.vim import vim_from_tensors
 from vimdeploy.parity import check_parity, random_batches

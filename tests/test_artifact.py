@@ -1,13 +1,10 @@
 import dataclasses
-import errno
-import os
-import stat
 
 import onnx
 import pytest
 
-from vimdeploy.artifact import ModelInfo, check_writable, operator_counts, read_onnx, write_whole
-from vimdeploy.errors import ConfigError, ModelFileError, OutputError
+from vimdeploy.artifact import ModelInfo, operator_counts, read_onnx
+from vimdeploy.errors import ConfigError, ModelFileError
 from vimdeploy.models.config import Recipe, VimConfig
 
 FULL = ModelInfo(
@@ -84,6 +81,7 @@ class TestMetadata:
             ("mean", "5"),
             ("mean", "[0.5, 0.5, 0.5]"),
             ("labels", '["only one"]'),
+            ("precision", "fp8"),
         ],
     )
     def test_that_is_damaged(self, name, value):
@@ -155,79 +153,3 @@ class TestReadOnnx:
         path.write_bytes(model.SerializeToString())
         with pytest.raises(ModelFileError, match="keeps tensors in other files"):
             read_onnx(path)
-
-
-class TestWriteWhole:
-    def test_writes(self, tmp_path):
-        write_whole(tmp_path / "file", b"content")
-        assert (tmp_path / "file").read_bytes() == b"content"
-
-    def test_replaces(self, tmp_path):
-        (tmp_path / "file").write_bytes(b"old")
-        write_whole(tmp_path / "file", b"new")
-        assert (tmp_path / "file").read_bytes() == b"new"
-
-    def test_leaves_nothing_beside_the_file(self, tmp_path):
-        write_whole(tmp_path / "file", b"content")
-        assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-    def test_others_may_read_the_file_as_the_umask_says(self, tmp_path):
-        before = os.umask(0o027)
-        try:
-            write_whole(tmp_path / "file", b"content")
-        finally:
-            os.umask(before)
-        assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
-
-    @pytest.fixture
-    def full_disk(self, monkeypatch):
-        def fsync(_):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-        monkeypatch.setattr(os, "fsync", fsync)
-
-    def test_a_full_disk_says_so(self, tmp_path, full_disk):
-        with pytest.raises(OutputError, match="No space left on device; nothing was left behind"):
-            write_whole(tmp_path / "file", b"content")
-
-    def test_a_full_disk_leaves_nothing(self, tmp_path, full_disk):
-        with pytest.raises(OutputError):
-            write_whole(tmp_path / "file", b"content")
-        assert list(tmp_path.iterdir()) == []
-
-    def test_a_full_disk_keeps_the_old_file(self, tmp_path, full_disk):
-        (tmp_path / "file").write_bytes(b"old")
-        with pytest.raises(OutputError):
-            write_whole(tmp_path / "file", b"new")
-        assert (tmp_path / "file").read_bytes() == b"old"
-
-    def test_an_interrupt_leaves_nothing(self, tmp_path, monkeypatch):
-        def interrupted(_):
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(os, "fsync", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            write_whole(tmp_path / "file", b"content")
-        assert list(tmp_path.iterdir()) == []
-
-    @pytest.mark.parametrize("check", [check_writable, lambda path: write_whole(path, b"")], ids=["before", "then"])
-    class TestPlaces:
-        """Told before the long work, and at the write as well."""
-
-        def test_no_folder(self, check, tmp_path):
-            with pytest.raises(OutputError, match=r"no such for file does not exist; create it first"):
-                check(tmp_path / "no such" / "file")
-
-        def test_a_folder_that_is_a_file(self, check, tmp_path):
-            (tmp_path / "a file").touch()
-            with pytest.raises(OutputError, match=r"a file for file does not exist"):
-                check(tmp_path / "a file" / "file")
-
-        def test_a_file_that_is_a_folder(self, check, tmp_path):
-            with pytest.raises(OutputError, match="Wanted a file to write, found the folder"):
-                check(tmp_path)
-
-        def test_a_folder_of_others(self, check, tmp_path, monkeypatch):
-            monkeypatch.setattr(os, "access", lambda path, mode: False)  # root, too, meets such folders
-            with pytest.raises(OutputError, match="cannot be written to; choose another one"):
-                check(tmp_path / "file")

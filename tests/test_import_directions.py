@@ -10,6 +10,7 @@ import vimdeploy
 
 STAGES = (
     ("errors",),
+    ("files",),
     ("models.config", "ops.contract"),
     ("artifact", "checkpoint", "engine_file", "gpu", "preprocess"),
     ("ops",),

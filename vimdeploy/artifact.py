@@ -1,4 +1,4 @@
-"""What a model file says of itself, and how files are written.
+"""What a model file says of itself.
 
 An ONNX file carries, under ``vimdeploy.*`` in its metadata, all that is needed to run it: the model, the recipe for
 pictures, the classes' names, where the weights came from, and the versions it was made with.
@@ -6,18 +6,15 @@ pictures, the classes' names, where the weights came from, and the versions it w
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vimdeploy.errors import ConfigError, ModelFileError, OutputError
+from vimdeploy.errors import ConfigError, ModelFileError
 from vimdeploy.models.config import Recipe, VimConfig
 from vimdeploy.ops.contract import DOMAIN, VERSION
 
@@ -171,61 +168,3 @@ def operator_counts(model: onnx.ModelProto) -> dict[str, int]:
         if node.domain == DOMAIN:
             counts[node.op_type] = counts.get(node.op_type, 0) + 1
     return counts
-
-
-def write_whole(path: str | Path, data: bytes) -> None:
-    """Write a file whole or not at all: aside in the same folder, then renamed.
-
-    Raises:
-        OutputError: where it cannot be written; nothing is left behind.
-    """
-    write_together({Path(path): data})
-
-
-def write_together(files: Mapping[Path, bytes]) -> None:
-    """Write files that belong together: all of them aside first, so that a full disk changes none.
-
-    Raises:
-        OutputError: where one cannot be written; nothing is left behind.
-    """
-    with contextlib.ExitStack() as cleanup:
-        renames = []
-        for path, data in files.items():
-            check_writable(path)
-            try:
-                with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-                    aside = Path(file.name)
-                    cleanup.callback(aside.unlink, missing_ok=True)
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                aside.chmod(0o666 & ~_umask())
-            except OSError as error:
-                raise OutputError(f"{path} cannot be written: {error.strerror}; nothing was left behind.") from error
-            renames.append((aside, path))
-        for aside, path in renames:
-            try:
-                aside.replace(path)
-            except OSError as error:
-                raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
-
-
-def check_writable(path: str | Path) -> None:
-    """Ask before long work whether its result can be written.
-
-    Raises:
-        OutputError: where the folder does not exist or is not one, or ``path`` is a folder itself.
-    """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise OutputError(f"The folder {path.parent} for {path.name} does not exist; create it first.")
-    if path.is_dir():
-        raise OutputError(f"Wanted a file to write, found the folder {path}.")
-    if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"The folder {path.parent} cannot be written to; choose another one.")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

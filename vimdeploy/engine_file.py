@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vimdeploy.artifact import ModelInfo, write_together
+from vimdeploy.artifact import ModelInfo
 from vimdeploy.errors import ModelFileError
+from vimdeploy.files import write_together
 
 FORMAT = "1"
 """Of the file beside the engine; another number is another layout."""

@@ -67,8 +67,8 @@ def build(
     Flavor tensorrt builds on the GPU that the engine is for. The engine can be read by trtexec and Triton too; what
     vimdeploy wants to know of it is in OUTPUT.json.
     """
-    from vimdeploy.artifact import check_writable, write_whole
     from vimdeploy.engine_file import is_engine, sidecar_path, write_engine
+    from vimdeploy.files import check_writable, write_whole
 
     if is_engine(model):
         raise ModelFileError(f"{model} is an engine already; wanted the ONNX file that it was built from.")

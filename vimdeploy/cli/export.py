@@ -64,7 +64,7 @@ def export(
     Every block becomes a dozen nodes; the two that no standard has carry their meaning in the file, so that it runs
     where vimdeploy is not installed too. The batch is dynamic, the image size fixed.
     """
-    from vimdeploy.artifact import check_writable, write_whole
+    from vimdeploy.files import check_writable, write_whole
     from vimdeploy.models.config import labels_from_file, variant_by_name
 
     chosen = variant_by_name(variant)
