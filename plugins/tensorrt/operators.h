@@ -32,7 +32,8 @@ struct Conv1d : Conv1dOperator {
 };
 
 struct SelectiveScan : SelectiveScanOperator {
-  static constexpr int32_t kTactics = 2;  // Regime::sequences is tactic 1, Regime::chunks is 2
+  static constexpr int32_t kTactics = 2;  // the regimes by their numbers; 0, TensorRT's default, is the automatic one
+  static_assert(Regime{0} == Regime::automatic && Regime{1} == Regime::sequences && Regime{2} == Regime::chunks);
 
   template <typename ProblemOrConst, typename Visit>
   static void visit_attributes(ProblemOrConst& problem, Visit&& visit) {
