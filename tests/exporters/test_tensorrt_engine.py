@@ -15,11 +15,9 @@ from vimdeploy.artifact import read_onnx
 from vimdeploy.engine_file import sha256_of
 from vimdeploy.errors import ConfigError, ExecutionError, MissingPackageError, ModelFileError
 from vimdeploy.exporters import tensorrt_engine
-from vimdeploy.exporters.tensorrt_engine import BuildOptions, engine_from_onnx, parsed_network
+from vimdeploy.exporters.tensorrt_engine import BuildOptions, engine_from_onnx
 from vimdeploy.flavors import collecting_logger
 from vimdeploy.gpu import Gpu
-
-OPERATORS = {"BidirectionalConv1d": 2, "BidirectionalSelectiveScan": 2}
 
 
 class TestOptions:
@@ -81,11 +79,6 @@ class TestRtx:
         assert phases[0][0] == "Building engine"
         assert phases[-1][1] == phases[-1][2]
 
-    def test_prints_nothing(self, tiny_onnx, capfd):
-        trt = pytest.importorskip("tensorrt_rtx")
-        parsed_network(trt, read_onnx(tiny_onnx)[0], "rtx", collecting_logger(trt))
-        assert capfd.readouterr() == ("", "")
-
     def test_has_no_timing_cache(self, tiny_onnx):
         with pytest.raises(ConfigError, match="TensorRT-RTX times nothing while it builds, so it has no timing cache"):
             engine_from_onnx(tiny_onnx, BuildOptions("rtx"), timing_cache=b"")
@@ -109,13 +102,6 @@ class TestRtx:
     def test_a_process_builds_one_flavour(self, built):
         with pytest.raises(ConfigError, match="one flavour of TensorRT a process; build the other one in another"):
             tensorrt_engine._polygraphy("tensorrt")
-
-    def test_the_plugins_in_the_registry_are_not_asked(self, tiny_onnx):
-        """The parser would take them for what is no layer of TensorRT-RTX, and end the process."""
-        model = tensorrt_engine._with_one_meaning(read_onnx(tiny_onnx)[0], "rtx")
-        ours = [node for node in model.graph.node if node.domain == "vimdeploy"]
-        assert {attribute.name for node in ours for attribute in node.attribute} == {"reverse", "scale"}
-        assert len(model.functions) == 2
 
 
 class TestInterrupt:
@@ -150,55 +136,6 @@ def without_gpu(monkeypatch):
         raise ConfigError("no driver")
 
     monkeypatch.setattr(tensorrt_engine, "gpus", none)
-
-
-class TestParsedNetwork:
-    """Flavour tensorrt, with a stand-in for its parser."""
-
-    @pytest.fixture
-    def model(self, tiny_onnx):
-        return read_onnx(tiny_onnx)[0]
-
-    def parse(self, trt, model):
-        return parsed_network(trt, model, "tensorrt", collecting_logger(trt))
-
-    @pytest.mark.parametrize("prefers_functions", [False, True])
-    def test_each_operator_is_a_plugin_layer(self, model, prefers_functions):
-        trt = stand_in_tensorrt.tensorrt()
-        trt.prefers_functions = prefers_functions  # as before 10.7
-        _, network, _ = self.parse(trt, model)
-        assert tensorrt_engine._plugin_layers(trt, network) == OPERATORS
-
-    def test_the_parser_sees_no_function_and_the_nodes_as_they_are(self, model):
-        trt = stand_in_tensorrt.tensorrt()
-        self.parse(trt, model)
-        assert len(trt.parsed.functions) == 0
-        assert len(model.functions) == 2
-        assert list(trt.parsed.graph.node) == list(model.graph.node)
-
-    @pytest.mark.parametrize("lost", [1, 4])
-    def test_a_lost_plugin_is_an_error(self, model, lost):
-        trt = stand_in_tensorrt.tensorrt("10.15.0")
-        trt.lost_plugins = lost
-        with pytest.raises(
-            ModelFileError, match=r"TensorRT 10\.15\.0 has not taken our plugin for each of our operators"
-        ):
-            self.parse(trt, model)
-
-    def test_the_parsers_reason_is_told(self, model):
-        trt = stand_in_tensorrt.tensorrt()
-        trt.parser_error = "Plugin not found"
-        with pytest.raises(
-            ModelFileError, match=r"The parser of TensorRT 10\.3\.0 refuses the model: Plugin not found"
-        ):
-            self.parse(trt, model)
-
-    @pytest.mark.parametrize("lacking", [(), ("STRONGLY_TYPED",)])
-    def test_the_network_is_strongly_typed(self, model, lacking):
-        trt = stand_in_tensorrt.tensorrt(NetworkDefinitionCreationFlag=lacking)
-        _, network, _ = self.parse(trt, model)
-        flags = trt.NetworkDefinitionCreationFlag
-        assert network.flags == (0 if lacking else 1 << int(flags.STRONGLY_TYPED))
 
 
 class Polygraphy:

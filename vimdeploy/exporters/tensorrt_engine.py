@@ -8,25 +8,22 @@ products in the bodies; a list of fewer GPUs makes an engine no smaller. So ther
 from __future__ import annotations
 
 import sys
-from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from vimdeploy.artifact import ModelInfo, operator_counts, read_onnx
+from vimdeploy.artifact import ModelInfo, read_onnx
 from vimdeploy.engine_file import FLAVORS, EngineInfo, sha256_of
-from vimdeploy.errors import ConfigError, ExecutionError, ModelFileError, first_line, require
+from vimdeploy.errors import ConfigError, ExecutionError, first_line, require
 from vimdeploy.exporters.build_progress import Report, progress_monitor
+from vimdeploy.exporters.tensorrt_network import ParsedNetwork, parsed_network
 from vimdeploy.flavors import collecting_logger, load_plugins, tensorrt_module
 from vimdeploy.gpu import Gpu, gpus
-from vimdeploy.ops.contract import DOMAIN
 from vimdeploy.runtimes.operator_library import library_path
-
-if TYPE_CHECKING:
-    import onnx
 
 HARDWARE_COMPATIBILITY = ("none", "ampere_plus", "same_compute_capability")
 
@@ -111,28 +108,17 @@ def engine_from_onnx(
         load_plugins(trt, str(info.operators_version))
     logger = collecting_logger(trt)
     monitor = progress_monitor(trt, report)
-    builder, network, parser = parsed_network(trt, model, options.flavor, logger)
-    try:
-        # Polygraphy switches TF32 off, which TensorRT has on: the graph says float32, and answers are held to that.
-        config = polygraphy.create_config(
-            builder,
-            network,
-            profiles=[polygraphy.Profile().add(model.graph.input[0].name, *_shapes(info, options))],
-            **_config_options(trt, options),
-            progress_monitor=monitor,
-        )
-    except Exception as error:  # Polygraphy's own, for what this TensorRT has not
-        raise ConfigError(f"This TensorRT cannot build that: {first_line(error)}") from error
+    network = parsed_network(trt, model, options.flavor, logger)
+    profile = {model.graph.input[0].name: _shapes(info, options)}
+    config = _config(trt, polygraphy, network, profile, options, monitor)
     if timing_cache is not None:
         _use_timing_cache(config, timing_cache, logger)
-    if options.plugin_in_engine:
-        config.plugins_to_serialize = [str(library_path("tensorrt"))]
-    plan = _build(polygraphy, (builder, network, parser), config, monitor, logger)
+    plan = _build(polygraphy, network, config, monitor, logger)
     engine = EngineInfo(
         model=info,
         flavor=options.flavor,
         tensorrt_version=trt.__version__,
-        profile={model.graph.input[0].name: _shapes(info, options)},
+        profile=profile,
         onnx_sha256=sha256_of(path.read_bytes()),
         engine_sha256=sha256_of(plan),
         engine_bytes=len(plan),
@@ -180,78 +166,48 @@ def _gpu(options: BuildOptions) -> Gpu | None:
     return found if options.flavor == "tensorrt" else None
 
 
-def parsed_network(trt: ModuleType, model: onnx.ModelProto, flavor: str, logger: Any) -> tuple[Any, Any, Any]:
-    """The network of a model, strongly typed, with a plugin layer for each of our operators in flavour ``tensorrt``.
-
-    Returns:
-        The builder, the network and the parser, which owns the weights.
-
-    Raises:
-        ModelFileError: where the parser refuses the model, or takes an operator for something else than our plugin.
-    """
-    builder = trt.Builder(logger)
-    typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # TensorRT 11 knows no other networks
-    network = builder.create_network(0 if typed is None else 1 << int(typed))
-    parser = trt.OnnxParser(network, logger)
-    wanted = operator_counts(model) if flavor == "tensorrt" else {}
-    if not parser.parse(_with_one_meaning(model, flavor).SerializeToString()):
-        reasons = [parser.get_error(i).desc() for i in range(parser.num_errors)] or [logger.reason()]
-        raise ModelFileError(f"The parser of TensorRT {trt.__version__} refuses the model: {reasons[0]}")
-    found = _plugin_layers(trt, network)
-    if found != wanted:
-        raise ModelFileError(
-            f"TensorRT {trt.__version__} has not taken our plugin for each of our operators: the file has "
-            f"{dict(wanted)}, the network has plugin layers {dict(found)}; an engine of it would be slow or wrong."
-        )
-    return builder, network, parser
-
-
-def _with_one_meaning(model: onnx.ModelProto, flavor: str) -> onnx.ModelProto:
-    """A copy of a model that leaves the parser no choice between our plugins and the function bodies."""
-    copy = type(model)()
-    copy.CopyFrom(model)
-    if flavor == "tensorrt":
-        # Before TensorRT 10.7 the body is taken, whatever the node asks for.
-        del copy.functions[:]
-        return copy
-    for node in copy.graph.node:
-        if node.domain == DOMAIN:
-            # TensorRT-RTX 1.7 ends the process where they lead it to a plugin, for it has no layer for one.
-            bodys = [attribute for attribute in node.attribute if not attribute.name.startswith("plugin_")]
-            del node.attribute[:]
-            node.attribute.extend(bodys)
-    return copy
-
-
-def _plugin_layers(trt: ModuleType, network: Any) -> dict[str, int]:
-    """How many layers of each plugin a network has."""
-    counts: Counter[str] = Counter()
-    for layer in (network.get_layer(i) for i in range(network.num_layers)):
-        if layer.type == trt.LayerType.PLUGIN_V3:
-            layer.__class__ = trt.IPluginV3Layer  # the network gives every layer as an ILayer
-            counts[layer.plugin.get_capability_interface(trt.PluginCapabilityType.CORE).plugin_name] += 1
-    return dict(counts)
-
-
 def _shapes(info: ModelInfo, options: BuildOptions) -> tuple[tuple[int, ...], ...]:
     """The input's smallest, best and largest shape; a file of ours is dynamic in its batch alone."""
     return tuple((size, info.config.in_channels, *info.config.image_size) for size in options.batch)
 
 
-def _config_options(trt: ModuleType, options: BuildOptions) -> dict[str, Any]:
-    """The options in Polygraphy's and TensorRT's words."""
+def _config(
+    trt: ModuleType,
+    polygraphy: ModuleType,
+    network: ParsedNetwork,
+    profile: Mapping[str, tuple[tuple[int, ...], ...]],
+    options: BuildOptions,
+    monitor: Any,
+) -> Any:
+    """TensorRT's ``IBuilderConfig``.
+
+    Polygraphy switches TF32 off, which TensorRT has on: the graph says float32, and answers are held to that.
+    """
     level = getattr(trt.HardwareCompatibilityLevel, options.hardware_compatibility.upper(), None)
     if level is None:
         raise ConfigError(f"TensorRT {trt.__version__} does not have {options.hardware_compatibility} yet.")
     pools = None if options.workspace_bytes is None else {trt.MemoryPoolType.WORKSPACE: options.workspace_bytes}
     verbosity = trt.ProfilingVerbosity
-    return {
-        "memory_pool_limits": pools,
-        "builder_optimization_level": options.optimization_level,
-        "version_compatible": options.version_compatible,
-        "hardware_compatibility_level": None if options.hardware_compatibility == "none" else level,
-        "profiling_verbosity": verbosity.DETAILED if options.layer_report else verbosity.LAYER_NAMES_ONLY,
-    }
+    shapes = polygraphy.Profile()
+    for name, sizes in profile.items():
+        shapes.add(name, *sizes)
+    try:
+        config = polygraphy.create_config(
+            network.builder,
+            network.network,
+            profiles=[shapes],
+            memory_pool_limits=pools,
+            builder_optimization_level=options.optimization_level,
+            version_compatible=options.version_compatible,
+            hardware_compatibility_level=None if options.hardware_compatibility == "none" else level,
+            profiling_verbosity=verbosity.DETAILED if options.layer_report else verbosity.LAYER_NAMES_ONLY,
+            progress_monitor=monitor,
+        )
+    except Exception as error:  # Polygraphy's own, for what this TensorRT has not
+        raise ConfigError(f"This TensorRT cannot build that: {first_line(error)}") from error
+    if options.plugin_in_engine:
+        config.plugins_to_serialize = [str(library_path("tensorrt"))]
+    return config
 
 
 def _use_timing_cache(config: Any, data: bytes, logger: Any) -> None:
@@ -263,7 +219,7 @@ def _use_timing_cache(config: Any, data: bytes, logger: Any) -> None:
         )
 
 
-def _build(polygraphy: ModuleType, network: tuple[Any, Any, Any], config: Any, monitor: Any, logger: Any) -> bytes:
+def _build(polygraphy: ModuleType, network: ParsedNetwork, config: Any, monitor: Any, logger: Any) -> bytes:
     """The plan. TensorRT builds in a thread of its own, so that this one sees Ctrl-C and can cancel the build."""
     with ThreadPoolExecutor(1) as pool:
         try:
