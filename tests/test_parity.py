@@ -1,7 +1,9 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
-from vimdeploy.artifact import ModelInfo
+from vimdeploy.artifact import PRECISIONS, ModelInfo
 from vimdeploy.models.config import VimConfig
 from vimdeploy.parity import check_parity, random_batches
 from vimdeploy.runtimes.base import Session
@@ -17,10 +19,10 @@ STD = np.sqrt(32 / 9)
 class Answers(Session):
     """A session that knows its answers: the first value of an image is its number."""
 
-    info = INFO
     device = "cpu"
 
-    def __init__(self, logits, operators="library"):
+    def __init__(self, logits, operators="library", precision="fp32"):
+        self.info = dataclasses.replace(INFO, precision=precision)
         self.logits = np.asarray(logits, dtype=np.float32)
         self.operators = operators
 
@@ -28,11 +30,11 @@ class Answers(Session):
         return self.logits[array[:, 0, 0, 0].astype(int)]
 
 
-def compare(found, batch=2, classes=None, operators="library"):
+def compare(found, batch=2, classes=None, operators="library", precision="fp32"):
     images = np.zeros((4, 3, 2, 2), dtype=np.float32)
     images[:, 0, 0, 0] = range(4)
     batches = (images[i : i + batch] for i in range(0, 4, batch))
-    (parity,) = check_parity(Answers(RIGHT), [Answers(found, operators)], batches, classes)
+    (parity,) = check_parity(Answers(RIGHT), [Answers(found, operators, precision)], batches, classes)
     return parity
 
 
@@ -94,9 +96,16 @@ class TestTolerance:
         parity = compare(changed(0, 1, part * bound * STD), operators=operators)
         assert parity.passed is passed
 
+    @pytest.mark.parametrize(("part", "passed"), [(0.9, True), (1.1, False)])
+    @pytest.mark.parametrize(("precision", "bound"), [("fp16", 2**-7), ("bf16", 2**-4)])
+    def test_is_that_of_the_candidates_precision(self, precision, bound, part, passed):
+        parity = compare(changed(0, 1, part * bound * STD), precision=precision)
+        assert parity.passed is passed
+
+    @pytest.mark.parametrize("precision", PRECISIONS)
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-    def test_what_is_no_number_fails(self, value):
-        assert not compare(changed(1, 1, value)).passed
+    def test_what_is_no_number_fails(self, value, precision):
+        assert not compare(changed(1, 1, value), precision=precision).passed
 
     def test_nan_is_the_worst_place(self):
         found = changed(1, 2, np.nan)

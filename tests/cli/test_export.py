@@ -118,6 +118,45 @@ class TestRandomWeights:
         np.testing.assert_array_equal(weight(exported, "head.weight"), wanted)
 
 
+class TestPrecision:
+    @pytest.mark.parametrize("precision", ["fp16", "bf16"])
+    def test_is_the_files(self, export_once, tiny_pth, precision):
+        path, result = export_once("-c", tiny_pth, "--precision", precision)
+        assert read_onnx(path)[1].precision == precision
+        assert result.stdout.startswith(f"{path}: tiny, 32x32, {precision}, ")
+
+    def test_is_float32_by_default(self, export_once):
+        assert read_onnx(export_once("--random-weights", 3)[0])[1].precision == "fp32"
+
+    @pytest.fixture
+    def checkpoint(self, tiny, tmp_path):
+        """``checkpoint(D=..., out_proj=...)`` -> a file of the tiny model with these factors on weights of block 1."""
+
+        def save(**factors):
+            model = vim_with_random_weights(tiny.config, seed=0)
+            with torch.no_grad():
+                for name, parameter in model.layers[1].mixer.named_parameters():
+                    parameter *= factors.get(name.partition(".")[0], 1)
+            torch.save(model.state_dict(), tmp_path / "factors.pth")
+            return tmp_path / "factors.pth"
+
+        return save
+
+    def test_a_weight_too_large_for_float16(self, invoke, output, tiny_json, checkpoint):
+        path = checkpoint(out_proj=1e7)
+        result = invoke("export", tiny_json, "-c", path, "--precision", "fp16", "-o", output)
+        assert (result.exit_code, list(output.parent.iterdir())) == (2, [])
+        assert "Error: layers.1.mixer.out_proj.MatMul.weight has a value of " in result.stderr
+        assert "export with --precision bf16 or fp32" in result.stderr
+
+    @pytest.mark.parametrize(("precision", "code"), [("fp16", 1), ("bf16", 0)])
+    def test_values_too_large_for_float16(self, invoke, output, tiny_json, checkpoint, precision, code):
+        path = checkpoint(D=1e7, D_b=1e7, out_proj=1e-6)
+        result = invoke("export", tiny_json, "-c", path, "--precision", precision, "-o", output)
+        assert (result.exit_code, output.exists()) == (code, code == 0)
+        assert ("float16 ends at 65504, and a value of the model lies beyond" in result.stderr) is (code == 1)
+
+
 def test_an_upstream_name_is_a_variant(invoke, tiny_pth, output):
     name = "vim_tiny_patch16_224_bimambav2_final_pool_mean_abs_pos_embed_with_midclstok_div2"
     result = invoke("export", name, "-c", tiny_pth, "-o", output)

@@ -1,11 +1,14 @@
-"""The trained model that is shipped: as good after the export as before."""
+"""The trained model that is shipped: as good after the export as before, in every precision."""
+
+import dataclasses
 
 import numpy as np
+import onnx
 import pytest
 from loading import ROOT, script
 from PIL import Image
 
-from vimdeploy.artifact import ModelInfo
+from vimdeploy.artifact import PRECISIONS, ModelInfo
 from vimdeploy.checkpoint import config_from_checkpoint, load_checkpoint
 from vimdeploy.exporters.onnx_graph import onnx_from_model
 from vimdeploy.models.config import variant_by_name
@@ -38,14 +41,22 @@ def held_out():
     return [Image.fromarray(picture) for picture in pictures], digits
 
 
+@pytest.fixture(scope="module", params=PRECISIONS)
+def proto(request, eager):
+    return onnx_from_model(eager.model, dataclasses.replace(eager.info, precision=request.param))
+
+
 @pytest.fixture(scope="module")
-def parities(eager, held_out):
+def parities(proto, eager, held_out):
     """How ONNX compares with PyTorch on those pictures, by what computes the operators."""
-    pictures, digits = held_out
-    data = onnx_from_model(eager.model, eager.info).SerializeToString()
+    return compare(proto, eager, *held_out)
+
+
+def compare(proto, eager, pictures, digits):
+    info = ModelInfo.from_metadata({entry.key: entry.value for entry in proto.metadata_props})
     names = ["library", "function body"] if library_path() else ["function body"]
-    sessions = [OnnxRuntimeSession(data, eager.info, operators=name) for name in names]
-    batches = batches_from_images(pictures, eager.info.config.image_size, eager.info.recipe, 150)
+    sessions = [OnnxRuntimeSession(proto.SerializeToString(), info, operators=name) for name in names]
+    batches = batches_from_images(pictures, info.config.image_size, info.recipe, 150)
     return dict(zip(names, check_parity(eager, sessions, batches, digits), strict=True))
 
 
@@ -62,6 +73,17 @@ def test_finds_the_digits_in_pytorch_and_in_onnx(parities, operators):
 def test_answers_are_the_same(parities, operators):
     assert parities[operators].passed
     assert parities[operators].top1_agreement == 1
+
+
+def test_answers_of_swapped_directions_are_out(proto, eager, held_out, operators):
+    """A fault in one block of eight is out of tolerance, in every precision."""
+    fault = onnx.ModelProto()
+    fault.CopyFrom(proto)
+    [scan] = [node for node in fault.graph.node if node.name == "layers.3.mixer.BidirectionalSelectiveScan"]
+    [reverse] = [attribute for attribute in scan.attribute if attribute.name == "reverse"]
+    reverse.ints[:] = [1, 0]
+    pictures, digits = held_out
+    assert not compare(fault, eager, pictures[:20], digits[:20])[operators].passed
 
 
 def test_the_weights_are_small_enough_to_ship():

@@ -1,0 +1,236 @@
+"""Graphs in float16 and bfloat16: where the types are, and that the answers' tolerance tells a fault."""
+
+import re
+
+import ml_dtypes
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from vimdeploy.artifact import ModelInfo
+from vimdeploy.errors import ConfigError
+from vimdeploy.exporters.onnx_graph import onnx_from_model
+from vimdeploy.models.vim import vim_with_random_weights
+from vimdeploy.parity import check_parity, random_batches
+from vimdeploy.runtimes.eager import EagerSession
+from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
+
+TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
+NUMPY_TYPES = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}
+BLOCK = [
+    *("Pow", "ReduceMean", "Add", "Sqrt", "Div", "Mul"),  # the norm
+    *("Cast", "MatMul", "BidirectionalConv1d", "MatMul", "BidirectionalSelectiveScan", "MatMul", "Cast"),
+    "Add",
+]
+
+
+@pytest.fixture(scope="module", params=TYPES)
+def precision(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def half(tiny, tiny_model, precision):
+    return onnx_from_model(tiny_model, ModelInfo("tiny", tiny.config, precision=precision))
+
+
+def export(model, tiny, precision, opset=20):
+    return onnx_from_model(model, ModelInfo("mine", tiny.config, precision=precision), opset)
+
+
+def type_of(model, name):
+    """The element type of a value."""
+    values = (*model.graph.value_info, *model.graph.input, *model.graph.output)
+    types = {value.name: value.type.tensor_type.elem_type for value in values}
+    return (types | {tensor.name: tensor.data_type for tensor in model.graph.initializer})[name]
+
+
+class TestTypes:
+    def test_a_block_has_a_cast_before_in_proj_and_one_behind_out_proj(self, half):
+        for i in range(2):
+            assert [n.op_type for n in half.graph.node if n.name.startswith(f"layers.{i}.")] == BLOCK
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "layers.0.mixer.in_proj.MatMul.weight",
+            "layers.1.mixer.BidirectionalConv1d.weight",
+            "layers.1.mixer.MatMul.weight",
+            "layers.0.mixer.BidirectionalSelectiveScan.dt_weight",
+            "layers.0.mixer.out_proj.MatMul.weight",
+        ],
+    )
+    def test_weights_of_products_are_rounded(self, half, tiny_proto, precision, name):
+        rounded, given = (
+            next(numpy_helper.to_array(tensor) for tensor in model.graph.initializer if tensor.name == name)
+            for model in (half, tiny_proto)
+        )
+        assert rounded.dtype == NUMPY_TYPES[precision]
+        np.testing.assert_array_equal(rounded, given.astype(NUMPY_TYPES[precision]))
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("images", "pos_embed", "cls_token", "layers.0.norm.weight"),
+            "layers.0.mixer.BidirectionalSelectiveScan.dt_bias",
+            "layers.1.mixer.BidirectionalSelectiveScan.A",
+            "layers.1.mixer.BidirectionalSelectiveScan.D",
+            *("layers.0.Add", "layers.0.norm.Pow", "layers.0.norm.ReduceMean", "layers.0.norm.Mul", "norm_f.Mul"),
+            *("head.weight", "logits"),
+        ],
+    )
+    def test_stay_float32(self, half, name):
+        assert type_of(half, name) == TensorProto.FLOAT
+
+    @pytest.mark.parametrize(
+        "name", ["in_proj.MatMul", "BidirectionalConv1d", "MatMul", "BidirectionalSelectiveScan", "out_proj.MatMul"]
+    )
+    def test_values_inside_a_mixer_are_of_t(self, half, precision, name):
+        assert type_of(half, f"layers.1.mixer.{name}") == TYPES[precision]
+
+    @pytest.mark.parametrize(
+        ("precision", "opset", "wanted"),
+        [("fp16", 20, TensorProto.FLOAT16), ("bf16", 20, TensorProto.FLOAT), ("bf16", 22, TensorProto.BFLOAT16)],
+    )
+    def test_the_convolution_is_of_t_where_the_opset_has_it(self, tiny, tiny_model, precision, opset, wanted):
+        model = export(tiny_model, tiny, precision, opset)
+        assert type_of(model, "patch_embed.proj.Conv") == type_of(model, "patch_embed.proj.weight") == wanted
+
+
+class TestNames:
+    def test_of_nodes_and_weights_stay(self, half, tiny_proto):
+        for part in ("node", "initializer", "input", "output"):
+            before, after = ({item.name for item in getattr(model.graph, part)} for model in (tiny_proto, half))
+            assert before <= after
+            assert all(re.search(r"\.b?float(16|32)$", name) for name in after - before)
+
+    def test_a_cast_is_named_after_what_it_gives(self, half, precision):
+        [node] = [node for node in half.graph.node if list(node.input) == ["layers.0.norm.Mul"]]
+        assert node.name == node.output[0] == f"layers.0.norm.Mul.{'float16' if precision == 'fp16' else 'bfloat16'}"
+
+    def test_the_file_tells_its_precision(self, half, precision):
+        entries = {entry.key: entry.value for entry in half.metadata_props}
+        assert ModelInfo.from_metadata(entries).precision == precision
+
+
+class TestOtherModels:
+    """Modules that are no Vim."""
+
+    class Twice(nn.Module):
+        """Two products read one value, and a sum reads the weight of one of them too."""
+
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(32, 32))
+            self.head = nn.Linear(32, 5)
+
+        def forward(self, images):
+            x = images.mean(1)  # (B, 32, 32)
+            return self.head((x @ self.weight + x @ self.weight.T + self.weight).mean(1))
+
+    def test_a_value_is_cast_once(self, tiny, precision):
+        casts = [node.input[0] for node in export(self.Twice(), tiny, precision).graph.node if node.op_type == "Cast"]
+        assert sorted(casts) == ["MatMul", "MatMul_2", "ReduceMean", "weight"]
+
+    def test_a_weight_that_a_sum_reads_too_stays_as_it_is(self, tiny, precision):
+        assert type_of(export(self.Twice(), tiny, precision), "weight") == TensorProto.FLOAT
+
+    def test_without_products_nothing_is_cast(self, tiny, precision):
+        model = export(nn.Sequential(nn.Flatten(), nn.ReLU()), tiny, precision)
+        assert [node.op_type for node in model.graph.node] == ["Reshape", "Relu"]
+
+
+class TestTooLarge:
+    @pytest.fixture
+    def large(self, tiny):
+        model = vim_with_random_weights(tiny.config, seed=0)
+        with torch.no_grad():
+            model.layers[1].mixer.out_proj.weight[3, 2] = -1e5
+        return model
+
+    def test_for_float16_is_refused(self, large, tiny):
+        message = (
+            r"layers\.1\.mixer\.out_proj\.MatMul\.weight has a value of 1e\+05, too large for float16; export with"
+        )
+        with pytest.raises(ConfigError, match=f"{message} --precision bf16 or fp32"):
+            export(large, tiny, "fp16")
+
+    def test_for_float16_is_not_for_bfloat16(self, large, tiny):
+        assert export(large, tiny, "bf16")
+
+
+def parity_of(proto, model, tiny, precision, operators):
+    info = ModelInfo("tiny", tiny.config, precision=precision)
+    session = OnnxRuntimeSession(proto.SerializeToString(), info, device="cpu", operators=operators)
+    [parity] = check_parity(EagerSession(model, info), [session], random_batches((3, 32, 32), 64, 64, seed=0))
+    return parity
+
+
+def rounded_behind(proto, pattern, type_):
+    """The graph with the values of these nodes rounded to a type and back."""
+    nodes = []
+    for node in proto.graph.node:
+        nodes.append(node)
+        if re.fullmatch(pattern, node.name):
+            [name] = node.output
+            node.output[0] = f"{name}.exact"
+            nodes.append(helper.make_node("Cast", [f"{name}.exact"], [f"{name}.rounded"], to=type_))
+            nodes.append(helper.make_node("Cast", [f"{name}.rounded"], [name], to=TensorProto.FLOAT))
+    assert len(nodes) > len(proto.graph.node)
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    return proto
+
+
+class TestAnswers:
+    def test_are_within_the_tolerance(self, half, tiny, tiny_model, precision, operators):
+        parity = parity_of(half, tiny_model, tiny, precision, operators)
+        assert parity.passed
+        assert parity.top1_agreement == 1
+
+    def test_are_rounded_and_not_those_of_float32(self, half, tiny, tiny_model, precision, operators):
+        parity = parity_of(half, tiny_model, tiny, precision, operators)
+        assert parity.relative_error > parity.tolerance.logits / 50
+
+    def test_weights_of_bfloat16_in_float16_are_out(self, tiny, tiny_model, operators):
+        proto = export(tiny_model, tiny, "fp16")
+        for tensor in proto.graph.initializer:
+            if tensor.data_type == TensorProto.FLOAT16:
+                values = numpy_helper.to_array(tensor).astype(ml_dtypes.bfloat16).astype(np.float16)
+                tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+        assert not parity_of(proto, tiny_model, tiny, "fp16", operators).passed
+
+    def test_a_norm_in_float16_is_out(self, tiny, operators):
+        """A residual of some thousands, as trained models have, whose squares float16 cannot hold."""
+        model = vim_with_random_weights(tiny.config, seed=0)
+        with torch.no_grad():
+            model.patch_embed.proj.weight *= 3000
+        proto = export(model, tiny, "fp16")
+        assert parity_of(proto, model, tiny, "fp16", operators).passed
+        fault = rounded_behind(proto, r"layers\.\d\.norm\.Pow", TensorProto.FLOAT16)
+        assert not parity_of(fault, model, tiny, "fp16", operators).passed
+
+    def test_values_beyond_float16_fail_there_and_pass_in_bfloat16(self, tiny, precision, operators):
+        """Outputs of the scan near 1e6, as reported of trained models; every weight is one that float16 can hold."""
+        model = vim_with_random_weights(tiny.config, seed=0)
+        mixer = model.layers[1].mixer
+        with torch.no_grad():
+            mixer.D *= 1e7
+            mixer.D_b *= 1e7
+            mixer.out_proj.weight *= 1e-6
+        parity = parity_of(export(model, tiny, precision), model, tiny, precision, operators)
+        assert parity.passed is (precision == "bf16")
+        assert np.isfinite(parity.max_error) == (precision == "bf16")
+
+
+def test_a_file_is_smaller(half, tiny_proto):
+    sizes = [sum(len(tensor.raw_data) for tensor in model.graph.initializer) for model in (half, tiny_proto)]
+    assert sizes[0] < 0.75 * sizes[1]
+
+
+@pytest.mark.parametrize("opset", [20, 22])
+def test_the_checker_passes(tiny, tiny_model, precision, opset):
+    onnx.checker.check_model(export(tiny_model, tiny, precision, opset), full_check=True)
