@@ -8,9 +8,12 @@
 #define VIMDEPLOY_HD inline
 #endif
 
-// Before a loop over registers: their numbers must be known when the kernel is compiled.
+// Before a loop over registers, whose numbers must be known when the kernel is compiled; and before one that is too
+// rare to take registers from the others.
 #ifdef __CUDA_ARCH__
 #define VIMDEPLOY_UNROLL _Pragma("unroll")
+#define VIMDEPLOY_DO_NOT_UNROLL _Pragma("unroll 1")
 #else
 #define VIMDEPLOY_UNROLL
+#define VIMDEPLOY_DO_NOT_UNROLL
 #endif

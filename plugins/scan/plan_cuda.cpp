@@ -13,8 +13,9 @@ namespace {
 
 // From a token to the next of one warp: shared memory, an exponential, two dependent multiply-adds.
 constexpr int64_t kTokenLatency = 180;
-// Slots that a warp takes of its scheduler for a token: the instructions of Vim's walk.
-constexpr int64_t kTokenIssue = 135;
+// Instructions of a warp for a token of Vim's, counted in the code for sm_90: 100 for the states, 31 for the step size,
+// the rest for the gate, loads, stores and their addresses. The 18 exponentials and reciprocals would take 144.
+constexpr int64_t kTokenIssue = 198;
 // From a block's start to its first token: two trips to memory, one after the other.
 constexpr int64_t kBlockStart = 1500;
 // Two launches more, and for each chunk a step of the chain of states.
@@ -22,10 +23,6 @@ constexpr int64_t kExtraLaunches = 6000, kCarryStep = 30;
 // A chunk's tokens are walked for the end state, without C and y, and again for the outputs.
 constexpr int64_t kBothWalksPercent = 180;
 
-// Registers let 16 warps stay on a multiprocessor: 128 for each thread, of 64 Ki.
-constexpr int64_t kResidentThreads = 512;
-// With 12 warps, three a scheduler, the latency is hidden: more are not worth sums that wait in the workspace.
-constexpr int64_t kEnoughThreads = 384;
 // What a block takes beside its own shared memory.
 constexpr int64_t kReservedShared = 1024;
 // More chunks than fill the device twice only add to the chain of states.
@@ -50,7 +47,7 @@ int64_t areas_of(const SelectiveScanProblem& problem) {
 
 // Blocks of so many threads that the device's registers hold.
 int64_t blocks_at_once(const CudaFacts& device, int64_t threads) {
-  return device.multiprocessors * (kResidentThreads / threads);
+  return device.multiprocessors * (cuda::kResidentThreads / threads);
 }
 
 // Blocks of `output` that stay on a multiprocessor; none where one needs more shared memory than it may have.
@@ -58,7 +55,7 @@ int64_t resident_blocks(const SelectiveScanProblem& problem, const SelectiveScan
                         const CudaFacts& device) {
   const auto bytes = static_cast<int64_t>(plan.shared_bytes);
   if (bytes > device.shared_bytes_per_block) return 0;
-  return std::min(kResidentThreads / threads_of(problem),
+  return std::min(cuda::kResidentThreads / threads_of(problem),
                   device.shared_bytes_per_multiprocessor / (bytes + kReservedShared));
 }
 
@@ -66,7 +63,7 @@ int64_t resident_blocks(const SelectiveScanProblem& problem, const SelectiveScan
 SelectiveScanCudaPlan plan_with_chunks(const SelectiveScanProblem& problem, const CudaFacts& device, int64_t chunks) {
   const auto plan = cuda_plan_with(problem, chunks, true);
   const int64_t there = divide_up(areas_of(problem) * plan.chunks, device.multiprocessors);
-  const int64_t wanted = std::min(there, kEnoughThreads / threads_of(problem));
+  const int64_t wanted = std::min(there, cuda::kResidentThreads / threads_of(problem));
   return resident_blocks(problem, plan, device) >= wanted ? plan : cuda_plan_with(problem, chunks, false);
 }
 
@@ -85,8 +82,8 @@ int64_t clocks_of(const SelectiveScanProblem& problem, const SelectiveScanCudaPl
   return walk * kBothWalksPercent / 100 + kExtraLaunches + kCarryStep * plan.chunks;
 }
 
-// Places in a sequence and in a row are counted in 32 bits, directions' flags in 64.
-constexpr int64_t kMostPlaces = std::numeric_limits<int32_t>::max() / 4;
+// Places in a sequence, and in a tile of two rows of tokens, are counted in 32 bits, directions' flags in 64.
+constexpr int64_t kMostPlaces = std::numeric_limits<int32_t>::max() / (2 * cuda::kTokenTile);
 constexpr int64_t kMostDirections = 64;
 
 Status check_at_most(const char* op, const char* what, int64_t found, int64_t most) {

@@ -64,7 +64,9 @@ struct ScanArguments {
     for (size_t k = 0; k < problem.reverse.size(); ++k) reversed |= uint64_t{problem.reverse[k] != 0} << k;
   }
 
-  VIMDEPLOY_HD bool is_reversed(int item) const { return reversed >> (item % directions) & 1; }
+  VIMDEPLOY_HD int is_reversed(int item) const { return static_cast<int>(reversed >> (item % directions) & 1); }
+
+  VIMDEPLOY_HD int row() const { return rank + 2 * states; }  // of dt_bc
 
   // A * log2(e), of a channel of all directions'. Never infinite: that would make NaN of a step size of 0.
   VIMDEPLOY_HD float decay_of(int64_t channel, int n) const {
@@ -80,15 +82,28 @@ struct ScanArguments {
 
 // The tokens and the channels that a block of threads works on.
 struct Area {
-  int b, chunk;
+  unsigned b;
+  int chunk;
   int begin, tokens, tiles;  // of the sequence's tokens
   int channel;               // the first of kChannelTile
 
   template <typename T>
-  VIMDEPLOY_HD Area(const ScanArguments<T>& a, int b_, int chunk_, int channel_tile)
+  VIMDEPLOY_HD Area(const ScanArguments<T>& a, unsigned b_, int chunk_, int channel_tile)
       : b(b_), chunk(chunk_), begin(chunk_ * a.chunk_tokens), channel(channel_tile * kChannelTile) {
     tokens = a.tokens - begin < a.chunk_tokens ? a.tokens - begin : a.chunk_tokens;
     tiles = (tokens + kTokenTile - 1) / kTokenTile;
+  }
+
+  // A thread's channel; the last one for threads beyond it.
+  template <typename T>
+  VIMDEPLOY_HD int channel_of(const ScanArguments<T>& a, int lane) const {
+    return channel + lane < a.channels ? channel + lane : a.channels - 1;
+  }
+
+  // Of the batch's.
+  template <typename T>
+  VIMDEPLOY_HD int64_t first_token(const ScanArguments<T>& a) const {
+    return static_cast<int64_t>(b) * a.tokens + begin;
   }
 };
 

@@ -25,35 +25,19 @@ VIMDEPLOY_HD void summary_block(Team& team, const ScanArguments<T>& a, unsigned 
   const unsigned steps = static_cast<unsigned>(a.chunks - 1);
   const int item = static_cast<int>(index / a.channel_tiles / steps / a.batch);
   const int on_the_way = static_cast<int>(index / a.channel_tiles % steps);
-  const Area area(a, static_cast<int>(index / a.channel_tiles / steps % a.batch),
+  const Area area(a, index / a.channel_tiles / steps % a.batch,
                   a.is_reversed(item) ? a.chunks - 1 - on_the_way : on_the_way,
                   static_cast<int>(index % a.channel_tiles));
-  float* weights = shared + shared_layout(1, a.rank, 0).weights;
-  const auto rows_of = [&](int step) { return shared + step % 2 * tile_floats(a.rank); };
+  const GroupMemory memory(shared_layout(1, a.rank, 0), shared, 0, a.rank);
 
   team.each([&](int thread, SummaryRegisters<T>& r) {
-    r.walk.enter(a, area, item, thread, weights);
+    r.walk.enter(a, area, item, thread, memory);
     r.dt_sum = 0.0f;
-    const int tile = r.walk.tile_at(area, 0);
-    r.walk.load(a, area, tile);
-    r.walk.stage(a, area, tile, rows_of(0));
   });
   for (int step = 0; step < area.tiles; ++step) {
     team.each([&](int, SummaryRegisters<T>& r) {
-      T u[kTokenTile];
-      VIMDEPLOY_UNROLL
-      for (int i = 0; i < kTokenTile; ++i) u[i] = r.walk.next_u[i];
-      const bool has_next = step + 1 < area.tiles;
-      if (has_next) r.walk.load(a, area, r.walk.tile_at(area, step + 1));
-      float dt[kTokenTile];
-      r.walk.step_sizes(a, area, r.walk.tile_at(area, step), rows_of(step), weights, dt);
-      const float* states = rows_of(step) + a.rank * kTokenTile;
-      VIMDEPLOY_UNROLL
-      for (int i = 0; i < kTokenTile; ++i) {
-        r.walk.step(dt[i], dt[i] * to_float(u[i]), states + i * kStateRow);
-        r.dt_sum += dt[i];
-      }
-      if (has_next) r.walk.stage(a, area, r.walk.tile_at(area, step + 1), rows_of(step + 1));
+      float y[kTokenTile];  // nobody reads it: compilers leave C out
+      r.dt_sum += r.walk.advance(a, area, step, memory, y);
     });
   }
   team.each([&](int thread, SummaryRegisters<T>& r) {

@@ -8,9 +8,9 @@ namespace vimdeploy {
 namespace cuda {
 namespace {
 
-// 96 registers a thread.
+// 128 registers a thread.
 template <typename T>
-__global__ void __launch_bounds__(kThreads, 5)
+__global__ void __launch_bounds__(kThreads, 4)
     conv1d_vectors(const __grid_constant__ ConvolutionArguments<T> arguments) {
   const int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (index < arguments.threads(kVector)) convolve_vectors_thread(arguments, index);

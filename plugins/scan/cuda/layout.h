@@ -25,6 +25,10 @@ inline constexpr int kStateGroup = 16;
 // B and C of a token. 8 floats more than they take put the rows that a warp stages at once on different banks.
 inline constexpr int kStateRow = 2 * kStateGroup + 8;
 
+// Threads that stay on a multiprocessor, by their registers: 168 for each, of 64 Ki. With 512 threads and 128 registers
+// ptxas spills, while three warps a scheduler already have more to issue than it takes.
+inline constexpr int kResidentThreads = 384;
+
 // Threads of `carry` and of the convolution, which share nothing.
 inline constexpr int kThreads = 128;
 

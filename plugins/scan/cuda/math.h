@@ -10,6 +10,8 @@
 
 namespace vimdeploy::cuda {
 
+using vimdeploy::to_float;
+
 inline constexpr float kLog2E = 1.44269504088896f;
 
 VIMDEPLOY_HD float smaller(float a, float b) { return fminf(a, b); }  // of a number and NaN: the number
@@ -25,22 +27,6 @@ VIMDEPLOY_HD float exp2_special(float x) {
   const float power = std::exp2(x);
   return power < 0x1p-126f ? 0.0f : power;
 #endif
-}
-
-// The same on the multiply-add units: adding 1.5 * 2^23 rounds x to a whole number, which then stands in the low bits.
-VIMDEPLOY_HD float exp2_polynomial(float x) {
-  constexpr float kShift = 0x1.8p23f;
-  const float clamped = smaller(larger(x, -127.0f), 128.0f);
-  const float shifted = clamped + kShift;
-  const float f = clamped - (shifted - kShift);
-  float p = 1.326472731307149e-3f;  // 2^f for f in [-1/2, 1/2]: 9.1e-8, and exactly 1 at 0
-  p = p * f + 9.671512991189957e-3f;
-  p = p * f + 5.550733581185341e-2f;
-  p = p * f + 2.4022242426872253e-1f;
-  p = p * f + 6.931470036506653e-1f;
-  p = p * f + 1.0f;
-  const float power = float_of(bits_of(p) + (bits_of(shifted) << 23));
-  return x != x ? x : power;
 }
 
 // 1 / x for x from 1 on, within 1e-7.
@@ -84,6 +70,31 @@ VIMDEPLOY_HD void load4(const float* from, float (&to)[4]) {
 #else
   std::memcpy(to, from, sizeof to);
 #endif
+}
+
+// A number of T between its load and its use, in a register of its own: compilers pack two of 16 bits into one, and
+// unpacking costs more than the register.
+template <typename T>
+struct Held {
+  uint32_t bits;
+};
+
+template <typename T>
+VIMDEPLOY_HD Held<T> held(T value) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    return {bits_of(value)};
+  } else {
+    return {value.bits};
+  }
+}
+
+template <typename T>
+VIMDEPLOY_HD float to_float(Held<T> value) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    return float_of(value.bits);
+  } else {
+    return to_float(T{static_cast<uint16_t>(value.bits)});
+  }
 }
 
 }  // namespace vimdeploy::cuda

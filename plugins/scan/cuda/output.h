@@ -15,8 +15,9 @@ namespace vimdeploy::cuda {
 template <typename T>
 struct OutputRegisters {
   Walk<T> walk;
-  T u[kTokenTile];      // of the tile that is worked on
-  T z[kTokenTile];      // the same
+  int group;        // of the block's, or -1: without an item in this pass
+  int second_from;  // the step from which on the group comes second to its tiles
+  Held<T> z[kTokenTile];
   float y[kTokenTile];  // of the thread's item alone
 };
 
@@ -28,19 +29,13 @@ class OutputBlock {
  public:
   VIMDEPLOY_HD OutputBlock(const ScanArguments<T>& a, unsigned block, float* shared)
       : a_(a),
-        area_(a, static_cast<int>(block / a.channel_tiles / a.chunks),
-              static_cast<int>(block / a.channel_tiles % a.chunks), static_cast<int>(block % a.channel_tiles)),
+        area_(a, block / a.channel_tiles / a.chunks, static_cast<int>(block / a.channel_tiles % a.chunks),
+              static_cast<int>(block % a.channel_tiles)),
         passes_((a.items + kGroups - 1) / kGroups),
-        rows_(shared) {
-    const SharedLayout layout = shared_layout(groups_of(a.items), a.rank, 0);
-    weights_ = shared + layout.weights;
-    if (a.sums_in_shared) {
-      sums_ = shared + layout.sums;
-      sums_row_ = kChannelTile;
-    } else {
-      sums_ = a.sums + (static_cast<int64_t>(area_.b) * a.tokens + area_.begin) * a.channels + area_.channel;
-      sums_row_ = a.channels;
-    }
+        layout_(shared_layout(groups_of(a.items), a.rank, 0)),
+        shared_(shared) {
+    sums_ = a.sums_in_shared ? shared + layout_.sums : a.sums + area_.first_token(a) * a.channels + area_.channel;
+    sums_row_ = a.sums_in_shared ? kChannelTile : a.channels;
   }
 
   VIMDEPLOY_HD int passes() const { return passes_; }
@@ -48,130 +43,118 @@ class OutputBlock {
 
   // Phase: begins the items of a pass, with the first tile staged.
   VIMDEPLOY_HD void enter(int thread, int pass, OutputRegisters<T>& r) const {
-    const int group = thread / kChannelTile, item = pass * kGroups + group;
-    if (item >= a_.items) return;
-    r.walk.enter(a_, area_, item, thread % kChannelTile, weights_of(group));
+    const int group = static_cast<int>(static_cast<unsigned>(thread) / kChannelTile), item = pass * kGroups + group;
+    r.group = item < a_.items ? group : -1;
+    if (r.group < 0) return;
+    r.second_from = second_from(pass, group);
+    r.walk.enter(a_, area_, item, static_cast<int>(static_cast<unsigned>(thread) % kChannelTile), memory_of(r));
     if (a_.chunks > 1) {
-      const float* states = entry_states(item) + e_of(r);
+      const int64_t chunk = (static_cast<int64_t>(item) * a_.batch + area_.b) * a_.chunks + area_.chunk;
+      const float* states = a_.chunk_states + chunk * kStateGroup * a_.channels + area_.channel_of(a_, r.walk.lane);
       VIMDEPLOY_UNROLL
       for (int n = 0; n < kStateGroup; ++n) r.walk.h[n] = states[static_cast<int64_t>(n) * a_.channels];
     }
-    const int tile = r.walk.tile_at(area_, 0);
-    r.walk.load(a_, area_, tile);
-    r.walk.stage(a_, area_, tile, rows_of(group, 0));
   }
 
-  // Phase: y of the step's tile; the next tile is loaded meanwhile, and staged.
-  VIMDEPLOY_HD void advance(int thread, int pass, int step, OutputRegisters<T>& r) const {
-    const int group = thread / kChannelTile;
-    if (pass * kGroups + group >= a_.items) return;
-    const Meeting meeting = meeting_of(group, pass, step);
+  // Phase: y of the step's tile.
+  VIMDEPLOY_HD void advance(int pass, int step, OutputRegisters<T>& r) const {
+    if (r.group < 0) return;
     const int tile = r.walk.tile_at(area_, step);
-    VIMDEPLOY_UNROLL
-    for (int i = 0; i < kTokenTile; ++i) r.u[i] = r.walk.next_u[i];
-    if (step + 1 < area_.tiles) r.walk.load(a_, area_, r.walk.tile_at(area_, step + 1));
-    if (meeting.is_second && pass + 1 == passes_) load_z(r, tile);
-
-    const float* staged = rows_of(group, step);
-    const float* states = staged + a_.rank * kTokenTile;
-    const bool has_skip = r.walk.item < a_.directions;  // D belongs to the first group of states
-    float dt[kTokenTile];
-    r.walk.step_sizes(a_, area_, tile, staged, weights_of(group), dt);
+    const unsigned there = r.walk.slots_there(area_, tile);
+    const bool is_second = step >= r.second_from;
+    if (is_second && pass + 1 == passes_) load_z(r, tile, there);
+    r.walk.advance(a_, area_, step, memory_of(r), r.y);
+    if (is_second) return;
+    const Slots<float> sums = sums_of(r, tile);
+    const unsigned stored = stored_slots(r, there);
     VIMDEPLOY_UNROLL
     for (int i = 0; i < kTokenTile; ++i) {
-      const float u = to_float(r.u[i]);
-      const float skipped = has_skip ? r.walk.skip * u : 0.0f;
-      r.y[i] = skipped + r.walk.step(dt[i], dt[i] * u, states + i * kStateRow);
+      if (stored >> i & 1) sums.at(i) = pass > 0 ? sums.at(i) + r.y[i] : r.y[i];
     }
+  }
 
-    if (step + 1 < area_.tiles) r.walk.stage(a_, area_, r.walk.tile_at(area_, step + 1), rows_of(group, step + 1));
-    if (!meeting.is_second) {
+  // Phase, after the barrier that ends advance(): the tile of that step, if the group came to it second.
+  VIMDEPLOY_HD void finish(int pass, int step, OutputRegisters<T>& r) const {
+    if (r.group < 0 || step < r.second_from) return;
+    const int tile = r.walk.tile_at(area_, step);
+    const unsigned stored = stored_slots(r, r.walk.slots_there(area_, tile));
+    const Slots<float> sums = sums_of(r, tile);
+    if (pass > 0 || has_two(pass)) {
       VIMDEPLOY_UNROLL
       for (int i = 0; i < kTokenTile; ++i) {
-        if (!is_mine(r, tile, i)) continue;
-        float& sum = sums_[sum_index(r, tile, i)];
-        sum = pass > 0 ? sum + r.y[i] : r.y[i];
+        if (stored >> i & 1) r.y[i] += sums.at(i);
       }
     }
-  }
-
-  // Phase, after the barrier that ends advance(): the tiles that the group came to as the second.
-  VIMDEPLOY_HD void finish(int thread, int pass, int step, OutputRegisters<T>& r) const {
-    const int group = thread / kChannelTile;
-    if (pass * kGroups + group >= a_.items) return;
-    const Meeting meeting = meeting_of(group, pass, step);
-    if (!meeting.is_second) return;
-    const int tile = r.walk.tile_at(area_, step);
-    VIMDEPLOY_UNROLL
-    for (int i = 0; i < kTokenTile; ++i) {
-      if (!is_mine(r, tile, i)) continue;
-      const int64_t index = sum_index(r, tile, i);
-      const float sum = meeting.has_sum ? sums_[index] + r.y[i] : r.y[i];
-      if (pass + 1 < passes_) {
-        sums_[index] = sum;
-      } else {
-        a_.y[token_of(r, tile, i) * a_.channels + e_of(r)] = from_float<T>(a_.scale * silu(to_float(r.z[i])) * sum);
+    if (pass + 1 < passes_) {
+      VIMDEPLOY_UNROLL
+      for (int i = 0; i < kTokenTile; ++i) {
+        if (stored >> i & 1) sums.at(i) = r.y[i];
+      }
+    } else {
+      const Slots<T> y = slots_of(a_.y, a_.channels, 0, r, tile);
+      VIMDEPLOY_UNROLL
+      for (int i = 0; i < kTokenTile; ++i) {
+        const T gated = from_float<T>(a_.scale * silu(to_float(r.z[i])) * r.y[i]);
+        if (stored >> i & 1) y.at(i) = gated;
       }
     }
   }
 
  private:
-  struct Meeting {
-    bool is_second;  // or alone
-    bool has_sum;    // something was left in the buffer
+  // Places of a tile's slots.
+  template <typename Element>
+  struct Slots {
+    Element* first;
+    int apart;
+
+    VIMDEPLOY_HD Element& at(int slot) const { return first[slot * apart]; }
   };
 
-  VIMDEPLOY_HD Meeting meeting_of(int group, int pass, int step) const {
-    const int item = pass * kGroups + group, other = item ^ 1;
-    if (other >= a_.items) return {true, pass > 0};
-    const bool same_way = a_.is_reversed(item) == a_.is_reversed(other);
-    const int other_step = same_way ? step : area_.tiles - 1 - step;
-    return {other_step < step || (other_step == step && group == 1), true};
+  // In rows of the batch's tokens, for the thread's channel and that many more.
+  template <typename Element>
+  VIMDEPLOY_HD Slots<Element> slots_of(Element* tokens, int row, int further, const OutputRegisters<T>& r,
+                                       int tile) const {
+    const int64_t token = area_.first_token(a_) + r.walk.first_token(tile);
+    return {tokens + token * row + further + area_.channel_of(a_, r.walk.lane), r.walk.token_step() * row};
   }
 
-  VIMDEPLOY_HD float* rows_of(int group, int step) const {
-    return rows_ + (group * 2 + step % 2) * tile_floats(a_.rank);
-  }
-  VIMDEPLOY_HD float* weights_of(int group) const { return weights_ + group * a_.rank * kChannelTile; }
-
-  VIMDEPLOY_HD const float* entry_states(int item) const {
-    const int64_t chunk = (static_cast<int64_t>(item) * a_.batch + area_.b) * a_.chunks + area_.chunk;
-    return a_.chunk_states + chunk * kStateGroup * a_.channels;
+  VIMDEPLOY_HD Slots<float> sums_of(const OutputRegisters<T>& r, int tile) const {
+    return {sums_ + static_cast<int64_t>(r.walk.first_token(tile)) * sums_row_ + r.walk.lane,
+            r.walk.token_step() * sums_row_};
   }
 
-  VIMDEPLOY_HD int e_of(const OutputRegisters<T>& r) const {
-    const int e = area_.channel + r.walk.lane;
-    return e < a_.channels ? e : a_.channels - 1;
-  }
-  // Of the batch's tokens.
-  VIMDEPLOY_HD int64_t token_of(const OutputRegisters<T>& r, int tile, int slot) const {
-    return static_cast<int64_t>(area_.b) * a_.tokens + area_.begin + tile * kTokenTile + (slot ^ r.walk.flip);
-  }
-  VIMDEPLOY_HD int64_t sum_index(const OutputRegisters<T>& r, int tile, int slot) const {
-    return (tile * kTokenTile + (slot ^ r.walk.flip)) * sums_row_ + r.walk.lane;
-  }
-  VIMDEPLOY_HD bool is_inside(const OutputRegisters<T>& r, int tile, int slot) const {
-    return tile * kTokenTile + (slot ^ r.walk.flip) < area_.tokens;
-  }
-  VIMDEPLOY_HD bool is_mine(const OutputRegisters<T>& r, int tile, int slot) const {
-    return is_inside(r, tile, slot) && area_.channel + r.walk.lane < a_.channels;
-  }
-
-  VIMDEPLOY_HD void load_z(OutputRegisters<T>& r, int tile) const {
+  VIMDEPLOY_HD void load_z(OutputRegisters<T>& r, int tile, unsigned there) const {
+    const Slots<const T> z = slots_of(a_.xz, 2 * a_.channels, a_.channels, r, tile);
     VIMDEPLOY_UNROLL
-    for (int i = 0; i < kTokenTile; ++i) {
-      const T* z = a_.xz + token_of(r, tile, i) * 2 * a_.channels + a_.channels + e_of(r);
-      r.z[i] = is_inside(r, tile, i) ? *z : T{};
-    }
+    for (int i = 0; i < kTokenTile; ++i) r.z[i] = there >> i & 1 ? held<T>(z.at(i)) : Held<T>{};
+  }
+
+  VIMDEPLOY_HD bool has_two(int pass) const { return pass * kGroups + 1 < a_.items; }
+
+  // Who is alone comes second to all tiles. Of two that walk the same way, group 1 does; of two that walk towards each
+  // other, both do from the middle on, and to the tile in the middle, which they reach at once, group 1 does.
+  VIMDEPLOY_HD int second_from(int pass, int group) const {
+    if (!has_two(pass)) return 0;
+    const int item = pass * kGroups;
+    if (a_.is_reversed(item) == a_.is_reversed(item + 1)) return group == 1 ? 0 : area_.tiles;
+    return group == 1 ? area_.tiles / 2 : (area_.tiles + 1) / 2;
+  }
+
+  VIMDEPLOY_HD unsigned stored_slots(const OutputRegisters<T>& r, unsigned there) const {
+    return area_.channel + r.walk.lane < a_.channels ? there : 0;
+  }
+
+  VIMDEPLOY_HD GroupMemory memory_of(const OutputRegisters<T>& r) const {
+    return GroupMemory(layout_, shared_, r.group, a_.rank);
   }
 
   const ScanArguments<T>& a_;
   Area area_;
   int passes_;
-  float* rows_;
-  float* weights_;
+  SharedLayout layout_;
+  float* shared_;
   float* sums_;
-  int64_t sums_row_;
+  int sums_row_;
 };
 
 template <typename T>
@@ -185,9 +168,9 @@ VIMDEPLOY_HD void output_block(Team& team, const ScanArguments<T>& a, unsigned i
   for (int pass = 0; pass < block.passes(); ++pass) {
     team.each([&](int thread, OutputRegisters<T>& r) { block.enter(thread, pass, r); });
     for (int step = 0; step <= block.steps(); ++step) {
-      team.each([&](int thread, OutputRegisters<T>& r) {
-        if (step > 0) block.finish(thread, pass, step - 1, r);
-        if (step < block.steps()) block.advance(thread, pass, step, r);
+      team.each([&](int, OutputRegisters<T>& r) {
+        if (step > 0) block.finish(pass, step - 1, r);
+        if (step < block.steps()) block.advance(pass, step, r);
       });
     }
   }

@@ -10,8 +10,7 @@ namespace vimdeploy {
 namespace cuda {
 namespace {
 
-// 128 registers a thread let 512 threads stay on a multiprocessor, as the plan counts.
-constexpr int kOutputThreads = kGroups * kChannelTile, kResidentThreads = 512;
+constexpr int kOutputThreads = kGroups * kChannelTile;
 
 template <typename T>
 __global__ void __launch_bounds__(kOutputThreads, kResidentThreads / kOutputThreads)

@@ -1,0 +1,65 @@
+// The functions of the CUDA kernels, as they are on a host, against double precision.
+
+#include "scan/cuda/math.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+namespace vimdeploy::cuda {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+// Largest relative error over [-range, range], where the wanted number is not too small for float32.
+template <typename Found, typename Wanted>
+double worst_error(float range, Found found, Wanted wanted) {
+  double worst = 0.0;
+  for (int i = -100000; i <= 100000; ++i) {
+    const float x = static_cast<float>(i) * (range / 100000.0f);
+    const double exact = wanted(static_cast<double>(x));
+    if (std::fabs(exact) < 1e-37) continue;
+    worst = std::max(worst, std::fabs(static_cast<double>(found(x)) - exact) / std::fabs(exact));
+  }
+  return worst;
+}
+
+TEST(CudaMath, SoftplusKeepsItsRelativeAccuracyWhereItIsSmall) {
+  const auto exact = [](double x) { return std::log1p(std::exp(x)); };
+  for (float range : {0.01f, 1.0f, 20.0f, 80.0f}) {
+    // An exponential's argument of 80 is rounded by 80 * 2^-24 at most.
+    EXPECT_LT(worst_error(range, softplus, exact), 4e-7 + static_cast<double>(range) * 0x1p-23) << range;
+  }
+}
+
+TEST(CudaMath, SoftplusOfSpecialNumbers) {
+  EXPECT_EQ(softplus(kInfinity), kInfinity);
+  EXPECT_EQ(softplus(-kInfinity), 0.0f);
+  EXPECT_EQ(softplus(20.0f), 20.0f);
+  EXPECT_EQ(softplus(1e30f), 1e30f);
+  EXPECT_EQ(softplus(-1e30f), 0.0f);
+  EXPECT_TRUE(std::isnan(softplus(std::nanf(""))));
+}
+
+TEST(CudaMath, SiluIsAccurateAndOfSpecialNumbersAsTheReference) {
+  const auto exact = [](double x) { return x / (1.0 + std::exp(-x)); };
+  for (float range : {0.01f, 1.0f, 20.0f, 80.0f}) {
+    EXPECT_LT(worst_error(range, silu, exact), 4e-7 + static_cast<double>(range) * 0x1p-23) << range;
+  }
+  EXPECT_EQ(silu(kInfinity), kInfinity);
+  EXPECT_TRUE(std::isnan(silu(-kInfinity)));
+  EXPECT_TRUE(std::isnan(silu(std::nanf(""))));
+}
+
+TEST(CudaMath, ANumberThatIsHeldStaysWhatItIs) {
+  for (float value : {0.0f, -1.5f, 65504.0f, 0x1p-24f, kInfinity}) {
+    EXPECT_EQ(to_float(held(value)), value);
+    EXPECT_EQ(to_float(held(from_float<Float16>(value))), value);
+  }
+  EXPECT_EQ(to_float(held(from_float<BFloat16>(-1.5f))), -1.5f);
+  EXPECT_EQ(to_float(Held<Float16>{}), 0.0f);
+}
+
+}  // namespace
+}  // namespace vimdeploy::cuda
