@@ -4,7 +4,7 @@ import pytest
 import stand_in_tensorrt
 
 from vimdeploy.artifact import read_onnx
-from vimdeploy.errors import ModelFileError
+from vimdeploy.errors import ExecutionError, ModelFileError
 from vimdeploy.exporters.tensorrt_network import _plugin_layers, _with_one_meaning, parsed_network
 from vimdeploy.flavors import collecting_logger
 
@@ -62,6 +62,16 @@ class TestTensorRT:
         with pytest.raises(
             ModelFileError, match=r"The parser of TensorRT 10\.3\.0 refuses the model: Plugin not found"
         ):
+            self.parse(trt, model)
+
+    def test_a_tensorrt_that_cannot_start(self, model):
+        def refuse(logger):
+            logger.log(trt.ILogger.ERROR, "CUDA initialization failure with error: 35")
+            raise TypeError("factory function returned nullptr")
+
+        trt = stand_in_tensorrt.tensorrt()
+        trt.Builder = refuse
+        with pytest.raises(ExecutionError, match="TensorRT cannot start: CUDA initialization failure with error: 35"):
             self.parse(trt, model)
 
     @pytest.mark.parametrize("lacking", [(), ("STRONGLY_TYPED",)])

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vimdeploy.artifact import operator_counts
-from vimdeploy.errors import ModelFileError
+from vimdeploy.errors import ExecutionError, ModelFileError
 from vimdeploy.ops.contract import DOMAIN
 
 if TYPE_CHECKING:
@@ -28,8 +28,12 @@ def parsed_network(trt: ModuleType, model: onnx.ModelProto, flavor: str, logger:
 
     Raises:
         ModelFileError: where the parser refuses the model, or takes an operator for something else than our plugin.
+        ExecutionError: where TensorRT cannot start.
     """
-    builder = trt.Builder(logger)
+    try:
+        builder = trt.Builder(logger)
+    except Exception as error:  # where CUDA does not start, of a driver too old for example
+        raise ExecutionError(f"TensorRT cannot start: {logger.reason()}") from error
     typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # TensorRT 11 knows no other networks
     network = builder.create_network(0 if typed is None else 1 << int(typed))
     parser = trt.OnnxParser(network, logger)
@@ -56,10 +60,10 @@ def _with_one_meaning(model: onnx.ModelProto, flavor: str) -> onnx.ModelProto:
         return copy
     for node in copy.graph.node:
         if node.domain == DOMAIN:
-            # TensorRT-RTX 1.7 ends the process where they lead it to a plugin, for it has no layer for one.
-            bodys = [attribute for attribute in node.attribute if not attribute.name.startswith("plugin_")]
+            # Led to a plugin, which it has no layer for, the parser of TensorRT-RTX 1.7 ends the process.
+            kept = [attribute for attribute in node.attribute if not attribute.name.startswith("plugin_")]
             del node.attribute[:]
-            node.attribute.extend(bodys)
+            node.attribute.extend(kept)
     return copy
 
 
