@@ -64,8 +64,8 @@ def export(
     Every block becomes a dozen nodes; the two that no standard has carry their meaning in the file, so that it runs
     where vimdeploy is not installed too. The batch is dynamic, the image size fixed.
 
-    Files of fp16 and bf16 are half the size and meant for GPUs. On a CPU vimdeploy runs them too, rounding for rounding,
-    to compare them with PyTorch, and no faster than fp32.
+    Files of fp16 and bf16 are about half the size, and meant for GPUs. On a CPU vimdeploy runs them too, with every
+    rounding, to compare them with PyTorch; no faster than fp32.
     """
     from vimdeploy.files import check_writable, write_whole
     from vimdeploy.models.config import labels_from_file, variant_by_name
