@@ -1,0 +1,135 @@
+// What ptxas said of every kernel when it was compiled: no registers spilled, and room for the warps the plan counts
+// on.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <regex>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "scan/cuda/layout.h"
+#include "scan/plan_cuda.h"
+
+namespace vimdeploy {
+namespace {
+
+struct Compiled {
+  std::string kernel, type;
+  int architecture = 0, registers = 0, stack = 0, spill_stores = 0, spill_loads = 0;
+};
+
+// As ptxas reports kernels: a line with the mangled name, one with the stack, one with the registers.
+std::vector<Compiled> read_report(const std::string& path) {
+  const std::regex name("Compiling entry function '.*(selective_scan_\\w+?|conv1d_\\w+?)I(\\w+)' for 'sm_(\\d+)'");
+  const std::regex stack("(\\d+) bytes stack frame, (\\d+) bytes spill stores, (\\d+) bytes spill loads");
+  const std::regex registers("Used (\\d+) registers");
+  std::vector<Compiled> kernels;
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    std::smatch found;
+    if (std::regex_search(line, found, name)) {
+      const std::string argument = found[2];
+      const bool is_half = argument.find("Float16") != std::string::npos;
+      const bool is_brain = argument.find("BFloat16") != std::string::npos;
+      kernels.push_back({found[1], is_brain ? "bfloat16" : is_half ? "float16" : "float32", std::stoi(found[3])});
+    } else if (!kernels.empty() && std::regex_search(line, found, stack)) {
+      kernels.back().stack = std::stoi(found[1]);
+      kernels.back().spill_stores = std::stoi(found[2]);
+      kernels.back().spill_loads = std::stoi(found[3]);
+    } else if (!kernels.empty() && std::regex_search(line, found, registers)) {
+      kernels.back().registers = std::stoi(found[1]);
+    }
+  }
+  return kernels;
+}
+
+std::vector<Compiled> read_reports() {
+  std::vector<Compiled> kernels;
+#ifdef VIMDEPLOY_CUDA_OBJECTS
+  std::istringstream objects(VIMDEPLOY_CUDA_OBJECTS);
+  for (std::string object; std::getline(objects, object, ':');) {
+    for (const Compiled& kernel : read_report(object + ".ptxas")) kernels.push_back(kernel);
+  }
+#endif
+  return kernels;
+}
+
+// Of a multiprocessor: CUDA C++ Programming Guide, technical specifications per compute capability.
+struct Multiprocessor {
+  int architecture, warps, blocks, shared_kibibytes;
+};
+
+constexpr Multiprocessor kMultiprocessors[] = {{75, 32, 16, 64},   {80, 64, 32, 164}, {86, 48, 16, 100},
+                                               {87, 48, 16, 164},  {89, 48, 24, 100}, {90, 64, 32, 228},
+                                               {100, 64, 32, 228}, {120, 48, 24, 100}};
+
+int threads_of(const std::string& kernel) {
+  if (kernel == "selective_scan_output") return cuda::kGroups * cuda::kChannelTile;
+  return kernel == "selective_scan_summary" ? cuda::kChannelTile : cuda::kThreads;
+}
+
+// For Vim-Ti: N = 16, R = 12, sums in the workspace.
+int64_t shared_bytes_of(const std::string& kernel) {
+  const int groups = kernel == "selective_scan_output" ? cuda::kGroups : kernel == "selective_scan_summary" ? 1 : 0;
+  return cuda::shared_layout(groups, 12, 0).floats * 4;
+}
+
+int resident_warps(const Compiled& kernel, const Multiprocessor& on) {
+  const int warps = threads_of(kernel.kernel) / 32, registers = (kernel.registers + 7) / 8 * 8;
+  const int64_t by_shared = on.shared_kibibytes * 1024 / (shared_bytes_of(kernel.kernel) + 1024);
+  const int64_t by_registers = 65536 / (registers * threads_of(kernel.kernel));
+  const auto blocks = std::min<int64_t>({by_shared, by_registers, on.blocks, on.warps / warps});
+  return static_cast<int>(blocks) * warps;
+}
+
+class KernelResources : public ::testing::Test {
+ protected:
+  void SetUp() override {
+#ifndef VIMDEPLOY_CUDA_OBJECTS
+    GTEST_SKIP() << "built without CUDA's compiler";
+#endif
+  }
+  const std::vector<Compiled> kernels_ = read_reports();
+};
+
+TEST_F(KernelResources, EveryKernelIsCompiledForEveryType) {
+  for (const char* kernel : {"selective_scan_output", "selective_scan_summary", "selective_scan_carry",
+                             "conv1d_vectors", "conv1d_any_width"}) {
+    for (const char* type : {"float32", "float16", "bfloat16"}) {
+      EXPECT_TRUE(std::any_of(kernels_.begin(), kernels_.end(),
+                              [&](const Compiled& compiled) {
+                                return compiled.kernel == kernel && compiled.type == type && compiled.registers > 0;
+                              }))
+          << kernel << " " << type;
+    }
+  }
+}
+
+TEST_F(KernelResources, NothingSpills) {
+  for (const Compiled& kernel : kernels_) {
+    SCOPED_TRACE(kernel.kernel + " " + kernel.type + " sm_" + std::to_string(kernel.architecture));
+    EXPECT_EQ(kernel.stack, 0);
+    EXPECT_EQ(kernel.spill_stores, 0);
+    EXPECT_EQ(kernel.spill_loads, 0);
+  }
+}
+
+TEST_F(KernelResources, TheWarpsThatThePlanCountsOnStay) {
+  std::printf("%-24s %-9s %6s %10s %7s %6s\n", "kernel", "type", "sm", "registers", "shared", "warps");
+  for (const Compiled& kernel : kernels_) {
+    for (const Multiprocessor& on : kMultiprocessors) {
+      if (on.architecture != kernel.architecture) continue;
+      const int warps = resident_warps(kernel, on);
+      std::printf("%-24s %-9s %6d %10d %7d %3d/%d\n", kernel.kernel.c_str(), kernel.type.c_str(), on.architecture,
+                  kernel.registers, static_cast<int>(shared_bytes_of(kernel.kernel)), warps, on.warps);
+      EXPECT_GE(warps, cuda::kResidentThreads / 32) << kernel.kernel << " " << kernel.type << " " << on.architecture;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace vimdeploy
