@@ -32,6 +32,7 @@ function(_add_scan_cuda)
   set(launcher ${CMAKE_CURRENT_SOURCE_DIR}/cmake/keep_ptxas_report ${CMAKE_CUDA_COMPILER_LAUNCHER})
   add_library(vimdeploy_scan_cuda STATIC
     scan/cuda/conv1d.cu
+    scan/cuda/facts.cpp
     scan/cuda/launch.cpp
     scan/cuda/selective_scan.cu)
   set_target_properties(vimdeploy_scan_cuda PROPERTIES

@@ -10,6 +10,14 @@
 
 namespace vimdeploy::cuda {
 
+// Of numbers that are not negative: by a power of two, single instructions.
+VIMDEPLOY_HD int quotient(int a, int b) {
+  return static_cast<int>(static_cast<unsigned>(a) / static_cast<unsigned>(b));
+}
+VIMDEPLOY_HD int remainder(int a, int b) {
+  return static_cast<int>(static_cast<unsigned>(a) % static_cast<unsigned>(b));
+}
+
 // Threads of a group, each with a channel: two warps share the rows of dt_bc that they stage.
 inline constexpr int kChannelTile = 64;
 

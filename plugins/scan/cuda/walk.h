@@ -16,9 +16,6 @@
 
 namespace vimdeploy::cuda {
 
-// Two floats' worth of arithmetic for each state and token is what the walk is bound by, see output.h: what a tile
-// needs beside, addresses and tests, is kept to a few instructions for each token.
-
 // What the threads of a group share.
 struct GroupMemory {
   float* rows;     // two tiles' of dt_bc
@@ -110,10 +107,6 @@ struct Walk {
     return sum;
   }
 
-  // Of the lanes that stage a tile: unsigned divisions are single instructions.
-  VIMDEPLOY_HD int row_lane() const { return static_cast<int>(static_cast<unsigned>(lane) / kLanes); }
-  VIMDEPLOY_HD int column_lane() const { return static_cast<int>(static_cast<unsigned>(lane) % kLanes); }
-
   VIMDEPLOY_HD int tile_at(const Area& area, int step) const { return flip ? area.tiles - 1 - step : step; }
 
   // The token of a tile's slot 0, and the way from a slot's token to the next slot's. By arithmetic: of a choice
@@ -129,6 +122,10 @@ struct Walk {
   }
 
  private:
+  // Which number of which row the thread stages first.
+  VIMDEPLOY_HD int row_lane() const { return quotient(lane, kLanes); }
+  VIMDEPLOY_HD int column_lane() const { return remainder(lane, kLanes); }
+
   // The row of dt_bc that the thread stages of a tile, and whether it is there.
   VIMDEPLOY_HD const T* row_of(const ScanArguments<T>& a, int tile) const {
     return rows + static_cast<int64_t>(tile * kTokenTile) * a.row();
