@@ -85,6 +85,7 @@ int64_t clocks_of(const SelectiveScanProblem& problem, const SelectiveScanCudaPl
 // Places in a sequence, and in a tile of two rows of tokens, are counted in 32 bits, directions' flags in 64.
 constexpr int64_t kMostPlaces = std::numeric_limits<int32_t>::max() / (2 * cuda::kTokenTile);
 constexpr int64_t kMostDirections = 64;
+constexpr int64_t kMostThreads = std::numeric_limits<uint32_t>::max() - cuda::kThreads;
 
 Status check_at_most(const char* op, const char* what, int64_t found, int64_t most) {
   if (found <= most) return {};
@@ -104,7 +105,10 @@ Status check_common(const char* op, const Problem& problem) {
 
 Status check(const Conv1dProblem& problem, const CudaFacts&) {
   if (Status s = check_common(kConv1dName, problem); !s.ok()) return s;
-  return check_at_most(kConv1dName, "W (width)", problem.width, kMostPlaces);
+  if (Status s = check_at_most(kConv1dName, "W (width)", problem.width, kMostPlaces); !s.ok()) return s;
+  // Threads are counted in 32 bits: one for each run of eight tokens of a channel.
+  const int64_t runs = problem.batch * divide_up(problem.tokens, cuda::kTokenTile);
+  return check_at_most(kConv1dName, "B * L / 8 (runs of tokens)", runs, kMostThreads / problem.channels);
 }
 
 Status check(const SelectiveScanProblem& problem, const CudaFacts& device) {

@@ -12,14 +12,14 @@ namespace {
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 4)
     conv1d_vectors(const __grid_constant__ ConvolutionArguments<T> arguments) {
-  const int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  const unsigned index = blockIdx.x * kThreads + threadIdx.x;
   if (index < arguments.threads(kVector)) convolve_vectors_thread(arguments, index);
 }
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     conv1d_any_width(const __grid_constant__ ConvolutionArguments<T> arguments) {
-  const int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  const unsigned index = blockIdx.x * kThreads + threadIdx.x;
   if (index < arguments.threads(1)) convolve_thread(arguments, index);
 }
 

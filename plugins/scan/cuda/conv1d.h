@@ -15,7 +15,7 @@
 
 namespace vimdeploy::cuda {
 
-inline constexpr int kRun = 8;
+inline constexpr int kRun = kTokenTile;
 
 // Channels of a thread: more would not leave registers for x.
 inline constexpr int kVector = 4;
@@ -65,7 +65,7 @@ struct Run {
   int b, begin, e;
 
   template <typename T>
-  VIMDEPLOY_HD Run(const ConvolutionArguments<T>& a, int64_t index, int channels_of_each)
+  VIMDEPLOY_HD Run(const ConvolutionArguments<T>& a, unsigned index, int channels_of_each)
       : b(static_cast<int>(index / (a.channels / channels_of_each) / a.runs())),
         begin(static_cast<int>(index / (a.channels / channels_of_each) % a.runs()) * kRun),
         e(static_cast<int>(index % (a.channels / channels_of_each)) * channels_of_each) {}
@@ -104,7 +104,7 @@ VIMDEPLOY_HD void convolve_vectors(const ConvolutionArguments<T>& a, const Run& 
 }
 
 template <typename T>
-VIMDEPLOY_HD void convolve_vectors_thread(const ConvolutionArguments<T>& a, int64_t index) {
+VIMDEPLOY_HD void convolve_vectors_thread(const ConvolutionArguments<T>& a, unsigned index) {
   constexpr int kHalo = kVectorWidth - 1;
   const Run run(a, index, kVector);
   const T* row = a.xz + static_cast<int64_t>(run.b) * a.tokens * 2 * a.channels + run.e;
@@ -126,7 +126,7 @@ VIMDEPLOY_HD void convolve_vectors_thread(const ConvolutionArguments<T>& a, int6
 
 // Any width, one channel.
 template <typename T>
-VIMDEPLOY_HD void convolve_thread(const ConvolutionArguments<T>& a, int64_t index) {
+VIMDEPLOY_HD void convolve_thread(const ConvolutionArguments<T>& a, unsigned index) {
   const Run run(a, index, 1);
   const int end = run.begin + kRun < a.tokens ? run.begin + kRun : a.tokens;
   const T* x = a.xz + static_cast<int64_t>(run.b) * a.tokens * 2 * a.channels + run.e;

@@ -105,6 +105,7 @@ TEST(CudaPlan, RefusesWhatTheDeviceCannotTake) {
   problem.reverse.assign(65, 0);
   EXPECT_FALSE(check(problem, kH100).ok());
   EXPECT_FALSE(check(Conv1dProblem{ElementType::float32, 1, int64_t{1} << 40, 4, 4, {0}}, kH100).ok());
+  EXPECT_FALSE(check(Conv1dProblem{ElementType::float32, 1 << 20, 1 << 10, 384, 4, {0}}, kH100).ok());
 }
 
 TEST(CudaPlan, AnEmptyTensorNeedsNothing) {

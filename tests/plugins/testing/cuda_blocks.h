@@ -81,11 +81,11 @@ template <typename T>
 void run_conv1d_threads(const Conv1dProblem& problem, const Conv1dTensors& tensors) {
   const cuda::ConvolutionArguments<T> arguments(problem, tensors);
   if (arguments.takes_vectors()) {
-    const int64_t threads = arguments.threads(cuda::kVector);
-    for (int64_t index = 0; index < threads; ++index) cuda::convolve_vectors_thread(arguments, index);
+    const auto threads = static_cast<unsigned>(arguments.threads(cuda::kVector));
+    for (unsigned index = 0; index < threads; ++index) cuda::convolve_vectors_thread(arguments, index);
   } else {
-    const int64_t threads = arguments.threads(1);
-    for (int64_t index = 0; index < threads; ++index) cuda::convolve_thread(arguments, index);
+    const auto threads = static_cast<unsigned>(arguments.threads(1));
+    for (unsigned index = 0; index < threads; ++index) cuda::convolve_thread(arguments, index);
   }
 }
 
