@@ -26,6 +26,8 @@ test-cpp: build/deps
 	cmake -S plugins -B build/plugins -DCMAKE_BUILD_TYPE=Release -DVIMDEPLOY_DEPS_DIR=$(DEPS) -DVIMDEPLOY_BUILD_TESTS=ON
 	cmake --build build/plugins --parallel 2
 	ctest --test-dir build/plugins --output-on-failure
+	@echo "Why tests were skipped, and how many:"
+	@grep -hA1 ': Skipped$$' build/plugins/Testing/Temporary/LastTest.log | grep -ve Skipped -e '^--' | sort | uniq -c
 
 test-python: .venv/installed
 	$(BIN)/pytest
