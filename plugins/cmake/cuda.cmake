@@ -29,7 +29,6 @@ endfunction()
 
 function(_add_scan_cuda)
   find_package(CUDAToolkit REQUIRED)
-  set(launcher ${CMAKE_CURRENT_SOURCE_DIR}/cmake/keep_ptxas_report ${CMAKE_CUDA_COMPILER_LAUNCHER})
   add_library(vimdeploy_scan_cuda STATIC
     scan/cuda/conv1d.cu
     scan/cuda/facts.cpp
@@ -39,10 +38,13 @@ function(_add_scan_cuda)
     CUDA_STANDARD 17
     CUDA_STANDARD_REQUIRED ON
     CUDA_VISIBILITY_PRESET hidden
-    CUDA_RUNTIME_LIBRARY Static
-    CUDA_COMPILER_LAUNCHER "${launcher}")
-  target_compile_options(vimdeploy_scan_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Xptxas=-v>)
+    CUDA_RUNTIME_LIBRARY Static)
   target_link_libraries(vimdeploy_scan_cuda PUBLIC vimdeploy_scan CUDA::cudart_static)
+  if(VIMDEPLOY_BUILD_TESTS)
+    set(launcher ${CMAKE_CURRENT_SOURCE_DIR}/cmake/keep_ptxas_report ${CMAKE_CUDA_COMPILER_LAUNCHER})
+    set_target_properties(vimdeploy_scan_cuda PROPERTIES CUDA_COMPILER_LAUNCHER "${launcher}")
+    target_compile_options(vimdeploy_scan_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Xptxas=-v>)
+  endif()
 endfunction()
 
 if(VIMDEPLOY_CUDA STREQUAL OFF)
