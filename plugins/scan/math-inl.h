@@ -1,5 +1,5 @@
 // exp2, softplus and silu on vectors of float32, for every instruction set (included once for each).
-// Coefficients: smallest largest relative error (Lawson's iteration in double), then rounded to float32.
+// Coefficients of exp2: smallest largest relative error (Lawson's iteration in double), then rounded to float32.
 
 #if defined(VIMDEPLOY_SCAN_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VIMDEPLOY_SCAN_MATH_INL_H_
@@ -10,12 +10,12 @@
 
 #include <hwy/highway.h>
 
+#include "scan/coefficients.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace vimdeploy {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-
-inline constexpr float kLog2E = 1.44269504088896f;
 
 // 2^f for f in [-1/2, 1/2]: 9.1e-8, and exactly 1 at 0.
 template <class D, class V = hn::VFromD<D>>
@@ -69,19 +69,19 @@ HWY_INLINE V exp2(D d, V x) {
 }
 
 // log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)); from 17 on the second term is below half a unit in the last place, so
-// the contract's threshold of 20 needs no branch. log1p(e) = e * polynomial, 3.1e-8 on [0, 1].
+// the contract's threshold of 20 needs no branch.
 template <class D, class V = hn::VFromD<D>>
 HWY_INLINE V softplus(D d, V x) {
   const V e = exp2(d, hn::Mul(hn::Abs(x), hn::Set(d, -kLog2E)));
-  V p = hn::Set(d, 5.232695490121841e-3f);
-  p = hn::MulAdd(p, e, hn::Set(d, -2.950524538755417e-2f));
-  p = hn::MulAdd(p, e, hn::Set(d, 7.822596281766891e-2f));
-  p = hn::MulAdd(p, e, hn::Set(d, -1.3663247227668762e-1f));
-  p = hn::MulAdd(p, e, hn::Set(d, 1.9106008112430573e-1f));
-  p = hn::MulAdd(p, e, hn::Set(d, -2.484298199415207e-1f));
-  p = hn::MulAdd(p, e, hn::Set(d, 3.331909775733948e-1f));
-  p = hn::MulAdd(p, e, hn::Set(d, -4.999949336051941e-1f));
-  p = hn::MulAdd(p, e, hn::Set(d, 9.999999403953552e-1f));
+  V p = hn::Set(d, kLog1p9);
+  p = hn::MulAdd(p, e, hn::Set(d, kLog1p8));
+  p = hn::MulAdd(p, e, hn::Set(d, kLog1p7));
+  p = hn::MulAdd(p, e, hn::Set(d, kLog1p6));
+  p = hn::MulAdd(p, e, hn::Set(d, kLog1p5));
+  p = hn::MulAdd(p, e, hn::Set(d, kLog1p4));
+  p = hn::MulAdd(p, e, hn::Set(d, kLog1p3));
+  p = hn::MulAdd(p, e, hn::Set(d, kLog1p2));
+  p = hn::MulAdd(p, e, hn::Set(d, kLog1p1));
   return hn::MulAdd(p, e, at_least(d, hn::Zero(d), x));
 }
 

@@ -13,9 +13,9 @@ namespace {
 
 // From a token to the next of one warp: shared memory, an exponential, two dependent multiply-adds.
 constexpr int64_t kTokenLatency = 180;
-// Instructions of a warp for a token of Vim's, counted in the code for sm_90: 100 for the states, 31 for the step size,
-// the rest for the gate, loads, stores and their addresses. The 18 exponentials and reciprocals would take 144.
-constexpr int64_t kTokenIssue = 198;
+// Instructions of a warp for a token of Vim's, counted as output.h says. The 18 exponentials and reciprocals would take
+// 144.
+constexpr int64_t kTokenIssue = 156;
 // From a block's start to its first token: two trips to memory, one after the other.
 constexpr int64_t kBlockStart = 1500;
 // Two launches more, and for each chunk a step of the chain of states.
@@ -43,6 +43,10 @@ int64_t threads_of(const SelectiveScanProblem& problem) {
 // Blocks of `output` for each chunk of the tokens.
 int64_t areas_of(const SelectiveScanProblem& problem) {
   return problem.batch * divide_up(problem.channels, cuda::kChannelTile);
+}
+
+int64_t floats_of_sums(const SelectiveScanProblem& problem) {
+  return areas_of(problem) * cuda::kChannelTile * cuda::tokens_of_sums(problem.tokens);
 }
 
 // Blocks of so many threads that the device's registers hold.
@@ -140,7 +144,7 @@ SelectiveScanCudaPlan cuda_plan_with(const SelectiveScanProblem& problem, int64_
   const bool has_sums = items > 1 && !sums_in_shared;
   plan.chunk_dt = plan.chunk_states + aligned(items * ends * cuda::kStateGroup);
   plan.sums = plan.chunk_dt + aligned(problem.directions() * ends);
-  plan.workspace_bytes = plan.sums + aligned(has_sums ? problem.batch * problem.tokens * problem.channels : 0);
+  plan.workspace_bytes = plan.sums + aligned(has_sums ? floats_of_sums(problem) : 0);
   return plan;
 }
 
@@ -168,7 +172,7 @@ size_t workspace_bound(const SelectiveScanProblem& largest, const CudaFacts& dev
   const int64_t ends = std::min(largest.batch * divide_up(largest.tokens, cuda::kTokenTile) * largest.channels,
                                 blocks * cuda::kChannelTile);
   return aligned(cuda::items_of(largest) * ends * cuda::kStateGroup) + aligned(largest.directions() * ends) +
-         aligned(largest.batch * largest.tokens * largest.channels);
+         aligned(floats_of_sums(largest));
 }
 
 std::string SelectiveScanCudaPlan::to_string() const {

@@ -39,7 +39,7 @@ struct SelectiveScanCudaPlan {
   // The workspace's parts: where they begin, in bytes.
   size_t chunk_states = 0;  // (items, B, chunks, kStateGroup, E) float32; empty with one chunk
   size_t chunk_dt = 0;      // (K, B, chunks, E) float32: sums of the step sizes; empty with one chunk
-  size_t sums = 0;          // (B, L, E) float32; empty with one item or sums_in_shared
+  size_t sums = 0;          // (B, E up, L up) float32, as in cuda/arguments.h; empty with one item or sums_in_shared
   size_t workspace_bytes = 0;
 
   std::string to_string() const;

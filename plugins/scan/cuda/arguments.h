@@ -34,7 +34,7 @@ struct ScanArguments {
   T* y;                 // (B, L, E)
   float* chunk_states;  // (items, B, chunks, kStateGroup, E)
   float* chunk_dt;      // (K, B, chunks, E)
-  float* sums;          // (B, L, E)
+  float* sums;          // (B, E up / kChannelTile, tokens_of_sums(L) / kTokenTile, kTokenTile / 4, kChannelTile, 4)
 
   ScanArguments(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan,
                 const SelectiveScanTensors& tensors, void* workspace)

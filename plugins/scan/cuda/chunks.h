@@ -37,7 +37,7 @@ VIMDEPLOY_HD void summary_block(Team& team, const ScanArguments<T>& a, unsigned 
   for (int step = 0; step < area.tiles; ++step) {
     team.each([&](int, SummaryRegisters<T>& r) {
       float y[kTokenTile];  // nobody reads it: compilers leave C out
-      r.dt_sum += r.walk.advance(a, area, step, memory, y);
+      r.dt_sum += r.walk.advance(a, area, step, y);
     });
   }
   team.each([&](int thread, SummaryRegisters<T>& r) {

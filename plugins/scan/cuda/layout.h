@@ -50,11 +50,14 @@ VIMDEPLOY_HD int groups_of(int64_t items) { return items > 1 ? kGroups : 1; }
 // Everything but `sums` is there once a group; the rows twice, for one tile is read while the next is written. Parts
 // that are read four floats at a time begin at a multiple of four.
 struct SharedLayout {
-  int64_t rows;     // (groups, 2, rank * kTokenTile + kTokenTile * kStateRow): low rank by rank, B and C by token
+  int64_t rows;     // (groups, 2, kTokenTile * kStateRow + rank * kTokenTile): B and C by token, low rank by rank
   int64_t weights;  // (groups, rank, kChannelTile)
-  int64_t sums;     // (tokens of the sums, kChannelTile)
+  int64_t sums;     // (tokens of the sums / kTokenTile, kTokenTile / 4, kChannelTile, 4)
   int64_t floats;
 };
+
+// Of a sequence of so many: sums lie by whole tiles.
+VIMDEPLOY_HD int64_t tokens_of_sums(int64_t tokens) { return (tokens + kTokenTile - 1) / kTokenTile * kTokenTile; }
 
 VIMDEPLOY_HD int64_t tile_floats(int64_t rank) { return (rank + kStateRow) * kTokenTile; }
 

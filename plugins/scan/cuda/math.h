@@ -5,14 +5,13 @@
 #include <cmath>
 #include <cstring>
 
+#include "scan/coefficients.h"
 #include "scan/element.h"
 #include "scan/host_device.h"
 
 namespace vimdeploy::cuda {
 
 using vimdeploy::to_float;
-
-inline constexpr float kLog2E = 1.44269504088896f;
 
 VIMDEPLOY_HD float smaller(float a, float b) { return fminf(a, b); }  // of a number and NaN: the number
 VIMDEPLOY_HD float larger(float a, float b) { return fmaxf(a, b); }
@@ -29,38 +28,35 @@ VIMDEPLOY_HD float exp2_special(float x) {
 #endif
 }
 
-// 1 / x for x from 1 on, within 1e-7.
+// 1 / x for x from 1 on, within 1e-7; above 2^126 it gives 0.
 VIMDEPLOY_HD float reciprocal(float x) {
 #ifdef __CUDA_ARCH__
   float inverse;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(x));
   return inverse;
 #else
-  return 1.0f / x;
+  return x > 0x1p126f ? 0.0f : 1.0f / x;
 #endif
 }
 
 // log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)); from 17 on the second term is below half a unit in the last place, so
-// the contract's threshold of 20 needs no branch. log1p(e) = e * polynomial, 3.1e-8 on [0, 1]. NaN passes through e.
+// the contract's threshold of 20 needs no branch. NaN passes through e.
 VIMDEPLOY_HD float softplus(float x) {
   const float e = exp2_special(fabsf(x) * -kLog2E);
-  float p = 5.232695490121841e-3f;
-  p = p * e - 2.950524538755417e-2f;
-  p = p * e + 7.822596281766891e-2f;
-  p = p * e - 1.3663247227668762e-1f;
-  p = p * e + 1.9106008112430573e-1f;
-  p = p * e - 2.484298199415207e-1f;
-  p = p * e + 3.331909775733948e-1f;
-  p = p * e - 4.999949336051941e-1f;
-  p = p * e + 9.999999403953552e-1f;
+  float p = kLog1p9;
+  p = p * e + kLog1p8;
+  p = p * e + kLog1p7;
+  p = p * e + kLog1p6;
+  p = p * e + kLog1p5;
+  p = p * e + kLog1p4;
+  p = p * e + kLog1p3;
+  p = p * e + kLog1p2;
+  p = p * e + kLog1p1;
   return p * e + larger(x, 0.0f);
 }
 
-// x / (1 + exp(-x)), through exp(-|x|), which cannot overflow.
-VIMDEPLOY_HD float silu(float x) {
-  const float e = exp2_special(fabsf(x) * -kLog2E);
-  return x * ((x < 0.0f ? e : 1.0f) * reciprocal(1.0f + e));
-}
+// x / (1 + exp(-x)). Where exp(-x) is infinite its inverse is 0.
+VIMDEPLOY_HD float silu(float x) { return x * reciprocal(1.0f + exp2_special(x * -kLog2E)); }
 
 // Four numbers that lie at a multiple of 16 bytes.
 VIMDEPLOY_HD void load4(const float* from, float (&to)[4]) {
@@ -69,6 +65,14 @@ VIMDEPLOY_HD void load4(const float* from, float (&to)[4]) {
   to[0] = all.x, to[1] = all.y, to[2] = all.z, to[3] = all.w;
 #else
   std::memcpy(to, from, sizeof to);
+#endif
+}
+
+VIMDEPLOY_HD void store4(const float (&from)[4], float* to) {
+#ifdef __CUDA_ARCH__
+  *reinterpret_cast<float4*>(to) = make_float4(from[0], from[1], from[2], from[3]);
+#else
+  std::memcpy(to, from, sizeof from);
 #endif
 }
 

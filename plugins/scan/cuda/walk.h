@@ -24,27 +24,32 @@ struct GroupMemory {
   VIMDEPLOY_HD GroupMemory(const SharedLayout& layout, float* shared, int group, int rank)
       : rows(shared + layout.rows + group * 2 * tile_floats(rank)),
         weights(shared + layout.weights + group * rank * kChannelTile) {}
-
-  VIMDEPLOY_HD float* rows_of(int rank, int step) const { return rows + step % 2 * tile_floats(rank); }
 };
 
 // The registers of a thread on its walk. Threads beyond the last channel walk that one too, and store nothing.
 template <typename T>
 struct Walk {
   // Lanes of a group that stage one row of dt_bc, and how many numbers of its low rank each of them holds until the
-  // tile is written: enough for R = 48. More are loaded late.
+  // tile is written: enough for R = 48. More are loaded late. Up to R = 16 all but kRankOften are passed over at once.
   static constexpr int kLanes = kChannelTile / kTokenTile;
   static constexpr int kRankAhead = 6;
+  static constexpr int kRankOften = 2;
   static constexpr int kStatesAhead = kStateGroup / kLanes;
 
-  int lane;                     // of the group's threads
-  int flip;                     // slot ^ flip is the token of a tile
-  const T* u;                   // the channel's, at the area's first token
-  const T* rows;                // of dt_bc, the row that the thread stages of the area's first tile
-  int first_state, last_state;  // of the item's; the last counted from the first
+  int lane;        // of the group's threads
+  int flip;        // slot ^ flip is the token of a tile
+  int apart;       // channels' numbers from a slot's u to the next slot's
+  const T* u;      // the channel's, at the area's first token
+  const T* row;    // of dt_bc, the one that the thread stages of the tile that comes next
+  float* staged;   // two tiles' rows of dt_bc
+  float* weights;  // of the channel's low rank, kChannelTile apart
   float dt_bias, skip;
   float decay[kStateGroup];  // A * log2(e)
   float h[kStateGroup];
+
+  // Of the states that the thread stages: where B is in a row of dt_bc, and the factor on C.
+  int b_column[kStatesAhead];
+  float share[kStatesAhead];
 
   // Of the tile that comes next.
   Held<T> next_u[kTokenTile];
@@ -54,54 +59,60 @@ struct Walk {
   // Begins the walk with states of zero, and stages its first tile.
   VIMDEPLOY_HD void enter(const ScanArguments<T>& a, const Area& area, int item, int lane_, const GroupMemory& shared) {
     lane = lane_;
-    const int k = item % a.directions;
-    first_state = item / a.directions * kStateGroup;
-    last_state = (a.states - first_state < kStateGroup ? a.states - first_state : kStateGroup) - 1;
+    const int k = item % a.directions, first_state = item / a.directions * kStateGroup;
+    const int last_state = (a.states - first_state < kStateGroup ? a.states - first_state : kStateGroup) - 1;
     const int e = area.channel_of(a, lane);
     const int64_t token = (static_cast<int64_t>(k) * a.batch + area.b) * a.tokens + area.begin;
     const int64_t channel = static_cast<int64_t>(k) * a.channels + e;
     flip = a.is_reversed(item) * (kTokenTile - 1);
+    apart = token_step() * a.channels;
     u = a.u + token * a.channels + e;
-    rows = a.dt_bc + (token + row_lane()) * a.row();
+    row = a.dt_bc + (token + tile_at(area, 0) * kTokenTile + row_lane()) * a.row();
+    staged = shared.rows;
+    weights = shared.weights + lane;
     dt_bias = a.dt_bias[channel];
-    skip = a.D[channel];
+    // Each item that has the direction adds its part: to leave D to one of them would cost a choice at every token.
+    skip = a.D[channel] * reciprocal(static_cast<float>(a.items / a.directions));
     VIMDEPLOY_UNROLL
     for (int n = 0; n < kStateGroup; ++n) {
       decay[n] = a.decay_of(channel, first_state + (n < last_state ? n : last_state));
       h[n] = 0.0f;
     }
+    VIMDEPLOY_UNROLL
+    for (int i = 0; i < kStatesAhead; ++i) {
+      const int n = column_lane() + i * kLanes;
+      b_column[i] = a.rank + first_state + (n < last_state ? n : last_state);
+      share[i] = n < last_state ? 1.0f : reciprocal(static_cast<float>(kStateGroup - last_state));
+    }
     VIMDEPLOY_DO_NOT_UNROLL
-    for (int r = 0; r < a.rank; ++r)
-      shared.weights[r * kChannelTile + lane] = to_float(a.dt_weight[channel * a.rank + r]);
+    for (int r = 0; r < a.rank; ++r) weights[r * kChannelTile] = to_float(a.dt_weight[channel * a.rank + r]);
     load_rows(a, area, tile_at(area, 0));
     load_u(a, area, tile_at(area, 0));
-    stage(a, area, tile_at(area, 0), shared.rows_of(a.rank, 0));
+    stage(a, area, tile_at(area, 0), 0);
+    row += static_cast<int64_t>(token_step() * kTokenTile) * a.row();
   }
 
   // y of the slots of a step's tile; returns the sum of their step sizes. The next tile is loaded and staged meanwhile:
   // rows in the first half of the slots, u in the second, so that they share registers.
-  VIMDEPLOY_HD float advance(const ScanArguments<T>& a, const Area& area, int step, const GroupMemory& shared,
-                             float (&y)[kTokenTile]) {
+  VIMDEPLOY_HD float advance(const ScanArguments<T>& a, const Area& area, int step, float (&y)[kTokenTile]) {
     const int next = tile_at(area, step + 1);
-    const bool has_next = step + 1 < area.tiles, has_skip = first_state == 0;  // D is the first item's
-    const float* staged = shared.rows_of(a.rank, step);
-    const float* states = staged + a.rank * kTokenTile;
-    const unsigned there = slots_there(area, tile_at(area, step));
+    const bool has_next = step + 1 < area.tiles;
+    const float* states = rows_of(a, step);
     float low_rank[kTokenTile], sum = 0.0f;
     Held<T> u_here[kTokenTile];
     VIMDEPLOY_UNROLL
     for (int i = 0; i < kTokenTile; ++i) u_here[i] = next_u[i];
-    make_low_rank(a, staged, shared.weights, low_rank);
+    make_low_rank(a, states + kTokenTile * kStateRow, tokens_there(area, tile_at(area, step)), low_rank);
     if (has_next) load_rows(a, area, next);
     VIMDEPLOY_UNROLL
     for (int i = 0; i < kTokenTile; ++i) {
       if (i == kTokenTile / 2 && has_next) {
-        stage(a, area, next, shared.rows_of(a.rank, step + 1));
+        stage(a, area, next, step + 1);
+        row += static_cast<int64_t>(token_step() * kTokenTile) * a.row();
         load_u(a, area, next);
       }
-      const float size = softplus(low_rank[i]), dt = there >> i & 1 ? size : 0.0f;
-      const float u_i = to_float(u_here[i]), skipped = skip * u_i;
-      y[i] = advance_token(dt, dt * u_i, states + i * kStateRow, has_skip ? skipped : 0.0f);
+      const float dt = softplus(low_rank[i]), u_i = to_float(u_here[i]);
+      y[i] = advance_token(dt, dt * u_i, states + i * kStateRow, skip * u_i);
       sum += dt;
     }
     return sum;
@@ -114,11 +125,21 @@ struct Walk {
   VIMDEPLOY_HD int first_token(int tile) const { return tile * kTokenTile + flip; }
   VIMDEPLOY_HD int token_step() const { return 1 - 2 * (flip & 1); }
 
-  // Bit i: whether slot i of a tile is a token of the chunk.
-  VIMDEPLOY_HD unsigned slots_there(const Area& area, int tile) const {
-    const int count = area.tokens - tile * kTokenTile;
-    constexpr unsigned kAll = (1u << kTokenTile) - 1;
-    return count >= kTokenTile ? kAll : flip ? kAll << (kTokenTile - count) & kAll : kAll >> (kTokenTile - count);
+  // How many tokens of a tile the chunk has: kTokenTile or more where it has all.
+  VIMDEPLOY_HD int tokens_there(const Area& area, int tile) const { return area.tokens - tile * kTokenTile; }
+
+  // Calls body(slot) for a tile's slots whose tokens are there. Of a whole tile's it asks for none.
+  template <typename Body>
+  VIMDEPLOY_HD void each_slot(int there, Body&& body) const {
+    if (there >= kTokenTile) {
+      VIMDEPLOY_UNROLL
+      for (int i = 0; i < kTokenTile; ++i) body(i);
+    } else {
+      VIMDEPLOY_UNROLL
+      for (int i = 0; i < kTokenTile; ++i) {
+        if ((i ^ flip) < there) body(i);
+      }
+    }
   }
 
  private:
@@ -126,72 +147,83 @@ struct Walk {
   VIMDEPLOY_HD int row_lane() const { return quotient(lane, kLanes); }
   VIMDEPLOY_HD int column_lane() const { return remainder(lane, kLanes); }
 
-  // The row of dt_bc that the thread stages of a tile, and whether it is there.
-  VIMDEPLOY_HD const T* row_of(const ScanArguments<T>& a, int tile) const {
-    return rows + static_cast<int64_t>(tile * kTokenTile) * a.row();
+  // A step's tile in shared memory.
+  VIMDEPLOY_HD float* rows_of(const ScanArguments<T>& a, int step) const {
+    return staged + step % 2 * tile_floats(a.rank);
   }
-  VIMDEPLOY_HD bool has_row(const Area& area, int tile) const { return tile * kTokenTile + row_lane() < area.tokens; }
+
+  // Whether the row that the thread stages of a tile is there.
+  VIMDEPLOY_HD bool has_row(const Area& area, int tile) const { return row_lane() < tokens_there(area, tile); }
 
   VIMDEPLOY_HD void load_rows(const ScanArguments<T>& a, const Area& area, int tile) {
-    const T* row = row_of(a, tile);
-    const T* of_lane = row + column_lane();
-    const int rank_there = (has_row(area, tile) ? a.rank : 0) - column_lane();
     VIMDEPLOY_UNROLL
-    for (int i = 0; i < kRankAhead; ++i) next_rank[i] = i * kLanes < rank_there ? held(of_lane[i * kLanes]) : Held<T>{};
+    for (int i = 0; i < kStatesAhead; ++i) next_b[i] = next_c[i] = Held<T>{};
+    if (!has_row(area, tile)) return;
+    const T* of_lane = row + column_lane();
+    const int rank_of_lane = a.rank - column_lane();
+    VIMDEPLOY_UNROLL
+    for (int i = 0; i < kRankAhead; ++i) {
+      if (i == kRankOften && a.rank <= kRankOften * kLanes) break;
+      if (i * kLanes < rank_of_lane) next_rank[i] = held(of_lane[i * kLanes]);
+    }
     VIMDEPLOY_UNROLL
     for (int i = 0; i < kStatesAhead; ++i) {
-      const int n = column_lane() + i * kLanes;
-      const T* b = row + a.rank + first_state + (n < last_state ? n : last_state);
-      next_b[i] = has_row(area, tile) ? held(b[0]) : Held<T>{};
-      next_c[i] = has_row(area, tile) ? held(b[a.states]) : Held<T>{};
+      const T* b = row + b_column[i];
+      next_b[i] = held(b[0]);
+      next_c[i] = held(b[a.states]);
     }
   }
 
   VIMDEPLOY_HD void load_u(const ScanArguments<T>& a, const Area& area, int tile) {
     const T* first = u + static_cast<int64_t>(first_token(tile)) * a.channels;
-    const int apart = token_step() * a.channels;
-    const unsigned there = slots_there(area, tile);
     VIMDEPLOY_UNROLL
-    for (int i = 0; i < kTokenTile; ++i) next_u[i] = there >> i & 1 ? held(first[i * apart]) : Held<T>{};
+    for (int i = 0; i < kTokenTile; ++i) next_u[i] = Held<T>{};
+    each_slot(tokens_there(area, tile), [&](int i) { next_u[i] = held(first[static_cast<int64_t>(i) * apart]); });
   }
 
   // Writes what load_rows() brought to shared memory, in the order of the walk.
-  VIMDEPLOY_HD void stage(const ScanArguments<T>& a, const Area& area, int tile, float* staged) const {
+  VIMDEPLOY_HD void stage(const ScanArguments<T>& a, const Area& area, int tile, int step) const {
     const int slot = row_lane() ^ flip;
-    VIMDEPLOY_UNROLL
-    for (int i = 0; i < kRankAhead; ++i) {
-      const int r = column_lane() + i * kLanes;
-      if (r < a.rank) staged[r * kTokenTile + slot] = to_float(next_rank[i]);
-    }
-    const T* row = row_of(a, tile);
-    VIMDEPLOY_DO_NOT_UNROLL
-    for (int r = column_lane() + kRankAhead * kLanes; r < a.rank; r += kLanes)
-      staged[r * kTokenTile + slot] = has_row(area, tile) ? to_float(row[r]) : 0.0f;
-    const float share = reciprocal(static_cast<float>(kStateGroup - last_state));
-    float* states = staged + a.rank * kTokenTile + slot * kStateRow;
+    float* states = rows_of(a, step) + slot * kStateRow + column_lane();
     VIMDEPLOY_UNROLL
     for (int i = 0; i < kStatesAhead; ++i) {
-      const int n = column_lane() + i * kLanes;
-      states[n] = to_float(next_b[i]);
-      states[kStateGroup + n] = to_float(next_c[i]) * (n < last_state ? 1.0f : share);
+      states[i * kLanes] = to_float(next_b[i]);
+      states[kStateGroup + i * kLanes] = to_float(next_c[i]) * share[i];
     }
+    float* ranks = rows_of(a, step) + kTokenTile * kStateRow + slot;
+    VIMDEPLOY_UNROLL
+    for (int i = 0; i < kRankAhead; ++i) {
+      if (i == kRankOften && a.rank <= kRankOften * kLanes) return;
+      const int r = column_lane() + i * kLanes;
+      if (r < a.rank) ranks[r * kTokenTile] = to_float(next_rank[i]);
+    }
+    VIMDEPLOY_DO_NOT_UNROLL
+    for (int r = column_lane() + kRankAhead * kLanes; r < a.rank; r += kLanes)
+      ranks[r * kTokenTile] = has_row(area, tile) ? to_float(row[r]) : 0.0f;
   }
 
   // What the step sizes of a tile's slots are the softplus of.
-  VIMDEPLOY_HD void make_low_rank(const ScanArguments<T>& a, const float* staged, const float* weights,
+  VIMDEPLOY_HD void make_low_rank(const ScanArguments<T>& a, const float* rank_rows, int there,
                                   float (&dt)[kTokenTile]) const {
     VIMDEPLOY_UNROLL
     for (int i = 0; i < kTokenTile; ++i) dt[i] = dt_bias;
-    const float* weight = weights + lane;
-    for (int r = 0; r < a.rank; ++r, weight += kChannelTile, staged += kTokenTile) {
+    const float* weight = weights;
+    int r = 0;
+    do {
       float low[4], high[4];
-      load4(staged, low);
-      load4(staged + 4, high);
+      load4(rank_rows, low);
+      load4(rank_rows + 4, high);
       VIMDEPLOY_UNROLL
       for (int i = 0; i < 4; ++i) {
         dt[i] += *weight * low[i];
         dt[i + 4] += *weight * high[i];
       }
+      weight += kChannelTile, rank_rows += kTokenTile;
+    } while (++r < a.rank);
+    if (there >= kTokenTile) return;
+    VIMDEPLOY_UNROLL
+    for (int i = 0; i < kTokenTile; ++i) {
+      if ((i ^ flip) >= there) dt[i] = -INFINITY;
     }
   }
 
