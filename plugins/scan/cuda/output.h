@@ -121,12 +121,13 @@ class OutputBlock {
     r.walk.each_slot(r.walk.tokens_there(area_, tile), [&](int i) { z[i] = held<T>(from.at(i)); });
   }
 
-  // The sums of the thread's channel and four tokens of a tile; those of the other four lie kChannelTile places on.
+  // The sums of the thread's channel and four tokens of a tile; 4 * kChannelTile floats on, those of the other four.
   VIMDEPLOY_HD float* sums_of(const OutputRegisters<T>& r, int tile) const {
     return r.sums + static_cast<int64_t>(tile) * (kTokenTile * kChannelTile);
   }
 
-  // The sums lie in the order of the tokens, for both ways of walking.
+  // The sums lie in the order of the tokens, for both ways of walking. The signs make numbers of places: a choice
+  // between places would be made by address, and put the registers into memory.
   VIMDEPLOY_HD void add_sums(OutputRegisters<T>& r, int tile) const {
     float low[4], high[4];
     load4(sums_of(r, tile), low);
