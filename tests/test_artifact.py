@@ -3,7 +3,7 @@ import dataclasses
 import onnx
 import pytest
 
-from vimdeploy.artifact import ModelInfo, operator_counts, read_onnx
+from vimdeploy.artifact import ModelInfo, is_ours, operator_counts, read_onnx
 from vimdeploy.errors import ConfigError, ModelFileError
 from vimdeploy.models.config import Recipe, VimConfig
 
@@ -153,3 +153,10 @@ class TestReadOnnx:
         path.write_bytes(model.SerializeToString())
         with pytest.raises(ModelFileError, match="keeps tensors in other files"):
             read_onnx(path)
+
+
+def test_our_files_are_known_from_others(tiny_onnx, foreign_onnx, tmp_path):
+    assert is_ours(tiny_onnx)
+    assert not is_ours(foreign_onnx)
+    with pytest.raises(ModelFileError, match="none.onnx cannot be read"):
+        is_ours(tmp_path / "none.onnx")

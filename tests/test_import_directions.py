@@ -19,6 +19,7 @@ STAGES = (
     ("exporters",),
     ("runtimes",),
     ("tolerance", "parity", "doctor"),
+    ("bench",),
     ("cli",),
 )
 """First to last. A name stands for a module or for all of a folder but what an earlier stage names."""

@@ -22,7 +22,7 @@ TORCH_MODULES = {
         "runtimes.eager",
     )
 }
-COMMANDS = ("export", "build", "run", "verify", "models", "inspect", "doctor")
+COMMANDS = ("export", "build", "run", "verify", "bench", "models", "inspect", "doctor")
 
 
 def loaded_by(code):

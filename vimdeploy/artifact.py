@@ -139,17 +139,8 @@ def read_onnx(path: str | Path) -> tuple[onnx.ModelProto, ModelInfo]:
         ModelFileError: where the file is not there, damaged, not ours, or refers to other files.
     """
     import onnx
-    from google.protobuf.message import DecodeError
 
-    try:
-        data = Path(path).read_bytes()
-        model = onnx.load_model_from_string(data)
-    except OSError as error:
-        raise ModelFileError(f"The model file {path} cannot be read: {error.strerror}.") from error
-    except DecodeError as error:
-        raise ModelFileError(
-            f"{path} is no whole ONNX file ({len(data)} bytes were read): damaged, cut short, or something else."
-        ) from error
+    model = _parse(path)
     try:
         info = ModelInfo.from_metadata({entry.key: entry.value for entry in model.metadata_props})
     except ModelFileError as error:
@@ -159,6 +150,30 @@ def read_onnx(path: str | Path) -> tuple[onnx.ModelProto, ModelInfo]:
             f"{path} keeps tensors in other files, which files of vimdeploy never do; export it again."
         )
     return model, info
+
+
+def is_ours(path: str | Path) -> bool:
+    """Whether an ONNX file says that vimdeploy made it.
+
+    Raises:
+        ModelFileError: where the file is not there or damaged.
+    """
+    return any(entry.key.startswith(_PREFIX) for entry in _parse(path).metadata_props)
+
+
+def _parse(path: str | Path) -> onnx.ModelProto:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        data = Path(path).read_bytes()
+        return onnx.load_model_from_string(data)
+    except OSError as error:
+        raise ModelFileError(f"The model file {path} cannot be read: {error.strerror}.") from error
+    except DecodeError as error:
+        raise ModelFileError(
+            f"{path} is no whole ONNX file ({len(data)} bytes were read): damaged, cut short, or something else."
+        ) from error
 
 
 def operator_counts(model: onnx.ModelProto) -> dict[str, int]:

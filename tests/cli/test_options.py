@@ -1,7 +1,7 @@
 import click
 import pytest
 
-from vimdeploy.cli.options import Batch, Bytes, ImageSize, engine_options
+from vimdeploy.cli.options import Batch, Bytes, ImageSize, Numbers, engine_options
 from vimdeploy.errors import ConfigError
 
 
@@ -25,6 +25,17 @@ def test_batch_sizes(text, sizes):
 def test_what_are_no_batch_sizes(text):
     with pytest.raises(click.BadParameter, match="wanted batch sizes such as 1,1,8"):
         Batch().convert(text, None, None)
+
+
+@pytest.mark.parametrize(("text", "numbers"), [("1,4", (1, 4)), ("8", (8,)), ("4,1,4", (4, 1)), ((2,), (2,))])
+def test_numbers(text, numbers):
+    assert Numbers().convert(text, None, None) == numbers
+
+
+@pytest.mark.parametrize("text", ["", "0", "1,", "1,0", "1, 2", "-1", "x", "1.5"])
+def test_what_are_no_numbers(text):
+    with pytest.raises(click.BadParameter, match="wanted whole numbers of at least 1, such as 1,4"):
+        Numbers().convert(text, None, None)
 
 
 @pytest.mark.parametrize(("text", "size"), [("2K", 2048), ("512M", 512 << 20), ("2g", 2 << 30), (7, 7)])

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from vimdeploy.cli.bench import bench
 from vimdeploy.cli.build import build
 from vimdeploy.cli.export import export
 from vimdeploy.cli.look import doctor, inspect, models
@@ -45,11 +46,12 @@ def main() -> None:
     vimdeploy build vim.onnx -o vim.engine                         ONNX to an engine for a GPU
     vimdeploy run vim.onnx cat.jpg                                 a picture to answers
     vimdeploy verify vim.onnx -c C.pth                             proof that the answers are PyTorch's
+    vimdeploy bench vim.onnx other.onnx                            time and memory, side by side
 
     Exit codes: 0 good, 1 a check failed, 2 wrong input or usage.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwind, so that no half-written file stays
 
 
-for _command in (models, export, build, run, verify, inspect, doctor):
+for _command in (models, export, build, run, verify, bench, inspect, doctor):
     main.add_command(_command)

@@ -41,6 +41,21 @@ class Batch(click.ParamType):  # type: ignore[type-arg]
         return int(match[1]), int(match[2] or match[1]), int(match[3] or match[1])
 
 
+class Numbers(click.ParamType):  # type: ignore[type-arg]
+    """``1,4``: whole numbers of at least 1, none twice."""
+
+    name = "N[,N...]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """To the numbers in their order."""
+        if isinstance(value, tuple):
+            return value
+        parts = value.split(",")
+        if not all(re.fullmatch(r"0*[1-9]\d*", part) for part in parts):
+            self.fail(f"wanted whole numbers of at least 1, such as 1,4; found {value!r}.", param, ctx)
+        return tuple(dict.fromkeys(map(int, parts)))
+
+
 class Bytes(click.ParamType):  # type: ignore[type-arg]
     """``512M`` or ``2G``."""
 

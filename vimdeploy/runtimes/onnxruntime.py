@@ -53,22 +53,10 @@ class OnnxRuntimeSession(Session):
             ConfigError: for an option that is none of these, a missing library, provider or GPU.
             ModelFileError: where ONNX Runtime refuses the model.
         """
-        if device not in DEVICES:
-            raise ConfigError(f"device must be one of {', '.join(DEVICES)}, found {device!r}.")
-        if threads is not None and threads < 1:
-            raise ConfigError(f"threads must be at least 1, found {threads}.")
-        choices = [list(providers)] if providers else DEVICES[device]
-        for choice in choices:
-            try:
-                library = operator_library.choose_library(operators, CUDA_PROVIDER in choice)
-                self._session = _open(_for_providers(model, info, choice), choice, threads or 0, library)
-                break
-            except ConfigError:
-                if choice is choices[-1]:
-                    raise
+        self._session, self.device, self.operators = open_model(
+            model, info.precision, device, threads, operators, providers
+        )
         self.info = info
-        self.device = "cuda" if CUDA_PROVIDER in choice else "cpu"
-        self.operators = "function body" if library is None else "library"
         self._input = self._session.get_inputs()[0].name
         self._output = self._session.get_outputs()[0].name
 
@@ -98,14 +86,55 @@ def sessions_of_all_operators(
     return [OnnxRuntimeSession(model, info, device, threads, operators) for operators in both]
 
 
-def _for_providers(model: Path | bytes, info: ModelInfo, providers: Sequence[str]) -> Path | bytes:
+def open_model(
+    model: Path | bytes,
+    precision: str = "fp32",
+    device: str = "auto",
+    threads: int | None = None,
+    operators: str = "auto",
+    providers: Sequence[str] | None = None,
+    profile: Path | None = None,
+) -> tuple[InferenceSession, str, str]:
+    """ONNX Runtime's own session of any ONNX model; all else as of ``OnnxRuntimeSession``.
+
+    Args:
+        model: the file, or its bytes.
+        precision: of our files: one of ``PRECISIONS``.
+        device: ``auto``, ``cpu``, ``cuda``.
+        threads: that one operator may use; None for all cores.
+        operators: ``auto``, ``library``, ``function body``.
+        providers: instead of those of the device.
+        profile: where ONNX Runtime is to write what each node took: the beginning of the file's path.
+
+    Returns:
+        The session, its device, and what computes our operators in it.
+    """
+    if device not in DEVICES:
+        raise ConfigError(f"device must be one of {', '.join(DEVICES)}, found {device!r}.")
+    if threads is not None and threads < 1:
+        raise ConfigError(f"threads must be at least 1, found {threads}.")
+    choices = [list(providers)] if providers else DEVICES[device]
+    for choice in choices:
+        try:
+            library = operator_library.choose_library(operators, CUDA_PROVIDER in choice)
+            session = _open(_for_providers(model, precision, choice), choice, threads or 0, library, profile)
+            break
+        except ConfigError:
+            if choice is choices[-1]:
+                raise
+    return session, "cuda" if CUDA_PROVIDER in choice else "cpu", "function body" if library is None else "library"
+
+
+def _for_providers(model: Path | bytes, precision: str, providers: Sequence[str]) -> Path | bytes:
     """The model as these providers can run it."""
-    if info.precision == "fp32" or CUDA_PROVIDER in providers:
+    if precision == "fp32" or CUDA_PROVIDER in providers:
         return model
     return with_float32_products(model)
 
 
-def _open(model: Path | bytes, providers: Sequence[str], threads: int, library: Path | None) -> InferenceSession:
+def _open(
+    model: Path | bytes, providers: Sequence[str], threads: int, library: Path | None, profile: Path | None
+) -> InferenceSession:
     """A session on these providers and on no others."""
     import onnxruntime as ort
 
@@ -117,7 +146,7 @@ def _open(model: Path | bytes, providers: Sequence[str], threads: int, library: 
     unknown = set(providers) - set(available)
     if unknown:
         raise ConfigError(f"This ONNX Runtime has no {', '.join(sorted(unknown))}; it has: {', '.join(available)}.")
-    options = _session_options(threads, library)
+    options = _session_options(threads, library, profile)
     try:
         session = ort.InferenceSession(
             model if isinstance(model, bytes) else str(model),
@@ -139,12 +168,14 @@ def _open(model: Path | bytes, providers: Sequence[str], threads: int, library: 
     return session
 
 
-def _session_options(threads: int, library: Path | None) -> SessionOptions:
+def _session_options(threads: int, library: Path | None, profile: Path | None) -> SessionOptions:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.log_severity_level = 4  # its errors come as exceptions
     options.intra_op_num_threads = threads
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     try:
         if library is not None:

@@ -1,0 +1,81 @@
+import pytest
+
+from vimdeploy.bench import measure as measure_module
+from vimdeploy.bench.measure import measure
+from vimdeploy.bench.subjects import Settings, Subject
+from vimdeploy.errors import ExecutionError, ModelFileError
+
+SETTINGS = Settings(rounds=3, seconds=0.25, warm_up=2)
+
+
+@pytest.fixture
+def log(monkeypatch):
+    """What workers were asked for, in order; those named bad fail at loading, weak at their second turn."""
+    log = []
+
+    class StandIn:
+        def __init__(self, subject, settings):
+            self.name, self.turns = subject.name, 0
+            if self.name == "bad":
+                raise ModelFileError("It is bad.")
+            self.facts = {"name": self.name}
+            log.append(("open", self.name))
+
+        def turn(self, **length):
+            log.append((self.name, *length.items()))
+            self.turns += 1
+            if self.name == "weak" and self.turns == 3:
+                raise ExecutionError("It is weak.")
+            if self.name == "stopped" and self.turns == 3:
+                raise KeyboardInterrupt
+            return [1.0, 2.0], self.turns
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            log.append(("close", self.name))
+
+    monkeypatch.setattr(measure_module, "Worker", StandIn)
+    monkeypatch.setattr(measure_module, "_PAUSE_SECONDS", 0)
+    return log
+
+
+def run(tmp_path, *names):
+    found, reports = [], []
+    subjects = [Subject(name, tmp_path) for name in names]
+    try:
+        measure(subjects, SETTINGS, found, lambda done, steps: reports.append((done, steps)))
+    except KeyboardInterrupt:
+        reports.append("interrupted")
+    return found, reports
+
+
+def test_subjects_take_turns(log, tmp_path):
+    run(tmp_path, "a", "b")
+    warm = [entry for name in "ab" for entry in (("open", name), (name, ("calls", 2)))]
+    assert log == [*warm, *[(name, ("seconds", 0.25)) for name in "ababab"], ("close", "b"), ("close", "a")]
+
+
+def test_warm_up_does_not_count(log, tmp_path):
+    (series,), _ = run(tmp_path, "a")
+    assert (series.milliseconds, series.peak_bytes) == ([1.0, 2.0] * 3, 4)
+
+
+def test_one_that_fails_does_not_stop_the_others(log, tmp_path):
+    (bad, a, weak), reports = run(tmp_path, "bad", "a", "weak")
+    assert (bad.error, weak.error, a.error) == ("It is bad.", "It is weak.", "")
+    assert (len(bad.milliseconds), len(weak.milliseconds), len(a.milliseconds)) == (0, 2, 6)
+    assert log.count(("weak", ("seconds", 0.25))) == 2
+    assert reports[-1] == (12, 12)
+
+
+def test_progress_never_goes_back(log, tmp_path):
+    _, reports = run(tmp_path, "bad", "a", "weak")
+    assert reports == sorted(reports)
+
+
+def test_an_interrupt_loses_nothing_and_closes_all(log, tmp_path):
+    (a, stopped), reports = run(tmp_path, "a", "stopped")
+    assert (len(a.milliseconds), len(stopped.milliseconds), reports[-1]) == (4, 2, "interrupted")
+    assert log[-2:] == [("close", "stopped"), ("close", "a")]

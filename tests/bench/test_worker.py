@@ -1,0 +1,80 @@
+"""The process that measures, and its parent's side of it."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from vimdeploy.bench.process import Worker
+from vimdeploy.bench.subjects import Subject
+from vimdeploy.errors import ExecutionError, ModelFileError
+
+
+@pytest.fixture
+def worker(tiny_onnx, quick):
+    with Worker(Subject("tiny", tiny_onnx), quick) as worker:
+        yield worker
+
+
+def test_tells_what_it_loaded(worker):
+    facts = worker.facts
+    assert facts["load_seconds"] > 0
+    assert facts["loaded_bytes"] >= 0
+    assert (facts["image_size"], facts["device"], facts["precision"]) == ([32, 32], "cpu", "fp32")
+
+
+def test_a_turn_of_calls(worker):
+    milliseconds, peak = worker.turn(calls=3)
+    assert len(milliseconds) == 3
+    assert min(milliseconds) > 0
+    assert peak > 0
+
+
+def test_a_turn_of_time_has_one_call_at_least(worker):
+    assert len(worker.turn(seconds=0)[0]) == 1
+    assert len(worker.turn(seconds=0.05)[0]) > 1
+
+
+def test_a_foreign_classifier(classifier, quick):
+    with Worker(Subject("foreign", classifier(), batch=2), quick) as worker:
+        assert len(worker.turn(calls=2)[0]) == 2
+
+
+def test_its_end_is_waited_for(tiny_onnx, quick):
+    with Worker(Subject("tiny", tiny_onnx), quick) as worker:
+        process = worker._process
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_a_missing_file_starts_no_process(tmp_path, quick):
+    with pytest.raises(ModelFileError, match=r"none\.onnx cannot be read: No such file"):
+        Worker(Subject("none", tmp_path / "none.onnx"), quick)
+
+
+def test_its_sentence_is_the_parents(tiny_onnx, quick):
+    with pytest.raises(ExecutionError, match="Wanted an image size of 64x64"):
+        Worker(Subject("tiny", tiny_onnx, image_size=(64, 64)), quick)
+
+
+def test_a_killed_process_is_told(worker):
+    os.kill(worker._process.pid, signal.SIGKILL)
+    with pytest.raises(ExecutionError, match="was killed, as the system does when memory runs out"):
+        worker.turn(calls=1)
+
+
+def test_a_crash_is_told(worker):
+    os.kill(worker._process.pid, signal.SIGSEGV)
+    with pytest.raises(ExecutionError, match="ended by signal 11"):
+        worker.turn(calls=1)
+
+
+def test_a_mistake_of_ours_is_told(worker):
+    with pytest.raises(ExecutionError, match="ended with code 1; what it said stands on standard error"):
+        worker.turn(miles=1)
+
+
+def test_ends_where_its_input_ends():
+    result = subprocess.run([sys.executable, "-m", "vimdeploy.bench.worker"], input="", capture_output=True, text=True)
+    assert result.stdout == ""

@@ -1,0 +1,77 @@
+"""Subjects in turn: A B A B ..., each in its own process, one at work at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vimdeploy.bench.process import Worker
+from vimdeploy.bench.subjects import Settings, Subject
+from vimdeploy.errors import VimdeployError
+
+_PAUSE_SECONDS = 0.02
+"""Between turns: ONNX Runtime's threads wait for more work in busy loops, and the next subject wants the cores."""
+
+
+@dataclass
+class Series:
+    """What is known of a subject so far."""
+
+    subject: Subject
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What its worker said once it was loaded."""
+    milliseconds: list[float] = field(default_factory=list)
+    """Of each call that counts."""
+    peak_bytes: int = 0
+    error: str = ""
+    """Why it failed, in a sentence; empty where it did not."""
+
+
+def measure(
+    subjects: Sequence[Subject],
+    settings: Settings,
+    found: list[Series],
+    report: Callable[[int, int], None] = lambda done, steps: None,
+) -> None:
+    """Measure subjects against each other.
+
+    One that fails is left out from there on; the others go on.
+
+    Args:
+        subjects: run in this order in every round; all are loaded at the same time.
+        settings: how.
+        found: gets a series for each subject as soon as it is known, so that an interrupt loses nothing.
+        report: is told how many of how many steps are done.
+    """
+    done, steps = 0, len(subjects) * (1 + settings.rounds)
+    with contextlib.ExitStack() as processes:
+        running: list[tuple[Series, Worker]] = []
+        for subject in subjects:
+            series = Series(subject)
+            found.append(series)
+            with _failure_noted(series):
+                worker = processes.enter_context(Worker(subject, settings))
+                series.facts = worker.facts
+                worker.turn(calls=settings.warm_up)
+                running.append((series, worker))
+            report(done := done + 1, steps)
+        for _ in range(settings.rounds):
+            for series, worker in running:
+                if not series.error:
+                    with _failure_noted(series):
+                        time.sleep(_PAUSE_SECONDS)
+                        milliseconds, series.peak_bytes = worker.turn(seconds=settings.seconds)
+                        series.milliseconds += milliseconds
+                report(done := done + 1, steps)
+        report(steps, steps)
+
+
+@contextlib.contextmanager
+def _failure_noted(series: Series) -> Any:
+    try:
+        yield
+    except VimdeployError as error:
+        series.error = str(error)

@@ -1,0 +1,88 @@
+"""A worker as its parent sees it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+from typing import Any
+
+from vimdeploy.artifact import is_ours
+from vimdeploy.bench.subjects import Settings, Subject
+from vimdeploy.bench.worker import order
+from vimdeploy.engine_file import is_engine
+from vimdeploy.errors import ExecutionError
+
+
+class Worker:
+    """A fresh process for one subject; a context manager, which ends it."""
+
+    def __init__(self, subject: Subject, settings: Settings) -> None:
+        """Start the process and have it load the subject.
+
+        Raises:
+            ModelFileError: where the file is not there or damaged.
+            ExecutionError: where the process gives up; the message is its sentence.
+        """
+        ours = is_engine(subject.path) or is_ours(subject.path)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "vimdeploy.bench.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for the parent, which still has to print what was measured
+        )
+        try:
+            self.facts = self._ask(order(subject, ours, settings))
+        except BaseException:
+            self.close()
+            raise
+
+    def turn(self, **length: float) -> tuple[list[float], int]:
+        """Let the subject run for a while: ``calls=N`` or ``seconds=S``.
+
+        Returns:
+            The milliseconds of each call, and the peak of the process's memory above its idle state, in bytes.
+
+        Raises:
+            ExecutionError: where the process gives up.
+        """
+        answer = self._ask(length)
+        return answer["milliseconds"], answer["peak_bytes"]
+
+    def close(self) -> None:
+        """End the process, whatever it does."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        line = ""
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        if not line:
+            raise ExecutionError(_ending(self._process.wait()))
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise ExecutionError(answer["error"])
+        return answer
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _ending(code: int) -> str:
+    """Why a process ended without an answer."""
+    if code == -signal.SIGKILL:
+        return "Its process was killed, as the system does when memory runs out; try a smaller batch or image size."
+    if code < 0:
+        return f"Its process was ended by signal {-code} ({signal.strsignal(-code)})."
+    return f"Its process ended with code {code}; what it said stands on standard error."

@@ -1,0 +1,154 @@
+"""``vimdeploy bench``."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vimdeploy.cli.console import phases, print_json, print_table
+from vimdeploy.cli.options import (
+    PATH,
+    Numbers,
+    device_option,
+    engine_code_option,
+    json_option,
+    operators_option,
+    threads_option,
+)
+
+if TYPE_CHECKING:
+    from vimdeploy.bench.results import Result
+    from vimdeploy.bench.subjects import Settings
+
+
+@click.command()
+@click.argument("artifacts", metavar="ARTIFACT...", type=PATH, nargs=-1, required=True)
+@click.option("--batch", "batches", type=Numbers(), default="1", show_default=True, help="Pictures in a call.")
+@click.option(
+    "--rounds", type=click.IntRange(min=1), default=10, show_default=True, help="Turns that each artifact gets."
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0),
+    default=0.5,
+    show_default=True,
+    help="Length of a turn; a call that was begun is finished.",
+)
+@click.option(
+    "--warm-up", type=click.IntRange(min=1), default=3, show_default=True, help="Calls first that are not counted."
+)
+@device_option
+@operators_option
+@threads_option
+@engine_code_option
+@json_option
+def bench(
+    artifacts: tuple[Path, ...],
+    batches: tuple[int, ...],
+    rounds: int,
+    seconds: float,
+    warm_up: int,
+    device: str,
+    operators: str,
+    threads: int | None,
+    allow_engine_code: bool,
+    as_json: bool,
+) -> None:
+    """Time and memory of artifacts, side by side.
+
+    ARTIFACT is a file of vimdeploy export or vimdeploy build, or any ONNX classifier with one picture as its input. The
+    first one is what the others are compared with.
+
+    \b
+    vimdeploy bench vim_tiny.onnx vim_tiny.engine other.onnx --batch 1,8
+
+    Artifacts run in turn, A B A B, each in a process of its own; while one works, the others wait. One that fails is a
+    row that says why; the others run all the same, and the exit code is 1.
+
+    Ctrl-C ends the run: what was measured so far is printed, and the exit code is 130.
+
+    --threads and --operators are for ONNX files, --allow-engine-code is for engines.
+    """
+    from vimdeploy.bench.measure import Series, measure
+    from vimdeploy.bench.results import results_of
+    from vimdeploy.bench.subjects import Settings, Subject
+
+    settings = Settings(device, operators, threads, allow_engine_code, rounds, seconds, warm_up)
+    groups: list[list[Series]] = []
+    interrupted = False
+    try:
+        with phases("Measuring") as report:
+            for batch in batches:
+                groups.append([])
+                subjects = [Subject(str(path), path, batch) for path in artifacts]
+                measure(subjects, settings, groups[-1], partial(report, f"batch {batch}"))
+    except KeyboardInterrupt:
+        interrupted = True
+    results = [result for group in groups for result in results_of(group)]
+    (_print_json if as_json else _print)(results, settings, interrupted)
+    if interrupted or any(result.error for result in results):
+        click.get_current_context().exit(130 if interrupted else 1)
+
+
+def _print_json(results: list[Result], settings: Settings, interrupted: bool) -> None:
+    from vimdeploy.bench.machine import describe_machine
+    from vimdeploy.bench.results import explanations
+
+    print_json(
+        {
+            "machine": describe_machine(),
+            "settings": dataclasses.asdict(settings),
+            "explanations": explanations(results),
+            "interrupted": interrupted,
+            "results": [dataclasses.asdict(result) for result in results],
+        }
+    )
+
+
+def _print(results: list[Result], settings: Settings, interrupted: bool) -> None:
+    from vimdeploy.bench.machine import describe_machine
+    from vimdeploy.bench.results import explanations
+
+    headers = ("artifact", "size", "batch", "p50 ms", "p90 ms", "p99 ms", "images/s", "ratio", "load s", "memory MB")
+    print_table((*headers, "calls", "computed by"), [_cells(result) for result in results])
+    click.echo()
+    if interrupted:
+        click.echo("Stopped before the end: the table holds what was measured until then.")
+    for sentence in explanations(results):
+        click.echo(sentence)
+    click.echo(_machine_line(describe_machine(), settings))
+
+
+def _cells(result: Result) -> tuple[str, ...]:
+    size = "x".join(map(str, result.image_size)) if result.image_size else "-"
+    left = (result.artifact, size, str(result.batch))
+    if result.error:
+        return (*left, "failed", *[""] * 7, result.error)
+    return (
+        *left,
+        *(_number(value) for value in (result.p50_ms, result.p90_ms, result.p99_ms, result.images_per_second)),
+        "-" if result.ratio is None else f"{result.ratio:.2f}",
+        _number(result.load_seconds),
+        "-" if result.peak_bytes is None else f"{result.peak_bytes / 1e6:.0f}",
+        str(result.calls),
+        ", ".join(part for part in (result.operators, result.device, result.precision) if part),
+    )
+
+
+def _number(value: float | None) -> str:
+    """Three digits that count, at least."""
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if value >= 100 else f"{value:#.3g}"
+
+
+def _machine_line(machine: dict[str, Any], settings: Settings) -> str:
+    threads = f"--threads {settings.threads}" if settings.threads else "threads as ONNX Runtime chooses"
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    vectors = f"operators for {machine['instruction_set']}" if machine["instruction_set"] else "no operator library"
+    parts = [f"{machine['processor']}, {machine['cores']} cores", *machine["gpus"], threads, vectors]
+    return f"Machine: {'; '.join([*parts, machine['system'], versions])}."
