@@ -158,5 +158,5 @@ class TestReadOnnx:
 def test_our_files_are_known_from_others(tiny_onnx, foreign_onnx, tmp_path):
     assert is_ours(tiny_onnx)
     assert not is_ours(foreign_onnx)
-    with pytest.raises(ModelFileError, match="none.onnx cannot be read"):
+    with pytest.raises(ModelFileError, match=r"none\.onnx cannot be read"):
         is_ours(tmp_path / "none.onnx")

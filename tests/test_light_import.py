@@ -14,6 +14,7 @@ HEAVY |= {"tensorrt", "tensorrt_rtx", "polygraphy", "pycuda"}
 TORCH_MODULES = {
     f"vimdeploy.{name}"
     for name in (
+        "bench.exports",
         "models.layers",
         "models.vim",
         "models.deit",

@@ -1,7 +1,7 @@
 import pytest
 
 from vimdeploy.bench import measure as measure_module
-from vimdeploy.bench.measure import measure
+from vimdeploy.bench.measure import Series, measure
 from vimdeploy.bench.subjects import Settings, Subject
 from vimdeploy.errors import ExecutionError, ModelFileError
 
@@ -42,13 +42,13 @@ def log(monkeypatch):
 
 
 def run(tmp_path, *names):
-    found, reports = [], []
-    subjects = [Subject(name, tmp_path) for name in names]
+    reports = []
+    group = [Series(Subject(name, tmp_path), error="Not made." if name == "unmade" else "") for name in names]
     try:
-        measure(subjects, SETTINGS, found, lambda done, steps: reports.append((done, steps)))
+        measure(group, SETTINGS, lambda done, steps: reports.append((done, steps)))
     except KeyboardInterrupt:
         reports.append("interrupted")
-    return found, reports
+    return group, reports
 
 
 def test_subjects_take_turns(log, tmp_path):
@@ -68,6 +68,13 @@ def test_one_that_fails_does_not_stop_the_others(log, tmp_path):
     assert (len(bad.milliseconds), len(weak.milliseconds), len(a.milliseconds)) == (0, 2, 6)
     assert log.count(("weak", ("seconds", 0.25))) == 2
     assert reports[-1] == (12, 12)
+
+
+def test_one_that_has_failed_already_is_passed_over(log, tmp_path):
+    (unmade, a), reports = run(tmp_path, "unmade", "a")
+    assert (unmade.error, unmade.milliseconds, len(a.milliseconds)) == ("Not made.", [], 6)
+    assert ("open", "unmade") not in log
+    assert reports[-1] == (8, 8)
 
 
 def test_progress_never_goes_back(log, tmp_path):

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vimdeploy.bench.measure import Series, measure
+from vimdeploy.bench.measure import measure
+from vimdeploy.models.deit import DEIT_VARIANTS, DeiTConfig
 
 QUICK = ("--device", "cpu", "--rounds", 2, "--seconds", 0, "--warm-up", 1, "--threads", 1)
 
@@ -48,6 +49,33 @@ class TestJson:
             assert second["ratio"] == pytest.approx(second["p50_ms"] / first["p50_ms"])
 
 
+class TestImageSizes:
+    def test_a_variant_is_measured_at_each(self, invoke, tiny_json):
+        result = invoke("bench", tiny_json, "--image-size", "32,33,24x40", *QUICK, "--json")
+        rows = json.loads(result.stdout)["results"]
+        assert [row["image_size"] for row in rows] == [[32, 32], [33, 33], [24, 40]]
+        assert [row["error"].split(" of 33;")[0] for row in rows] == [
+            "",
+            "Patches of 8 pixels every 8 do not divide an image height",
+            "",
+        ]
+        assert result.exit_code == 1
+
+    def test_a_file_has_one(self, invoke, tiny_onnx):
+        result = invoke("bench", tiny_onnx, "--image-size", "32,64", *QUICK)
+        assert result.exit_code == 1
+        assert "the file takes 32x32 alone; give the name of a variant instead" in result.stdout
+
+    def test_baselines_are_rows(self, invoke, tiny_onnx, monkeypatch):
+        config = DeiTConfig(dim=24, heads=3, image_size=(32, 32), depth=1, num_classes=5)
+        monkeypatch.setitem(DEIT_VARIANTS, "deit_tiny_patch16_224", config)
+        rows = json.loads(invoke("bench", tiny_onnx, "--against", "deit_tiny", *QUICK, "--json").stdout)["results"]
+        names = [str(tiny_onnx), "deit_tiny, as torch exports it", "deit_tiny, attention fused"]
+        assert [row["artifact"] for row in rows] == names
+        assert [row["operators"] for row in rows] == ["library", "", ""]
+        assert all(row["ratio"] > 0 for row in rows)
+
+
 class TestOneThatFails:
     def test_is_a_row_and_the_others_run(self, invoke, tiny_onnx, tmp_path):
         (tmp_path / "cut.onnx").write_bytes(tiny_onnx.read_bytes()[:-200])
@@ -73,7 +101,16 @@ class TestOneThatFails:
 
 class TestWrongUsage:
     @pytest.mark.parametrize(
-        "option", [("--batch", "1,x"), ("--batch", "0"), ("--rounds", 0), ("--seconds", -1), ("--device", "tpu")]
+        "option",
+        [
+            ("--batch", "1,x"),
+            ("--batch", "0"),
+            ("--rounds", 0),
+            ("--seconds", -1),
+            ("--device", "tpu"),
+            ("--image-size", "32,x"),
+            ("--against", "resnet"),
+        ],
     )
     def test_is_2(self, invoke, tiny_onnx, option):
         result = invoke("bench", tiny_onnx, *option)
@@ -91,13 +128,12 @@ class TestInterrupt:
     def stopped(self, monkeypatch):
         """The second batch is stopped before its first turn."""
 
-        def stop(subjects, settings, found, report):
-            if subjects[0].batch == 2:
-                found.append(Series(subjects[0]))
+        def stop(group, settings, report):
+            if group[0].subject.batch == 2:
                 raise KeyboardInterrupt
-            measure(subjects, settings, found, report)
+            measure(group, settings, report)
 
-        monkeypatch.setattr("vimdeploy.bench.measure.measure", stop)
+        monkeypatch.setattr("vimdeploy.bench.run.measure", stop)
 
     def test_prints_what_was_measured(self, invoke, tiny_onnx, stopped):
         result = invoke("bench", tiny_onnx, "--batch", "1,2,3", *QUICK)

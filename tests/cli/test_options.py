@@ -1,7 +1,7 @@
 import click
 import pytest
 
-from vimdeploy.cli.options import Batch, Bytes, ImageSize, Numbers, engine_options
+from vimdeploy.cli.options import Batch, Bytes, ImageSize, ImageSizes, Numbers, engine_options
 from vimdeploy.errors import ConfigError
 
 
@@ -14,6 +14,12 @@ def test_an_image_size(text, size):
 def test_what_is_no_image_size(text):
     with pytest.raises(click.BadParameter, match="wanted a size such as 224 or 384x512"):
         ImageSize().convert(text, None, None)
+
+
+def test_image_sizes():
+    assert ImageSizes().convert("224,384x512,224", None, None) == ((224, 224), (384, 512))
+    with pytest.raises(click.BadParameter, match="found ''"):
+        ImageSizes().convert("224,", None, None)
 
 
 @pytest.mark.parametrize(("text", "sizes"), [("1,4,16", (1, 4, 16)), ("8", (8, 8, 8)), ((1, 1, 8), (1, 1, 8))])

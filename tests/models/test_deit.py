@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from vimdeploy.errors import ConfigError
 from vimdeploy.models.deit import DEIT_VARIANTS, DeiT, DeiTConfig
 
 
@@ -47,3 +48,9 @@ def test_the_order_of_the_patches_matters_by_their_positions_alone(small):
     torch.testing.assert_close(small(image), small(image.flip(3)), rtol=1e-4, atol=1e-5)
     small.pos_embed.data = positions
     assert not torch.allclose(small(image), small(image.flip(3)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(40, 32), (32, 40), (0, 32)])
+def test_patches_have_to_divide_the_image(size):
+    with pytest.raises(ConfigError, match=r"Patches of 16 pixels do not divide an image of \d+x\d+; both sides"):
+        DeiTConfig(dim=24, heads=3, image_size=size)

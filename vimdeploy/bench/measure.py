@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,32 +31,29 @@ class Series:
 
 
 def measure(
-    subjects: Sequence[Subject],
-    settings: Settings,
-    found: list[Series],
-    report: Callable[[int, int], None] = lambda done, steps: None,
+    group: Sequence[Series], settings: Settings, report: Callable[[int, int], None] = lambda done, steps: None
 ) -> None:
     """Measure subjects against each other.
 
-    One that fails is left out from there on; the others go on.
+    One that fails is left out from there on; the others go on. An interrupt loses nothing: the series hold all that was
+    measured until then.
 
     Args:
-        subjects: run in this order in every round; all are loaded at the same time.
+        group: series to fill, of subjects that run in this order in every round; all are loaded at the same time. Those
+            that have failed already are passed over.
         settings: how.
-        found: gets a series for each subject as soon as it is known, so that an interrupt loses nothing.
         report: is told how many of how many steps are done.
     """
-    done, steps = 0, len(subjects) * (1 + settings.rounds)
+    done, steps = 0, len(group) * (1 + settings.rounds)
     with contextlib.ExitStack() as processes:
         running: list[tuple[Series, Worker]] = []
-        for subject in subjects:
-            series = Series(subject)
-            found.append(series)
-            with _failure_noted(series):
-                worker = processes.enter_context(Worker(subject, settings))
-                series.facts = worker.facts
-                worker.turn(calls=settings.warm_up)
-                running.append((series, worker))
+        for series in group:
+            if not series.error:
+                with _failure_noted(series):
+                    worker = processes.enter_context(Worker(series.subject, settings))
+                    series.facts = worker.facts
+                    worker.turn(calls=settings.warm_up)
+                    running.append((series, worker))
             report(done := done + 1, steps)
         for _ in range(settings.rounds):
             for series, worker in running:
@@ -70,7 +67,7 @@ def measure(
 
 
 @contextlib.contextmanager
-def _failure_noted(series: Series) -> Any:
+def _failure_noted(series: Series) -> Iterator[None]:
     try:
         yield
     except VimdeployError as error:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from vimdeploy.bench.measure import Series
 
 TIMED = "Timed: from a float32 array of random values in memory to logits in memory, one call after the other."
-RATIO = "Ratio: p50 in parts of the first artifact's at the same batch."
+RATIO = "Ratio: p50 in parts of the first artifact's at the same image size and batch."
 LOAD = "Load: from a file in the page cache to a session, in a process that has imported all that it needs."
 MEMORY = "Memory: the peak while it answers, above the same process before it loaded the session; {method}."
 
@@ -31,7 +31,7 @@ class Result:
     images_per_second: float | None = None
     """At the median."""
     ratio: float | None = None
-    """p50 in parts of the first artifact's at the same batch; None where that one failed."""
+    """p50 in parts of the first artifact's at the same image size and batch; None where that one failed."""
     load_seconds: float | None = None
     loaded_bytes: int | None = None
     """Memory of the session that has not run yet."""

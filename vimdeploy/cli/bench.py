@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from vimdeploy.bench.sources import BASELINES, sources_of
 from vimdeploy.cli.console import phases, print_json, print_table
 from vimdeploy.cli.options import (
-    PATH,
+    ImageSizes,
     Numbers,
     device_option,
     engine_code_option,
@@ -21,13 +20,22 @@ from vimdeploy.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from vimdeploy.bench.measure import Series
     from vimdeploy.bench.results import Result
     from vimdeploy.bench.subjects import Settings
 
 
 @click.command()
-@click.argument("artifacts", metavar="ARTIFACT...", type=PATH, nargs=-1, required=True)
+@click.argument("artifacts", metavar="ARTIFACT...", nargs=-1, required=True)
 @click.option("--batch", "batches", type=Numbers(), default="1", show_default=True, help="Pictures in a call.")
+@click.option("--image-size", "image_sizes", type=ImageSizes(), default=(), help="Default: each artifact's own.")
+@click.option(
+    "--against",
+    "baselines",
+    type=click.Choice(BASELINES),
+    multiple=True,
+    help="Measure DeiT too, as torch exports it and with its attention fused. May be given again.",
+)
 @click.option(
     "--rounds", type=click.IntRange(min=1), default=10, show_default=True, help="Turns that each artifact gets."
 )
@@ -47,8 +55,10 @@ if TYPE_CHECKING:
 @engine_code_option
 @json_option
 def bench(
-    artifacts: tuple[Path, ...],
+    artifacts: tuple[str, ...],
     batches: tuple[int, ...],
+    image_sizes: tuple[tuple[int, int], ...],
+    baselines: tuple[str, ...],
     rounds: int,
     seconds: float,
     warm_up: int,
@@ -60,11 +70,13 @@ def bench(
 ) -> None:
     """Time and memory of artifacts, side by side.
 
-    ARTIFACT is a file of vimdeploy export or vimdeploy build, or any ONNX classifier with one picture as its input. The
-    first one is what the others are compared with.
+    ARTIFACT is a file of vimdeploy export or vimdeploy build, any ONNX classifier with one picture as its input, or a
+    VARIANT as of vimdeploy export, which is exported for the run with random weights: they change no time. The first
+    one is what the others are compared with.
 
     \b
     vimdeploy bench vim_tiny.onnx vim_tiny.engine other.onnx --batch 1,8
+    vimdeploy bench vim_tiny_patch16_224 --against deit_tiny --image-size 224,512,1248
 
     Artifacts run in turn, A B A B, each in a process of its own; while one works, the others wait. One that fails is a
     row that says why; the others run all the same, and the exit code is 1.
@@ -73,19 +85,16 @@ def bench(
 
     --threads and --operators are for ONNX files, --allow-engine-code is for engines.
     """
-    from vimdeploy.bench.measure import Series, measure
     from vimdeploy.bench.results import results_of
-    from vimdeploy.bench.subjects import Settings, Subject
+    from vimdeploy.bench.run import run
+    from vimdeploy.bench.subjects import Settings
 
     settings = Settings(device, operators, threads, allow_engine_code, rounds, seconds, warm_up)
     groups: list[list[Series]] = []
     interrupted = False
     try:
         with phases("Measuring") as report:
-            for batch in batches:
-                groups.append([])
-                subjects = [Subject(str(path), path, batch) for path in artifacts]
-                measure(subjects, settings, groups[-1], partial(report, f"batch {batch}"))
+            run(sources_of(artifacts, baselines), image_sizes, batches, settings, groups, report)
     except KeyboardInterrupt:
         interrupted = True
     results = [result for group in groups for result in results_of(group)]

@@ -26,6 +26,20 @@ class ImageSize(click.ParamType):  # type: ignore[type-arg]  # generic in newer 
         return int(match[1]), int(match[2] or match[1])
 
 
+class ImageSizes(click.ParamType):  # type: ignore[type-arg]
+    """``224,384x512``: image sizes, none twice."""
+
+    name = "H[xW][,...]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[tuple[int, int], ...]:
+        """To heights and widths in their order."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(dict.fromkeys(ImageSize().convert(part, param, ctx) for part in value.split(",")))
+
+
 class Batch(click.ParamType):  # type: ignore[type-arg]
     """``MIN,OPT,MAX``, or one number for all three."""
 

@@ -11,10 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vimdeploy.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class DeiTConfig:
-    """A DeiT classifier."""
+    """A DeiT classifier.
+
+    Raises:
+        ConfigError: where the patches do not divide the image.
+    """
 
     dim: int
     heads: int
@@ -22,6 +28,13 @@ class DeiTConfig:
     patch_size: int = 16
     depth: int = 12
     num_classes: int = 1000
+
+    def __post_init__(self) -> None:
+        if any(side < 1 or side % self.patch_size for side in self.image_size):
+            raise ConfigError(
+                f"Patches of {self.patch_size} pixels do not divide an image of {self.image_size[0]}x"
+                f"{self.image_size[1]}; both sides must be multiples of {self.patch_size}."
+            )
 
 
 DEIT_VARIANTS = {
@@ -47,6 +60,26 @@ class Attention(nn.Module):
         return self.proj(attended.transpose(1, 2).flatten(2))
 
 
+class FusedAttention(Attention):
+    """The same with the same weights, in ONNX one node of ONNX Runtime's own: com.microsoft MultiHeadAttention."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, D) -> (B, L, D)."""
+        if not torch.onnx.is_in_onnx_export():
+            return super().forward(x)
+        weights, biases = self.qkv.weight.unflatten(0, (3, -1)), self.qkv.bias.unflatten(0, (3, -1))
+        qkv = [F.linear(x, weights[i], biases[i]) for i in range(3)]
+        attended = torch.onnx.ops.symbolic(
+            "com.microsoft::MultiHeadAttention",
+            qkv,
+            {"num_heads": self.heads},
+            dtype=x.dtype,
+            shape=x.shape,
+            version=1,
+        )
+        return self.proj(attended)
+
+
 class Mlp(nn.Module):
     """Two linear layers, four times as wide between them."""
 
@@ -63,10 +96,10 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Norm, attend, add; norm, mix channels, add."""
 
-    def __init__(self, config: DeiTConfig) -> None:
+    def __init__(self, config: DeiTConfig, attention: type[Attention]) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(config.dim, eps=1e-6)
-        self.attn = Attention(config)
+        self.attn = attention(config)
         self.norm2 = nn.LayerNorm(config.dim, eps=1e-6)
         self.mlp = Mlp(config.dim)
 
@@ -91,7 +124,7 @@ class PatchEmbed(nn.Module):
 class DeiT(nn.Module):
     """A DeiT classifier: (B, 3, H, W) float32 -> logits (B, classes) float32."""
 
-    def __init__(self, config: DeiTConfig) -> None:
+    def __init__(self, config: DeiTConfig, attention: type[Attention] = Attention) -> None:
         super().__init__()
         self.config = config
         height, width = config.image_size
@@ -99,7 +132,7 @@ class DeiT(nn.Module):
         self.patch_embed = PatchEmbed(config)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.dim))
         self.pos_embed = nn.Parameter(torch.randn(1, patches + 1, config.dim) * 0.02)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(Block(config, attention) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.dim, eps=1e-6)
         self.head = nn.Linear(config.dim, config.num_classes)
 

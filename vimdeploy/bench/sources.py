@@ -1,0 +1,42 @@
+"""Where the subjects of a run come from: files, and models that are exported for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+BASELINES = ("deit_tiny", "deit_small", "deit_base")
+"""Attention models of the sizes of Vim-Ti, S and B."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One line of comparison: a file as it is, or a model to be exported at every size."""
+
+    name: str
+    """In tables and figures."""
+    file: Path | None = None
+    model: str = ""
+    """A variant, as ``variant_by_name`` takes it, or one of ``BASELINES``; empty for files."""
+    fused_attention: bool = False
+    """Of baselines: ONNX Runtime's MultiHeadAttention instead of the nodes that torch exports."""
+
+
+def sources_of(artifacts: Iterable[str], baselines: Iterable[str]) -> list[Source]:
+    """What a command line means.
+
+    Args:
+        artifacts: paths of files, names of variants, or descriptions of models, ``NAME.json``.
+        baselines: some of ``BASELINES``; each becomes two sources.
+    """
+    sources = [Source(text, model=text) if _is_model(text) else Source(text, Path(text)) for text in artifacts]
+    for name in baselines:
+        sources.append(Source(f"{name}, as torch exports it", model=name))
+        sources.append(Source(f"{name}, attention fused", model=name, fused_attention=True))
+    return sources
+
+
+def _is_model(text: str) -> bool:
+    path = Path(text)
+    return path.suffix == ".json" or (not path.exists() and path.suffix == "" and path.name == text)
