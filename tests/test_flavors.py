@@ -62,12 +62,13 @@ class TestLogger:
 
 
 @pytest.mark.parametrize("module", ["tensorrt_lean", "tensorrt_rtx"])
-def test_plugins_are_loaded_into_real_registries_once(module):
+def test_plugins_are_loaded_into_real_registries_once(module, tmp_path):
     pytest.importorskip(module)
     if library_path("tensorrt") is None:
         pytest.skip("TensorRT's plugins are not in this installation: no CUDA compiler or no TensorRT headers")
     code = LOADED_TWICE.format(module=module)
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    # Elsewhere than in the repository, whose vimdeploy/ has no libraries.
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     first, second = result.stdout.splitlines()
     assert first == "BidirectionalSelectiveScan 1"
     assert "does not bring version 2 of our plugins" in second
