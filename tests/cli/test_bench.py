@@ -70,10 +70,35 @@ class TestImageSizes:
         config = DeiTConfig(dim=24, heads=3, image_size=(32, 32), depth=1, num_classes=5)
         monkeypatch.setitem(DEIT_VARIANTS, "deit_tiny_patch16_224", config)
         rows = json.loads(invoke("bench", tiny_onnx, "--against", "deit_tiny", *QUICK, "--json").stdout)["results"]
-        names = [str(tiny_onnx), "deit_tiny, as torch exports it", "deit_tiny, attention fused"]
+        names = [str(tiny_onnx), "deit_tiny, as exported", "deit_tiny, attention fused"]
         assert [row["artifact"] for row in rows] == names
         assert [row["operators"] for row in rows] == ["library", "", ""]
         assert all(row["ratio"] > 0 for row in rows)
+
+
+class TestFigure:
+    def test_is_written_beside_the_table(self, invoke, tiny_onnx, tmp_path):
+        pytest.importorskip("matplotlib", reason="needs matplotlib: pip install 'vimdeploy[bench]'")
+        result = invoke("bench", tiny_onnx, *QUICK, "--figure", tmp_path / "figure.SVG")
+        assert (result.exit_code, result.stdout.split()[0]) == (0, "artifact")
+        assert b"<svg" in (tmp_path / "figure.SVG").read_bytes()
+
+    def test_is_not_written_where_nothing_ran(self, invoke, tmp_path):
+        pytest.importorskip("matplotlib", reason="needs matplotlib: pip install 'vimdeploy[bench]'")
+        assert invoke("bench", "none.onnx", *QUICK, "--figure", tmp_path / "figure.png").exit_code == 1
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("name", ["figure.pdf", "none/figure.svg"])
+    def test_that_cannot_be_is_refused_before_anything_runs(self, invoke, tiny_onnx, tmp_path, name):
+        result = invoke("bench", tiny_onnx, *QUICK, "--figure", tmp_path / name)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.count("\n") == 1
+
+    def test_without_matplotlib_names_the_extra(self, invoke, tiny_onnx, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+        result = invoke("bench", tiny_onnx, *QUICK, "--figure", tmp_path / "figure.svg")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "install it with: pip install 'vimdeploy[bench]'" in result.stderr
 
 
 class TestOneThatFails:

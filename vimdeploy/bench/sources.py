@@ -32,7 +32,7 @@ def sources_of(artifacts: Iterable[str], baselines: Iterable[str]) -> list[Sourc
     """
     sources = [Source(text, model=text) if _is_model(text) else Source(text, Path(text)) for text in artifacts]
     for name in baselines:
-        sources.append(Source(f"{name}, as torch exports it", model=name))
+        sources.append(Source(f"{name}, as exported", model=name))
         sources.append(Source(f"{name}, attention fused", model=name, fused_attention=True))
     return sources
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +11,7 @@ import click
 from vimdeploy.bench.sources import BASELINES, sources_of
 from vimdeploy.cli.console import phases, print_json, print_table
 from vimdeploy.cli.options import (
+    PATH,
     ImageSizes,
     Numbers,
     device_option,
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 @click.option(
     "--warm-up", type=click.IntRange(min=1), default=3, show_default=True, help="Calls first that are not counted."
 )
+@click.option("--figure", type=PATH, metavar="FILE.svg|FILE.png", help="Draw time and memory over the image size.")
 @device_option
 @operators_option
 @threads_option
@@ -62,6 +65,7 @@ def bench(
     rounds: int,
     seconds: float,
     warm_up: int,
+    figure: Path | None,
     device: str,
     operators: str,
     threads: int | None,
@@ -76,7 +80,8 @@ def bench(
 
     \b
     vimdeploy bench vim_tiny.onnx vim_tiny.engine other.onnx --batch 1,8
-    vimdeploy bench vim_tiny_patch16_224 --against deit_tiny --image-size 224,512,1248
+    vimdeploy bench vim_tiny_patch16_224 --against deit_tiny --image-size 224,512,1248 \\\\
+        --figure figure.svg
 
     Artifacts run in turn, A B A B, each in a process of its own; while one works, the others wait. One that fails is a
     row that says why; the others run all the same, and the exit code is 1.
@@ -85,10 +90,16 @@ def bench(
 
     --threads and --operators are for ONNX files, --allow-engine-code is for engines.
     """
+    from vimdeploy.bench.figure import check_figure, figure_of
+    from vimdeploy.bench.machine import describe_machine
     from vimdeploy.bench.results import results_of
     from vimdeploy.bench.run import run
     from vimdeploy.bench.subjects import Settings
+    from vimdeploy.files import check_writable, write_whole
 
+    if figure is not None:
+        check_writable(figure)
+        check_figure(figure)
     settings = Settings(device, operators, threads, allow_engine_code, rounds, seconds, warm_up)
     groups: list[list[Series]] = []
     interrupted = False
@@ -98,18 +109,20 @@ def bench(
     except KeyboardInterrupt:
         interrupted = True
     results = [result for group in groups for result in results_of(group)]
-    (_print_json if as_json else _print)(results, settings, interrupted)
+    machine = describe_machine()
+    (_print_json if as_json else _print)(results, machine, settings, interrupted)
+    if figure is not None and any(not result.error for result in results):
+        write_whole(figure, figure_of(results, _machine_line(machine, settings), figure.suffix))
     if interrupted or any(result.error for result in results):
         click.get_current_context().exit(130 if interrupted else 1)
 
 
-def _print_json(results: list[Result], settings: Settings, interrupted: bool) -> None:
-    from vimdeploy.bench.machine import describe_machine
+def _print_json(results: list[Result], machine: dict[str, Any], settings: Settings, interrupted: bool) -> None:
     from vimdeploy.bench.results import explanations
 
     print_json(
         {
-            "machine": describe_machine(),
+            "machine": machine,
             "settings": dataclasses.asdict(settings),
             "explanations": explanations(results),
             "interrupted": interrupted,
@@ -118,8 +131,7 @@ def _print_json(results: list[Result], settings: Settings, interrupted: bool) ->
     )
 
 
-def _print(results: list[Result], settings: Settings, interrupted: bool) -> None:
-    from vimdeploy.bench.machine import describe_machine
+def _print(results: list[Result], machine: dict[str, Any], settings: Settings, interrupted: bool) -> None:
     from vimdeploy.bench.results import explanations
 
     headers = ("artifact", "size", "batch", "p50 ms", "p90 ms", "p99 ms", "images/s", "ratio", "load s", "memory MB")
@@ -129,7 +141,7 @@ def _print(results: list[Result], settings: Settings, interrupted: bool) -> None
         click.echo("Stopped before the end: the table holds what was measured until then.")
     for sentence in explanations(results):
         click.echo(sentence)
-    click.echo(_machine_line(describe_machine(), settings))
+    click.echo(_machine_line(machine, settings))
 
 
 def _cells(result: Result) -> tuple[str, ...]:
