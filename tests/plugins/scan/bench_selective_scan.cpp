@@ -1,4 +1,5 @@
-// Prints how long both operators take on one thread, per instruction set, beside the plain loops: medians of one run.
+// Prints how long both operators take on one thread, per instruction set, beside the plain loops and the
+// ceiling of the scan's arithmetic: medians of one run.
 // Usage: bench_selective_scan [float32|float16|bfloat16] [repetitions]
 
 #include <algorithm>
@@ -8,9 +9,10 @@
 #include <string>
 #include <vector>
 
-#include "testing/random_tensors.h"
 #include "scan/conv1d.h"
 #include "scan/selective_scan.h"
+#include "scan/state_ceiling.h"
+#include "testing/random_tensors.h"
 
 namespace vimdeploy::testing {
 namespace {
@@ -45,6 +47,19 @@ void bench(const char* unit, Case& c, double units, const Kernels& kernels, Refe
   }
 }
 
+// Whatever the problem: float32 in registers.
+void bench_ceiling(int repetitions) {
+  constexpr int64_t kSteps = 100000;
+  std::printf("An exp2, two products and two multiply-adds a state, in registers alone\n");
+  for (const auto& kernel : state_ceilings()) {
+    int64_t states = 0;
+    volatile float kept = 0.0f;
+    const double ns = median_ns(repetitions, [&] { kept = kernel.run(kSteps, states); });
+    std::printf("  %-26s %8.3f ns per state\n", name_of_instruction_set(kernel.target),
+                ns / static_cast<double>(kSteps * states));
+  }
+}
+
 void bench_all(ElementType type, int64_t tokens, int repetitions) {
   SelectiveScanCase scan({type, 1, tokens, 384, 16, 12, {0, 1}, 0.5f});
   bench("token, channel, state and direction", scan, 2.0 * static_cast<double>(tokens) * 384 * 16,
@@ -61,6 +76,7 @@ int main(int argc, char** argv) {
   using vimdeploy::ElementType;
   const std::string name = argc > 1 ? argv[1] : "float32";
   const int repetitions = argc > 2 ? std::atoi(argv[2]) : 15;
+  vimdeploy::testing::bench_ceiling(repetitions);
   for (ElementType type : vimdeploy::kElementTypes) {
     if (name != name_of(type)) continue;
     for (int64_t tokens : {197, 6085}) vimdeploy::testing::bench_all(type, tokens, repetitions);
