@@ -21,16 +21,17 @@ def small():
         yield
 
 
+@pytest.fixture(scope="module")
+def both(small):
+    return [onnx_from_source(Source("deit", model="deit_tiny", fused_attention=fused), None) for fused in (0, 1)]
+
+
 def logits(proto, images):
     session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     return session.run(None, {"images": images})[0]
 
 
 class TestBaseline:
-    @pytest.fixture(scope="class")
-    def both(self, small):
-        return [onnx_from_source(Source("deit", model="deit_tiny", fused_attention=fused), None) for fused in (0, 1)]
-
     def test_both_forms_answer_as_pytorch_does(self, both):
         images = np.random.default_rng(0).standard_normal((2, 3, 32, 48), dtype=np.float32)
         torch.manual_seed(0)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from vimdeploy.bench import measure as measure_module
@@ -30,6 +32,10 @@ def log(monkeypatch):
                 raise KeyboardInterrupt
             return [1.0, 2.0], self.turns
 
+        def profile(self):
+            log.append(("profile", self.name))
+            return [self.name]
+
         def __enter__(self):
             return self
 
@@ -41,11 +47,11 @@ def log(monkeypatch):
     return log
 
 
-def run(tmp_path, *names):
+def run(tmp_path, *names, settings=SETTINGS):
     reports = []
     group = [Series(Subject(name, tmp_path), error="Not made." if name == "unmade" else "") for name in names]
     try:
-        measure(group, SETTINGS, lambda done, steps: reports.append((done, steps)))
+        measure(group, settings, lambda done, steps: reports.append((done, steps)))
     except KeyboardInterrupt:
         reports.append("interrupted")
     return group, reports
@@ -80,6 +86,12 @@ def test_one_that_has_failed_already_is_passed_over(log, tmp_path):
 def test_progress_never_goes_back(log, tmp_path):
     _, reports = run(tmp_path, "bad", "a", "weak")
     assert reports == sorted(reports)
+
+
+def test_profiles_come_after_all_turns(log, tmp_path):
+    (a, weak, _), _ = run(tmp_path, "a", "weak", "bad", settings=dataclasses.replace(SETTINGS, profile=True))
+    assert (a.profile, weak.profile) == (["a"], [])
+    assert log[-3:] == [("profile", "a"), ("close", "weak"), ("close", "a")]
 
 
 def test_an_interrupt_loses_nothing_and_closes_all(log, tmp_path):

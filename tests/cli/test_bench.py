@@ -101,6 +101,22 @@ class TestFigure:
         assert "install it with: pip install 'vimdeploy[bench]'" in result.stderr
 
 
+class TestProfile:
+    def test_is_a_table_of_each_artifact(self, invoke, tiny_onnx):
+        tables = invoke("bench", tiny_onnx, tiny_onnx, "--profile", *QUICK).stdout.split("\n\n")[1:-1]
+        titles = [table.splitlines()[0] for table in tables]
+        assert titles == [f"{tiny_onnx}, 32x32, batch 1, by ONNX Runtime's profiler:"] * 2
+        assert all("BidirectionalSelectiveScan" in table for table in tables)
+
+    def test_is_in_the_document(self, invoke, tiny_onnx):
+        (row,) = json.loads(invoke("bench", tiny_onnx, "--profile", *QUICK, "--json").stdout)["results"]
+        assert sum(part["share"] for part in row["profile"]) == pytest.approx(1)
+        assert sorted(row["profile"][0]) == ["milliseconds", "nodes", "operator", "share"]
+
+    def test_is_empty_where_it_was_not_asked(self, invoke, tiny_onnx):
+        assert json.loads(invoke("bench", tiny_onnx, *QUICK, "--json").stdout)["results"][0]["profile"] == []
+
+
 class TestOneThatFails:
     def test_is_a_row_and_the_others_run(self, invoke, tiny_onnx, tmp_path):
         (tmp_path / "cut.onnx").write_bytes(tiny_onnx.read_bytes()[:-200])

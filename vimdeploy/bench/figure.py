@@ -109,7 +109,10 @@ def _draw(axes: Axes, results: Sequence[Result], title: str, unit: str, value: A
         x, y = points[-1]
         name = textwrap.fill(Path(artifact).name, _LABEL_COLUMNS)
         ends.append((x, y, f"{name}\n{_number(y)} {unit}", color))
-    _set_axes(axes, sorted({(_side(result), _size_name(result)) for result in results}))
+    sizes: dict[float, set[str]] = {}
+    for result in results:
+        sizes.setdefault(_side(result), set()).add(_size_name(result))
+    _set_axes(axes, [(side, "\n".join(sorted(sizes[side]))) for side in sorted(sizes)])
     axes.set_title(f"{title} ({unit})", loc="left", fontsize=11, color=_INK, pad=10)
     _label(axes, ends)
 

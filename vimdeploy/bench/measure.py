@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vimdeploy.bench.process import Worker
+from vimdeploy.bench.profile import OperatorTime
 from vimdeploy.bench.subjects import Settings, Subject
+from vimdeploy.engine_file import is_engine
 from vimdeploy.errors import VimdeployError
 
 _PAUSE_SECONDS = 0.02
@@ -26,6 +28,8 @@ class Series:
     milliseconds: list[float] = field(default_factory=list)
     """Of each call that counts."""
     peak_bytes: int = 0
+    profile: list[OperatorTime] = field(default_factory=list)
+    """Of ONNX files where it was asked for."""
     error: str = ""
     """Why it failed, in a sentence; empty where it did not."""
 
@@ -63,6 +67,10 @@ def measure(
                         milliseconds, series.peak_bytes = worker.turn(seconds=settings.seconds)
                         series.milliseconds += milliseconds
                 report(done := done + 1, steps)
+        for series, worker in running:
+            if settings.profile and not series.error and not is_engine(series.subject.path):
+                with _failure_noted(series):
+                    series.profile = worker.profile()
         report(steps, steps)
 
 

@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from vimdeploy.artifact import is_ours
+from vimdeploy.bench.profile import OperatorTime
 from vimdeploy.bench.subjects import Settings, Subject
 from vimdeploy.bench.worker import order
 from vimdeploy.engine_file import is_engine
@@ -51,6 +52,14 @@ class Worker:
         """
         answer = self._ask(length)
         return answer["milliseconds"], answer["peak_bytes"]
+
+    def profile(self) -> list[OperatorTime]:
+        """What each type of node takes, in a session that is opened for it; of ONNX files alone.
+
+        Raises:
+            ExecutionError: where the process gives up.
+        """
+        return [OperatorTime(**row) for row in self._ask({})["profile"]]
 
     def close(self) -> None:
         """End the process, whatever it does."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vimdeploy.bench.measure import Series
+from vimdeploy.bench.profile import OperatorTime
 
 TIMED = "Timed: from a float32 array of random values in memory to logits in memory, one call after the other."
 RATIO = "Ratio: p50 in parts of the first artifact's at the same image size and batch."
@@ -42,6 +43,8 @@ class Result:
     operators: str = ""
     """What computes our operators; empty for models that have none."""
     precision: str = ""
+    profile: tuple[OperatorTime, ...] = ()
+    """Where the time goes; empty where that was not asked."""
 
 
 def results_of(group: Sequence[Series]) -> list[Result]:
@@ -89,4 +92,5 @@ def _result(series: Series, first: float | None) -> Result:
         device=facts["device"],
         operators=facts["operators"],
         precision=facts["precision"],
+        profile=tuple(series.profile),
     )

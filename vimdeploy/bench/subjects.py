@@ -32,3 +32,5 @@ class Settings:
     """Of a turn; a call that was begun is finished, and each turn has at least one."""
     warm_up: int = 3
     """Calls before the first turn, which are not counted."""
+    profile: bool = False
+    """Whether ONNX files run once more, after all turns, to see what each type of node takes."""

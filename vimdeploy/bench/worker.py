@@ -1,8 +1,8 @@
 """The process that an artifact is measured in: one line of JSON in, one line out.
 
 First comes an order, what to open; the answer is what was opened. Then each ``{"calls": N}`` or ``{"seconds": S}`` is
-one turn, answered by the milliseconds of its calls. ``{"error": sentence}`` is the last answer of a process that gives
-up. It ends where its input ends, so that none outlives its parent.
+one turn, answered by the milliseconds of its calls; ``{}`` is answered by the profile. ``{"error": sentence}`` is the
+last answer of a process that gives up. It ends where its input ends, so that none outlives its parent.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, TextIO
 
 from vimdeploy.bench import memory
 from vimdeploy.bench.opened import open_subject
+from vimdeploy.bench.profile import profile_of
 from vimdeploy.bench.subjects import Settings, Subject
 from vimdeploy.engine_file import is_engine
 from vimdeploy.errors import VimdeployError
@@ -72,8 +73,11 @@ def _serve(requests: TextIO, answers: TextIO) -> None:
             precision=opened.precision,
         )
         for line in requests:
-            milliseconds = _turn(lambda: opened.run(array), **json.loads(line))
-            answer(milliseconds=milliseconds, peak_bytes=memory.peak_bytes() - idle)
+            if request := json.loads(line):
+                milliseconds = _turn(lambda: opened.run(array), **request)
+                answer(milliseconds=milliseconds, peak_bytes=memory.peak_bytes() - idle)
+            else:
+                answer(profile=[vars(row) for row in profile_of(subject.path, opened.precision, settings, array)])
     except VimdeployError as error:
         answer(error=str(error))
     except MemoryError:

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     "--warm-up", type=click.IntRange(min=1), default=3, show_default=True, help="Calls first that are not counted."
 )
 @click.option("--figure", type=PATH, metavar="FILE.svg|FILE.png", help="Draw time and memory over the image size.")
+@click.option("--profile", is_flag=True, help="Tell what each type of node takes in ONNX files.")
 @device_option
 @operators_option
 @threads_option
@@ -66,6 +67,7 @@ def bench(
     seconds: float,
     warm_up: int,
     figure: Path | None,
+    profile: bool,
     device: str,
     operators: str,
     threads: int | None,
@@ -100,7 +102,7 @@ def bench(
     if figure is not None:
         check_writable(figure)
         check_figure(figure)
-    settings = Settings(device, operators, threads, allow_engine_code, rounds, seconds, warm_up)
+    settings = Settings(device, operators, threads, allow_engine_code, rounds, seconds, warm_up, profile)
     groups: list[list[Series]] = []
     interrupted = False
     try:
@@ -136,6 +138,9 @@ def _print(results: list[Result], machine: dict[str, Any], settings: Settings, i
 
     headers = ("artifact", "size", "batch", "p50 ms", "p90 ms", "p99 ms", "images/s", "ratio", "load s", "memory MB")
     print_table((*headers, "calls", "computed by"), [_cells(result) for result in results])
+    for result in results:
+        if result.profile:
+            _print_profile(result)
     click.echo()
     if interrupted:
         click.echo("Stopped before the end: the table holds what was measured until then.")
@@ -144,9 +149,18 @@ def _print(results: list[Result], machine: dict[str, Any], settings: Settings, i
     click.echo(_machine_line(machine, settings))
 
 
+def _print_profile(result: Result) -> None:
+    click.echo(f"\n{result.artifact}, {_size(result)}, batch {result.batch}, by ONNX Runtime's profiler:")
+    rows = [(p.operator, f"{p.share:6.1%}", f"{p.milliseconds:.3f}", f"{p.nodes:g}") for p in result.profile]
+    print_table(("nodes of type", "share", "ms in a call", "nodes"), rows)
+
+
+def _size(result: Result) -> str:
+    return "x".join(map(str, result.image_size)) if result.image_size else "-"
+
+
 def _cells(result: Result) -> tuple[str, ...]:
-    size = "x".join(map(str, result.image_size)) if result.image_size else "-"
-    left = (result.artifact, size, str(result.batch))
+    left = (result.artifact, _size(result), str(result.batch))
     if result.error:
         return (*left, "failed", *[""] * 7, result.error)
     return (

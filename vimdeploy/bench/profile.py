@@ -1,0 +1,82 @@
+"""Where the time goes inside an ONNX file: ONNX Runtime's own profiler."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vimdeploy.bench.subjects import Settings
+from vimdeploy.errors import ExecutionError, first_line
+from vimdeploy.preprocess import FloatArray
+
+_RUN, _NODE, _SUFFIX = "model_run", "Node", "_kernel_time"
+
+
+@dataclass(frozen=True)
+class OperatorTime:
+    """All nodes of one type, in the mean of some calls."""
+
+    operator: str
+    nodes: float
+    """That ran in one call."""
+    milliseconds: float
+    share: float
+    """Of the time of all nodes."""
+
+
+def profile_of(path: Path, precision: str, settings: Settings, array: FloatArray) -> list[OperatorTime]:
+    """Run a file in a session of its own that notes what each node takes.
+
+    Args:
+        path: an ONNX file.
+        precision: one of ``PRECISIONS``.
+        settings: the session's, and for how many seconds it runs after a first call that does not count.
+        array: the input.
+
+    Raises:
+        VimdeployError: where the file cannot be opened, or does not run.
+    """
+    from vimdeploy.runtimes.onnxruntime import open_model
+
+    with tempfile.TemporaryDirectory(prefix="vimdeploy_profile_") as folder:
+        session, _, _ = open_model(
+            path,
+            precision,
+            settings.device,
+            settings.threads,
+            settings.operators,
+            profile=Path(folder) / "profile",
+        )
+        images = {session.get_inputs()[0].name: array}
+        try:
+            session.run(None, images)
+            begin, calls = time.perf_counter(), 0
+            while not calls or time.perf_counter() - begin < settings.seconds:
+                session.run(None, images)
+                calls += 1
+        except Exception as error:
+            raise ExecutionError(f"ONNX Runtime failed while it was profiled: {first_line(error)}") from error
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    return operator_times(events)
+
+
+def operator_times(events: Sequence[dict[str, Any]]) -> list[OperatorTime]:
+    """The profiler's events by type of node, the longest first; what happened before the second call is passed over."""
+    runs = sorted(event["ts"] for event in events if event["name"] == _RUN)[1:]
+    milliseconds: dict[str, float] = {}
+    nodes: dict[str, int] = {}
+    for event in events:
+        if event["cat"] == _NODE and event["name"].endswith(_SUFFIX) and runs and event["ts"] >= runs[0]:
+            operator = event["args"]["op_name"]
+            milliseconds[operator] = milliseconds.get(operator, 0) + event["dur"] / 1e3
+            nodes[operator] = nodes.get(operator, 0) + 1
+    total = sum(milliseconds.values()) or 1
+    return [
+        OperatorTime(name, nodes[name] / len(runs), taken / len(runs), taken / total)
+        for name, taken in sorted(milliseconds.items(), key=lambda item: -item[1])
+    ]
