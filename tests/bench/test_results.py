@@ -38,6 +38,12 @@ def test_no_ratio_where_the_first_failed(tmp_path):
     assert (second.p50_ms, second.ratio) == (3, None)
 
 
+def test_no_ratio_between_image_sizes(tmp_path):
+    other = series(tmp_path, "b", [3.0])
+    other.facts = FACTS | {"image_size": [64, 64]}
+    assert [row.ratio for row in results_of([series(tmp_path, "a", [2.0]), other])] == [1, None]
+
+
 def test_what_had_no_turn_is_left_out(tmp_path):
     assert [row.artifact for row in results_of([series(tmp_path, "a", [1.0]), series(tmp_path, "b", [])])] == ["a"]
     assert results_of([]) == []

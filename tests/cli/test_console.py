@@ -1,4 +1,5 @@
 import json
+import threading
 
 import pytest
 
@@ -46,6 +47,15 @@ class TestProgress:
             report("never done", 0, 1)
         out, err = capsys.readouterr()
         assert (out, err.splitlines()[-1]) == ("", "Building: 0.0 s")
+
+    @pytest.mark.parametrize("quiet", [True, False])
+    def test_quiet_work_has_the_machine_for_itself(self, capsys, monkeypatch, quiet):
+        monkeypatch.setenv("FORCE_COLOR", "1")  # for rich a terminal
+        before = threading.active_count()
+        with phases("Measuring", quiet) as report:
+            report("inner", 1, 2)
+            assert threading.active_count() - before == (0 if quiet else 1)
+        assert "inner" in capsys.readouterr().err
 
     def test_tracked_items_come_through(self):
         assert [*track("abc", 3, "Reading")] == ["a", "b", "c"]

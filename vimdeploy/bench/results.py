@@ -32,7 +32,7 @@ class Result:
     images_per_second: float | None = None
     """At the median."""
     ratio: float | None = None
-    """p50 in parts of the first artifact's at the same image size and batch; None where that one failed."""
+    """p50 in parts of the first artifact's at the same batch; None where that one failed or has another image size."""
     load_seconds: float | None = None
     loaded_bytes: int | None = None
     """Memory of the session that has not run yet."""
@@ -49,8 +49,7 @@ class Result:
 
 def results_of(group: Sequence[Series]) -> list[Result]:
     """The rows of subjects that were measured together; subjects that had no turn and did not fail are left out."""
-    first = _median(group[0]) if group else None
-    return [_result(series, first) for series in group if series.milliseconds or series.error]
+    return [_result(series, group[0]) for series in group if series.milliseconds or series.error]
 
 
 def explanations(results: Sequence[Result]) -> list[str]:
@@ -68,7 +67,14 @@ def _median(series: Series) -> float | None:
     return statistics.median(series.milliseconds) if series.milliseconds and not series.error else None
 
 
-def _result(series: Series, first: float | None) -> Result:
+def _ratio(series: Series, first: Series) -> float | None:
+    median, other = _median(series), _median(first)
+    if median is None or other is None or series.facts["image_size"] != first.facts["image_size"]:
+        return None
+    return median / other
+
+
+def _result(series: Series, first: Series) -> Result:
     subject, facts = series.subject, series.facts
     size = facts.get("image_size") or subject.image_size
     image_size = None if size is None else (size[0], size[1])
@@ -84,7 +90,7 @@ def _result(series: Series, first: float | None) -> Result:
         p90_ms=percentile(series.milliseconds, 90),
         p99_ms=percentile(series.milliseconds, 99),
         images_per_second=subject.batch * 1e3 / median,
-        ratio=None if first is None else median / first,
+        ratio=_ratio(series, first),
         load_seconds=facts["load_seconds"],
         loaded_bytes=facts["loaded_bytes"],
         peak_bytes=series.peak_bytes,

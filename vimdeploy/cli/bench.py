@@ -82,7 +82,7 @@ def bench(
 
     \b
     vimdeploy bench vim_tiny.onnx vim_tiny.engine other.onnx --batch 1,8
-    vimdeploy bench vim_tiny_patch16_224 --against deit_tiny --image-size 224,512,1248 \\\\
+    vimdeploy bench vim_tiny_patch16_224 --against deit_tiny --image-size 224,512,1248 \\
         --figure figure.svg
 
     Artifacts run in turn, A B A B, each in a process of its own; while one works, the others wait. One that fails is a
@@ -106,7 +106,7 @@ def bench(
     groups: list[list[Series]] = []
     interrupted = False
     try:
-        with phases("Measuring") as report:
+        with phases("Measuring", quiet=True) as report:
             run(sources_of(artifacts, baselines), image_sizes, batches, settings, groups, report)
     except KeyboardInterrupt:
         interrupted = True

@@ -25,8 +25,12 @@ def step(title: str) -> Iterator[None]:
 
 
 @contextmanager
-def phases(title: str) -> Iterator[Callable[[str, int, int], None]]:
+def phases(title: str, quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
     """A piece of work that tells how far it is: bars while it lasts, a line with its time when it is done.
+
+    Args:
+        title: of the work.
+        quiet: draw when told of progress and at no other time, so that nothing disturbs what is timed in between.
 
     Yields:
         A function to be told a phase's name, how many of its steps are done, and how many there are. Phases may lie in
@@ -34,7 +38,10 @@ def phases(title: str) -> Iterator[Callable[[str, int, int], None]]:
     """
     from rich.progress import Progress
 
-    with _timed(title) as console, Progress(console=console, transient=True, disable=not console.is_terminal) as shown:
+    with (
+        _timed(title) as console,
+        Progress(console=console, transient=True, disable=not console.is_terminal, auto_refresh=not quiet) as shown,
+    ):
         bars: dict[str, Any] = {}
 
         def report(phase: str, done: int, steps: int) -> None:
@@ -43,6 +50,8 @@ def phases(title: str) -> Iterator[Callable[[str, int, int], None]]:
             shown.update(bars[phase], completed=done)
             if done >= steps:
                 shown.remove_task(bars.pop(phase))
+            if quiet:
+                shown.refresh()
 
         yield report
 
