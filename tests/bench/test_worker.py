@@ -1,5 +1,6 @@
 """The process that measures, and its parent's side of it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import pytest
 
 from vimdeploy.bench.process import Worker
 from vimdeploy.bench.subjects import Subject
+from vimdeploy.bench.worker import order
 from vimdeploy.errors import ExecutionError, ModelFileError
 
 
@@ -75,6 +77,9 @@ def test_a_mistake_of_ours_is_told(worker):
         worker.turn(miles=1)
 
 
-def test_ends_where_its_input_ends():
-    result = subprocess.run([sys.executable, "-m", "vimdeploy.bench.worker"], input="", capture_output=True, text=True)
-    assert result.stdout == ""
+@pytest.mark.parametrize("orders", [0, 1])
+def test_ends_where_its_input_ends(tiny_onnx, quick, orders):
+    line = json.dumps(order(Subject("tiny", tiny_onnx), True, quick)) + "\n"
+    command = [sys.executable, "-m", "vimdeploy.bench.worker"]
+    result = subprocess.run(command, input=line * orders, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, len(result.stdout.splitlines()), result.stderr) == (0, orders, "")

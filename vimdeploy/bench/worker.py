@@ -53,15 +53,18 @@ def _serve(requests: TextIO, answers: TextIO) -> None:
     def answer(**document: Any) -> None:
         answers.write(json.dumps(document) + "\n")
 
+    first = requests.readline()
+    if not first:
+        return
     try:
-        subject, ours, settings = _from_order(requests.readline())
+        subject, ours, settings = _from_order(first)
         _import_runtime(subject.path)
         idle = memory.resident_bytes()
         start = time.perf_counter()
         opened = open_subject(subject, ours, settings)
         load_seconds = time.perf_counter() - start
-        array = opened.random_input()
         loaded = memory.resident_bytes()
+        array = opened.random_input()
         method = memory.forget_peak()
         answer(
             load_seconds=load_seconds,
