@@ -82,8 +82,7 @@ def bench(
 
     \b
     vimdeploy bench vim_tiny.onnx vim_tiny.engine other.onnx --batch 1,8
-    vimdeploy bench vim_tiny_patch16_224 --against deit_tiny --image-size 224,512,1248 \\
-        --figure figure.svg
+    vimdeploy bench vim_tiny_patch16_224 --against deit_tiny --image-size 224,1248
 
     Artifacts run in turn, A B A B, each in a process of its own; while one works, the others wait. One that fails is a
     row that says why; the others run all the same, and the exit code is 1.
