@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import TINY
 
 from gpu import reference
 from gpu.models import FusedMixer
@@ -56,12 +55,12 @@ def test_the_replaced_path_computes_what_ours_does():
     assert reference.relative_error(found, reference.selective_scan(operands, PROBLEM.reverse, PROBLEM.scale)) < 1e-12
 
 
-def test_a_mixer_with_our_kernels_is_the_mixer(tiny_model):
+def test_a_mixer_with_our_kernels_is_the_mixer(tiny_model, tiny):
     mixer = tiny_model.layers[0].mixer
-    x = torch.randn(2, TINY.tokens, TINY.dim, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(2, tiny.config.tokens, tiny.config.dim, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        fused = FusedMixer(mixer, TINY, PlainKernels(), torch.float32)
+        fused = FusedMixer(mixer, tiny.config, PlainKernels(), torch.float32)
         assert reference.relative_error(fused(x), mixer(x).double()) < 1e-6
-        half = FusedMixer(mixer, TINY, PlainKernels(), torch.float16)(x)
+        half = FusedMixer(mixer, tiny.config, PlainKernels(), torch.float16)(x)
         assert half.dtype == torch.float16
         assert reference.relative_error(half, mixer(x).double()) < 1e-2
