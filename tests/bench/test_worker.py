@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from vimdeploy.bench.process import Worker
+from vimdeploy.bench.process import WORKER, Worker
 from vimdeploy.bench.subjects import Subject
 from vimdeploy.bench.worker import order
 from vimdeploy.errors import ExecutionError, ModelFileError
@@ -80,6 +80,6 @@ def test_a_mistake_of_ours_is_told(worker):
 @pytest.mark.parametrize("orders", [0, 1])
 def test_ends_where_its_input_ends(tiny_onnx, quick, orders):
     line = json.dumps(order(Subject("tiny", tiny_onnx), True, quick)) + "\n"
-    command = [sys.executable, "-m", "vimdeploy.bench.worker"]
+    command = [sys.executable, "-c", WORKER.format(path=sys.path)]
     result = subprocess.run(command, input=line * orders, capture_output=True, text=True, timeout=60)
     assert (result.returncode, len(result.stdout.splitlines()), result.stderr) == (0, orders, "")

@@ -16,6 +16,9 @@ from vimdeploy.bench.worker import order
 from vimdeploy.engine_file import is_engine
 from vimdeploy.errors import ExecutionError
 
+WORKER = "import sys; sys.path[:] = {path!r}; from vimdeploy.bench.worker import main; main()"
+"""The worker imports what this process does; by itself Python would look first into the folder it is started in."""
+
 
 class Worker:
     """A fresh process for one subject; a context manager, which ends it."""
@@ -29,7 +32,7 @@ class Worker:
         """
         ours = is_engine(subject.path) or is_ours(subject.path)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "vimdeploy.bench.worker"],
+            [sys.executable, "-c", WORKER.format(path=sys.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -105,7 +105,3 @@ def _turn(call: Callable[[], object], calls: int = 0, seconds: float = 0.0) -> l
         call()
         milliseconds.append((time.perf_counter() - start) * 1e3)
     return milliseconds
-
-
-if __name__ == "__main__":
-    main()
