@@ -159,6 +159,24 @@ def test_the_checker_passes_with_the_function_bodies_alone(tiny_proto):
     onnx.checker.check_model(tiny_proto, full_check=True)
 
 
+class Halves(torch.nn.Module):
+    """A model with a node of two outputs."""
+
+    def forward(self, images):
+        left, right = images.flatten(1).split([1000, 2072], dim=1)
+        return torch.cat([right[:, :3], left[:, :2]], dim=1)
+
+
+def test_each_output_of_a_node_has_a_name_of_its_own(tiny):
+    proto = onnx_from_model(Halves(), ModelInfo("halves", tiny.config))
+    (split,) = (node for node in proto.graph.node if node.op_type == "Split")
+    assert list(split.output) == ["Split.output_0", "Split.output_1"]
+    images = np.random.default_rng(0).standard_normal((2, 3, 32, 32), dtype=np.float32)
+    flat = images.reshape(2, -1)
+    found = OnnxRuntimeSession(proto.SerializeToString(), ModelInfo("halves", tiny.config)).run(images)
+    np.testing.assert_array_equal(found, np.concatenate([flat[:, 1000:1003], flat[:, :2]], axis=1))
+
+
 def test_the_model_in_pytorch_is_left_as_it_was(tiny):
     model = vim_with_random_weights(tiny.config, seed=0)
     before = {name: value.clone() for name, value in model.state_dict().items()}

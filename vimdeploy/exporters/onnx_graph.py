@@ -103,9 +103,9 @@ def _name_after_modules(model: ir.Model, parameters: Container[str]) -> None:
         scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "['']"))
         module = next((scope for scope in reversed(scopes[:-1]) if scope), "")
         node.name = _unique(f"{module}.{node.op_type}".lstrip("."), taken)
-        for value in node.outputs:
-            if value.name not in outer:
-                value.name = node.name
+        for i, value in enumerate(node.outputs):
+            if value.name and value.name not in outer:  # an output without a name is one that nobody wants
+                value.name = node.name if len(node.outputs) == 1 else _unique(f"{node.name}.output_{i}", taken)
         for i, constant in enumerate(node.inputs):
             if constant is not None and constant.is_initializer() and constant.name not in parameters:
                 own = _INPUT_NAMES[node.op_type][i] if node.op_type in _INPUT_NAMES else "constant"
