@@ -14,6 +14,7 @@ from vimdeploy.runtimes import operator_library
 from vimdeploy.runtimes.base import Session
 from vimdeploy.runtimes.cuda_provider import CUDA_PROVIDER, INSTALL, check_cuda, load_cuda_libraries
 from vimdeploy.runtimes.float32_products import with_float32_products
+from vimdeploy.runtimes.free_memory import give_back_free_memory
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
@@ -74,7 +75,7 @@ def session_from_onnx(path: str | Path, **options: Any) -> OnnxRuntimeSession:
     Raises:
         ModelFileError: where the file is not there, damaged or not ours.
     """
-    _, info = read_onnx(path)
+    info = read_onnx(path)[1]  # the model itself is freed before ONNX Runtime reads the file
     return OnnxRuntimeSession(Path(path), info, **options)
 
 
@@ -122,6 +123,7 @@ def open_model(
         except ConfigError:
             if choice is choices[-1]:
                 raise
+    give_back_free_memory()
     return session, "cuda" if CUDA_PROVIDER in choice else "cpu", "function body" if library is None else "library"
 
 
