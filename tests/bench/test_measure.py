@@ -34,6 +34,8 @@ def log(monkeypatch):
 
         def profile(self):
             log.append(("profile", self.name))
+            if self.name == "unprofiled":
+                raise ExecutionError("There is no room.")
             return [self.name]
 
         def __enter__(self):
@@ -92,6 +94,13 @@ def test_profiles_come_after_all_turns(log, tmp_path):
     (a, weak, _), _ = run(tmp_path, "a", "weak", "bad", settings=dataclasses.replace(SETTINGS, profile=True))
     assert (a.profile, weak.profile) == (["a"], [])
     assert log[-3:] == [("profile", "a"), ("close", "weak"), ("close", "a")]
+
+
+def test_a_profile_that_fails_is_all_that_is_missing(log, tmp_path):
+    settings = dataclasses.replace(SETTINGS, profile=True)
+    (unprofiled, a), _ = run(tmp_path, "unprofiled", "a", settings=settings)
+    assert (unprofiled.error, unprofiled.profile, unprofiled.profile_error) == ("", [], "There is no room.")
+    assert (len(unprofiled.milliseconds), a.profile, a.profile_error) == (6, ["a"], "")
 
 
 def test_an_interrupt_loses_nothing_and_closes_all(log, tmp_path):

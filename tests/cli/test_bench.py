@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from vimdeploy.bench.measure import measure
+from vimdeploy.bench.process import Worker
+from vimdeploy.errors import ExecutionError
 from vimdeploy.models.deit import DEIT_VARIANTS, DeiTConfig
 
 QUICK = ("--device", "cpu", "--rounds", 2, "--seconds", 0, "--warm-up", 1, "--threads", 1)
@@ -112,6 +114,16 @@ class TestProfile:
         (row,) = json.loads(invoke("bench", tiny_onnx, "--profile", *QUICK, "--json").stdout)["results"]
         assert sum(part["share"] for part in row["profile"]) == pytest.approx(1)
         assert sorted(row["profile"][0]) == ["milliseconds", "nodes", "operator", "share"]
+
+    def test_that_fails_leaves_the_row(self, invoke, tiny_onnx, monkeypatch):
+        def fail(worker):
+            raise ExecutionError("There is no room.")
+
+        monkeypatch.setattr(Worker, "profile", fail)
+        result = invoke("bench", tiny_onnx, "--profile", *QUICK)
+        table, profile, _ = result.stdout.split("\n\n")
+        assert (result.exit_code, "failed" in table) == (0, False)
+        assert profile.splitlines()[1] == "No profile: There is no room."
 
     def test_is_empty_where_it_was_not_asked(self, invoke, tiny_onnx):
         assert json.loads(invoke("bench", tiny_onnx, *QUICK, "--json").stdout)["results"][0]["profile"] == []

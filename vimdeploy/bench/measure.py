@@ -30,6 +30,8 @@ class Series:
     peak_bytes: int = 0
     profile: list[OperatorTime] = field(default_factory=list)
     """Of ONNX files where it was asked for."""
+    profile_error: str = ""
+    """Why there is no profile, in a sentence; the rest of the row stands."""
     error: str = ""
     """Why it failed, in a sentence; empty where it did not."""
 
@@ -69,8 +71,10 @@ def measure(
                 report(done := done + 1, steps)
         for series, worker in running:
             if settings.profile and not series.error and not is_engine(series.subject.path):
-                with _failure_noted(series):
+                try:
                     series.profile = worker.profile()
+                except VimdeployError as error:
+                    series.profile_error = str(error)
         report(steps, steps)
 
 

@@ -45,6 +45,8 @@ class Result:
     precision: str = ""
     profile: tuple[OperatorTime, ...] = ()
     """Where the time goes; empty where that was not asked."""
+    profile_error: str = ""
+    """Why there is no profile, in a sentence."""
 
 
 def results_of(group: Sequence[Series]) -> list[Result]:
@@ -99,4 +101,5 @@ def _result(series: Series, first: Series) -> Result:
         operators=facts["operators"],
         precision=facts["precision"],
         profile=tuple(series.profile),
+        profile_error=series.profile_error,
     )

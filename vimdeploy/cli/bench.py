@@ -138,7 +138,7 @@ def _print(results: list[Result], machine: dict[str, Any], settings: Settings, i
     headers = ("artifact", "size", "batch", "p50 ms", "p90 ms", "p99 ms", "images/s", "ratio", "load s", "memory MB")
     print_table((*headers, "calls", "computed by"), [_cells(result) for result in results])
     for result in results:
-        if result.profile:
+        if result.profile or result.profile_error:
             _print_profile(result)
     click.echo()
     if interrupted:
@@ -150,6 +150,9 @@ def _print(results: list[Result], machine: dict[str, Any], settings: Settings, i
 
 def _print_profile(result: Result) -> None:
     click.echo(f"\n{result.artifact}, {_size(result)}, batch {result.batch}, by ONNX Runtime's profiler:")
+    if result.profile_error:
+        click.echo(f"No profile: {result.profile_error}")
+        return
     rows = [(p.operator, f"{p.share:6.1%}", f"{p.milliseconds:.3f}", f"{p.nodes:g}") for p in result.profile]
     print_table(("nodes of type", "share", "ms in a call", "nodes"), rows)
 
