@@ -7,6 +7,7 @@ dict, ``.safetensors``; by path or as ``hf://owner/repo[/file]``. A file is what
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import math
 import pickle
@@ -48,7 +49,7 @@ def load_checkpoint(source: str | Path, ema: bool = False) -> Checkpoint:
         CheckpointError: where there is no such file, it is no checkpoint, holds something besides data, or no EMA.
         MissingPackageError: where torch, safetensors or huggingface_hub is needed and not there.
     """
-    path = _from_hub(str(source)) if str(source).startswith("hf://") else Path(source)
+    path = local_path(source)
     try:
         with path.open("rb") as file:
             head = file.read(9)
@@ -97,6 +98,23 @@ def config_from_checkpoint(checkpoint: Checkpoint, variant: Variant) -> VimConfi
     )
 
 
+def released_variant(checkpoint: Checkpoint) -> Variant:
+    """The released variant that a checkpoint holds, trained on square pictures of any size.
+
+    Raises:
+        CheckpointError: where the file holds no Vim, or another one.
+    """
+    for variant in VARIANTS.values():
+        found = _config_from_shapes(checkpoint, variant.config)
+        with contextlib.suppress(CheckpointError):
+            config_from_checkpoint(checkpoint, variant)
+            return variant
+    raise CheckpointError(
+        f"{checkpoint.path} fits none of the released variants: it has dim {found.dim} and depth {found.depth}; "
+        "say what it is with --variant NAME.json."
+    )
+
+
 def _is(found: VimConfig, wanted: VimConfig) -> bool:
     """Whether two models differ in nothing but their classes."""
     return found.replace(num_classes=wanted.num_classes) == wanted
@@ -132,8 +150,17 @@ def _config_from_shapes(checkpoint: Checkpoint, like: VimConfig) -> VimConfig:
     return like.replace(**numbers, stride=stride, image_size=size)
 
 
+def local_path(source: str | Path) -> Path:
+    """Where a checkpoint lies; ``hf://owner/repo[/file]`` is downloaded, or found in the local cache.
+
+    Raises:
+        CheckpointError: where it cannot be downloaded.
+        MissingPackageError: where huggingface_hub is needed and not there.
+    """
+    return _from_hub(source) if isinstance(source, str) and source.startswith("hf://") else Path(source)
+
+
 def _from_hub(source: str) -> Path:
-    """Download, or find in the local cache, ``hf://owner/repo[/file]``."""
     owner, _, rest = source.removeprefix("hf://").partition("/")
     repo, _, name = rest.partition("/")
     if not owner or not repo:

@@ -41,6 +41,18 @@ def test_models_are_exported_at_every_size(measured, tiny_json, quick):
     assert bad[2].startswith("Patches of 8 pixels every 8 do not divide an image height of 33")
 
 
+def test_eager_is_a_description_at_every_size(measured, tiny_onnx, quick):
+    run(
+        [Source("a", tiny_onnx), Source("b", tiny_onnx, eager=True)],
+        [(32, 32), (8, 8)],
+        [1],
+        quick,
+        [],
+        lambda *_: None,
+    )
+    assert [group[1] for group in measured] == [((32, 32), 1, "", True), ((8, 8), 1, "", True)]
+
+
 def test_exported_files_are_removed(measured, tiny_json, quick):
     groups = []
     run([Source("a", model=str(tiny_json))], [], [1, 2], quick, groups, lambda *_: None)

@@ -17,7 +17,7 @@ def log(monkeypatch):
 
     class StandIn:
         def __init__(self, subject, settings):
-            self.name, self.turns = subject.name, 0
+            self.name, self.turns, self.has_profile = subject.name, 0, subject.name != "engine"
             if self.name == "bad":
                 raise ModelFileError("It is bad.")
             self.facts = {"name": self.name}
@@ -101,6 +101,11 @@ def test_a_profile_that_fails_is_all_that_is_missing(log, tmp_path):
     (unprofiled, a), _ = run(tmp_path, "unprofiled", "a", settings=settings)
     assert (unprofiled.error, unprofiled.profile, unprofiled.profile_error) == ("", [], "There is no room.")
     assert (len(unprofiled.milliseconds), a.profile, a.profile_error) == (6, ["a"], "")
+
+
+def test_what_has_no_profile_is_not_asked(log, tmp_path):
+    (engine,), _ = run(tmp_path, "engine", settings=dataclasses.replace(SETTINGS, profile=True))
+    assert (engine.profile, engine.profile_error, ("profile", "engine") in log) == ([], "", False)
 
 
 def test_an_interrupt_loses_nothing_and_closes_all(log, tmp_path):

@@ -1,7 +1,9 @@
+import dataclasses
+
 import pytest
 
 from vimdeploy.bench.measure import Series
-from vimdeploy.bench.results import explanations, percentile, results_of
+from vimdeploy.bench.results import EAGER, explanations, percentile, results_of
 from vimdeploy.bench.subjects import Subject
 
 FACTS = {
@@ -52,6 +54,12 @@ def test_what_had_no_turn_is_left_out(tmp_path):
 @pytest.mark.parametrize(("percent", "value"), [(0, 1), (50, 50), (90, 90), (99, 99), (99.5, 100), (100, 100)])
 def test_percentiles_are_values_that_were_measured(percent, value):
     assert percentile(range(100, 0, -1), percent) == value
+
+
+def test_explanations_tell_of_pytorch_where_it_ran(tmp_path):
+    rows = results_of([series(tmp_path, "a", [1.0])])
+    assert EAGER not in explanations(rows)
+    assert EAGER in explanations([*rows, dataclasses.replace(rows[0], operators="eager")])
 
 
 def test_explanations_tell_how_memory_was_counted(tmp_path):

@@ -1,5 +1,6 @@
 """The process that measures, and its parent's side of it."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -44,6 +45,15 @@ def test_a_foreign_classifier(classifier, quick):
         assert len(worker.turn(calls=2)[0]) == 2
 
 
+def test_eager_pytorch(tiny_pth, tiny_json, quick):
+    settings = dataclasses.replace(quick, variant=str(tiny_json))
+    with Worker(Subject("tiny", tiny_pth), settings) as worker:
+        assert (worker.facts["operators"], worker.has_profile) == ("eager", False)
+        milliseconds, peak = worker.turn(calls=2)
+    assert len(milliseconds) == 2
+    assert peak > 0
+
+
 def test_its_end_is_waited_for(tiny_onnx, quick):
     with Worker(Subject("tiny", tiny_onnx), quick) as worker:
         process = worker._process
@@ -79,7 +89,7 @@ def test_a_mistake_of_ours_is_told(worker):
 
 @pytest.mark.parametrize("orders", [0, 1])
 def test_ends_where_its_input_ends(tiny_onnx, quick, orders):
-    line = json.dumps(order(Subject("tiny", tiny_onnx), True, quick)) + "\n"
+    line = json.dumps(order(Subject("tiny", tiny_onnx), "ours", quick)) + "\n"
     command = [sys.executable, "-c", WORKER.format(path=sys.path)]
     result = subprocess.run(command, input=line * orders, capture_output=True, text=True, timeout=60)
     assert (result.returncode, len(result.stdout.splitlines()), result.stderr) == (0, orders, "")

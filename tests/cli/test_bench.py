@@ -78,6 +78,31 @@ class TestImageSizes:
         assert all(row["ratio"] > 0 for row in rows)
 
 
+class TestEager:
+    def test_runs_beside_the_file(self, invoke, tiny_onnx):
+        result = invoke("bench", tiny_onnx, "--against", "eager", *QUICK)
+        row = result.stdout.splitlines()[2]
+        assert row.startswith(f"{tiny_onnx}, eager PyTorch  32x32")
+        assert row.endswith("PyTorch, cpu, fp32")
+        assert "\nPyTorch: eager" in result.stdout
+
+    def test_a_checkpoint_is_an_artifact(self, invoke, tiny_pth, tiny_json):
+        arguments = (tiny_pth, "--variant", tiny_json, "--image-size", "32,40", *QUICK)
+        rows = json.loads(invoke("bench", *arguments, "--json").stdout)["results"]
+        assert [(row["image_size"], row["operators"]) for row in rows] == [([32, 32], "eager"), ([40, 40], "eager")]
+
+    def test_a_checkpoint_that_fits_no_released_variant(self, invoke, tiny_pth, tiny_onnx):
+        result = invoke("bench", tiny_pth, tiny_onnx, *QUICK)
+        assert result.exit_code == 1
+        assert "fits none of the released variants: it has dim 16 and depth 2; say what it is with" in result.stdout
+
+    def test_of_a_foreign_file_is_a_row_that_says_why(self, invoke, foreign_onnx, tiny_onnx):
+        result = invoke("bench", foreign_onnx, tiny_onnx, "--against", "eager", *QUICK)
+        foreign, good, eager = result.stdout.splitlines()[1:4]
+        assert (result.exit_code, "failed" in foreign, "failed" in good) == (1, True, False)
+        assert "so vimdeploy did not make it" in eager
+
+
 class TestFigure:
     def test_is_written_beside_the_table(self, invoke, tiny_onnx, tmp_path):
         pytest.importorskip("matplotlib", reason="needs matplotlib: pip install 'vimdeploy[bench]'")

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from vimdeploy.artifact import ModelInfo
@@ -13,6 +14,14 @@ def test_answers_are_the_models(tiny, tiny_model):
 
 def test_the_description(tiny, tiny_model):
     assert EagerSession(tiny_model, ModelInfo("tiny", tiny.config)).description == "Eager (eager, cpu)"
+
+
+@pytest.mark.parametrize(("asked", "used"), [(None, 1), (3, 3)])
+def test_runs_on_so_many_threads(tiny, tiny_model, monkeypatch, asked, used):
+    before, seen = torch.get_num_threads(), []
+    monkeypatch.setattr(tiny_model, "forward", lambda x: seen.append(torch.get_num_threads()) or x[:, :, 0, 0])
+    EagerSession(tiny_model, ModelInfo("tiny", tiny.config), asked).run(np.zeros((1, 3, 32, 32), np.float32))
+    assert (seen, torch.get_num_threads()) == ([used], before)
 
 
 def test_no_gradient_is_kept(tiny, tiny_model):

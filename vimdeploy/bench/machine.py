@@ -12,7 +12,7 @@ from vimdeploy.errors import ConfigError
 from vimdeploy.gpu import gpus
 from vimdeploy.runtimes.operator_library import library_info
 
-_PACKAGES = ("vimdeploy", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx", "numpy")
+_PACKAGES = ("vimdeploy", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx", "torch", "numpy")
 
 
 def describe_machine() -> dict[str, Any]:

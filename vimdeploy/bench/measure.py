@@ -11,7 +11,6 @@ from typing import Any
 from vimdeploy.bench.process import Worker
 from vimdeploy.bench.profile import OperatorTime
 from vimdeploy.bench.subjects import Settings, Subject
-from vimdeploy.engine_file import is_engine
 from vimdeploy.errors import VimdeployError
 
 _PAUSE_SECONDS = 0.02
@@ -70,7 +69,7 @@ def measure(
                         series.milliseconds += milliseconds
                 report(done := done + 1, steps)
         for series, worker in running:
-            if settings.profile and not series.error and not is_engine(series.subject.path):
+            if settings.profile and not series.error and worker.has_profile:
                 try:
                     series.profile = worker.profile()
                 except VimdeployError as error:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vimdeploy.bench.eager import eager_session
+from vimdeploy.bench.kinds import Kind
 from vimdeploy.bench.subjects import Settings, Subject
-from vimdeploy.engine_file import is_engine
-from vimdeploy.errors import ExecutionError, InputError, ModelFileError, first_line
+from vimdeploy.errors import ConfigError, ExecutionError, InputError, ModelFileError, first_line
 from vimdeploy.preprocess import FloatArray
+from vimdeploy.runtimes.base import Session
 
 _TYPES = {"tensor(float)": ("fp32", np.float32), "tensor(float16)": ("fp16", np.float16)}
 """Of inputs: the precision that they tell, and numpy's type."""
@@ -39,18 +41,20 @@ class Opened:
         return array
 
 
-def open_subject(subject: Subject, ours: bool, settings: Settings) -> Opened:
+def open_subject(subject: Subject, kind: Kind, settings: Settings) -> Opened:
     """Load an artifact.
 
     Args:
         subject: what to load.
-        ours: whether vimdeploy made it.
-        settings: of these the device, the operators and the threads, the latter two for ONNX files alone.
+        kind: of its file.
+        settings: of these the device, the operators and the threads, as far as they are for such a file.
 
     Raises:
         VimdeployError: where it cannot be loaded, or does not take the batch or the image size.
     """
-    opened = _open_ours(subject, settings) if ours else _open_foreign(subject, settings)
+    opened = (
+        _open_foreign(subject, settings) if kind == "foreign" else _opened(_session(subject, kind, settings), subject)
+    )
     if subject.image_size not in (None, opened.image_size):
         (height, width), (wanted_height, wanted_width) = opened.image_size, subject.image_size or (0, 0)
         raise InputError(
@@ -60,15 +64,21 @@ def open_subject(subject: Subject, ours: bool, settings: Settings) -> Opened:
     return opened
 
 
-def _open_ours(subject: Subject, settings: Settings) -> Opened:
+def _session(subject: Subject, kind: Kind, settings: Settings) -> Session:
     import vimdeploy
 
-    if is_engine(subject.path):
-        session = vimdeploy.load(subject.path, device=settings.device, allow_engine_code=settings.allow_engine_code)
-    else:
-        session = vimdeploy.load(
+    if kind == "engine":
+        return vimdeploy.load(subject.path, device=settings.device, allow_engine_code=settings.allow_engine_code)
+    if kind == "ours":
+        return vimdeploy.load(
             subject.path, device=settings.device, threads=settings.threads, operators=settings.operators
         )
+    if settings.device == "cuda":
+        raise ConfigError("PyTorch is measured on the CPU: device must be auto or cpu, found 'cuda'.")
+    return eager_session(subject.path, subject.image_size, settings.variant, settings.threads)
+
+
+def _opened(session: Session, subject: Subject) -> Opened:
     config = session.info.config
     return Opened(
         run=session.run,

@@ -9,11 +9,10 @@ import subprocess
 import sys
 from typing import Any
 
-from vimdeploy.artifact import is_ours
+from vimdeploy.bench.kinds import kind_of
 from vimdeploy.bench.profile import OperatorTime
 from vimdeploy.bench.subjects import Settings, Subject
 from vimdeploy.bench.worker import order
-from vimdeploy.engine_file import is_engine
 from vimdeploy.errors import ExecutionError
 
 WORKER = "import sys; sys.path[:] = {path!r}; from vimdeploy.bench.worker import main; main()"
@@ -30,7 +29,9 @@ class Worker:
             ModelFileError: where the file is not there or damaged.
             ExecutionError: where the process gives up; the message is its sentence.
         """
-        ours = is_engine(subject.path) or is_ours(subject.path)
+        kind = kind_of(subject.path)
+        self.has_profile = kind in ("ours", "foreign")
+        """Whether ONNX Runtime runs the subject."""
         self._process = subprocess.Popen(
             [sys.executable, "-c", WORKER.format(path=sys.path)],
             stdin=subprocess.PIPE,
@@ -39,7 +40,7 @@ class Worker:
             start_new_session=True,  # Ctrl-C is for the parent, which still has to print what was measured
         )
         try:
-            self.facts = self._ask(order(subject, ours, settings))
+            self.facts = self._ask(order(subject, kind, settings))
         except BaseException:
             self.close()
             raise

@@ -15,6 +15,11 @@ RATIO = "Ratio: p50 in parts of the first artifact's at the same image size and 
 LOAD = "Load: from a file in the page cache to a session, in a process that has imported all that it needs."
 MEMORY = "Memory: the peak while it answers, above the same process before it loaded the session; {method}."
 
+EAGER = (
+    "PyTorch: eager, a loop over the tokens; one thread, the fastest for it, unless --threads says otherwise; load is "
+    "reading a checkpoint, or making random weights."
+)
+
 
 @dataclass(frozen=True)
 class Result:
@@ -57,7 +62,8 @@ def results_of(group: Sequence[Series]) -> list[Result]:
 def explanations(results: Sequence[Result]) -> list[str]:
     """What the numbers mean, a sentence each."""
     methods = sorted({result.memory_method for result in results if result.memory_method})
-    return [TIMED, RATIO, LOAD, *(MEMORY.format(method=method) for method in methods)]
+    eager = [EAGER] if any(result.operators == "eager" for result in results) else []
+    return [TIMED, RATIO, LOAD, *(MEMORY.format(method=method) for method in methods), *eager]
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from vimdeploy.bench.eager import description_of
 from vimdeploy.bench.measure import Series, measure
 from vimdeploy.bench.sources import Source
 from vimdeploy.bench.subjects import Settings, Subject
+from vimdeploy.checkpoint import local_path
 from vimdeploy.errors import VimdeployError, require
 from vimdeploy.files import write_whole
 
@@ -54,15 +56,27 @@ def _files_of(
     files = []
     for number, source in enumerate(sources):
         report(number, len(sources))
-        path, error = source.file or folder / f"{number}.onnx", ""
-        if source.file is None:
-            try:
-                require("torch", "export")
-                from vimdeploy.bench.exports import onnx_from_source
-
-                write_whole(path, onnx_from_source(source, image_size).SerializeToString())
-            except VimdeployError as failure:
-                error = str(failure)
-        files.append((path, error))
+        try:
+            files.append((_file_of(source, image_size, folder / str(number)), ""))
+        except VimdeployError as failure:
+            files.append((folder, str(failure)))
     report(len(sources), len(sources))
     return files
+
+
+def _file_of(source: Source, image_size: tuple[int, int] | None, stem: Path) -> Path:
+    """The file of a source; one that is made for it has ``stem`` as its name, and an ending that tells its kind."""
+    if source.eager:
+        path = stem.with_suffix(".json")
+        write_whole(path, description_of(source).encode())
+        return path
+    if source.checkpoint:
+        return local_path(source.checkpoint)
+    if source.file is not None:
+        return source.file
+    require("torch", "export")
+    from vimdeploy.bench.exports import onnx_from_source
+
+    path = stem.with_suffix(".onnx")
+    write_whole(path, onnx_from_source(source, image_size).SerializeToString())
+    return path

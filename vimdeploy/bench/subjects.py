@@ -26,6 +26,8 @@ class Settings:
     operators: str = "auto"
     threads: int | None = None
     allow_engine_code: bool = False
+    variant: str = ""
+    """Of checkpoints, as ``variant_by_name`` takes it; empty for the released one that fits."""
     rounds: int = 10
     """Turns that each subject gets."""
     seconds: float = 0.5

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from vimdeploy.bench import memory
+from vimdeploy.bench.kinds import Kind
 from vimdeploy.bench.opened import open_subject
 from vimdeploy.bench.profile import profile_of
 from vimdeploy.bench.subjects import Settings, Subject
-from vimdeploy.engine_file import is_engine
-from vimdeploy.errors import VimdeployError
+from vimdeploy.errors import VimdeployError, require
 
 
 def main() -> None:
@@ -34,19 +34,19 @@ def main() -> None:
         _serve(sys.stdin, answers)
 
 
-def order(subject: Subject, ours: bool, settings: Settings) -> dict[str, Any]:
+def order(subject: Subject, kind: Kind, settings: Settings) -> dict[str, Any]:
     """What the first line says."""
-    return {"subject": vars(subject) | {"path": str(subject.path)}, "ours": ours, "settings": vars(settings)}
+    return {"subject": vars(subject) | {"path": str(subject.path)}, "kind": kind, "settings": vars(settings)}
 
 
-def _from_order(line: str) -> tuple[Subject, bool, Settings]:
+def _from_order(line: str) -> tuple[Subject, Kind, Settings]:
     document = json.loads(line)
     fields = document["subject"]
     height_width = fields["image_size"]
     subject = Subject(
         fields["name"], Path(fields["path"]), fields["batch"], tuple(height_width) if height_width else None
     )
-    return subject, document["ours"], Settings(**document["settings"])
+    return subject, document["kind"], Settings(**document["settings"])
 
 
 def _serve(requests: TextIO, answers: TextIO) -> None:
@@ -57,11 +57,11 @@ def _serve(requests: TextIO, answers: TextIO) -> None:
     if not first:
         return
     try:
-        subject, ours, settings = _from_order(first)
-        _import_runtime(subject.path)
+        subject, kind, settings = _from_order(first)
+        _import_runtime(kind)
         idle = memory.resident_bytes()
         start = time.perf_counter()
-        opened = open_subject(subject, ours, settings)
+        opened = open_subject(subject, kind, settings)
         load_seconds = time.perf_counter() - start
         loaded = memory.resident_bytes()
         array = opened.random_input()
@@ -87,9 +87,15 @@ def _serve(requests: TextIO, answers: TextIO) -> None:
         answer(error="There is not enough memory.")
 
 
-def _import_runtime(path: Path) -> None:
+def _import_runtime(kind: Kind) -> None:
     """All that loading will import, so that its time and its memory are not the session's."""
-    if not is_engine(path):
+    if kind == "eager":
+        require("torch", "export")
+        import safetensors.torch  # noqa: F401
+
+        import vimdeploy.models.vim
+        import vimdeploy.runtimes.eager
+    elif kind != "engine":
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
 

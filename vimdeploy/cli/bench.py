@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vimdeploy.bench.sources import BASELINES, sources_of
+from vimdeploy.bench.sources import BASELINES, EAGER, sources_of
 from vimdeploy.cli.console import phases, print_json, print_table
 from vimdeploy.cli.options import (
     PATH,
@@ -34,9 +34,10 @@ if TYPE_CHECKING:
 @click.option(
     "--against",
     "baselines",
-    type=click.Choice(BASELINES),
+    type=click.Choice([EAGER, *BASELINES]),
     multiple=True,
-    help="Measure DeiT too, as torch exports it and with its attention fused. May be given again.",
+    help="Measure DeiT too, as torch exports it and with its attention fused; or the first artifact's model in eager "
+    "PyTorch with random weights. May be given again.",
 )
 @click.option(
     "--rounds", type=click.IntRange(min=1), default=10, show_default=True, help="Turns that each artifact gets."
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 @click.option(
     "--warm-up", type=click.IntRange(min=1), default=3, show_default=True, help="Calls first that are not counted."
 )
+@click.option("--variant", default="", help="The model of checkpoints. Default: the released one that each fits.")
 @click.option("--figure", type=PATH, metavar="FILE.svg|FILE.png", help="Draw time and memory over the image size.")
 @click.option("--profile", is_flag=True, help="Tell what each type of node takes in ONNX files.")
 @device_option
@@ -66,6 +68,7 @@ def bench(
     rounds: int,
     seconds: float,
     warm_up: int,
+    variant: str,
     figure: Path | None,
     profile: bool,
     device: str,
@@ -76,20 +79,21 @@ def bench(
 ) -> None:
     """Time and memory of artifacts, side by side.
 
-    ARTIFACT is a file of vimdeploy export or vimdeploy build, any ONNX classifier with one picture as its input, or a
-    VARIANT as of vimdeploy export, which is exported for the run with random weights: they change no time. The first
-    one is what the others are compared with.
+    ARTIFACT is a file of vimdeploy export or vimdeploy build, any ONNX classifier with one picture as its input, a
+    checkpoint, which eager PyTorch runs, or a VARIANT as of vimdeploy export, which is exported for the run with random
+    weights: they change no time. The first one is what the others are compared with.
 
     \b
     vimdeploy bench vim_tiny.onnx vim_tiny.engine other.onnx --batch 1,8
     vimdeploy bench vim_tiny_patch16_224 --against deit_tiny --image-size 224,1248
+    vimdeploy bench vim_tiny.onnx vim_t_midclstok_76p1acc.pth --against eager
 
     Artifacts run in turn, A B A B, each in a process of its own; while one works, the others wait. One that fails is a
     row that says why; the others run all the same, and the exit code is 1.
 
     Ctrl-C ends the run: what was measured so far is printed, and the exit code is 130.
 
-    --threads and --operators are for ONNX files, --allow-engine-code is for engines.
+    --threads is for ONNX files and PyTorch, --operators for ONNX files, --allow-engine-code for engines.
     """
     from vimdeploy.bench.figure import check_figure, figure_of
     from vimdeploy.bench.machine import describe_machine
@@ -101,7 +105,7 @@ def bench(
     if figure is not None:
         check_writable(figure)
         check_figure(figure)
-    settings = Settings(device, operators, threads, allow_engine_code, rounds, seconds, warm_up, profile)
+    settings = Settings(device, operators, threads, allow_engine_code, variant, rounds, seconds, warm_up, profile)
     groups: list[list[Series]] = []
     interrupted = False
     try:
@@ -165,6 +169,7 @@ def _cells(result: Result) -> tuple[str, ...]:
     left = (result.artifact, _size(result), str(result.batch))
     if result.error:
         return (*left, "failed", *[""] * 7, result.error)
+    operators = "PyTorch" if result.operators == "eager" else result.operators
     return (
         *left,
         *(_number(value) for value in (result.p50_ms, result.p90_ms, result.p99_ms, result.images_per_second)),
@@ -172,7 +177,7 @@ def _cells(result: Result) -> tuple[str, ...]:
         _number(result.load_seconds),
         "-" if result.peak_bytes is None else f"{result.peak_bytes / 1e6:.0f}",
         str(result.calls),
-        ", ".join(part for part in (result.operators, result.device, result.precision) if part),
+        ", ".join(part for part in (operators, result.device, result.precision) if part),
     )
 
 
