@@ -5,7 +5,7 @@ import ctypes
 import pytest
 
 from vimdeploy.errors import ConfigError
-from vimdeploy.gpu import Gpu, gpus
+from vimdeploy.gpu import Gpu, _primary_context, gpus, memory_in_use
 
 
 class Driver:
@@ -27,9 +27,43 @@ class Driver:
         value._obj.value = {75: self.found[index][1], 76: self.found[index][2]}[attribute]
 
 
+class DriverWithMemory(Driver):
+    """A GPU of 100 bytes, some of them free; a context is current between push and pop alone."""
+
+    def __init__(self, free=0, refuses=""):
+        super().__init__(("NVIDIA H100", 9, 0))
+        self.free, self.refuses = free, refuses
+        self.retained, self.current = 0, []
+
+    def cuDeviceGet(self, device, index):  # noqa: N802
+        device._obj.value = 7 + index
+        return 0
+
+    def cuDevicePrimaryCtxRetain(self, context, device):  # noqa: N802
+        assert device.value == 7
+        self.retained += 1
+        context._obj.value = 1234
+        return 2 if self.refuses == "context" else 0
+
+    def cuCtxPushCurrent_v2(self, context):  # noqa: N802
+        self.current.append(context.value)
+        return 0
+
+    def cuMemGetInfo_v2(self, free, total):  # noqa: N802
+        assert self.current == [1234]
+        free._obj.value, total._obj.value = self.free, 100
+        return 700 if self.refuses == "memory" else 0
+
+    def cuCtxPopCurrent_v2(self, context):  # noqa: N802
+        context._obj.value = self.current.pop()
+        return 0
+
+
 @pytest.fixture
 def finds(monkeypatch):
-    return lambda driver: monkeypatch.setattr(ctypes, "CDLL", lambda name: driver)
+    _primary_context.cache_clear()
+    yield lambda driver: monkeypatch.setattr(ctypes, "CDLL", lambda name: driver)
+    _primary_context.cache_clear()
 
 
 def test_each_gpu_has_its_name_and_compute_capability(finds):
@@ -57,3 +91,27 @@ def test_no_driver(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", missing)
     with pytest.raises(ConfigError, match=r"^no NVIDIA driver \((libcuda\.so\.1|nvcuda\.dll)\)$"):
         gpus()
+
+
+def test_memory_in_use_is_what_is_not_free(finds):
+    driver = DriverWithMemory(free=70)
+    finds(driver)
+    assert memory_in_use() == 30
+    driver.free = 5
+    assert memory_in_use() == 95
+    assert (driver.retained, driver.current) == (1, [])
+
+
+@pytest.mark.parametrize(("refuses", "status"), [("context", 2), ("memory", 700)])
+def test_a_gpu_that_does_not_tell_its_memory(finds, refuses, status):
+    driver = DriverWithMemory(refuses=refuses)
+    finds(driver)
+    with pytest.raises(ConfigError, match=rf"how much of its memory is free \(CUDA error {status}\)"):
+        memory_in_use()
+    assert driver.current == []
+
+
+def test_memory_without_a_gpu(finds):
+    finds(Driver(status=100))
+    with pytest.raises(ConfigError, match="no GPU that it can use"):
+        memory_in_use()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from dataclasses import dataclass
+from functools import cache
 
 from vimdeploy.errors import ConfigError
 
@@ -50,6 +51,37 @@ def gpus() -> list[Gpu]:
     if not count.value:
         raise ConfigError("an NVIDIA driver, but no GPU")
     return [_gpu(library, index) for index in range(count.value)]
+
+
+def memory_in_use() -> int:
+    """The bytes of the first GPU's memory that are taken, by this process and by all others.
+
+    Raises:
+        ConfigError: where there is no GPU, or it does not tell.
+    """
+    library, context = driver(), _primary_context()
+    free, total, popped = ctypes.c_size_t(0), ctypes.c_size_t(0), ctypes.c_void_p()
+    _check(library.cuCtxPushCurrent_v2(context))
+    try:
+        _check(library.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)))
+    finally:
+        library.cuCtxPopCurrent_v2(ctypes.byref(popped))
+    return total.value - free.value
+
+
+@cache
+def _primary_context() -> ctypes.c_void_p:
+    """The context that all libraries of this process share on the first GPU, kept for the life of the process."""
+    library = driver()
+    device, context = ctypes.c_int(0), ctypes.c_void_p()
+    _check(library.cuDeviceGet(ctypes.byref(device), 0))
+    _check(library.cuDevicePrimaryCtxRetain(ctypes.byref(context), device))
+    return context
+
+
+def _check(status: int) -> None:
+    if status:
+        raise ConfigError(f"an NVIDIA GPU that does not tell how much of its memory is free (CUDA error {status})")
 
 
 def _gpu(library: ctypes.CDLL, index: int) -> Gpu:

@@ -26,7 +26,7 @@ class Series:
     """What its worker said once it was loaded."""
     milliseconds: list[float] = field(default_factory=list)
     """Of each call that counts."""
-    peak_bytes: int = 0
+    peak_bytes: int | None = None
     profile: list[OperatorTime] = field(default_factory=list)
     """Of ONNX files where it was asked for."""
     profile_error: str = ""

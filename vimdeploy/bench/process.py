@@ -45,11 +45,12 @@ class Worker:
             self.close()
             raise
 
-    def turn(self, **length: float) -> tuple[list[float], int]:
+    def turn(self, **length: float) -> tuple[list[float], int | None]:
         """Let the subject run for a while: ``calls=N`` or ``seconds=S``.
 
         Returns:
-            The milliseconds of each call, and the peak of the process's memory above its idle state, in bytes.
+            The milliseconds of each call, and the peak of the process's memory above its idle state, in bytes; None
+            where it is on a GPU that does not tell.
 
         Raises:
             ExecutionError: where the process gives up.

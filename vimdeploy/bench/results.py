@@ -42,7 +42,7 @@ class Result:
     loaded_bytes: int | None = None
     """Memory of the session that has not run yet."""
     peak_bytes: int | None = None
-    """Memory of the session at work, at most."""
+    """Memory of the session at work, at most; of a GPU for those that run there, None where it does not tell."""
     memory_method: str = ""
     device: str = ""
     operators: str = ""

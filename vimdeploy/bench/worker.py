@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from vimdeploy.bench import memory
+from vimdeploy.bench.device_memory import METHOD, DeviceMemory
 from vimdeploy.bench.kinds import Kind
 from vimdeploy.bench.opened import open_subject
 from vimdeploy.bench.profile import profile_of
@@ -59,17 +60,20 @@ def _serve(requests: TextIO, answers: TextIO) -> None:
     try:
         subject, kind, settings = _from_order(first)
         _import_runtime(kind)
+        device_memory = DeviceMemory(wanted=kind != "eager" and settings.device != "cpu")
         idle = memory.resident_bytes()
-        start = time.perf_counter()
-        opened = open_subject(subject, kind, settings)
-        load_seconds = time.perf_counter() - start
+        with device_memory.counted():
+            start = time.perf_counter()
+            opened = open_subject(subject, kind, settings)
+            load_seconds = time.perf_counter() - start
         loaded = memory.resident_bytes()
         array = opened.random_input()
         method = memory.forget_peak()
+        on_gpu = opened.device == "cuda"
         answer(
             load_seconds=load_seconds,
-            loaded_bytes=loaded - idle,
-            memory_method=method,
+            loaded_bytes=device_memory.taken if on_gpu else loaded - idle,
+            memory_method=METHOD if on_gpu else method,
             image_size=opened.image_size,
             device=opened.device,
             operators=opened.operators,
@@ -77,8 +81,10 @@ def _serve(requests: TextIO, answers: TextIO) -> None:
         )
         for line in requests:
             if request := json.loads(line):
-                milliseconds = _turn(lambda: opened.run(array), **request)
-                answer(milliseconds=milliseconds, peak_bytes=memory.peak_bytes() - idle)
+                with device_memory.counted():
+                    milliseconds = _turn(lambda: opened.run(array), **request)
+                peak = device_memory.taken if on_gpu else memory.peak_bytes() - idle
+                answer(milliseconds=milliseconds, peak_bytes=peak)
             else:
                 answer(profile=[vars(row) for row in profile_of(subject.path, opened.precision, settings, array)])
     except VimdeployError as error:
