@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from vimdeploy.bench import exports
 from vimdeploy.bench.measure import measure
 from vimdeploy.bench.process import Worker
 from vimdeploy.errors import ExecutionError
@@ -108,6 +109,7 @@ class TestFigure:
         pytest.importorskip("matplotlib", reason="needs matplotlib: pip install 'vimdeploy[bench]'")
         result = invoke("bench", tiny_onnx, *QUICK, "--figure", tmp_path / "figure.SVG")
         assert (result.exit_code, result.stdout.split()[0]) == (0, "artifact")
+        assert result.stderr.endswith(f"Figure: {tmp_path / 'figure.SVG'}\n")
         assert b"<svg" in (tmp_path / "figure.SVG").read_bytes()
 
     def test_is_not_written_where_nothing_ran(self, invoke, tmp_path):
@@ -221,6 +223,27 @@ class TestInterrupt:
 
     def test_is_told_in_the_document(self, invoke, tiny_onnx, stopped):
         result = invoke("bench", tiny_onnx, "--batch", "1,2,3", *QUICK, "--json")
+        document = json.loads(result.stdout)
+        assert (result.exit_code, document["interrupted"], len(document["results"])) == (130, True, 1)
+
+    def test_before_anything_was_measured(self, invoke, tiny_onnx, stopped):
+        result = invoke("bench", tiny_onnx, "--batch", "2", *QUICK)
+        assert (result.exit_code, result.stdout) == (130, "Stopped before anything was measured.\n")
+
+    def test_inside_of_an_export_prints_what_was_measured(self, invoke, tiny_json, monkeypatch):
+        """torch turns an interrupt into an error of its own."""
+        export = exports.onnx_from_model
+
+        def interrupted(model, info):
+            if info.config.image_size == (32, 32):
+                return export(model, info)
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt as interrupt:
+                raise RuntimeError("Failed to export the model") from interrupt
+
+        monkeypatch.setattr(exports, "onnx_from_model", interrupted)
+        result = invoke("bench", tiny_json, "--image-size", "32,40", *QUICK, "--json")
         document = json.loads(result.stdout)
         assert (result.exit_code, document["interrupted"], len(document["results"])) == (130, True, 1)
 

@@ -10,6 +10,7 @@ import click
 
 from vimdeploy.bench.sources import BASELINES, EAGER, sources_of
 from vimdeploy.cli.console import phases, print_json, print_table
+from vimdeploy.cli.interrupt import interrupts_kept
 from vimdeploy.cli.options import (
     PATH,
     ImageSizes,
@@ -109,7 +110,7 @@ def bench(
     groups: list[list[Series]] = []
     interrupted = False
     try:
-        with phases("Measuring", quiet=True) as report:
+        with interrupts_kept(), phases("Measuring", quiet=True) as report:
             run(sources_of(artifacts, baselines), image_sizes, batches, settings, groups, report)
     except KeyboardInterrupt:
         interrupted = True
@@ -118,6 +119,7 @@ def bench(
     (_print_json if as_json else _print)(results, machine, settings, interrupted)
     if figure is not None and any(not result.error for result in results):
         write_whole(figure, figure_of(results, _machine_line(machine, settings), figure.suffix))
+        click.echo(f"Figure: {figure}", err=True)
     if interrupted or any(result.error for result in results):
         click.get_current_context().exit(130 if interrupted else 1)
 
@@ -139,6 +141,9 @@ def _print_json(results: list[Result], machine: dict[str, Any], settings: Settin
 def _print(results: list[Result], machine: dict[str, Any], settings: Settings, interrupted: bool) -> None:
     from vimdeploy.bench.results import explanations
 
+    if not results:
+        click.echo("Stopped before anything was measured.")
+        return
     headers = ("artifact", "size", "batch", "p50 ms", "p90 ms", "p99 ms", "images/s", "ratio", "load s", "memory MB")
     print_table((*headers, "calls", "computed by"), [_cells(result) for result in results])
     for result in results:
