@@ -94,7 +94,8 @@ def bench(
 
     Ctrl-C ends the run: what was measured so far is printed, and the exit code is 130.
 
-    --threads is for ONNX files and PyTorch, --operators for ONNX files, --allow-engine-code for engines.
+    --threads is for ONNX files, and for PyTorch, which takes one thread without it; --operators is for ONNX files,
+    --allow-engine-code for engines.
     """
     from vimdeploy.bench.figure import check_figure, figure_of
     from vimdeploy.bench.machine import describe_machine
