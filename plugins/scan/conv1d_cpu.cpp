@@ -1,7 +1,8 @@
 // BidirectionalConv1d on the CPU: compiled once for each instruction set.
 //
-// A task packs its channels' taps, then goes through the tokens in blocks: x is read once, with a halo of W - 1 tokens
-// on either side, and convolved for every direction. A reversed direction is the same sum over the halo's other end.
+// A task packs its channels' taps, then goes through the tokens in blocks, one vector of channels at a time: x is read
+// once, with a halo of W - 1 tokens on either side, and convolved for every direction. A reversed direction is the same
+// sum over the halo's other end.
 
 #include "scan/conv1d.h"
 
@@ -22,77 +23,75 @@ namespace vimdeploy {
 namespace HWY_NAMESPACE {
 namespace {
 
-// u of kTokens tokens and one vector of channels. Rows of `x` and `u` are `row` floats apart, those of `weight`
-// `weight_row`; tap w of a token is w rows after its x.
-template <int kTokens>
-HWY_INLINE void convolve(const float* x, const float* weight, int64_t weight_row, const float* bias, int64_t width,
-                         int64_t row, float* u) {
-  const hn::ScalableTag<float> d;
-  using V = hn::VFromD<decltype(d)>;
-  V sum[kTokens];
-  HWY_UNROLL(4)
-  for (int t = 0; t < kTokens; ++t) sum[t] = hn::Load(d, bias);
-  for (int64_t w = 0; w < width; ++w) {
-    const V tap = hn::Load(d, weight + w * weight_row);
-    HWY_UNROLL(4)
-    for (int t = 0; t < kTokens; ++t) sum[t] = hn::MulAdd(tap, hn::Load(d, x + (w + t) * row), sum[t]);
-  }
-  HWY_UNROLL(4)
-  for (int t = 0; t < kTokens; ++t) hn::Store(silu(d, sum[t]), d, u + t * row);
-}
-
+constexpr int kTokensAtOnce = 8;  // so that the multiply-adds of one do not wait for each other
 using Task = TaskOf<Conv1dProblem, Conv1dPlan, Conv1dTensors>;
 
+// u of kTokens tokens and one vector of channels. Tap w of a token belongs to the x that is w vectors after its first.
+template <int kTokens, typename T>
+HWY_INLINE void convolve(const float* x, const float* weight, V bias, int64_t width, T* u, int64_t u_row,
+                         size_t count) {
+  const Tag d;
+  V sum[kTokens];
+  HWY_UNROLL(8)
+  for (int t = 0; t < kTokens; ++t) sum[t] = bias;
+  for (int64_t w = 0; w < width; ++w) {
+    const V tap = hn::Load(d, weight + w * kLanes);
+    HWY_UNROLL(8)
+    for (int t = 0; t < kTokens; ++t) sum[t] = hn::MulAdd(tap, hn::Load(d, x + (w + t) * kLanes), sum[t]);
+  }
+  HWY_UNROLL(8)
+  for (int t = 0; t < kTokens; ++t) store_float(d, silu(d, sum[t]), count, u + t * u_row);
+}
+
+// Weights lie vector by vector, those of a reversed direction in the order of the tokens.
 template <typename T>
 void pack_weights(const Task& task) {
   const int64_t E = task.problem.channels, W = task.problem.width, row = task.plan.channel_block;
   for (int64_t k = 0; k < task.problem.directions(); ++k) {
     const T* weight = static_cast<const T*>(task.tensors.weight) + (k * E + task.channel) * W;
     const T* bias = static_cast<const T*>(task.tensors.bias) + k * E + task.channel;
-    float* taps = task.slot + task.plan.weight + k * W * row;
-    pack_transposed(weight, task.channels, W, row, 1.0f, taps);
-    if (task.problem.reverse[static_cast<size_t>(k)]) {
-      for (int64_t w = 0; w < W / 2; ++w)
-        std::swap_ranges(taps + w * row, taps + (w + 1) * row, taps + (W - 1 - w) * row);
+    for (int64_t c = 0; c < task.channels; c += kLanes) {
+      const int64_t channels = std::min(kLanes, task.channels - c);
+      float* taps = task.slot + task.plan.weight + (k * row + c) * W;
+      pack_vector(weight + c * W, channels, W, 1.0f, taps);
+      if (task.problem.reverse[static_cast<size_t>(k)]) {
+        for (int64_t w = 0; w < W / 2; ++w)
+          std::swap_ranges(taps + w * kLanes, taps + (w + 1) * kLanes, taps + (W - 1 - w) * kLanes);
+      }
+      pack_vector(bias + c, channels, 1, 1.0f, task.slot + task.plan.bias + k * row + c);
     }
-    pack_transposed(bias, task.channels, 1, row, 1.0f, task.slot + task.plan.bias + k * row);
   }
 }
 
-// x of channels [first, first + channels) and tokens [begin - halo, end + halo), zero outside the sequence.
+// x of the vector of channels at c and tokens [begin - halo, end + halo), zero outside the sequence.
 template <typename T>
-void load_tokens(const Task& task, int64_t begin, int64_t end, int64_t first, int64_t channels) {
-  const int64_t L = task.problem.tokens, E = task.problem.channels, halo = task.plan.halo;
-  const T* x = static_cast<const T*>(task.tensors.xz) + task.b * L * 2 * E + task.channel + first;
+void load_x(const Task& task, int64_t begin, int64_t end, int64_t c, size_t count) {
+  const Tag d;
+  const int64_t L = task.problem.tokens, row = 2 * task.problem.channels, halo = task.plan.halo;
+  const T* x = static_cast<const T*>(task.tensors.xz) + task.b * L * row + task.channel + c;
   float* to = task.slot + task.plan.x;
-  for (int64_t l = begin - halo; l < end + halo; ++l, to += task.plan.row) {
-    if (0 <= l && l < L) {
-      load_row(x + l * 2 * E, channels, to);
-    } else {
-      std::fill_n(to, task.plan.row, 0.0f);
-    }
+  for (int64_t l = begin - halo; l < end + halo; ++l, to += kLanes) {
+    const bool is_token = 0 <= l && l < L;
+    hn::Store(is_token ? load_as_float(d, x + l * row, count) : hn::Zero(d), d, to);
   }
 }
 
-// u of direction k, the tokens from `begin` on and channels [first, first + channels), whose x is in the slot.
+// u of direction k, the vector of channels at c and the tokens from `begin` on, whose x is in the slot.
 template <typename T>
-void convolve_rows(const Task& task, int64_t k, int64_t begin, int64_t tokens, int64_t first, int64_t channels) {
+void convolve_block(const Task& task, int64_t k, int64_t begin, int64_t tokens, int64_t c, size_t count) {
+  const Tag d;
   const Conv1dPlan& plan = task.plan;
   const int64_t B = task.problem.batch, L = task.problem.tokens, E = task.problem.channels, W = task.problem.width;
-  const int64_t row = plan.row, weight_row = plan.channel_block;
   const bool is_reversed = task.problem.reverse[static_cast<size_t>(k)] != 0;
-  const float* x = task.slot + plan.x + (is_reversed ? plan.halo * row : 0);
-  const float* weight = task.slot + plan.weight + k * W * weight_row + first;
-  const float* bias = task.slot + plan.bias + k * weight_row + first;
-  float* u = task.slot + plan.u;
-  for (int64_t c = 0; c < channels; c += static_cast<int64_t>(hn::Lanes(hn::ScalableTag<float>()))) {
-    int64_t t = 0;
-    for (; t + 4 <= tokens; t += 4)
-      convolve<4>(x + t * row + c, weight + c, weight_row, bias + c, W, row, u + t * row + c);
-    for (; t < tokens; ++t) convolve<1>(x + t * row + c, weight + c, weight_row, bias + c, W, row, u + t * row + c);
+  const float* x = task.slot + plan.x + (is_reversed ? plan.halo * kLanes : 0);
+  const float* weight = task.slot + plan.weight + (k * plan.channel_block + c) * W;
+  const V bias = hn::Load(d, task.slot + plan.bias + k * plan.channel_block + c);
+  T* u = static_cast<T*>(task.tensors.u) + ((k * B + task.b) * L + begin) * E + task.channel + c;
+  int64_t t = 0;
+  for (; t + kTokensAtOnce <= tokens; t += kTokensAtOnce) {
+    convolve<kTokensAtOnce>(x + t * kLanes, weight, bias, W, u + t * E, E, count);
   }
-  T* to = static_cast<T*>(task.tensors.u) + ((k * B + task.b) * L + begin) * E + task.channel + first;
-  for (int64_t t = 0; t < tokens; ++t) store_row(u + t * row, channels, to + t * E);
+  for (; t < tokens; ++t) convolve<1>(x + t * kLanes, weight, bias, W, u + t * E, E, count);
 }
 
 template <typename T>
@@ -101,12 +100,10 @@ void run_task(const Task& task) {
   pack_weights<T>(task);
   for (int64_t begin = 0; begin < L; begin += task.plan.token_block) {
     const int64_t tokens = std::min(task.plan.token_block, L - begin);
-    for (int64_t first = 0; first < task.channels; first += task.plan.row) {
-      const int64_t channels = std::min(task.plan.row, task.channels - first);
-      load_tokens<T>(task, begin, begin + tokens, first, channels);
-      for (int64_t k = 0; k < task.problem.directions(); ++k) {
-        convolve_rows<T>(task, k, begin, tokens, first, channels);
-      }
+    for (int64_t c = 0; c < task.channels; c += kLanes) {
+      const auto count = static_cast<size_t>(std::min(kLanes, task.channels - c));
+      load_x<T>(task, begin, begin + tokens, c, count);
+      for (int64_t k = 0; k < task.problem.directions(); ++k) convolve_block<T>(task, k, begin, tokens, c, count);
     }
   }
 }

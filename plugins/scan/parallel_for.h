@@ -20,18 +20,20 @@ inline ParallelFor serial_for() {
           }};
 }
 
-// Calls body(slot, task) for every task below `tasks`. A slot is a place in the scratch: it does one task at a time and
-// takes the next that nobody has begun, so it does not matter how many threads the host gives to the slots.
+// Calls body(slot, task) for every task below `tasks`. A slot is a place in the scratch: it does one task at a time,
+// first that of its own number, whose data may still be in its core's cache from the last call, then the next that
+// nobody has begun, so it does not matter how many threads the host gives to the slots.
 template <typename Body>
 void for_each_task(ParallelFor parallel_for, int64_t slots, int64_t tasks, Body body) {
   struct Shared {
     Body& body;
     int64_t tasks;
     std::atomic<int64_t> next;
-  } shared{body, tasks, {0}};
+  } shared{body, tasks, {slots}};
   const auto run_slot = [](void* user, size_t slot) {
     Shared& s = *static_cast<Shared*>(user);
-    for (int64_t task; (task = s.next.fetch_add(1, std::memory_order_relaxed)) < s.tasks;) {
+    for (auto task = static_cast<int64_t>(slot); task < s.tasks;
+         task = s.next.fetch_add(1, std::memory_order_relaxed)) {
       s.body(static_cast<int64_t>(slot), task);
     }
   };

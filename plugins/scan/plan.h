@@ -1,9 +1,9 @@
 // How the CPU kernels divide a problem: a pure function of the problem and the machine, which can be printed.
 //
 // A task is one sequence of the batch times one block of channels, through all directions and tokens: tasks share
-// nothing. A task goes through its tokens in blocks, and through a block in rows of channels that stay in the
-// first-level cache, so that the time per token does not depend on L; blocks of channels are as wide as the threads
-// allow, for then one page of memory after the other is read. A slot is the scratch of one task at a time.
+// nothing. A task goes through its tokens in blocks, and through a block one vector of channels at a time, so that the
+// time per token does not depend on L; blocks of channels are as wide as the threads allow, for then one page of memory
+// after the other is read. A slot is the scratch of one task at a time.
 
 #pragma once
 
@@ -33,16 +33,14 @@ struct Conv1dPlan {
   int64_t token_block = 0;
   int64_t channel_block = 0;
   int64_t channel_blocks = 0;
-  int64_t row = 0;  // channels of a block that are worked on at a time
   int64_t tasks = 0;
   int64_t slots = 0;
   int64_t halo = 0;  // tokens read on either side of a block: W - 1
 
   // A slot's parts: where they begin, in floats.
-  int64_t weight = 0;  // (K, W, channel_block): a reversed direction's taps in the order of the tokens
+  int64_t weight = 0;  // (K, vectors, W, one vector): a reversed direction's taps in the order of the tokens
   int64_t bias = 0;    // (K, channel_block)
-  int64_t x = 0;       // (halo + token_block + halo, row)
-  int64_t u = 0;       // (token_block, row)
+  int64_t x = 0;       // (halo + token_block + halo, one vector)
   int64_t slot_floats = 0;
   size_t scratch_bytes = 0;
 
@@ -53,7 +51,6 @@ struct SelectiveScanPlan {
   int64_t token_block = 0;
   int64_t channel_block = 0;
   int64_t channel_blocks = 0;
-  int64_t row = 0;  // channels of a block that are worked on at a time
   int64_t tasks = 0;
   int64_t slots = 0;
   bool sums_in_y = false;  // the directions are summed in y itself, which takes a float32 y
@@ -64,8 +61,7 @@ struct SelectiveScanPlan {
   int64_t dt_bias = 0;    // (channel_block)
   int64_t skip = 0;       // (channel_block): D
   int64_t h = 0;          // (vectors, N, one vector): the states between two token blocks
-  int64_t u = 0;          // (token_block, row), later z
-  int64_t y = 0;          // (token_block, row)
+  int64_t y = 0;          // (token_block, one vector)
   int64_t dt_bc = 0;      // (token_block, R+2N); unused where T is float32
   int64_t dt = 0;         // (token_block, one vector)
   int64_t dt_u = 0;       // (token_block, one vector)

@@ -1,6 +1,6 @@
-// Rows of T in tensors to rows of float32 in scratch and back, for every instruction set (included once for each).
-// Only here does a kernel see the type of a tensor, or a number of channels that does not fill its last vector: rows in
-// scratch are whole vectors, zero behind the end.
+// Elements of T in tensors to vectors of float32 and back, for every instruction set (included once for each).
+// Only here does a kernel see the type of a tensor, or a number of channels that does not fill its last vector: scratch
+// holds whole vectors, zero behind the end.
 
 #if defined(VIMDEPLOY_SCAN_ROWS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VIMDEPLOY_SCAN_ROWS_INL_H_
@@ -19,6 +19,11 @@ HWY_BEFORE_NAMESPACE();
 namespace vimdeploy {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+
+using Tag = hn::ScalableTag<float>;
+using V = hn::VFromD<Tag>;
+constexpr int64_t kLanes =
+    static_cast<int64_t>(hn::MaxLanes(Tag()));  // all of them: vectors have one size, see instruction_sets.h
 
 // Reads `count` elements (a vector's worth or fewer), zeros behind them.
 template <class D>
@@ -87,27 +92,19 @@ HWY_INLINE void store_float(D d, V value, size_t count, BFloat16* to) {
 
 template <typename T>
 HWY_INLINE void load_row(const T* from, int64_t count, float* to) {
-  const hn::ScalableTag<float> d;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  for (int64_t i = 0; i < count; i += lanes) {
-    hn::Store(load_as_float(d, from + i, static_cast<size_t>(HWY_MIN(lanes, count - i))), d, to + i);
+  const Tag d;
+  for (int64_t i = 0; i < count; i += kLanes) {
+    hn::Store(load_as_float(d, from + i, static_cast<size_t>(HWY_MIN(kLanes, count - i))), d, to + i);
   }
 }
 
+// Weights of (channels, count), of a vector's channels or fewer, to (count, one vector), zeros behind them.
 template <typename T>
-HWY_INLINE void store_row(const float* from, int64_t count, T* to) {
-  const hn::ScalableTag<float> d;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  for (int64_t i = 0; i < count; i += lanes) {
-    store_float(d, hn::Load(d, from + i), static_cast<size_t>(HWY_MIN(lanes, count - i)), to + i);
-  }
-}
-
-// Weights of (channels, count) to (count, row): the channels side by side, zeros behind them.
-template <typename T>
-HWY_INLINE void pack_transposed(const T* from, int64_t channels, int64_t count, int64_t row, float factor, float* to) {
+HWY_INLINE void pack_vector(const T* from, int64_t channels, int64_t count, float factor, float* to) {
   for (int64_t i = 0; i < count; ++i) {
-    for (int64_t c = 0; c < row; ++c) to[i * row + c] = c < channels ? to_float(from[c * count + i]) * factor : 0.0f;
+    for (int64_t c = 0; c < kLanes; ++c) {
+      to[i * kLanes + c] = c < channels ? to_float(from[c * count + i]) * factor : 0.0f;
+    }
   }
 }
 

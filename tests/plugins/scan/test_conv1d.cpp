@@ -57,7 +57,7 @@ TEST(Conv1d, TakesAWindowLongerThanTheSequenceAndTheBlock) {
 TEST(Conv1d, DoesNotDependOnTheThreads) {
   const Conv1dCase c({ElementType::float32, 2, 65, 200, 4, {0, 1}});
   for (const auto& kernel : conv1d_kernels()) {
-    std::vector<unsigned char> first;
+    decltype(Tensor::bytes) first;
     for (int64_t threads : {1, 2, 5, 64}) {
       for (ParallelFor host : {serial_for(), threaded_for()}) {
         const auto plan = plan_of(c.problem, {threads});

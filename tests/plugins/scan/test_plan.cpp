@@ -72,18 +72,15 @@ TEST(Plan, ConvolutionKeepsItsHaloInTheSlot) {
   const Conv1dProblem problem{ElementType::float32, 1, 197, 384, 4, {0, 1}};
   const auto plan = plan_of(problem, {1});
   EXPECT_EQ(plan.halo, 3);
-  EXPECT_EQ(plan.u - plan.x, (plan.token_block + 6) * plan.row);
+  EXPECT_EQ(plan.slot_floats - plan.x, (plan.token_block + 6) * kChannelGrain);
 }
 
 TEST(Plan, PrintsItself) {
-  EXPECT_EQ(
-      plan_of(tiny(), {2}).to_string(),
-      "BidirectionalSelectiveScan: 2 tasks of 192 channels in blocks of 32 tokens and rows of 64 channels, in 2 slots "
-      "of 55808 bytes, directions summed in y");
-  EXPECT_EQ(
-      plan_of(Conv1dProblem{ElementType::float32, 1, 197, 384, 4, {0, 1}}, {2}).to_string(),
-      "BidirectionalConv1d: 2 tasks of 192 channels in blocks of 32 tokens and rows of 64 channels, in 2 slots of "
-      "25600 bytes");
+  EXPECT_EQ(plan_of(tiny(), {2}).to_string(),
+            "BidirectionalSelectiveScan: 2 tasks of 192 channels in blocks of 32 tokens, in 2 slots of 41472 bytes, "
+            "directions summed in y");
+  EXPECT_EQ(plan_of(Conv1dProblem{ElementType::float32, 1, 197, 384, 4, {0, 1}}, {2}).to_string(),
+            "BidirectionalConv1d: 2 tasks of 192 channels in blocks of 32 tokens, in 2 slots of 10112 bytes");
 }
 
 }  // namespace

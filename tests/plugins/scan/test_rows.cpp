@@ -24,19 +24,22 @@ namespace HWY_NAMESPACE {
 namespace {
 
 void load(ElementType type, const void* from, int64_t count, float* to) {
-  if (type == ElementType::float32) return load_row(static_cast<const float*>(from), count, to);
-  if (type == ElementType::float16) return load_row(static_cast<const Float16*>(from), count, to);
-  load_row(static_cast<const BFloat16*>(from), count, to);
+  with_element_type(type, [&](auto element) { load_row(static_cast<const decltype(element)*>(from), count, to); });
 }
 
 void store(ElementType type, const float* from, int64_t count, void* to) {
-  if (type == ElementType::float32) return store_row(from, count, static_cast<float*>(to));
-  if (type == ElementType::float16) return store_row(from, count, static_cast<Float16*>(to));
-  store_row(from, count, static_cast<BFloat16*>(to));
+  with_element_type(type, [&](auto element) {
+    auto* elements = static_cast<decltype(element)*>(to);
+    for (int64_t i = 0; i < count; i += kLanes) {
+      const auto left = static_cast<size_t>(std::min(kLanes, count - i));
+      store_float(Tag(), hn::LoadN(Tag(), from + i, left), left, elements + i);
+    }
+  });
 }
 
-void pack(const float* from, int64_t channels, int64_t count, int64_t row, float factor, float* to) {
-  pack_transposed(from, channels, count, row, factor, to);
+int64_t pack(const float* from, int64_t channels, int64_t count, float factor, float* to) {
+  pack_vector(from, channels, count, factor, to);
+  return kLanes;
 }
 
 }  // namespace
@@ -55,7 +58,7 @@ using testing::GuardedMemory;
 using testing::Tensor;
 using Load = void(ElementType type, const void* from, int64_t count, float* to);
 using Store = void(ElementType type, const float* from, int64_t count, void* to);
-using Pack = void(const float* from, int64_t channels, int64_t count, int64_t row, float factor, float* to);
+using Pack = int64_t(const float* from, int64_t channels, int64_t count, float factor, float* to);
 
 constexpr int64_t kLongestVector = 16;
 
@@ -88,7 +91,7 @@ TEST(LoadRow, GivesEveryValueOfTheSmallTypes) {
   }
 }
 
-TEST(StoreRow, RoundsAsTheScalarConversionDoes) {
+TEST(StoreFloat, RoundsAsTheScalarConversionDoes) {
   for (const auto& kernel : kernels_that_run_here<Store>(VIMDEPLOY_KERNELS(store))) {
     SCOPED_TRACE(name_of_instruction_set(kernel.target));
     for (ElementType type : {ElementType::float16, ElementType::bfloat16}) {
@@ -133,7 +136,7 @@ TEST(LoadRow, FillsTheLastVectorWithZerosAndReadsNothingBehindTheRow) {
   }
 }
 
-TEST(StoreRow, WritesNothingBehindTheRow) {
+TEST(StoreFloat, WritesNothingBehindTheRow) {
   for (const auto& kernel : kernels_that_run_here<Store>(VIMDEPLOY_KERNELS(store))) {
     AlignedFloats row;
     std::iota(row.values, row.values + 1024, 1.0f);
@@ -147,12 +150,16 @@ TEST(StoreRow, WritesNothingBehindTheRow) {
   }
 }
 
-TEST(PackTransposed, PutsChannelsSideBySide) {
+TEST(PackVector, PutsChannelsSideBySideAndZerosBehindThem) {
   for (const auto& kernel : kernels_that_run_here<Pack>(VIMDEPLOY_KERNELS(pack))) {
     const float weights[] = {1, 2, 3, 4, 5, 6};  // (3 channels, 2)
-    float packed[8];
-    kernel.run(weights, 3, 2, 4, 10.0f, packed);
-    EXPECT_EQ(std::vector<float>(packed, packed + 8), (std::vector<float>{10, 30, 50, 0, 20, 40, 60, 0}));
+    float packed[2 * kLongestVector];
+    const int64_t lanes = kernel.run(weights, 3, 2, 10.0f, packed);
+    for (int64_t i = 0; i < 2; ++i) {
+      for (int64_t c = 0; c < lanes; ++c) {
+        EXPECT_EQ(packed[i * lanes + c], c < 3 ? weights[c * 2 + i] * 10.0f : 0.0f);
+      }
+    }
   }
 }
 

@@ -108,7 +108,7 @@ TEST(SelectiveScan, DoesNotDependOnTheThreads) {
   for (ElementType type : kElementTypes) {
     const SelectiveScanCase c({type, 2, 65, 200, 16, 12, {0, 1}, 0.5f});
     for (const auto& kernel : selective_scan_kernels()) {
-      std::vector<unsigned char> first;
+      decltype(Tensor::bytes) first;
       for (int64_t threads : {1, 2, 5, 64}) {
         for (ParallelFor host : {serial_for(), threaded_for()}) {
           const auto plan = plan_of(c.problem, {threads});

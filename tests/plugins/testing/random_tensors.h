@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <new>
 #include <random>
 #include <vector>
 
@@ -10,10 +11,26 @@
 
 namespace vimdeploy::testing {
 
+// Begins on a cache line, as ONNX Runtime's tensors do.
+template <typename T>
+struct CacheLineAllocator {
+  using value_type = T;
+  static constexpr std::align_val_t kLine{64};
+
+  CacheLineAllocator() = default;
+  template <typename U>
+  explicit CacheLineAllocator(const CacheLineAllocator<U>&) {}
+
+  T* allocate(size_t count) { return static_cast<T*>(::operator new(count * sizeof(T), kLine)); }
+  void deallocate(T* memory, size_t) { ::operator delete(memory, kLine); }
+  bool operator==(const CacheLineAllocator&) const { return true; }
+  bool operator!=(const CacheLineAllocator&) const { return false; }
+};
+
 // A tensor of T: the numbers as T holds them.
 struct Tensor {
   ElementType type = ElementType::float32;
-  std::vector<unsigned char> bytes;
+  std::vector<unsigned char, CacheLineAllocator<unsigned char>> bytes;
 
   Tensor() = default;
   Tensor(ElementType t, int64_t count) : type(t), bytes(static_cast<size_t>(count * bytes_of(t))) {}

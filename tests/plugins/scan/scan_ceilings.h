@@ -1,0 +1,27 @@
+// What bounds the CPU's scan: its arithmetic in registers alone, and its states without all that is around them.
+
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "scan/instruction_sets.h"
+#include "scan/plan.h"
+#include "scan/problem.h"
+
+namespace vimdeploy::testing {
+
+// Advances a vector of states `steps` times, in registers alone: of each an exp2, two products and two multiply-adds.
+// Returns a number that depends on all of them, and sets `states` to how many the vector holds.
+using StateCeilingFunction = float(int64_t steps, int64_t& states);
+
+const std::vector<Kernel<StateCeilingFunction>>& state_ceilings();
+
+// The kernel's own loop over the states, for every block, direction and channel of a float32 problem of one sequence,
+// with the same loads of B, C and A; the step sizes are those that the scratch holds, and y stays there.
+using BareScanFunction = void(const SelectiveScanProblem& problem, const SelectiveScanPlan& plan,
+                              const SelectiveScanTensors& tensors, void* scratch);
+
+const std::vector<Kernel<BareScanFunction>>& bare_scans();
+
+}  // namespace vimdeploy::testing
