@@ -14,7 +14,7 @@ from vimdeploy.exporters.onnx_graph import onnx_from_model
 from vimdeploy.files import write_whole
 from vimdeploy.models.config import variant_by_name
 from vimdeploy.models.vim import vim_from_tensors
-from vimdeploy.parity import check_parity, random_batches
+from vimdeploy.parity.check import check_parity, random_batches
 from vimdeploy.runtimes.eager import EagerSession
 from vimdeploy.runtimes.onnxruntime import session_from_onnx
 

@@ -5,7 +5,7 @@ import pytest
 
 from vimdeploy.artifact import PRECISIONS, ModelInfo
 from vimdeploy.models.config import VimConfig
-from vimdeploy.parity import check_parity, random_batches
+from vimdeploy.parity.check import check_parity, random_batches
 from vimdeploy.runtimes.base import Session
 
 INFO = ModelInfo("fake", VimConfig(image_size=(2, 2), patch_size=2, stride=2, dim=2, depth=1, num_classes=3))

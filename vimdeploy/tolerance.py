@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Tolerance:
-    """A bound on the largest logit error, as a part of the logits' standard deviation."""
+    """A bound on an error, and why it is what it is."""
 
-    logits: float
+    limit: float
+    """In parts of the spread of what is compared."""
     reason: str
 
 

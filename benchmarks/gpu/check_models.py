@@ -9,7 +9,7 @@ from gpu.models import MAX_BATCH, PRECISIONS, RUNTIMES, eager_session, exact_flo
 from gpu.records import Log
 from gpu.steps import Settings
 from vimdeploy.errors import MissingPackageError
-from vimdeploy.parity import random_batches
+from vimdeploy.parity.check import random_batches
 from vimdeploy.preprocess import FloatArray
 from vimdeploy.runtimes.base import Session
 

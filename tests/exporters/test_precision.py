@@ -14,7 +14,7 @@ from vimdeploy.artifact import ModelInfo
 from vimdeploy.errors import ConfigError
 from vimdeploy.exporters.onnx_graph import onnx_from_model
 from vimdeploy.models.vim import vim_with_random_weights
-from vimdeploy.parity import check_parity, random_batches
+from vimdeploy.parity.check import check_parity, random_batches
 from vimdeploy.runtimes.eager import EagerSession
 from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
 
@@ -193,7 +193,7 @@ class TestAnswers:
 
     def test_are_rounded_and_not_those_of_float32(self, half, tiny, tiny_model, precision, operators):
         parity = parity_of(half, tiny_model, tiny, precision, operators)
-        assert parity.relative_error > parity.tolerance.logits / 50
+        assert parity.relative_error > parity.tolerance.limit / 50
 
     def test_weights_of_bfloat16_in_float16_are_out(self, tiny, tiny_model, operators):
         proto = export(tiny_model, tiny, "fp16")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vimdeploy.artifact import ModelInfo
     from vimdeploy.models.config import Variant
     from vimdeploy.models.vim import Vim
-    from vimdeploy.parity import Parity
+    from vimdeploy.parity.check import Parity
 
 
 @click.command()
@@ -136,7 +136,7 @@ def _from_seed(variant: Variant, seed: int, image_size: tuple[int, int] | None) 
 
 def _compare(model: Vim, info: ModelInfo, data: bytes) -> list[Parity]:
     """The file's answers, with and without the library, against PyTorch's."""
-    from vimdeploy.parity import check_parity, random_batches
+    from vimdeploy.parity.check import check_parity, random_batches
     from vimdeploy.runtimes.eager import EagerSession
     from vimdeploy.runtimes.onnxruntime import sessions_of_all_operators
 
@@ -153,5 +153,5 @@ def _complaint(result: Parity, precision: str) -> str:
         )
     return (
         f"The exported model does not answer as PyTorch does: {result.candidate} differs by "
-        f"{result.relative_error:.1e} of the logits' spread, {result.tolerance.logits:.0e} is allowed"
+        f"{result.relative_error:.1e} of the logits' spread, {result.tolerance.limit:.0e} is allowed"
     )

@@ -24,7 +24,7 @@ from vimdeploy.errors import ConfigError, require
 
 if TYPE_CHECKING:
     from vimdeploy.artifact import ModelInfo
-    from vimdeploy.parity import Parity
+    from vimdeploy.parity.check import Parity
     from vimdeploy.runtimes.base import Session
 
 BATCH = 8
@@ -64,7 +64,7 @@ def verify(
 
     Exits with 1 when an error is out of tolerance.
     """
-    from vimdeploy.parity import check_parity, random_batches
+    from vimdeploy.parity.check import check_parity, random_batches
     from vimdeploy.preprocess import batches_from_images, find_images
 
     sessions = _sessions(artifact, device, threads, allow_engine_code)
@@ -154,7 +154,7 @@ def _print(results: list[Parity], names: list[str]) -> None:
         (
             result.candidate,
             f"{result.max_error:.2e}",
-            f"{result.relative_error:.1e} (<= {result.tolerance.logits:.0e})",
+            f"{result.relative_error:.1e} (<= {result.tolerance.limit:.0e})",
             f"{names[result.worst_image]}, logit {result.worst_logit}: "
             f"{result.worst_pair[0]:.6g} / {result.worst_pair[1]:.6g}",
             f"{result.mean_error:.1e}",

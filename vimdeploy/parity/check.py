@@ -46,7 +46,7 @@ class Parity:
     @property
     def passed(self) -> bool:
         """Whether the largest error is within the tolerance (NaN is not)."""
-        return self.relative_error <= self.tolerance.logits
+        return self.relative_error <= self.tolerance.limit
 
 
 def check_parity(

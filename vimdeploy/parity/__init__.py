@@ -1,0 +1,1 @@
+"""Proof that an artifact answers as its source does."""
