@@ -12,8 +12,8 @@ def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProt
 
     Args:
         model: its own outputs stay, first and in their order.
-        names: of values that nodes give; behind the own outputs, in this order. Nodes and what they give are named after
-            the modules of the PyTorch model: ``layers.3.mixer.in_proj.MatMul``.
+        names: of values that nodes give; behind the own outputs, in this order. Nodes and what they give are named
+            after the modules of the PyTorch model: ``layers.3.mixer.in_proj.MatMul``.
 
     Raises:
         KeyError: for a value that no node gives.
