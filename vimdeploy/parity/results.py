@@ -47,6 +47,8 @@ class Side:
     source: str = ""
     """The file that it runs, or the checkpoint; empty where there is none."""
     precision: str = "fp32"
+    sha256: str = ""
+    """Of that file; empty where it is not known."""
 
 
 @dataclass(frozen=True)
