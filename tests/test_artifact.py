@@ -15,6 +15,7 @@ FULL = ModelInfo(
     weights="checkpoint model_ema",
     checkpoint_sha256="abc",
     versions={"torch": "2.13.0"},
+    kept_in_float32={"layers.1.mixer.out_proj.MatMul": "a reason, with „quotes“"},
 )
 """No field has its default where another value is possible."""
 
@@ -63,6 +64,11 @@ class TestMetadata:
         with pytest.raises(ModelFileError, match=f"{message}.*export it again or update vimdeploy"):
             ModelInfo.from_metadata(FULL.to_metadata() | {f"vimdeploy.{name}": "2"})
 
+    def test_of_an_earlier_vimdeploy(self):
+        metadata = FULL.to_metadata()
+        del metadata["vimdeploy.kept_in_float32"]
+        assert ModelInfo.from_metadata(metadata) == dataclasses.replace(FULL, kept_in_float32={})
+
     @pytest.mark.parametrize("name", ["variant", "config", "crop", "mean", "labels", "weights", "versions"])
     def test_that_lacks_an_entry(self, name):
         metadata = FULL.to_metadata()
@@ -82,6 +88,7 @@ class TestMetadata:
             ("mean", "[0.5, 0.5, 0.5]"),
             ("labels", '["only one"]'),
             ("precision", "fp8"),
+            ("kept_in_float32", "[1]"),
         ],
     )
     def test_that_is_damaged(self, name, value):

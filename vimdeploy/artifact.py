@@ -28,6 +28,9 @@ FORMAT = "1"
 PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 """What a file's matrix products and operators compute in: the type T of the operators by its short name."""
 
+INT8 = "int8"
+"""The precision of a file whose Linear layers are int8 and all else float32."""
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -47,6 +50,8 @@ class ModelInfo:
     operators_version: int = VERSION
     versions: Mapping[str, str] = field(default_factory=dict)
     """Of vimdeploy and of the packages that made the file."""
+    kept_in_float32: Mapping[str, str] = field(default_factory=dict)
+    """Nodes that would be in the file's precision but for a reason: that reason, by the node's name."""
 
     def __post_init__(self) -> None:
         if self.trained_image_size is None:
@@ -57,8 +62,8 @@ class ModelInfo:
             raise ConfigError(
                 f"The recipe's mean has {len(self.recipe.mean)} values, the model {self.config.in_channels} channels."
             )
-        if self.precision not in PRECISIONS:
-            raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, found {self.precision!r}.")
+        if self.precision not in (*PRECISIONS, INT8):
+            raise ConfigError(f"precision must be one of {', '.join((*PRECISIONS, INT8))}, found {self.precision!r}.")
         if not re.fullmatch(r"checkpoint( model_ema)?|random seed -?\d+", self.weights):
             raise ConfigError(
                 f"weights must be 'checkpoint', 'checkpoint model_ema' or 'random seed N', found {self.weights!r}."
@@ -115,6 +120,7 @@ class ModelInfo:
                 weights=entries["weights"],
                 checkpoint_sha256=entries["checkpoint_sha256"],
                 versions=json.loads(entries["versions"]),
+                kept_in_float32=dict(json.loads(entries.get("kept_in_float32", "{}"))),  # later than format 1 itself
             )
         except (KeyError, ValueError, TypeError, ConfigError) as error:
             raise ModelFileError(f"its vimdeploy.* metadata is damaged ({error}); export it again") from error
