@@ -73,8 +73,7 @@ def bidirectional_selective_scan(
     if torch.onnx.is_in_onnx_export():
         inputs = (u, xz, dt_bc, dt_weight, dt_bias, A, D)
         return _node(SELECTIVE_SCAN, inputs, {"reverse": list(reverse), "scale": scale}, u.shape[1:])
-    length, channels = u.shape[2:]
-    rank, states = dt_weight.shape[-1], A.shape[-1]
+    channels, rank, states = u.shape[-1], dt_weight.shape[-1], A.shape[-1]
 
     def in_scan_order(tensor: Tensor) -> Tensor:
         return torch.stack([t.flip(1) if r else t for t, r in zip(tensor, reverse, strict=True)])
@@ -83,16 +82,31 @@ def bidirectional_selective_scan(
     low_rank, b, c = in_scan_order(dt_bc).float().split([rank, states, states], dim=-1)
     dt = low_rank @ dt_weight.float().transpose(1, 2)[:, None] + dt_bias[:, None, None]  # (K, B, L, E)
     dt = F.softplus(dt, threshold=20.0)
-    dt_u = dt * u_scan
-    h = torch.zeros_like(u_scan[:, :, 0, :, None]).expand(-1, -1, -1, states)  # (K, B, E, N)
+    y = in_scan_order(scan_of_tokens(dt, dt * u_scan, A, b, c)) + D[:, None, None] * u.float()
+    z = xz[..., channels:].float()
+    return (scale * F.silu(z) * y.sum(0)).to(u.dtype)
+
+
+def scan_of_tokens(dt: Tensor, dt_u: Tensor, A: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """The recurrence of the scan alone, token by token: h = exp(dt A) h + dt_u b, y = c h.
+
+    Args:
+        dt: (K, B, L, E), the step sizes.
+        dt_u: (K, B, L, E), the step sizes times the input.
+        A: (K, E, N).
+        b: (K, B, L, N).
+        c: (K, B, L, N).
+
+    Returns:
+        y (K, B, L, E).
+    """
+    h = torch.zeros_like(dt[:, :, 0, :, None]).expand(-1, -1, -1, A.shape[-1])  # (K, B, E, N)
     steps = []
-    for t in range(length):
+    for t in range(dt.shape[2]):
         decay = torch.exp(dt[:, :, t, :, None] * A[:, None])
         h = decay * h + dt_u[:, :, t, :, None] * b[:, :, t, None, :]
         steps.append((h @ c[:, :, t, :, None])[..., 0])  # (K, B, E)
-    y = in_scan_order(torch.stack(steps, dim=2)) + D[:, None, None] * u.float()
-    z = xz[..., channels:].float()
-    return (scale * F.silu(z) * y.sum(0)).to(u.dtype)
+    return torch.stack(steps, dim=2)
 
 
 def _node(op: Operator, inputs: Sequence[Tensor], attributes: dict[str, Any], shape: Sequence[int]) -> Tensor:
