@@ -1,0 +1,133 @@
+"""Comparisons made up for the page: every noun of ``parity.results`` with plain numbers in it."""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from vimdeploy.parity.results import (
+    Agreement,
+    ChangedAnswer,
+    DeterminismCheck,
+    Deviation,
+    Histogram,
+    LogitErrors,
+    Place,
+    Proportion,
+    Side,
+    Stage,
+    Verification,
+    WeightCheck,
+    WeightDifference,
+)
+from vimdeploy.tolerance import Tolerance
+
+MACHINE = {
+    "processor": "A Processor @ 2.50GHz",
+    "cores": 2,
+    "gpus": [],
+    "system": "Linux 6.1 x86_64",
+    "python": "3.11.7",
+    "versions": {"vimdeploy": "0.1.0", "onnxruntime": "1.31.0"},
+    "instruction_set": "AVX-512",
+}
+EDGES = (0.0, *(10.0 ** (n / 4) for n in range(-36, 9)), float("inf"))
+KINDS = ("in_proj", "conv", "x_proj", "scan", "out_proj", "residual")
+
+
+def place(image="input 0", index=(3,), wanted=1.5, found=1.5000125):
+    return Place(image, index, wanted, found)
+
+
+def histogram(largest=1e-4):
+    counts = [0] * (len(EDGES) - 1)
+    for error in np.random.default_rng(0).lognormal(np.log(min(largest, 1.0)) - 4, 1.2, 5000):
+        counts[int(np.searchsorted(EDGES, min(error, largest), side="right")) - 1] += 1
+    return Histogram(EDGES, tuple(counts))
+
+
+def logits(largest=2e-5, nan=0, infinite=0):
+    tolerance = Tolerance(1e-4, "float32 sums in another order, through all blocks")
+    return LogitErrors(largest, place(), largest / 50, 2.0, 0.999999999, histogram(largest), nan, infinite, tolerance)
+
+
+def deviation(error, limit):
+    return Deviation(error, Tolerance(limit, "192 products of float32, rounded once each"), place(index=(7, 12)))
+
+
+def stages(blocks=2, fault_at=None, nan_at=None):
+    """Those of so many blocks; from ``fault_at`` = (block, kind) on, errors are large."""
+    noise = np.random.default_rng(1)
+    made, faulty = [], False
+    for block in range(blocks):
+        for kind in KINDS:
+            here = (block, kind) == fault_at
+            faulty |= here
+            own, carried = noise.lognormal(np.log(2e-7), 0.4), noise.lognormal(np.log(4e-7 * (block + 1) ** 0.5), 0.4)
+            made.append(
+                Stage(
+                    name=f"layers.{block}.mixer.{kind}",
+                    block=block,
+                    kind=kind,
+                    carried=deviation(carried * (2e4 if faulty else 1), 1e-5),
+                    own=None if kind == "residual" else deviation(own * (3e4 if here else 1), 2e-6),
+                    nan=4 if (block, kind) == nan_at else 0,
+                    infinite=0,
+                )
+            )
+    return tuple(made)
+
+
+def png(seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8), dtype=np.uint8)
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, "PNG")
+    return data.getvalue()
+
+
+def changed(count, image="pictures/3/{}.png", label="{}"):
+    return tuple(
+        ChangedAnswer(image.format(n), label.format(n % 10), label.format((n + 1) % 10), 0.0123, 0.0045, "3", png(n))
+        for n in range(count)
+    )
+
+
+def passing(**fields):
+    """A comparison in which all is well; ``fields`` in place of its own."""
+    made = {
+        "reference": Side("Eager (eager, cpu)", "digits.safetensors"),
+        "candidate": Side("OnnxRuntime (library, cpu)", "digits.onnx"),
+        "images": 450,
+        "inputs": "450 pictures of pictures",
+        "logits": logits(),
+        "answers": Agreement(
+            top1=Proportion(450, 450),
+            top5=Proportion(449, 450),
+            reference_top1=Proportion(445, 450),
+            candidate_top1=Proportion(445, 450),
+            reference_top5=Proportion(450, 450),
+            candidate_top5=Proportion(450, 450),
+        ),
+        "changed": (),
+        "stages": stages(),
+        "weights": WeightCheck(52, (), ()),
+        "determinism": (
+            DeterminismCheck("the same run twice", 0.0, Tolerance(0.0, "one thread adds in one order")),
+            DeterminismCheck("alone and in a batch", 3e-7, Tolerance(1e-5, "another batch, another order of sums")),
+        ),
+    }
+    return Verification(**made | fields)
+
+
+def failing(**fields):
+    """A comparison whose block 13 has a fault."""
+    different = WeightDifference("layers.13.mixer.in_proj.weight", "Block 13, in_proj", 1, 9216, (3, 4), 0.1, 0.2)
+    right = {"reference_top1": Proportion(445, 450), "candidate_top1": Proportion(431, 450)}
+    made = {
+        "logits": logits(0.8),
+        "answers": Agreement(Proportion(430, 450), None, **right),
+        "changed": changed(12),
+        "stages": stages(24, fault_at=(13, "in_proj")),
+        "weights": WeightCheck(52, (), (different,)),
+    }
+    return passing(**made | fields)

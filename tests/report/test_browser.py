@@ -1,0 +1,92 @@
+"""The page in headless Chromium."""
+
+import functools
+from datetime import datetime, timezone
+
+import pytest
+from browser import CHROMIUM, look
+from made import MACHINE, changed, failing, passing, stages
+from test_page import SECTIONS
+
+from vimdeploy.parity.results import Side
+from vimdeploy.report.page import page_of
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
+]
+
+DATE = datetime(2026, 11, 22, 4, 0, tzinfo=timezone.utc)
+LONG = "a_long_name_without_a_space_" * 8
+
+
+@pytest.fixture(scope="module")
+def pages():
+    side = Side(LONG, LONG, "fp32", "0" * 64)
+    wide = failing(reference=side, inputs=LONG, changed=changed(3, image=LONG, label=LONG), stages=stages(60))
+    made = {"pass": [passing()], "fail": [failing()], "both": [passing(), failing()], "long names": [wide]}
+    return {name: page_of(verifications, MACHINE, DATE) for name, verifications in made.items()}
+
+
+@pytest.fixture(scope="module")
+def sight(pages, tmp_path_factory):
+    """``sight("fail", 360, "light")`` -> what is seen of that page, looked at once."""
+
+    @functools.cache
+    def of(name, width=360, scheme="light"):
+        return look(pages[name], tmp_path_factory.mktemp("page"), width, scheme=scheme)
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("name", "width"), [("pass", 360), ("fail", 360), ("both", 360), ("long names", 360), ("both", 1200)]
+)
+def test_a_page_fits_its_window_and_is_quiet(sight, name, width):
+    seen = sight(name, width)
+    assert seen.found["inner_width"] == width
+    assert seen.found["scroll_width"] <= width
+    assert (seen.console, seen.requests) == ([], [])
+    headings = {heading for _, heading in seen.found["headings"]}
+    assert headings >= set(SECTIONS)
+
+
+def test_pictures_are_shown(sight):
+    assert sight("fail").found["pictures"] == [[f"The picture pictures/3/{n}.png", 8] for n in range(12)]
+
+
+def test_light_and_dark(sight):
+    light, dark = (_luminances(sight("fail", scheme=scheme)) for scheme in ("light", "dark"))
+    assert light["paper"] > light["ink"]
+    assert dark["paper"] < dark["ink"]
+    assert all(_contrast(colors) > 7 for colors in (light, dark))
+
+
+def test_a_page_that_is_too_wide_or_asks_for_something_is_noticed(tmp_path):
+    page = '<!doctype html><p style="width: 999px">wide</p><img src="http://example.invalid/x.png">'
+    seen = look(page, tmp_path)
+    assert seen.found["scroll_width"] > 360
+    assert seen.requests == ["http://example.invalid/x.png"]
+
+
+def test_what_a_policy_forbids_is_noticed(pages, tmp_path):
+    page = pages["pass"].replace("</body>", "<script>alert(1)</script></body>")
+    assert any("Content Security Policy" in line for line in look(page, tmp_path).console)
+
+
+def _luminances(seen):
+    """Of the colours of paper and ink, as WCAG defines it."""
+
+    def linear(channel):
+        return channel / 12.92 if channel <= 0.04045 else ((channel + 0.055) / 1.055) ** 2.4
+
+    def luminance(color):
+        channels = [int(text) / 255 for text in color.removeprefix("rgb(").rstrip(")").split(",")]
+        return sum(part * linear(c) for part, c in zip((0.2126, 0.7152, 0.0722), channels, strict=True))
+
+    return {name: luminance(seen.found[name]) for name in ("paper", "ink")}
+
+
+def _contrast(luminances):
+    low, high = sorted(luminances.values())
+    return (high + 0.05) / (low + 0.05)

@@ -1,0 +1,83 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vimdeploy.parity.results import Verification
+from vimdeploy.tolerance import Tolerance
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_THIN = "\N{NARROW NO-BREAK SPACE}"
+_TIMES = "\N{MULTIPLICATION SIGN}"
+_MINUS = "\N{MINUS SIGN}"
+
+
+def power_of_ten(exponent: int) -> str:
+    """``10⁻⁵``."""
+    return "10" + str(exponent).translate(_SUPERSCRIPTS)
+
+
+def scientific(value: float) -> str:
+    """Two digits and a power of ten, so that errors of all sizes align."""
+    if not value or not math.isfinite(value):
+        return _special(value)
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    return f"{mantissa}{_THIN}{_TIMES}{_THIN}{power_of_ten(int(exponent))}".replace("-", _MINUS)
+
+
+def quantity(value: float) -> str:
+    """Four digits, for values of everyday size; a power of ten for others."""
+    return scientific(value) if _far_from_one(value) else f"{value:,.4g}".replace("-", _MINUS)
+
+
+def exact(value: float) -> str:
+    """Seven digits, as many as float32 has: for two values that hardly differ."""
+    return _special(value) if not value or not math.isfinite(value) else f"{value:.7g}".replace("-", _MINUS)
+
+
+def percent(part: float) -> str:
+    """``99.78 %``."""
+    return "NaN" if math.isnan(part) else f"{100 * part:.2f}{_THIN}%"
+
+
+def _far_from_one(value: float) -> bool:
+    return not 1e-3 <= abs(value) < 1e4
+
+
+def _special(value: float) -> str:
+    if math.isnan(value):
+        return "NaN"
+    return ("∞" if value > 0 else _MINUS + "∞") if value else "0"
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What was allowed where, and why."""
+
+    what: str
+    lowest: float
+    highest: float
+    """Of the places that share the reason."""
+    reason: str
+
+
+def bounds_of(verification: Verification) -> list[Bound]:
+    """All tolerances that a comparison was held to, one a reason."""
+    groups: dict[tuple[str, str], list[float]] = {}
+    for what, tolerance in _tolerances(verification):
+        groups.setdefault((what, tolerance.reason), []).append(tolerance.limit)
+    return [Bound(what, min(limits), max(limits), reason) for (what, reason), limits in groups.items()]
+
+
+def _tolerances(verification: Verification) -> Iterator[tuple[str, Tolerance]]:
+    yield "Logits", verification.logits.tolerance
+    for stage in verification.stages:
+        if stage.own is not None:
+            yield f"{stage.kind} alone", stage.own.tolerance
+    for stage in verification.stages:
+        yield f"{stage.kind} with all before", stage.carried.tolerance
+    for check in verification.determinism:
+        yield check.name, check.tolerance
