@@ -1,6 +1,7 @@
 """The pictures: scikit-learn's handwritten digits, 1797 scans of 8 x 8 pixels by 43 people, from that package.
 
-python samples/digits/data.py FOLDER     writes the held-out pictures as FOLDER/<digit>/<number>.png
+python samples/digits/data.py FOLDER                writes the held-out pictures as FOLDER/<digit>/<number>.png
+python samples/digits/data.py FOLDER calibration    writes the others, for vimdeploy quantize
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ def images_and_digits(held_out: bool) -> tuple[npt.NDArray[np.uint8], npt.NDArra
     return (parts[1], parts[3]) if held_out else (parts[0], parts[2])
 
 
-def write_held_out(folder: Path) -> int:
-    """The held-out pictures as PNG files, one sub-folder a digit; how many there are."""
-    pictures, digits = images_and_digits(held_out=True)
+def write_files(folder: Path, held_out: bool = True) -> int:
+    """The pictures of a part as PNG files, one sub-folder a digit; how many there are."""
+    pictures, digits = images_and_digits(held_out)
     for digit in range(10):
         of_digit = folder / str(digit)
         of_digit.mkdir(parents=True, exist_ok=True)
@@ -39,4 +40,4 @@ def write_held_out(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    print(f"{write_held_out(Path(sys.argv[1]))} pictures in {sys.argv[1]}")
+    print(f"{write_files(Path(sys.argv[1]), sys.argv[2:] != ['calibration'])} pictures in {sys.argv[1]}")

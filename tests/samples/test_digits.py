@@ -91,7 +91,7 @@ def test_the_weights_are_small_enough_to_ship():
 
 
 def test_the_held_out_pictures_as_files(held_out, tmp_path, eager):
-    assert script("samples/digits/data.py").write_held_out(tmp_path) == 450
+    assert script("samples/digits/data.py").write_files(tmp_path) == 450
     folder = find_images(tmp_path)
     counts = np.bincount(folder.class_indices(eager.info.labels, 10))
     np.testing.assert_array_equal(counts, np.bincount(held_out[1]))
