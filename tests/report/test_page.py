@@ -40,6 +40,7 @@ class Reader(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
         self._skipped = tag == "style"
+        self.texts.append(" " if tag in ("td", "th") else "")
         if tag in ("h1", "h2", "h3"):
             self._heading = True
             self.headings.append("")

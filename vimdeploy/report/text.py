@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vimdeploy.parity.results import Verification
@@ -57,27 +57,34 @@ def _special(value: float) -> str:
 class Bound:
     """What was allowed where, and why."""
 
-    what: str
+    where: str
     lowest: float
     highest: float
-    """Of the places that share the reason."""
+    """Of the places that the reason is for."""
     reason: str
 
 
 def bounds_of(verification: Verification) -> list[Bound]:
-    """All tolerances that a comparison was held to, one a reason."""
-    groups: dict[tuple[str, str], list[float]] = {}
-    for what, tolerance in _tolerances(verification):
-        groups.setdefault((what, tolerance.reason), []).append(tolerance.limit)
-    return [Bound(what, min(limits), max(limits), reason) for (what, reason), limits in groups.items()]
+    """All tolerances that a comparison was held to; places of the same reason together."""
+    alone = [(stage.kind, stage.own.tolerance) for stage in verification.stages if stage.own]
+    carried = [stage.carried.tolerance for stage in verification.stages]
+    bounds = [*_by_reason([("Logits", verification.logits.tolerance)]), *_by_reason(alone, " alone")]
+    if carried:
+        low, high = (choose(carried, key=lambda tolerance: tolerance.limit) for choose in (min, max))
+        bounds.append(Bound("Stages with all before them", low.limit, high.limit, f"the widest is {high.reason}"))
+    return bounds + _by_reason([(check.name, check.tolerance) for check in verification.determinism])
 
 
-def _tolerances(verification: Verification) -> Iterator[tuple[str, Tolerance]]:
-    yield "Logits", verification.logits.tolerance
-    for stage in verification.stages:
-        if stage.own is not None:
-            yield f"{stage.kind} alone", stage.own.tolerance
-    for stage in verification.stages:
-        yield f"{stage.kind} with all before", stage.carried.tolerance
-    for check in verification.determinism:
-        yield check.name, check.tolerance
+def _by_reason(tolerances: Sequence[tuple[str, Tolerance]], suffix: str = "") -> list[Bound]:
+    groups: dict[str, list[tuple[str, Tolerance]]] = {}
+    for where, tolerance in tolerances:
+        groups.setdefault(tolerance.reason, []).append((where, tolerance))
+    return [
+        Bound(
+            ", ".join(dict.fromkeys(where for where, _ in group)) + suffix,
+            min(tolerance.limit for _, tolerance in group),
+            max(tolerance.limit for _, tolerance in group),
+            reason,
+        )
+        for reason, group in groups.items()
+    ]
