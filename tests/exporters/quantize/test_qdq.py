@@ -1,0 +1,139 @@
+"""The graph with Q/DQ nodes: what it is made of, and that it computes what the scales say."""
+
+import dataclasses
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, numpy_helper
+
+from vimdeploy.artifact import INT8, ModelInfo
+from vimdeploy.exporters.onnx_values import with_outputs
+from vimdeploy.exporters.quantize.linears import linear_layers
+from vimdeploy.exporters.quantize.qdq import with_int8
+from vimdeploy.exporters.quantize.scales import best_scales
+from vimdeploy.ops.schema import register_schemas
+from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, open_model
+
+IN_PROJ, OUT_PROJ = "layers.0.mixer.in_proj.MatMul", "layers.1.mixer.out_proj.MatMul"
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).standard_normal((2, 3, 32, 32), dtype=np.float32)
+
+
+def values_of(model, names, images):
+    session, _, _ = open_model(with_outputs(model, names).SerializeToString(), operators="function body")
+    return session.run(names, {"images": images})
+
+
+@pytest.fixture(scope="module")
+def scales(tiny_proto, images):
+    """Of one layer as it is, and of one whose input is smoothed."""
+    layers = {layer.name: layer for layer in linear_layers(tiny_proto) if layer.name in (IN_PROJ, OUT_PROJ)}
+    values = values_of(tiny_proto, [layer.input for layer in layers.values()], images)
+    found = {}
+    for (name, layer), value in zip(layers.items(), values, strict=True):
+        rows = value.reshape(-1, value.shape[-1])
+        if name == OUT_PROJ:
+            rows = rows * np.linspace(0.01, 10, rows.shape[-1], dtype=np.float32)
+        found[name] = best_scales(rows, np.abs(rows).max(axis=0), layer.weight)
+    assert [name for name, scales in found.items() if scales.smoothing is not None] == [OUT_PROJ]
+    return found
+
+
+@pytest.fixture(scope="module")
+def int8(tiny_proto, scales):
+    return with_int8(tiny_proto, scales)
+
+
+def constants(model):
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def around(model, name):
+    """The types of the nodes whose names begin with a product's, in their order."""
+    return [node.op_type for node in model.graph.node if node.name.startswith(name)]
+
+
+class TestGraph:
+    def test_is_whole(self, int8):
+        register_schemas()
+        onnx.checker.check_model(int8, full_check=True)
+
+    def test_of_a_layer_as_it_is(self, int8):
+        assert around(int8, IN_PROJ) == ["QuantizeLinear", "DequantizeLinear", "DequantizeLinear", "MatMul"]
+
+    def test_of_a_smoothed_layer(self, int8):
+        assert around(int8, OUT_PROJ) == ["Mul", "QuantizeLinear", "DequantizeLinear", "DequantizeLinear", "MatMul"]
+
+    def test_all_else_is_as_it_was(self, int8, tiny_proto):
+        untouched = {node.name for node in tiny_proto.graph.node} - {IN_PROJ, OUT_PROJ}
+        before, after = (
+            {node.name: node.SerializeToString() for node in model.graph.node if node.name in untouched}
+            for model in (tiny_proto, int8)
+        )
+        assert before == after
+        assert int8.functions == tiny_proto.functions
+        assert int8.opset_import == tiny_proto.opset_import
+        found, given = constants(int8), constants(tiny_proto)
+        assert given.keys() - found.keys() == {f"{IN_PROJ}.weight", f"{OUT_PROJ}.weight"}
+        assert all((array == found[name]).all() for name, array in given.items() if name in found)
+
+    def test_weights_are_int8_with_a_step_a_column_and_zeros_at_zero(self, int8):
+        found = constants(int8)
+        assert found[f"{IN_PROJ}.weight.int8"].dtype == np.int8
+        assert found[f"{IN_PROJ}.weight.scale"].shape == found[f"{IN_PROJ}.weight.zero_point"].shape == (64,)
+        assert not found[f"{IN_PROJ}.weight.zero_point"].any()
+        assert found[f"{IN_PROJ}.input.scale"].shape == found[f"{IN_PROJ}.input.zero_point"].shape == ()
+        assert found[f"{IN_PROJ}.input.zero_point"].dtype == np.int8
+        assert f"{IN_PROJ}.weight" not in found  # the float32 weight is gone
+
+    def test_no_constant_is_left_over(self, int8):
+        read = {name for node in int8.graph.node for name in node.input}
+        assert set(constants(int8)) <= read
+
+    def test_layers_with_one_weight_get_one_each(self, tiny_proto, scales):
+        model = onnx.ModelProto()
+        model.CopyFrom(tiny_proto)
+        first, second = (n for n in model.graph.node if n.name in (OUT_PROJ, OUT_PROJ.replace("1", "0")))
+        second.input[1] = first.input[1]
+        both = with_int8(model, dict.fromkeys((first.name, second.name), scales[OUT_PROJ]))
+        register_schemas()
+        onnx.checker.check_model(both, full_check=True)
+
+    def test_no_layer_is_no_change(self, tiny_proto):
+        assert with_int8(tiny_proto, {}) == tiny_proto
+
+
+class TestValues:
+    def test_a_product_is_what_the_scales_say(self, int8, tiny_proto, scales, images):
+        """The input of the second layer depends on the first one; so its own input in that graph is taken."""
+        for name in (IN_PROJ, OUT_PROJ):
+            alone = with_int8(tiny_proto, {name: scales[name]})
+            [layer] = [layer for layer in linear_layers(tiny_proto) if layer.name == name]
+            [given], [found] = values_of(tiny_proto, [layer.input], images), values_of(alone, [name], images)
+            wanted = scales[name].product(given, layer.weight)
+            step = scales[name].weight_steps * scales[name].input_step * 127  # a value may fall on the level beside
+            assert (np.abs(found - wanted) <= 2 * step).all()
+            assert np.abs(found - wanted).mean() < 0.01 * wanted.std()
+
+    def test_runs_with_the_library_and_with_the_bodies(self, int8, tiny_proto, operators, images):
+        info = ModelInfo.from_metadata({entry.key: entry.value for entry in int8.metadata_props})
+        info = dataclasses.replace(info, precision=INT8)
+        wanted = OnnxRuntimeSession(tiny_proto.SerializeToString(), info, operators=operators).run(images)
+        found = OnnxRuntimeSession(int8.SerializeToString(), info, operators=operators).run(images)
+        assert 0 < np.abs(found - wanted).max() < 0.25 * wanted.std()
+
+    def test_the_optimised_graph_has_int8_products(self, int8, tmp_path):
+        """ONNX Runtime fuses what it has kernels for; else int8 would be slower than float32."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+        onnxruntime.InferenceSession(int8.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        fused = onnx.load(tmp_path / "optimised.onnx")
+        assert sum(node.op_type == "MatMulIntegerToFloat" for node in fused.graph.node) == 2
+        assert not any(node.op_type == "DequantizeLinear" for node in fused.graph.node)
+        assert sum(tensor.data_type == TensorProto.INT8 for tensor in fused.graph.initializer) >= 2

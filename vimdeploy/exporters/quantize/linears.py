@@ -1,0 +1,47 @@
+"""The Linear layers of a graph: which of them can be int8, and why the others are not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx
+from onnx import numpy_helper
+
+from vimdeploy.preprocess import FloatArray
+
+BATCHED = "one weight a direction: ONNX Runtime has no int8 product of that"
+LOGITS = "gives the logits themselves"
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A product of a value with a constant matrix."""
+
+    name: str
+    """Of the node."""
+    input: str
+    """The value (..., in)."""
+    weight: FloatArray
+    """(in, out)."""
+
+
+def linear_layers(model: onnx.ModelProto) -> list[Linear]:
+    """The layers that can be int8: products with a constant matrix, in the order of the graph."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    return [
+        Linear(node.name, node.input[0], numpy_helper.to_array(constants[node.input[1]]))
+        for node in model.graph.node
+        if node.op_type == "MatMul" and node.input[1] in constants and len(constants[node.input[1]].dims) == 2
+    ]
+
+
+def other_products(model: onnx.ModelProto) -> dict[str, str]:
+    """The products with constants that stay in float32 in every file, and why."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    reasons = {}
+    for node in model.graph.node:
+        if node.op_type == "Gemm":
+            reasons[node.name] = LOGITS
+        elif node.op_type == "MatMul" and node.input[1] in constants and len(constants[node.input[1]].dims) != 2:
+            reasons[node.name] = BATCHED
+    return reasons
