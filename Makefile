@@ -1,7 +1,8 @@
 # make demo   the main job on real pictures: checkpoint -> ONNX -> proof -> answers
 # make test   linters, C++ tests, Python tests
 # Each does all the set-up by itself: headers into build/deps, a virtual environment in .venv, the native build, with
-# the CUDA kernels where nvcc is and TensorRT's plugins where its headers are too (TENSORRT_ROOT=DIR says where).
+# the CUDA kernels where nvcc is and TensorRT's plugins where its headers are too (TENSORRT_ROOT=DIR says where); a
+# browser for the tests into build/chromium.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -29,7 +30,7 @@ test-cpp: build/deps
 	@echo "Why tests were skipped, and how many:"
 	@grep -hA1 ': Skipped$$' build/plugins/Testing/Temporary/LastTest.log | grep -ve Skipped -e '^--' | sort | uniq -c
 
-test-python: .venv/installed
+test-python: .venv/installed | build/chromium
 	$(BIN)/pytest
 
 format: .venv/installed
@@ -48,6 +49,10 @@ format: .venv/installed
 build/deps: tools/fetch_headers
 	tools/fetch_headers build/deps
 	mkdir -p build/deps && touch build/deps
+
+build/chromium: tools/fetch_chromium
+	tools/fetch_chromium build/chromium
+	mkdir -p build/chromium && touch build/chromium
 
 clean:
 	rm -rf build .venv demo

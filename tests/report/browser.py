@@ -10,8 +10,11 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from html import unescape
+from pathlib import Path
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+_FETCHED = Path(__file__).parents[2] / "build" / "chromium" / "chromium"
+_NAMES = (str(_FETCHED), "chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, _NAMES)), None)
 _QUIET = (
     "--headless",
     "--no-sandbox",

@@ -13,7 +13,7 @@ from vimdeploy.report.page import page_of
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: tools/fetch_chromium build/chromium"),
 ]
 
 DATE = datetime(2026, 11, 22, 4, 0, tzinfo=timezone.utc)
