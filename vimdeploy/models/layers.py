@@ -62,6 +62,8 @@ class BidirectionalMamba(nn.Module):
         self.D = nn.Parameter(torch.ones(channels))
         self.D_b = nn.Parameter(torch.ones(channels))
         self.out_proj = nn.Linear(channels, dim, bias=False)
+        # What no module gives passes through one of these, so that hooks see every stage.
+        self.after_conv1d, self.after_x_proj, self.after_scan = nn.Identity(), nn.Identity(), nn.Identity()
 
     def reset_parameters(self, depth: int) -> None:
         """Initialise as Mamba does: step sizes log-uniform in [0.001, 0.1], out_proj scaled down with the depth."""
@@ -84,12 +86,12 @@ class BidirectionalMamba(nn.Module):
         D = torch.stack([self.D, self.D_b])  # (K, E)
 
         xz = self.in_proj(x)  # (B, L, 2E)
-        u = bidirectional_conv1d(xz, conv_weight, conv_bias, REVERSE)  # (K, B, L, E)
-        dt_bc = u @ x_weight  # (K, B, L, R + 2N)
+        u = self.after_conv1d(bidirectional_conv1d(xz, conv_weight, conv_bias, REVERSE))  # (K, B, L, E)
+        dt_bc = self.after_x_proj(u @ x_weight)  # (K, B, L, R + 2N)
         y = bidirectional_selective_scan(
             u, xz, dt_bc, dt_weight, dt_bias, A, D, REVERSE, self.direction_scale
         )  # (B, L, E)
-        return self.out_proj(y)
+        return self.out_proj(self.after_scan(y))
 
 
 class Block(nn.Module):

@@ -176,7 +176,7 @@ class Stage:
     carried: Deviation
     """Both sides from the image on: with the errors of all stages before."""
     own: Deviation | None
-    """The candidate's stage alone, fed with the reference's values; None where that cannot be done."""
+    """The stage alone, fed with the same values on both sides; None where that cannot be done."""
     nan: int
     infinite: int
     """How many of the candidate's values are no finite numbers."""
@@ -199,7 +199,7 @@ class Stage:
             return f"{self.nan} NaN and {self.infinite} infinite values, the first in {place.image} at {place.index}"
         own = self.own is not None and not self.own.passed
         worst = self.own if own and self.own is not None else self.carried
-        fed = "fed with the reference's values, " if own else ""
+        fed = "fed with the same values as the reference, " if own else ""
         return (
             f"{fed}an error of {worst.error:.1e} of its size, {worst.tolerance.limit:.1e} is allowed "
             f"({worst.place.image}, element {worst.place.index}: wanted {worst.place.wanted:.7g}, "
@@ -303,7 +303,7 @@ class Verification:
 
     @property
     def fault(self) -> Fault | None:
-        """What is wrong first: a stage, a weight of it, the logits, what changes from run to run; None where all is well.
+        """What is wrong first: a stage, a weight of it, the logits, what changes from run to run; None if nothing is.
 
         A weight that differs is the cause of what is wrong in its stage and behind it.
         """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vimdeploy.artifact import ModelInfo
-from vimdeploy.errors import InputError
+from vimdeploy.errors import ConfigError, InputError
 from vimdeploy.preprocess import FloatArray, batches_from_images
 
 if TYPE_CHECKING:
@@ -25,6 +25,30 @@ class Prediction:
     index: int
     label: str
     probability: float
+
+
+class Stages(ABC):
+    """The inner values of a model, under the names of ``models.stages``; all float32."""
+
+    names: frozenset[str]
+    """The stages whose values it gives."""
+
+    @abstractmethod
+    def values(self, array: FloatArray) -> Mapping[str, FloatArray]:
+        """Every stage's value.
+
+        Args:
+            array: (B, C, H, W) float32, preprocessed.
+        """
+
+    def values_apart(self, array: FloatArray, fed: Mapping[str, FloatArray]) -> Mapping[str, FloatArray]:
+        """Every stage's value where it reads another model's values in place of this one's; none where it cannot.
+
+        Args:
+            array: (B, C, H, W) float32, preprocessed.
+            fed: a value for each of ``names``.
+        """
+        return {}
 
 
 class Session(ABC):
@@ -58,6 +82,18 @@ class Session(ABC):
                 f"found {array.shape} of {array.dtype}."
             )
         return self._run(np.ascontiguousarray(array))
+
+    def open_stages(self) -> Stages:
+        """The inner values of the same model, computed as this session computes them.
+
+        Raises:
+            ConfigError: where they cannot be had: says why.
+        """
+        raise ConfigError(f"{self.description} gives its logits alone, no stages")
+
+    def on_one_thread(self) -> Session | None:
+        """The same session on one thread of the CPU; None where it runs on none."""
+        return None
 
     @abstractmethod
     def _run(self, array: FloatArray) -> FloatArray:

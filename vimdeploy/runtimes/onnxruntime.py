@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vimdeploy.artifact import ModelInfo, read_onnx
+from vimdeploy.artifact import INT8, ModelInfo, read_onnx
 from vimdeploy.errors import ConfigError, ExecutionError, ModelFileError, first_line
 from vimdeploy.ops.contract import DOMAIN
 from vimdeploy.preprocess import FloatArray
 from vimdeploy.runtimes import operator_library
-from vimdeploy.runtimes.base import Session
+from vimdeploy.runtimes.base import Session, Stages
 from vimdeploy.runtimes.cuda_provider import CUDA_PROVIDER, INSTALL, check_cuda, load_cuda_libraries
 from vimdeploy.runtimes.float32_products import with_float32_products
 from vimdeploy.runtimes.free_memory import give_back_free_memory
@@ -58,6 +58,8 @@ class OnnxRuntimeSession(Session):
             model, info.precision, device, threads, operators, providers
         )
         self.info = info
+        self._model, self._threads = model, threads
+        self._providers = self._session.get_providers()
         self._input = self._session.get_inputs()[0].name
         self._output = self._session.get_outputs()[0].name
 
@@ -67,6 +69,25 @@ class OnnxRuntimeSession(Session):
         except Exception as error:
             raise ExecutionError(f"ONNX Runtime failed on a batch of {len(array)}: {first_line(error)}") from error
         return logits
+
+    def open_stages(self) -> Stages:
+        """By outputs at the ends of the stages, in a copy of the model."""
+        import onnx
+
+        from vimdeploy.runtimes.onnx_stages import OnnxStages
+
+        data = self._model if isinstance(self._model, bytes) else self._model.read_bytes()
+        return OnnxStages(onnx.load_model_from_string(data), self.info.config, self._open_again)
+
+    def on_one_thread(self) -> OnnxRuntimeSession | None:
+        """The same session on one thread; None on a GPU."""
+        if self.device == "cuda":
+            return None
+        return OnnxRuntimeSession(self._model, self.info, "cpu", 1, self.operators, self._providers)
+
+    def _open_again(self, model: bytes) -> InferenceSession:
+        """A session of another model, of the same kind as this one."""
+        return open_model(model, self.info.precision, "auto", self._threads, self.operators, self._providers)[0]
 
 
 def session_from_onnx(path: str | Path, **options: Any) -> OnnxRuntimeSession:
@@ -100,7 +121,7 @@ def open_model(
 
     Args:
         model: the file, or its bytes.
-        precision: of our files: one of ``PRECISIONS``.
+        precision: of our files: one of ``PRECISIONS``, or ``int8``.
         device: ``auto``, ``cpu``, ``cuda``.
         threads: that one operator may use; None for all cores.
         operators: ``auto``, ``library``, ``function body``.
@@ -129,7 +150,7 @@ def open_model(
 
 def _for_providers(model: Path | bytes, precision: str, providers: Sequence[str]) -> Path | bytes:
     """The model as these providers can run it."""
-    if precision == "fp32" or CUDA_PROVIDER in providers:
+    if precision in ("fp32", INT8) or CUDA_PROVIDER in providers:
         return model
     return with_float32_products(model)
 
