@@ -18,11 +18,12 @@ STAGES = (
     ("runtimes.cuda_provider", "runtimes.operator_library", "flavors"),
     ("exporters",),
     ("runtimes",),
+    ("exporters.conversion", "exporters.quantize"),
     ("tolerance", "parity", "doctor"),
-    ("bench",),
+    ("bench", "report"),
     ("cli",),
 )
-"""First to last. A name stands for a module or for all of a folder but what an earlier stage names."""
+"""First to last. A name stands for a module or for all of a folder but what another stage names."""
 
 ROOT = Path(vimdeploy.__file__).parent
 

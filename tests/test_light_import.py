@@ -10,7 +10,7 @@ import pytest
 import vimdeploy
 
 HEAVY = {"torch", "onnxruntime", "onnx", "onnxscript", "onnx_ir", "numpy", "PIL", "safetensors", "huggingface_hub"}
-HEAVY |= {"tensorrt", "tensorrt_rtx", "polygraphy", "pycuda", "matplotlib"}
+HEAVY |= {"tensorrt", "tensorrt_rtx", "polygraphy", "pycuda", "matplotlib", "jinja2"}
 TORCH_MODULES = {
     f"vimdeploy.{name}"
     for name in (
@@ -23,7 +23,7 @@ TORCH_MODULES = {
         "runtimes.eager",
     )
 }
-COMMANDS = ("export", "build", "run", "verify", "bench", "models", "inspect", "doctor")
+COMMANDS = ("export", "convert", "quantize", "build", "run", "verify", "bench", "models", "inspect", "doctor")
 
 
 def loaded_by(code):

@@ -142,19 +142,29 @@ class TestPrecision:
 
         return save
 
-    def test_a_weight_too_large_for_float16(self, invoke, output, tiny_json, checkpoint):
-        path = checkpoint(out_proj=1e7)
-        result = invoke("export", tiny_json, "-c", path, "--precision", "fp16", "-o", output)
-        assert (result.exit_code, list(output.parent.iterdir())) == (2, [])
-        assert "Error: layers.1.mixer.out_proj.MatMul.weight has a value of " in result.stderr
-        assert "export with --precision bf16 or fp32" in result.stderr
-
-    @pytest.mark.parametrize(("precision", "code"), [("fp16", 1), ("bf16", 0)])
-    def test_values_too_large_for_float16(self, invoke, output, tiny_json, checkpoint, precision, code):
-        path = checkpoint(D=1e7, D_b=1e7, out_proj=1e-6)
+    @pytest.mark.parametrize(
+        ("factors", "kept", "fault"),
+        [
+            ({"out_proj": 1e7}, ["out_proj.MatMul"], "out_proj.MatMul.weight reaches "),
+            (
+                {"in_proj": 1e3, "x_proj": 1e-3, "x_proj_b": 1e-3, "out_proj": 1e-6},
+                ["BidirectionalSelectiveScan", "out_proj.MatMul"],
+                "BidirectionalSelectiveScan reaches ",
+            ),
+        ],
+        ids=["weight", "value"],
+    )
+    @pytest.mark.parametrize("precision", ["fp16", "bf16"])
+    def test_what_is_too_large_for_float16_stays_in_float32(
+        self, invoke, output, tiny_json, checkpoint, precision, factors, kept, fault
+    ):
+        path = checkpoint(**factors)
         result = invoke("export", tiny_json, "-c", path, "--precision", precision, "-o", output)
-        assert (result.exit_code, output.exists()) == (code, code == 0)
-        assert ("float16 ends at 65504, and a value of the model lies beyond" in result.stderr) is (code == 1)
+        assert result.exit_code == 0, result.output
+        found = read_onnx(output)[1].kept_in_float32
+        assert list(found) == [f"layers.1.mixer.{name}" for name in kept if precision == "fp16"]
+        assert all(f"layers.1.mixer.{fault}" in reason for reason in found.values())
+        assert all(name in result.stdout and reason in result.stdout for name, reason in found.items())
 
 
 def test_an_upstream_name_is_a_variant(invoke, tiny_pth, output):
@@ -257,5 +267,5 @@ def test_a_model_that_answers_otherwise_is_not_written(invoke, output, tiny_json
     monkeypatch.setattr(OnnxRuntimeSession, "_run", lambda self, array: right(self, array) + 1)
     result = invoke("export", tiny_json, "--random-weights", 0, "-o", output)
     assert result.exit_code == 1
-    assert "Error: The exported model does not answer as PyTorch does" in result.stderr
+    assert "Error: The file does not answer as PyTorch does" in result.stderr
     assert list(output.parent.iterdir()) == []

@@ -5,6 +5,7 @@ import re
 import ml_dtypes
 import numpy as np
 import onnx
+import onnx_ir
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -13,6 +14,7 @@ from torch import nn
 from vimdeploy.artifact import ModelInfo
 from vimdeploy.errors import ConfigError
 from vimdeploy.exporters.onnx_graph import onnx_from_model
+from vimdeploy.exporters.precision import lower_precision, nodes_by_value_in_t
 from vimdeploy.models.vim import vim_with_random_weights
 from vimdeploy.parity.check import check_parity, random_batches
 from vimdeploy.runtimes.eager import EagerSession
@@ -25,6 +27,7 @@ BLOCK = [
     *("Cast", "MatMul", "BidirectionalConv1d", "MatMul", "BidirectionalSelectiveScan", "MatMul", "Cast"),
     "Add",
 ]
+MIXER = ("in_proj.MatMul", "BidirectionalConv1d", "MatMul", "BidirectionalSelectiveScan", "out_proj.MatMul")
 
 
 @pytest.fixture(scope="module", params=TYPES)
@@ -85,9 +88,7 @@ class TestTypes:
     def test_stay_float32(self, half, name):
         assert type_of(half, name) == TensorProto.FLOAT
 
-    @pytest.mark.parametrize(
-        "name", ["in_proj.MatMul", "BidirectionalConv1d", "MatMul", "BidirectionalSelectiveScan", "out_proj.MatMul"]
-    )
+    @pytest.mark.parametrize("name", MIXER)
     def test_values_inside_a_mixer_are_of_t(self, half, precision, name):
         assert type_of(half, f"layers.1.mixer.{name}") == TYPES[precision]
 
@@ -152,14 +153,72 @@ class TestTooLarge:
         return model
 
     def test_for_float16_is_refused(self, large, tiny):
-        message = (
-            r"layers\.1\.mixer\.out_proj\.MatMul\.weight has a value of 1e\+05, too large for float16; export with"
-        )
-        with pytest.raises(ConfigError, match=f"{message} --precision bf16 or fp32"):
+        name = r"layers\.1\.mixer\.out_proj\.MatMul"
+        with pytest.raises(
+            ConfigError, match=rf"{name}\.weight has a value of 1e\+05, too large for float16; keep {name} in float32"
+        ):
             export(large, tiny, "fp16")
 
     def test_for_float16_is_not_for_bfloat16(self, large, tiny):
         assert export(large, tiny, "bf16")
+
+
+class TestKept:
+    """Nodes that stay in float32."""
+
+    @pytest.fixture
+    def lowered(self, tiny_proto, precision):
+        """``lowered(node, ...)`` -> the tiny model in T but for these nodes."""
+
+        def lower(*kept):
+            graph = onnx_ir.from_proto(tiny_proto)
+            lower_precision(graph, precision, kept)
+            return onnx_ir.to_proto(graph)
+
+        return lower
+
+    def test_take_and_give_float32_alone(self, lowered):
+        name = "layers.1.mixer.BidirectionalSelectiveScan"
+        model = lowered(name)
+        [node] = [node for node in model.graph.node if node.name == name]
+        assert {type_of(model, value) for value in (*node.input, *node.output)} == {TensorProto.FLOAT}
+
+    def test_read_what_others_give_through_casts(self, lowered, precision):
+        name, t = "layers.1.mixer.BidirectionalSelectiveScan", "float16" if precision == "fp16" else "bfloat16"
+        casts = [node.name for node in lowered(name).graph.node if node.op_type == "Cast" and "1.mixer" in node.name]
+        assert casts == [
+            "layers.1.mixer.BidirectionalConv1d.float32",
+            "layers.1.mixer.in_proj.MatMul.float32",
+            "layers.1.mixer.MatMul.float32",
+            f"{name}.{t}",
+            "layers.1.mixer.out_proj.MatMul.float32",
+        ]
+
+    def test_need_no_cast_between_each_other(self, lowered):
+        whole = lowered(*(f"layers.0.mixer.{name}" for name in MIXER))
+        assert not [node.name for node in whole.graph.node if node.op_type == "Cast" and "layers.0" in node.name]
+
+    def test_leave_the_others_as_they_are(self, lowered, half):
+        model = lowered("layers.0.mixer.out_proj.MatMul")
+        assert [n for n in model.graph.node if "layers.1" in n.name] == [
+            n for n in half.graph.node if "layers.1" in n.name
+        ]
+
+    def test_by_value_are_all_that_make_or_take_it(self, tiny_proto, precision):
+        nodes = nodes_by_value_in_t(onnx_ir.from_proto(tiny_proto), precision)
+        mixer = "layers.0.mixer"
+        assert nodes["layers.0.norm.Mul"] == [f"{mixer}.in_proj.MatMul"]
+        assert nodes[f"{mixer}.in_proj.MatMul"] == [
+            f"{mixer}.{name}" for name in ("in_proj.MatMul", "BidirectionalConv1d", "BidirectionalSelectiveScan")
+        ]
+        assert nodes[f"{mixer}.out_proj.MatMul"] == [f"{mixer}.out_proj.MatMul"]
+        assert nodes[f"{mixer}.out_proj.MatMul.weight"] == [f"{mixer}.out_proj.MatMul"]
+
+    def test_by_value_has_just_what_becomes_t(self, tiny_proto, half, precision):
+        values = nodes_by_value_in_t(onnx_ir.from_proto(tiny_proto), precision)
+        names = [*(v.name for v in half.graph.value_info), *(t.name for t in half.graph.initializer)]
+        in_t = {name.removesuffix(".float16").removesuffix(".bfloat16") for name in names if type_of(half, name) != 1}
+        assert set(values) == {name for name in in_t if type_of(tiny_proto, name) == TensorProto.FLOAT}
 
 
 def parity_of(proto, model, tiny, precision, operators):
@@ -189,11 +248,11 @@ class TestAnswers:
     def test_are_within_the_tolerance(self, half, tiny, tiny_model, precision, operators):
         parity = parity_of(half, tiny_model, tiny, precision, operators)
         assert parity.passed
-        assert parity.top1_agreement == 1
+        assert parity.answers.top1.part == 1
 
     def test_are_rounded_and_not_those_of_float32(self, half, tiny, tiny_model, precision, operators):
         parity = parity_of(half, tiny_model, tiny, precision, operators)
-        assert parity.relative_error > parity.tolerance.limit / 50
+        assert parity.logits.relative > parity.logits.tolerance.limit / 50
 
     def test_weights_of_bfloat16_in_float16_are_out(self, tiny, tiny_model, operators):
         proto = export(tiny_model, tiny, "fp16")
@@ -223,7 +282,7 @@ class TestAnswers:
             mixer.out_proj.weight *= 1e-6
         parity = parity_of(export(model, tiny, precision), model, tiny, precision, operators)
         assert parity.passed is (precision == "bf16")
-        assert np.isfinite(parity.max_error) == (precision == "bf16")
+        assert np.isfinite(parity.logits.largest) == (precision == "bf16")
 
 
 def test_a_file_is_smaller(half, tiny_proto):

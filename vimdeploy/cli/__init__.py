@@ -14,8 +14,10 @@ import click
 
 from vimdeploy.cli.bench import bench
 from vimdeploy.cli.build import build
+from vimdeploy.cli.convert import convert
 from vimdeploy.cli.export import export
 from vimdeploy.cli.look import doctor, inspect, models
+from vimdeploy.cli.quantize import quantize
 from vimdeploy.cli.run import run
 from vimdeploy.cli.verify import verify
 from vimdeploy.errors import ExecutionError, ParityError, VimdeployError
@@ -43,6 +45,8 @@ def main() -> None:
     \b
     vimdeploy models                                               what there is
     vimdeploy export vim_tiny_patch16_224 -c C.pth -o vim.onnx     checkpoint to ONNX, checked
+    vimdeploy convert vim.onnx -o half.onnx --precision fp16       float32 to float16, checked
+    vimdeploy quantize vim.onnx -o vim8.onnx --images DIR          Linear layers to int8
     vimdeploy build vim.onnx -o vim.engine                         ONNX to an engine for a GPU
     vimdeploy run vim.onnx cat.jpg                                 a picture to answers
     vimdeploy verify vim.onnx -c C.pth                             proof that the answers are PyTorch's
@@ -53,5 +57,5 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwind, so that no half-written file stays
 
 
-for _command in (models, export, build, run, verify, bench, inspect, doctor):
+for _command in (models, export, convert, quantize, build, run, verify, bench, inspect, doctor):
     main.add_command(_command)

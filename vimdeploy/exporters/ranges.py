@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from vimdeploy.errors import require
 from vimdeploy.preprocess import FloatArray
 
 MARGIN = 4
@@ -47,7 +48,7 @@ class Range:
         Rounding changes a number by a unit of the type at most, 2^-11 in float16 and 2^-8 in bfloat16, where the type
         has all of its digits. A loss of more than that says that the tensor lies where it has not.
         """
-        limits = ml_dtypes.finfo(self.type)
+        limits = _limits(self.type)
         end, unit = float(limits.max), float(limits.eps) / 2
         if not self.largest * self.margin <= end:  # NaN is not
             wanted = f", and a margin of {self.margin:g} is wanted" if self.largest <= end else ""
@@ -65,7 +66,7 @@ class RangeTally:
 
     def __init__(self, type_name: str, margin: float = 1.0) -> None:
         self._type, self._margin = type_name, margin
-        self._limits = ml_dtypes.finfo(type_name)
+        self._limits = _limits(type_name)
         self._values = self._infinite = self._subnormal = self._vanishing = 0
         self._largest = self._squares = self._squared_error = 0.0
 
@@ -94,6 +95,11 @@ class RangeTally:
             vanishing=self._vanishing / self._values,
             margin=self._margin,
         )
+
+
+def _limits(type_name: str) -> Any:
+    """As ``numpy.finfo``, which does not know bfloat16."""
+    return require("ml_dtypes", "export").finfo(type_name)
 
 
 def _rounded(values: FloatArray, type_: npt.DTypeLike) -> FloatArray:

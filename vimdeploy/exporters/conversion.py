@@ -1,0 +1,116 @@
+"""Float32 file -> float16 or bfloat16, and in float32 the nodes whose tensors the type cannot hold."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import onnx
+from onnx import numpy_helper
+
+from vimdeploy.artifact import PRECISIONS, ModelInfo
+from vimdeploy.errors import ConfigError, ModelFileError, require
+from vimdeploy.exporters.precision import lower_precision, nodes_by_value_in_t
+from vimdeploy.exporters.ranges import MARGIN, Range, RangeTally
+from vimdeploy.ops.schema import register_schemas
+from vimdeploy.preprocess import FloatArray
+from vimdeploy.runtimes.inner_values import inner_values
+
+ASKED = "asked for"
+"""The reason of a node that a person wants in float32."""
+
+
+@dataclass(frozen=True)
+class ConvertedModel:
+    """A file in another precision, in memory."""
+
+    model: onnx.ModelProto
+    info: ModelInfo
+    """Its ``kept_in_float32`` says which nodes are not in that precision, and why."""
+    ranges: Mapping[str, Range]
+    """Of each tensor that would be stored in the precision, weights included, in the order of the graph."""
+
+
+def converted_onnx(
+    model: onnx.ModelProto, precision: str, batches: Iterable[FloatArray], keep: Sequence[str] = ()
+) -> ConvertedModel:
+    """Bring a float32 file to float16 or bfloat16.
+
+    Looks at each tensor that would be stored in the type: weights as they are, inner values as they come of sample
+    inputs. A node stays in float32 where the type cannot hold a tensor that it makes or takes, and nowhere else: fewer
+    would not do, for each of them would have to round the tensor.
+
+    Args:
+        model: a float32 file of ours.
+        precision: ``fp16`` or ``bf16``.
+        batches: sample inputs (B, C, H, W), one at least; all inner values of a batch are in memory at once.
+        keep: names of further nodes to keep in float32; ``*`` stands for anything.
+
+    Raises:
+        ModelFileError: where the model is not in float32.
+        ConfigError: for a name in ``keep`` that no node has which would be in the type.
+        MissingPackageError: without onnx_ir.
+        ExecutionError: where ONNX Runtime gives up.
+    """
+    info = ModelInfo.from_metadata(_metadata(model))
+    if info.precision != "fp32":
+        raise ModelFileError(f"Wanted a file in fp32, found one in {info.precision}: what that rounded is lost.")
+    onnx_ir = require("onnx_ir", "export")
+    graph = onnx_ir.from_proto(model)
+    nodes = nodes_by_value_in_t(graph, precision)
+    asked = _asked_for(keep, [node for of_value in nodes.values() for node in of_value])
+    ranges = _ranges(model, nodes, PRECISIONS[precision], batches)
+    reasons = asked | _reasons(nodes, ranges)
+    kept = {node.name: reasons[node.name] for node in model.graph.node if node.name in reasons}
+    lower_precision(graph, precision, kept)
+    info = dataclasses.replace(info, precision=precision, kept_in_float32=kept)
+    converted: onnx.ModelProto = onnx_ir.to_proto(graph)
+    onnx.helper.set_model_props(converted, _metadata(model) | info.to_metadata())
+    register_schemas()
+    onnx.checker.check_model(converted, full_check=True)
+    return ConvertedModel(converted, info, ranges)
+
+
+def _metadata(model: onnx.ModelProto) -> dict[str, str]:
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def _asked_for(keep: Sequence[str], nodes: Collection[str]) -> dict[str, str]:
+    """The nodes that a person wants in float32, with the reason."""
+    asked: dict[str, str] = {}
+    for pattern in keep:
+        matching = [node for node in nodes if fnmatchcase(node, pattern)]
+        if not matching:
+            raise ConfigError(
+                f"There is no node {pattern!r} to keep in float32; of those that would not stay in it, the first are: "
+                f"{', '.join(list(dict.fromkeys(nodes))[:4])} ..."
+            )
+        asked |= dict.fromkeys(matching, ASKED)
+    return asked
+
+
+def _ranges(
+    model: onnx.ModelProto, names: Iterable[str], type_name: str, batches: Iterable[FloatArray]
+) -> dict[str, Range]:
+    """The range of each tensor: weights, inner values, the input."""
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    tallies = {name: RangeTally(type_name, 1 if name in weights else MARGIN) for name in names}
+    for name in tallies.keys() & weights.keys():
+        tallies[name].add(numpy_helper.to_array(weights[name]))
+    inner = [name for name in tallies if name not in weights]
+    for values in inner_values(model, inner, batches):
+        for name in inner:
+            tallies[name].add(values[name])
+    return {name: tally.result() for name, tally in tallies.items()}
+
+
+def _reasons(nodes: Mapping[str, Sequence[str]], ranges: Mapping[str, Range]) -> dict[str, str]:
+    """The nodes that make or take a tensor which the type cannot hold, with the first such tensor and its fault."""
+    reasons: dict[str, str] = {}
+    for tensor, of_tensor in nodes.items():
+        fault = ranges[tensor].fault
+        if fault is not None:
+            reasons = dict.fromkeys(of_tensor, f"{tensor} {fault}") | reasons
+    return reasons
