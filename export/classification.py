@@ -10,11 +10,13 @@ import sys
 
 from vimdeploy.artifact import ModelInfo
 from vimdeploy.checkpoint import config_from_checkpoint, load_checkpoint
+from vimdeploy.exporters.conversion import converted_onnx
 from vimdeploy.exporters.onnx_graph import onnx_from_model
 from vimdeploy.files import write_whole
 from vimdeploy.models.config import variant_by_name
 from vimdeploy.models.vim import vim_from_tensors
-from vimdeploy.parity.check import check_parity, random_batches
+from vimdeploy.parity.check import check_parity
+from vimdeploy.parity.inputs import random_inputs
 from vimdeploy.runtimes.eager import EagerSession
 from vimdeploy.runtimes.onnxruntime import session_from_onnx
 
@@ -31,15 +33,18 @@ def main(variant_name: str, checkpoint_path: str, onnx_path: str, precision: str
         config,
         variant.recipe,
         variant.labels,
-        precision=precision,
         checkpoint_sha256=checkpoint.sha256,
     )
-    write_whole(onnx_path, onnx_from_model(model, info).SerializeToString())
+    inputs = random_inputs((config.in_channels, *config.image_size), count=2, seed=0)
+    proto = onnx_from_model(model, info)
+    if precision != "fp32":
+        proto = converted_onnx(proto, precision, inputs.batches(1)).model
+    write_whole(onnx_path, proto.SerializeToString())
 
     sessions = [session_from_onnx(onnx_path, operators=operators) for operators in ("auto", "function body")]
-    inputs = random_batches((config.in_channels, *config.image_size), images=2, batch=1, seed=0)
-    for parity in check_parity(EagerSession(model, info), sessions, inputs):
-        print(f"{parity.candidate}: largest logit error {parity.relative_error:.1e} of the logits' spread")
+    for result in check_parity(EagerSession(model, info), sessions, inputs.batches(1)):
+        error = result.logits.relative
+        print(f"{result.candidate.description}: largest logit error {error:.1e} of the logits' spread")
 
 
 if __name__ == "__main__":

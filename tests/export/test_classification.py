@@ -14,4 +14,4 @@ def test_writes_the_file_and_proves_it(tiny_json, tiny_pth, tmp_path, capsys, ar
     assert (info.variant, info.precision) == ("tiny", precision)
     errors = re.findall(r"largest logit error (\S+) of", capsys.readouterr().out)
     assert len(errors) == 2
-    assert max(map(float, errors)) <= tolerance_for("function body", precision).limit
+    assert max(map(float, errors)) <= tolerance_for(precision).limit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import filter as matching
 
 import onnx
 from onnx import numpy_helper
@@ -81,13 +81,13 @@ def _asked_for(keep: Sequence[str], nodes: Collection[str]) -> dict[str, str]:
     """The nodes that a person wants in float32, with the reason."""
     asked: dict[str, str] = {}
     for pattern in keep:
-        matching = [node for node in nodes if fnmatchcase(node, pattern)]
-        if not matching:
+        found = matching(nodes, pattern)
+        if not found:
             raise ConfigError(
                 f"There is no node {pattern!r} to keep in float32; of those that would not stay in it, the first are: "
                 f"{', '.join(list(dict.fromkeys(nodes))[:4])} ..."
             )
-        asked |= dict.fromkeys(matching, ASKED)
+        asked |= dict.fromkeys(found, ASKED)
     return asked
 
 

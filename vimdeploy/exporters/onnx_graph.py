@@ -45,7 +45,8 @@ def onnx_from_model(model: nn.Module, info: ModelInfo, opset: int = MIN_OPSET) -
 
     Args:
         model: takes images (B, C, H, W) float32, gives logits (B, classes); calls ``vimdeploy.ops.torch_ops``.
-        info: what the file is to say of itself; its config's image size is the input's, its precision the graph's.
+        info: what the file is to say of itself; its config's image size is the input's, its precision the graph's,
+            whatever the tensors hold: ``converted_onnx`` looks at them.
         opset: of the ONNX standard, 20 to 24.
 
     Returns:
