@@ -6,6 +6,7 @@ accuracy comes from, an EXIF orientation is not applied.
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,9 @@ class ImageFolder:
 
     paths: tuple[Path, ...]
     classes: tuple[str, ...]
-    """Names of the sub-folders in sorted order; empty where the pictures lie in the folder itself."""
+    """Names of the classes in sorted order; empty where the pictures lie in the folder itself."""
+    class_of: tuple[str, ...] = ()
+    """Of each picture; empty where they have none."""
 
     def class_indices(self, labels: Sequence[str], num_classes: int) -> npt.NDArray[np.int64] | None:
         """The index among the logits of each picture's class; None where the folder has no classes.
@@ -110,7 +113,7 @@ class ImageFolder:
                 f"Wanted a sub-folder for each class under the model's names ({', '.join(list(index)[:4])} ...), found "
                 f"{unknown[0]!r}, which is none of them."
             )
-        return np.array([index[path.parent.name] for path in self.paths])
+        return np.array([index[name] for name in self.class_of])
 
 
 def find_images(folder: str | Path) -> ImageFolder:
@@ -131,7 +134,35 @@ def find_images(folder: str | Path) -> ImageFolder:
         raise ImageError(
             f"The folder {folder} holds no pictures ({', '.join(IMAGE_SUFFIXES)}), nor do its sub-folders."
         )
-    return ImageFolder(tuple(path for paths in by_class.values() for path in paths), tuple(by_class))
+    paths = tuple(path for paths in by_class.values() for path in paths)
+    return ImageFolder(paths, tuple(by_class), tuple(path.parent.name for path in paths))
+
+
+def images_of_table(table: str | Path, folder: str | Path) -> ImageFolder:
+    """The pictures that a table lists, and their classes.
+
+    Args:
+        table: a CSV file with the columns ``file``, a path in the folder, and ``class``, a name.
+        folder: where the pictures lie.
+
+    Raises:
+        ImageError: where the table cannot be read, lacks a column, or names a picture that is not there.
+    """
+    try:
+        with Path(table).open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ImageError(f"The table {table} cannot be read: {reason}.") from error
+    if not rows or any(row.get("file") is None or row.get("class") is None for row in rows):
+        found = ", ".join(map(str, rows[0])) if rows else "no row"
+        raise ImageError(f"Wanted a CSV file with the columns file and class in {table}, found {found}.")
+    paths = tuple(Path(folder) / row["file"] for row in rows)
+    missing = next((path for path in paths if not path.is_file()), None)
+    if missing is not None:
+        raise ImageError(f"{table} lists {missing.name}, and there is no file {missing}.")
+    names = tuple(row["class"] for row in rows)
+    return ImageFolder(paths, tuple(sorted(set(names))), names)
 
 
 def _pictures(folder: Path) -> list[Path]:

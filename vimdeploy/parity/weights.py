@@ -6,6 +6,7 @@ A weight that is off by 1 % hides among the roundings of a float16 file's answer
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from vimdeploy.models.config import VimConfig
 from vimdeploy.models.stages import MIXER_STAGES, StageName, stages_of
 from vimdeploy.parity.results import WeightCheck, WeightDifference
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 _LAST_BITS = 2.0**-21
 """Of a value that was computed at export (A = -exp(A_log)): its last three bits may be another library's."""
 
@@ -32,23 +33,36 @@ def check_weights(model: onnx.ModelProto, config: VimConfig, tensors: Mapping[st
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     readers = {node.name: node for node in model.graph.node}
     casts = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Cast"}
-    compared, unknown, differences = 0, [], []
+    compared = 0
+    unknown: list[str] = []
+    differences: list[WeightDifference] = []
     for stage, reader, position, wanted in _wanted(config, tensors):
-        inputs = readers[reader].input if reader in readers else [""] * (position + 1)
-        name = inputs[position] if position < len(inputs) else None
-        tensor = stored.get(casts.get(name, name)) if name else None
-        if tensor is not None:
-            found = numpy_helper.to_array(tensor)
-        elif name is None:  # a bias of zeros is left out of the file
-            name, found = f"{reader}.bias", np.zeros_like(wanted)
-        else:
+        found = _stored(readers.get(reader), position, stored, casts, wanted)
+        if found is None:
             unknown.append(f"{reader}, input {position}")
             continue
         compared += 1
-        difference = _difference(stage, name, found, wanted)
+        difference = _difference(stage, *found, wanted)
         if difference is not None:
             differences.append(difference)
     return WeightCheck(compared, tuple(unknown), tuple(differences))
+
+
+def _stored(
+    reader: onnx.NodeProto | None,
+    position: int,
+    stored: Mapping[str, onnx.TensorProto],
+    casts: Mapping[str, str],
+    wanted: Array,
+) -> tuple[str, Array] | None:
+    """The name and the values of what a node reads, through a Cast too; None where the file does not store it so."""
+    if reader is None:
+        return None
+    if position >= len(reader.input):
+        return f"{reader.name}.bias", np.zeros_like(wanted)  # a bias of zeros is left out of the file
+    name = reader.input[position]
+    tensor = stored.get(casts.get(name, name))
+    return None if tensor is None else (tensor.name, numpy_helper.to_array(tensor))
 
 
 def _wanted(config: VimConfig, tensors: Mapping[str, Array]) -> Iterator[tuple[StageName, str, int, Array]]:
