@@ -60,6 +60,11 @@ def test_what_has_no_logarithm_lies_on_an_end(error, y):
     assert panel.points[0].y == y
 
 
+def test_no_error_at_all_is_told_apart_from_a_small_one():
+    assert depth_chart((stage(0.0), stage(1e-7)), None).has_exact
+    assert not depth_chart((stage(1e-7),), None).has_exact
+
+
 @pytest.mark.parametrize("blocks", [1, 2, 24, 100])
 def test_block_numbers_are_few(blocks):
     ticks = depth_chart(stages(blocks), None).x_ticks

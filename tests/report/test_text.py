@@ -69,7 +69,7 @@ def test_the_widest_band_tells_why_it_is_so_wide():
     narrow, wide = deviation(0, 1e-6), Deviation(0, Tolerance(1e-4, "of 24 blocks"), place())
     both = tuple(dataclasses.replace(stages(1)[0], own=None, carried=carried) for carried in (narrow, wide))
     (bound,) = [bound for bound in bounds_of(passing(stages=both)) if bound.where.startswith("Stages")]
-    assert (bound.lowest, bound.highest, bound.reason) == (1e-6, 1e-4, "the widest is of 24 blocks")
+    assert (bound.lowest, bound.highest, bound.reason) == (1e-6, 1e-4, "of 24 blocks")
 
 
 def test_bounds_of_many_blocks_are_few():

@@ -24,6 +24,7 @@ class Point:
     """Percent across."""
     y: float
     """Pixels from above."""
+    error: float
     passed: bool
     note: str
 
@@ -63,6 +64,11 @@ class DepthChart:
     failing_x: float
     label_at_left: bool
 
+    @property
+    def has_exact(self) -> bool:
+        """Whether any error is zero, which a logarithm puts at the foot."""
+        return any(not point.error for panel in self.panels for point in panel.points)
+
 
 def depth_chart(stages: Sequence[Stage], failing: int | None) -> DepthChart | None:
     """The plot of all stages; None of none.
@@ -101,6 +107,7 @@ def _panel(
         n: Point(
             _across(n, len(stages)),
             down(scale.part(d.error)),
+            d.error,
             d.passed,
             f"{stage.title}: {scientific(d.error)}, band {scientific(d.tolerance.limit)}",
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vimdeploy.parity.results import Verification
@@ -60,31 +60,36 @@ class Bound:
     where: str
     lowest: float
     highest: float
-    """Of the places that the reason is for."""
     reason: str
+    """Of the highest."""
 
 
 def bounds_of(verification: Verification) -> list[Bound]:
     """All tolerances that a comparison was held to; places of the same reason together."""
-    alone = [(stage.kind, stage.own.tolerance) for stage in verification.stages if stage.own]
+    places: dict[str, list[Tolerance]] = {}
+    for stage in verification.stages:
+        if stage.own is not None:
+            places.setdefault(stage.kind, []).append(stage.own.tolerance)
     carried = [stage.carried.tolerance for stage in verification.stages]
-    bounds = [*_by_reason([("Logits", verification.logits.tolerance)]), *_by_reason(alone, " alone")]
-    if carried:
-        low, high = (choose(carried, key=lambda tolerance: tolerance.limit) for choose in (min, max))
-        bounds.append(Bound("Stages with all before them", low.limit, high.limit, f"the widest is {high.reason}"))
-    return bounds + _by_reason([(check.name, check.tolerance) for check in verification.determinism])
-
-
-def _by_reason(tolerances: Sequence[tuple[str, Tolerance]], suffix: str = "") -> list[Bound]:
-    groups: dict[str, list[tuple[str, Tolerance]]] = {}
-    for where, tolerance in tolerances:
-        groups.setdefault(tolerance.reason, []).append((where, tolerance))
+    checks = {check.name: [check.tolerance] for check in verification.determinism}
     return [
-        Bound(
-            ", ".join(dict.fromkeys(where for where, _ in group)) + suffix,
-            min(tolerance.limit for _, tolerance in group),
-            max(tolerance.limit for _, tolerance in group),
-            reason,
-        )
-        for reason, group in groups.items()
+        *_by_reason({"Logits": [verification.logits.tolerance]}),
+        *_by_reason(places, " alone"),
+        *_by_reason({"Stages with all before them": carried} if carried else {}),
+        *_by_reason(checks),
     ]
+
+
+def _by_reason(places: Mapping[str, Sequence[Tolerance]], suffix: str = "") -> list[Bound]:
+    groups: dict[str, list[str]] = {}
+    for where, tolerances in places.items():
+        groups.setdefault(max(tolerances, key=_limit).reason, []).append(where)
+    bounds = []
+    for reason, wheres in groups.items():
+        limits = [tolerance.limit for where in wheres for tolerance in places[where]]
+        bounds.append(Bound(", ".join(wheres) + suffix, min(limits), max(limits), reason))
+    return bounds
+
+
+def _limit(tolerance: Tolerance) -> float:
+    return tolerance.limit
