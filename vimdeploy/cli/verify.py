@@ -75,11 +75,11 @@ def verify(
 
     Exits with 1 when anything is out of its tolerance; the first sentence says where.
     """
-    from vimdeploy.files import check_writable
     from vimdeploy.parity.verify import verify as verify_sessions
+    from vimdeploy.report.page import check_report
 
     if report is not None:
-        check_writable(report)
+        check_report(report)
     sessions = _sessions(artifact, device, threads, allow_engine_code)
     info = sessions[0].info
     inputs = _inputs(info, images, labels, count, seed)
@@ -230,3 +230,4 @@ def _write_report(path: Path, results: Sequence[Verification]) -> None:
 
     page = page_of(results, describe_machine(), datetime.now().astimezone())
     write_whole(path, page.encode())
+    click.echo(f"Report: {path}", err=True)
