@@ -192,3 +192,4 @@ def test_a_file_that_answers_otherwise_is_not_written(invoke, tiny_onnx, output,
     result = invoke("convert", tiny_onnx, "-o", output, "--precision", "fp16")
     assert (result.exit_code, result.stdout, list(output.parent.iterdir())) == (1, "", [])
     assert f"Error: The file does not answer as {tiny_onnx} does" in result.stderr
+    assert f"{output} was not written. Further nodes can be kept in float32: vimdeploy convert --keep" in result.stderr

@@ -89,6 +89,7 @@ def convert(
         OnnxRuntimeSession(model, info, device="cpu"),
         sessions_of_all_operators(data, converted.info),
         track(inputs.batches(BATCH), -(-len(inputs.names) // BATCH), "Comparing"),
+        names=inputs.names,
     )
     refuse_other_answers(results, str(model), output)
     write_whole(output, data)

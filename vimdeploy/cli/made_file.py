@@ -24,9 +24,11 @@ def refuse_other_answers(results: Sequence[Verification], source: str, output: P
     """
     for result in results:
         if not result.passed:
+            rounded = result.candidate.precision != "fp32"
+            cure = " Further nodes can be kept in float32: vimdeploy convert --keep NODE." if rounded else ""
             raise ParityError(
                 f"The file does not answer as {source} does; {result.candidate.description} gives logits with "
-                f"{result.logits.complaint}; {output} was not written."
+                f"{result.logits.complaint}; {output} was not written.{cure}"
             )
 
 
