@@ -53,8 +53,14 @@ def constants(model):
 
 
 def around(model, name):
-    """The types of the nodes whose names begin with a product's, in their order."""
-    return [node.op_type for node in model.graph.node if node.name.startswith(name)]
+    """The types of the nodes between a value of the float32 graph and a product, and of the one before its weight."""
+    makers = {output: node for node in model.graph.node for output in node.output}
+    [product] = [node for node in model.graph.node if node.name == name]
+    types, value = [], product.input[0]
+    while makers[value].op_type in ("Mul", "QuantizeLinear", "DequantizeLinear") and value != "layers.0.norm.Mul":
+        types.append(makers[value].op_type)
+        value = makers[value].input[0]
+    return types[::-1], makers[product.input[1]].op_type
 
 
 class TestGraph:
@@ -63,10 +69,10 @@ class TestGraph:
         onnx.checker.check_model(int8, full_check=True)
 
     def test_of_a_layer_as_it_is(self, int8):
-        assert around(int8, IN_PROJ) == ["QuantizeLinear", "DequantizeLinear", "DequantizeLinear", "MatMul"]
+        assert around(int8, IN_PROJ) == (["QuantizeLinear", "DequantizeLinear"], "DequantizeLinear")
 
     def test_of_a_smoothed_layer(self, int8):
-        assert around(int8, OUT_PROJ) == ["Mul", "QuantizeLinear", "DequantizeLinear", "DequantizeLinear", "MatMul"]
+        assert around(int8, OUT_PROJ) == (["Mul", "QuantizeLinear", "DequantizeLinear"], "DequantizeLinear")
 
     def test_all_else_is_as_it_was(self, int8, tiny_proto):
         untouched = {node.name for node in tiny_proto.graph.node} - {IN_PROJ, OUT_PROJ}
@@ -79,16 +85,19 @@ class TestGraph:
         assert int8.opset_import == tiny_proto.opset_import
         found, given = constants(int8), constants(tiny_proto)
         assert given.keys() - found.keys() == {f"{IN_PROJ}.weight", f"{OUT_PROJ}.weight"}
+        assert int8.producer_name == "vimdeploy"
         assert all((array == found[name]).all() for name, array in given.items() if name in found)
 
-    def test_weights_are_int8_with_a_step_a_column_and_zeros_at_zero(self, int8):
+    def test_weights_have_a_step_a_column_inputs_one_step_and_zeros_are_at_zero(self, int8):
         found = constants(int8)
-        assert found[f"{IN_PROJ}.weight.int8"].dtype == np.int8
-        assert found[f"{IN_PROJ}.weight.scale"].shape == found[f"{IN_PROJ}.weight.zero_point"].shape == (64,)
-        assert not found[f"{IN_PROJ}.weight.zero_point"].any()
-        assert found[f"{IN_PROJ}.input.scale"].shape == found[f"{IN_PROJ}.input.zero_point"].shape == ()
-        assert found[f"{IN_PROJ}.input.zero_point"].dtype == np.int8
-        assert f"{IN_PROJ}.weight" not in found  # the float32 weight is gone
+        for node in int8.graph.node:
+            if node.op_type == "DequantizeLinear":
+                *value, scale, zero_point = node.input
+                of_weight = value[0] in found
+                assert found[scale].shape == found[zero_point].shape == ((len(found[scale]),) if of_weight else ())
+                assert found[zero_point].dtype == np.int8
+                assert not found[zero_point].any()
+                assert not of_weight or found[value[0]].dtype == np.int8
 
     def test_no_constant_is_left_over(self, int8):
         read = {name for node in int8.graph.node for name in node.input}
@@ -103,9 +112,6 @@ class TestGraph:
         register_schemas()
         onnx.checker.check_model(both, full_check=True)
 
-    def test_no_layer_is_no_change(self, tiny_proto):
-        assert with_int8(tiny_proto, {}) == tiny_proto
-
 
 class TestValues:
     def test_a_product_is_what_the_scales_say(self, int8, tiny_proto, scales, images):
@@ -115,9 +121,9 @@ class TestValues:
             [layer] = [layer for layer in linear_layers(tiny_proto) if layer.name == name]
             [given], [found] = values_of(tiny_proto, [layer.input], images), values_of(alone, [name], images)
             wanted = scales[name].product(given, layer.weight)
-            step = scales[name].weight_steps * scales[name].input_step * 127  # a value may fall on the level beside
-            assert (np.abs(found - wanted) <= 2 * step).all()
-            assert np.abs(found - wanted).mean() < 0.01 * wanted.std()
+            error = np.abs(found - wanted)
+            assert error.max() < 0.05 * wanted.std()  # a value may fall on the level beside
+            assert error.mean() < 1e-3 * wanted.std()
 
     def test_runs_with_the_library_and_with_the_bodies(self, int8, tiny_proto, operators, images):
         info = ModelInfo.from_metadata({entry.key: entry.value for entry in int8.metadata_props})

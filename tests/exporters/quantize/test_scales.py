@@ -54,10 +54,3 @@ def test_an_input_of_zeros():
     scales = best_scales(np.zeros((4, 3), np.float32), np.zeros(3, np.float32), np.ones((3, 2), np.float32))
     assert np.isfinite(scales.input_step)
     assert scales.input_step > 0
-
-
-def test_the_weight_is_within_127():
-    rows, largest, weight = problem(outlier=100)
-    levels = best_scales(rows, largest, weight).int8_weight(weight)
-    assert levels.dtype == np.int8
-    assert np.abs(levels.astype(int)).max() == 127

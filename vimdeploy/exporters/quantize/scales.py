@@ -1,9 +1,9 @@
 """From numbers to int8 and back: the scales of one Linear layer.
 
-A value x becomes round(x / step), of -128 to 127, zero at 0: the whole input with one step, each column of the weight
-with its own. Before that the input's channels are smoothed: a channel that is larger than the others leaves them few of
-the 256 levels, so it is divided by s and the weight's row is multiplied by s, which changes no product (SmoothQuant,
-https://arxiv.org/abs/2211.10438).
+A value x becomes round(x / step), zero at 0 and the largest value at 127: the whole input with one step, each column of
+the weight with its own. Before that the input's channels are smoothed: a channel that is larger than the others leaves
+them few of the levels, so it is divided by s and the weight's row is multiplied by s, which changes no product
+(SmoothQuant, https://arxiv.org/abs/2211.10438).
 
 Measured on the trained digits (samples/digits), all layers in int8, scales from other pictures: the output of out_proj,
 whose input are the scan's gated outputs, against the error in it (SQNR), and what the logits change by in the mean, in
@@ -34,17 +34,19 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from vimdeploy.preprocess import FloatArray
 
-Int8Array = npt.NDArray[np.int8]
+LEVELS = 127
+"""Of int8, on either side of 0."""
 
 STRENGTH = 0.75
 """How much of a channel's size moves from the input to the weight."""
 
 WORTHWHILE_DB = 3.0
 """What smoothing must gain, for it takes a Mul: half of the error's power."""
+
+_TINY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -54,22 +56,17 @@ class Scales:
     smoothing: FloatArray | None
     """(in,) divides the input and multiplies the rows of the weight."""
     input_step: float
-    weight_steps: FloatArray
-    """(out,)."""
     sqnr_db: float = 0.0
     """The layer's output against the error that int8 brings, in decibels of their squares."""
 
-    def int8_weight(self, weight: FloatArray) -> Int8Array:
-        """The weight (in, out) in its steps."""
-        smoothed = weight if self.smoothing is None else weight * self.smoothing[:, None]
-        return np.rint(smoothed / self.weight_steps).astype(np.int8)
-
     def product(self, rows: FloatArray, weight: FloatArray) -> FloatArray:
         """The layer's output as int8 gives it: (rows, in) x (in, out) -> (rows, out)."""
-        smoothed = rows if self.smoothing is None else rows / self.smoothing
-        levels = np.clip(np.rint(smoothed / np.float32(self.input_step)), -128, 127)
-        sums: FloatArray = levels @ self.int8_weight(weight).astype(np.float32)
-        return sums * (self.weight_steps * np.float32(self.input_step))
+        if self.smoothing is not None:
+            rows, weight = rows / self.smoothing, weight * self.smoothing[:, None]
+        steps = np.maximum(np.abs(weight).max(axis=0) / np.float32(LEVELS), _TINY)  # (out,)
+        levels = np.clip(np.rint(rows / np.float32(self.input_step)), -LEVELS - 1, LEVELS)
+        sums: FloatArray = levels @ np.rint(weight / steps)
+        return sums * (steps * np.float32(self.input_step))
 
 
 def best_scales(rows: FloatArray, largest: FloatArray, weight: FloatArray) -> Scales:
@@ -83,7 +80,7 @@ def best_scales(rows: FloatArray, largest: FloatArray, weight: FloatArray) -> Sc
     exact = rows @ weight
     plain, smoothed = (
         replace(scales, sqnr_db=_sqnr_db(exact, scales.product(rows, weight)))
-        for scales in (_scales(largest, weight, smoothing) for smoothing in (None, _smoothing(largest, weight)))
+        for scales in (_scales(largest, None), _scales(largest, _smoothing(largest, weight)))
     )
     return smoothed if smoothed.sqnr_db > plain.sqnr_db + WORTHWHILE_DB else plain
 
@@ -96,16 +93,10 @@ def _smoothing(largest: FloatArray, weight: FloatArray) -> FloatArray:
     return smoothing
 
 
-def _scales(largest: FloatArray, weight: FloatArray, smoothing: FloatArray | None) -> Scales:
-    """Steps with which the largest of all values is level 127."""
-    if smoothing is not None:
-        largest, weight = largest / smoothing, weight * smoothing[:, None]
-    tiny = np.finfo(np.float32).tiny
-    return Scales(
-        smoothing,
-        input_step=max(float(largest.max()) / 127, float(tiny)),
-        weight_steps=np.maximum(np.abs(weight).max(axis=0) / np.float32(127), tiny),
-    )
+def _scales(largest: FloatArray, smoothing: FloatArray | None) -> Scales:
+    """The largest of all values is the last level."""
+    end = float((largest if smoothing is None else largest / smoothing).max())
+    return Scales(smoothing, input_step=max(end / LEVELS, _TINY))
 
 
 def _sqnr_db(exact: FloatArray, found: FloatArray) -> float:
