@@ -47,7 +47,7 @@ frame.onload = () => {{
     elements: [...new Set(all("*").map(element => element.localName))],
     pictures: [...page.images].map(image => [image.alt, image.complete && image.naturalWidth]),
     paper: view.getComputedStyle(root).backgroundColor,
-    ink: view.getComputedStyle(root).color,
+    inks: [...new Set(all("body, body *").map(element => view.getComputedStyle(element).color))],
   }});
 }};
 frame.srcdoc = {page};

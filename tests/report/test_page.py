@@ -91,7 +91,7 @@ def test_the_verdict_comes_first():
     assert read(passing()).headings[0] == "Pass. Every error is within its bounds"
     page = read(failing())
     assert page.headings[0] == "Fail. Block 13, in_proj"
-    assert "of 144 stages leave it; the first is Block 13, in_proj." in page.text
+    assert "of 144 stages leave their band; the first is Block 13, in_proj." in page.text
 
 
 def test_what_was_compared():
