@@ -9,7 +9,7 @@ from gpu.models import MAX_BATCH, PRECISIONS, RUNTIMES, eager_session, exact_flo
 from gpu.records import Log
 from gpu.steps import Settings
 from vimdeploy.errors import MissingPackageError
-from vimdeploy.parity.check import random_batches
+from vimdeploy.parity.inputs import random_inputs
 from vimdeploy.preprocess import FloatArray
 from vimdeploy.runtimes.base import Session
 
@@ -23,7 +23,7 @@ def models(settings: Settings, log: Log) -> None:
         for name in settings.models:
             reference = eager_session(name)
             shape = (3, *reference.info.config.image_size)
-            batches = list(random_batches(shape, IMAGES, MAX_BATCH, settings.seed))
+            batches = list(random_inputs(shape, IMAGES, settings.seed).batches(MAX_BATCH))
             wanted = _logits(reference, batches)
             del reference
             for runtime in RUNTIMES:

@@ -16,7 +16,8 @@ from vimdeploy.errors import ConfigError
 from vimdeploy.exporters.onnx_graph import onnx_from_model
 from vimdeploy.exporters.precision import lower_precision, nodes_by_value_in_t
 from vimdeploy.models.vim import vim_with_random_weights
-from vimdeploy.parity.check import check_parity, random_batches
+from vimdeploy.parity.check import check_parity
+from vimdeploy.parity.inputs import random_inputs
 from vimdeploy.runtimes.eager import EagerSession
 from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
 
@@ -224,7 +225,7 @@ class TestKept:
 def parity_of(proto, model, tiny, precision, operators):
     info = ModelInfo("tiny", tiny.config, precision=precision)
     session = OnnxRuntimeSession(proto.SerializeToString(), info, device="cpu", operators=operators)
-    [parity] = check_parity(EagerSession(model, info), [session], random_batches((3, 32, 32), 64, 64, seed=0))
+    [parity] = check_parity(EagerSession(model, info), [session], random_inputs((3, 32, 32), 64, seed=0).batches(64))
     return parity
 
 

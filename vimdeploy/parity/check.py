@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -191,17 +191,3 @@ def _without_empty_ends(counts: npt.NDArray[np.int64]) -> Histogram:
     full = np.flatnonzero(counts)
     first, last = (int(full[0]), int(full[-1]) + 1) if len(full) else (0, len(counts))
     return Histogram(tuple(_EDGES[first : last + 1].tolist()), tuple(counts[first:last].tolist()))
-
-
-def random_batches(shape: tuple[int, int, int], images: int, batch: int, seed: int) -> Iterator[FloatArray]:
-    """Inputs where no pictures are given: standard normal, as preprocessed pictures are by and large.
-
-    Args:
-        shape: (C, H, W).
-        images: how many in all.
-        batch: how many at a time.
-        seed: the same inputs for the same seed.
-    """
-    generator = np.random.default_rng(seed)
-    for start in range(0, images, batch):
-        yield generator.standard_normal((min(batch, images - start), *shape), dtype=np.float32)

@@ -108,7 +108,7 @@ class LogitErrors:
         if self.nan + self.infinite:
             return f"{self.nan} NaN and {self.infinite} infinite ones, the first for {self.place.image}"
         return (
-            f"an error of {self.relative:.1e} of their spread, {self.tolerance.limit:.1e} is allowed "
+            f"an error of {self.relative:.2g} of their spread, {self.tolerance.limit:.2g} is allowed "
             f"({self.place.image}, logit {self.place.index[0]}: wanted {self.place.wanted:.6g}, "
             f"found {self.place.found:.6g})"
         )
@@ -201,7 +201,7 @@ class Stage:
         worst = self.own if own and self.own is not None else self.carried
         fed = "fed with the same values as the reference, " if own else ""
         return (
-            f"{fed}an error of {worst.error:.1e} of its size, {worst.tolerance.limit:.1e} is allowed "
+            f"{fed}an error of {worst.error:.2g} of its size, {worst.tolerance.limit:.2g} is allowed "
             f"({worst.place.image}, element {worst.place.index}: wanted {worst.place.wanted:.7g}, "
             f"found {worst.place.found:.7g})"
         )
@@ -262,7 +262,7 @@ class DeterminismCheck:
     @property
     def complaint(self) -> str:
         """What is wrong with a check that has not passed."""
-        return f"{self.name} differ by {self.error:.1e} of the logits' spread, {self.tolerance.limit:.1e} is allowed"
+        return f"{self.name} differ by {self.error:.2g} of the logits' spread, {self.tolerance.limit:.2g} is allowed"
 
 
 @dataclass(frozen=True)
