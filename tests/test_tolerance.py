@@ -1,22 +1,71 @@
 import pytest
 
-from vimdeploy.artifact import PRECISIONS
-from vimdeploy.tolerance import tolerance_for
+from vimdeploy.artifact import INT8, PRECISIONS
+from vimdeploy.models.config import VimConfig
+from vimdeploy.models.stages import stages_of
+from vimdeploy.tolerance import carried_tolerance, own_tolerance, tolerance_for
+
+CONFIG = VimConfig()
+STAGES = {stage.name: stage for stage in stages_of(CONFIG)}
+ALL = (*PRECISIONS, INT8)
 
 
-@pytest.mark.parametrize(("operators", "bound"), [("library", 1e-4), ("function body", 1e-3), ("eager", 1e-3)])
-def test_the_bound_in_float32(operators, bound):
-    assert tolerance_for(operators, "fp32").limit == bound
+def test_the_bound_in_float32():
+    assert tolerance_for("fp32").limit == 1e-4
 
 
-@pytest.mark.parametrize(("precision", "unit"), [("fp16", 2**-11), ("bf16", 2**-8)])
-@pytest.mark.parametrize("operators", ["library", "function body"])
-def test_the_bound_in_other_precisions_is_some_roundings(operators, precision, unit):
-    assert 11 * unit < tolerance_for(operators, precision).limit < 20 * unit
+@pytest.mark.parametrize(("precision", "unit"), [("fp16", 2**-11), ("bf16", 2**-8), ("int8", 2**-5)])
+def test_the_bound_in_other_precisions_is_some_roundings(precision, unit):
+    assert 11 * unit < tolerance_for(precision).limit < 20 * unit
 
 
-@pytest.mark.parametrize("operators", ["library", "function body"])
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_bound_has_its_reason(operators, precision):
-    reason = tolerance_for(operators, precision).reason
+@pytest.mark.parametrize("precision", ALL)
+def test_a_bound_has_its_reason(precision):
+    reason = tolerance_for(precision).reason
     assert "roundings" in reason or "order" in reason
+
+
+class TestOwn:
+    @pytest.mark.parametrize("precision", ALL)
+    def test_every_stage_has_a_band_and_its_reason(self, precision):
+        for stage in STAGES.values():
+            tolerance = own_tolerance(stage, precision)
+            assert 0 < tolerance.limit <= 0.5
+            assert "units of" in tolerance.reason
+
+    def test_grows_with_the_length_of_a_sum(self):
+        narrow, wide = (own_tolerance(STAGES[f"layers.0.mixer.{kind}"], "fp32").limit for kind in ("in_proj", "x_proj"))
+        assert narrow < wide < own_tolerance(STAGES["patch_embed"], "fp32").limit
+
+    def test_is_the_same_in_every_block(self):
+        assert len({own_tolerance(s, "fp16") for s in STAGES.values() if s.kind == "scan"}) == 1
+
+    def test_grows_with_the_type(self):
+        limits = [own_tolerance(STAGES["layers.0.mixer.in_proj"], p).limit for p in ALL]
+        assert limits == sorted(limits)
+        assert limits[2] == 8 * limits[1]
+
+    @pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
+    def test_of_a_norm_is_that_of_float32_in_every_file(self, precision):
+        norm = STAGES["layers.0.norm"]
+        assert own_tolerance(norm, precision) == own_tolerance(norm, "fp32")
+
+    def test_of_the_scan_is_that_of_float32_in_int8_files(self):
+        scan = STAGES["layers.0.mixer.scan"]
+        assert own_tolerance(scan, "int8") == own_tolerance(scan, "fp32")
+        assert own_tolerance(scan, "fp16").limit > own_tolerance(scan, "fp32").limit
+
+
+class TestCarried:
+    @pytest.mark.parametrize("precision", ALL)
+    def test_is_at_least_what_the_stage_may_be_off_by_itself(self, precision):
+        for stage in STAGES.values():
+            assert carried_tolerance(stage, CONFIG, precision).limit >= own_tolerance(stage, precision).limit
+
+    def test_grows_as_the_root_of_the_blocks(self):
+        first, last = (carried_tolerance(STAGES[f"layers.{i}.mixer.scan"], CONFIG, "fp32").limit for i in (0, 15))
+        assert last == pytest.approx(4 * first)
+
+    def test_of_the_head_is_behind_all_blocks(self):
+        reason = carried_tolerance(STAGES["head"], CONFIG, "fp32").reason
+        assert "the root of 25 blocks" in reason

@@ -2,33 +2,16 @@ import dataclasses
 
 import numpy as np
 import pytest
+from answers import INFO, Answers
 
-from vimdeploy.artifact import PRECISIONS, ModelInfo
-from vimdeploy.models.config import VimConfig
+from vimdeploy.artifact import PRECISIONS
 from vimdeploy.parity.check import MAX_CHANGED, check_parity
 from vimdeploy.parity.results import Place, Proportion
-from vimdeploy.runtimes.base import Session
-
-INFO = ModelInfo("fake", VimConfig(image_size=(2, 2), patch_size=2, stride=2, dim=2, depth=1, num_classes=3))
 
 RIGHT = np.array([[4.0, 0.0, 0.0], [0.0, 4.0, 0.0], [0.0, 0.0, 4.0], [4.0, 0.0, 0.0]], dtype=np.float32)
 """Logits of four images; mean 4/3, standard deviation sqrt(16/3 - 16/9) = 1.8856."""
 
 STD = np.sqrt(32 / 9)
-
-
-class Answers(Session):
-    """A session that knows its answers: the first value of an image is its number."""
-
-    device = "cpu"
-
-    def __init__(self, logits, operators="library", precision="fp32"):
-        self.info = dataclasses.replace(INFO, precision=precision)
-        self.logits = np.asarray(logits, dtype=np.float32)
-        self.operators = operators
-
-    def _run(self, array):
-        return self.logits[array[:, 0, 0, 0].astype(int)]
 
 
 def compare(found, batch=2, classes=None, operators="library", precision="fp32"):
@@ -125,7 +108,6 @@ class TestTolerance:
         images = [np.zeros((1, 3, 2, 2), dtype=np.float32)]
         (parity,) = check_parity(Answers(np.ones((1, 3)), "eager"), [Answers([[1, 1, 1.00001]])], images)
         assert not parity.passed
-
 
     def test_of_a_reference_that_is_not_pytorch_is_added(self):
         images = [np.zeros((1, 3, 2, 2), dtype=np.float32)]

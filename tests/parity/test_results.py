@@ -94,7 +94,9 @@ class TestFault:
         for stages in ((), (stage("scan"),)):
             fault = verification(stages=stages, logits=logits(0.5)).fault
             assert fault.where == "Logits"
-            assert fault.what.startswith("an error of 0.5 of their spread, 1e-05 is allowed (cat.png, logit 3: wanted 1")
+            assert fault.what.startswith(
+                "an error of 0.5 of their spread, 1e-05 is allowed (cat.png, logit 3: wanted 1"
+            )
 
     @pytest.mark.parametrize("stages", [(), (stage("in_proj"), stage("scan", own=BAD))])
     def test_is_a_weight_that_differs_before_it_shows(self, stages):

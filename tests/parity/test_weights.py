@@ -53,7 +53,10 @@ def test_a_bias_that_the_file_left_out_has_to_be_zero(eager, four_blocks, tensor
 def test_what_is_stored_otherwise_is_listed(eager, four_blocks, tensors):
     four_blocks = onnx.ModelProto.FromString(four_blocks.SerializeToString())
     next(node for node in four_blocks.graph.node if node.name == "head.Gemm").name = "renamed"
-    assert check_weights(four_blocks, eager.info.config, tensors).unknown == ("head.Gemm, input 1", "head.Gemm, input 2")
+    assert check_weights(four_blocks, eager.info.config, tensors).unknown == (
+        "head.Gemm, input 1",
+        "head.Gemm, input 2",
+    )
 
 
 def test_weights_of_another_width_differ(four_blocks, eager):

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+from answers import Answers
+
+from vimdeploy.parity.determinism import PLACES, SAME_RUN, THREADS, check_determinism
+from vimdeploy.parity.inputs import random_inputs
+from vimdeploy.tolerance import Tolerance
+
+ALLOWED = Tolerance(1e-4, "a reason")
+
+
+class Unsteady(Answers):
+    """A session whose answers grow by a step from run to run."""
+
+    step = 0.5
+
+    def _run(self, array):
+        self.logits = self.logits + np.float32(self.step)
+        return super()._run(array)
+
+
+class ByBatch(Answers):
+    """A session whose answers depend on how many images run together."""
+
+    def _run(self, array):
+        return super()._run(array) + np.float32(len(array))
+
+
+@pytest.fixture
+def batch():
+    images = np.zeros((3, 3, 2, 2), dtype=np.float32)
+    images[:, 0, 0, 0] = range(3)
+    return images
+
+
+def errors(session, batch, one_thread=None):
+    checks = check_determinism(session, one_thread, batch, 2.0, ALLOWED)
+    return {check.name: (check.error, check.passed) for check in checks}
+
+
+def test_the_same_answers_pass(batch):
+    session = Answers(np.eye(3))
+    assert errors(session, batch, session) == dict.fromkeys((SAME_RUN, THREADS, PLACES), (0, True))
+
+
+def test_a_change_from_run_to_run_fails_in_parts_of_the_spread(batch):
+    assert errors(Unsteady(np.eye(3)), batch)[SAME_RUN] == (0.25, False)
+
+
+def test_on_a_cpu_the_same_run_has_to_be_equal_to_the_bit(batch):
+    session = Unsteady(np.eye(3))
+    session.step = 2.0**-20
+    assert errors(session, batch)[SAME_RUN] == (2.0**-21, False)
+    session.device = "cuda"
+    assert errors(session, batch)[SAME_RUN] == (2.0**-21, True)
+
+
+def test_other_answers_on_one_thread_fail(batch):
+    assert errors(Answers(np.eye(3)), batch, Answers(np.eye(3) + 1))[THREADS] == (0.5, False)
+
+
+def test_without_threads_to_choose_they_are_not_compared(batch):
+    assert THREADS not in errors(Answers(np.eye(3)), batch)
+
+
+def test_answers_that_depend_on_the_batch_fail(batch):
+    assert errors(ByBatch(np.eye(3)), batch)[PLACES] == (1, False)
+
+
+def test_one_image_has_no_places(batch):
+    assert PLACES not in errors(Answers(np.eye(3)), batch[:1])
+
+
+def test_nan_fails_unless_it_is_the_same(batch):
+    assert errors(Answers(np.eye(3)), batch, Answers(np.full((3, 3), np.nan)))[THREADS] == (np.inf, False)
+
+
+def test_onnx_runtime(four_blocks, session_of, operators):
+    session = session_of(four_blocks, operators)
+    batch = next(random_inputs((3, 32, 32), 3, seed=0).batches(3))
+    checks = check_determinism(session, session.on_one_thread(), batch, 1.0, ALLOWED)
+    assert [(check.name, check.passed) for check in checks] == [(n, True) for n in (SAME_RUN, THREADS, PLACES)]
