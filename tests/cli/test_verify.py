@@ -1,12 +1,16 @@
 import dataclasses
 import hashlib
 import json
+import re
 
+import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 from PIL import Image
 from released import training_state
+from seeded_faults import changed_weight, dropped_d, flipped_reverse, float16_softplus
 
 from vimdeploy.artifact import read_onnx
 from vimdeploy.models.vim import vim_with_random_weights
@@ -53,21 +57,25 @@ class TestAgainstPyTorch:
     def test_a_right_file_passes(self, invoke, exported, tiny_pth):
         result = invoke("verify", exported, "-c", tiny_pth)
         assert result.exit_code == 0
-        assert "Reference: Eager (eager, cpu); 8 images" in result.stdout
+        assert result.stdout.startswith("Passed: OnnxRuntime (")
+        assert f"Reference: Eager (eager, cpu) of {tiny_pth}; 8 random inputs (seed 0)." in result.stdout
         assert "FAIL" not in result.stdout
 
     def test_each_way_of_computing_has_its_row(self, invoke, exported, tiny_pth):
         results = json.loads(invoke("verify", exported, "-c", tiny_pth, "--json").stdout)
         wanted = ["library"] if library_path() else []
-        assert [r["candidate"] for r in results] == [f"OnnxRuntime ({o}, cpu)" for o in (*wanted, "function body")]
+        assert [r["candidate"]["description"] for r in results] == [
+            f"OnnxRuntime ({o}, cpu)" for o in (*wanted, "function body")
+        ]
 
     def test_errors_are_within_the_bounds(self, invoke, exported, tiny_pth):
         for result in json.loads(invoke("verify", exported, "-c", tiny_pth, "--json").stdout):
-            assert result["relative_error"] <= (1e-4 if "library" in result["candidate"] else 1e-3)
+            assert result["logits"]["relative"] <= 1e-5
 
     def test_random_weights_need_no_checkpoint(self, invoke, tiny_onnx):
         (*_, result) = json.loads(invoke("verify", tiny_onnx, "--json").stdout)
-        assert (result["reference"], result["passed"]) == ("Eager (eager, cpu)", True)
+        assert (result["reference"]["description"], result["passed"]) == ("Eager (eager, cpu)", True)
+        assert result["reference"]["source"] == "random seed 0"
 
     def test_count(self, invoke, tiny_onnx):
         (*_, result) = json.loads(invoke("verify", tiny_onnx, "--count", 3, "--json").stdout)
@@ -76,11 +84,13 @@ class TestAgainstPyTorch:
     def test_a_wrong_file_fails_with_1(self, invoke, exported, tiny_pth, wrong_answers):
         result = invoke("verify", exported, "-c", tiny_pth)
         assert (result.exit_code, "FAIL" in result.stdout) == (1, True)
+        assert result.stdout.startswith("Logits: an error of ")
 
     def test_the_worst_place_is_told(self, invoke, tiny_onnx, wrong_answers):
         (*_, result) = json.loads(invoke("verify", tiny_onnx, "--json").stdout)
-        assert (result["worst_image"] in {f"input {i}" for i in range(8)}, result["worst_logit"]) == (True, 0)
-        assert result["worst_pair"][1] - result["worst_pair"][0] == pytest.approx(1, abs=1e-4)
+        place = result["logits"]["place"]
+        assert (place["image"] in {f"input {i}" for i in range(8)}, place["index"]) == (True, [0])
+        assert place["found"] - place["wanted"] == pytest.approx(1, abs=1e-4)
 
     def test_other_weights_fail(self, invoke, exported, tiny, tmp_path):
         torch.save(vim_with_random_weights(tiny.config, seed=9).state_dict(), tmp_path / "other.pth")
@@ -107,33 +117,44 @@ def test_an_engine_is_compared_as_it_is(invoke, engine_file, tiny_onnx, monkeypa
     session.operators, session.device = "plugin", "cuda"
     monkeypatch.setattr("vimdeploy.runtimes.tensorrt.session_from_engine", lambda path, **options: session)
     (result,) = json.loads(invoke("verify", engine_file(), "--json").stdout)
-    assert (result["reference"], result["candidate"]) == ("Eager (eager, cpu)", "OnnxRuntime (plugin, cuda)")
-    assert result["passed"]
+    assert result["candidate"]["description"] == "OnnxRuntime (plugin, cuda)"
+    assert (result["passed"], result["weights"]) == (True, None)
 
 
 class TestImages:
     def test_without_sub_folders_there_is_no_accuracy(self, invoke, tiny_onnx, by_class):
         (*_, result) = json.loads(invoke("verify", tiny_onnx, "--images", by_class / "ant", "--json").stdout)
-        assert (result["images"], result["reference_accuracy"]) == (2, None)
+        assert (result["images"], result["answers"]["reference_top1"]) == (2, None)
 
     def test_a_sub_folder_a_class_gives_accuracy(self, invoke, tiny_onnx, by_class):
         (*_, result) = json.loads(invoke("verify", tiny_onnx, "--images", by_class, "--json").stdout)
         assert result["images"] == 6
-        assert result["reference_accuracy"] == result["candidate_accuracy"] in {i / 6 for i in range(7)}
+        right = result["answers"]["reference_top1"]
+        assert right == result["answers"]["candidate_top1"]
+        assert (right["total"], right["part"] * 6) == (6, pytest.approx(right["count"]))
 
     def test_the_worst_picture_is_named(self, invoke, tiny_onnx, by_class):
         (*_, result) = json.loads(invoke("verify", tiny_onnx, "--images", by_class, "--json").stdout)
-        assert result["worst_image"] in {str(path) for path in by_class.rglob("*.png")}
+        assert result["logits"]["place"]["image"] in {str(path) for path in by_class.rglob("*.png")}
 
     def test_accuracy_is_in_the_table(self, invoke, tiny_onnx, by_class):
-        assert "Accuracy of the reference: " in invoke("verify", tiny_onnx, "--images", by_class).stdout
+        shown = invoke("verify", tiny_onnx, "--images", by_class).stdout
+        assert re.search(r"right first\nEager \(eager, cpu\) +[\d.]+% \([\d.]+% to [\d.]+%\)", shown)
+
+    def test_a_table_gives_the_classes_too(self, invoke, tiny_onnx, by_class, tmp_path):
+        table = tmp_path / "classes.csv"
+        table.write_text("file,class\nant/0.png,bee\nbee/1.png,bee\n")
+        answers = invoke("verify", tiny_onnx, "--images", by_class, "--labels", table, "--json")
+        (*_, result) = json.loads(answers.stdout)
+        assert (result["images"], result["answers"]["reference_top1"]["total"]) == (2, 2)
 
 
 class TestWithoutWeights:
     def test_the_library_is_compared_with_the_bodies(self, invoke, exported):
         result = invoke("verify", exported, "--json")
         (parity,) = json.loads(result.stdout)
-        assert parity["reference"] == "OnnxRuntime (function body, cpu)"
+        assert parity["reference"]["description"] == "OnnxRuntime (function body, cpu)"
+        assert parity["stages"]
         assert "the library is compared with the function bodies, not PyTorch" in result.stderr
 
     def test_nor_library_there_is_nothing_to_compare(self, invoke, exported, monkeypatch):
@@ -141,6 +162,59 @@ class TestWithoutWeights:
         result = invoke("verify", exported)
         assert (result.exit_code, result.stdout) == (2, "")
         assert result.stderr.startswith("Error: Nothing to compare with: give --checkpoint FILE")
+
+
+class TestAnotherFile:
+    def test_is_the_reference(self, invoke, tiny_onnx, exported):
+        results = json.loads(invoke("verify", exported, "--against", tiny_onnx, "--json").stdout)
+        assert {result["reference"]["source"] for result in results} == {str(tiny_onnx)}
+        assert all(result["passed"] for result in results)
+
+    def test_of_other_weights_fails(self, invoke, tiny, tiny_onnx, tmp_path):
+        other = onnx.load(tiny_onnx)
+        weight = next(t for t in other.graph.initializer if t.name == "head.weight")
+        weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(2), weight.name))
+        onnx.save(other, tmp_path / "other.onnx")
+        result = invoke("verify", tmp_path / "other.onnx", "--against", tiny_onnx)
+        assert (result.exit_code, result.stdout.partition(":")[0]) == (1, "head")
+
+    def test_of_other_labels_is_refused(self, invoke, tiny_onnx, tmp_path):
+        model, info = read_onnx(tiny_onnx)
+        onnx.helper.set_model_props(model, dataclasses.replace(info, labels=()).to_metadata())
+        onnx.save(model, tmp_path / "other.onnx")
+        result = invoke("verify", tiny_onnx, "--against", tmp_path / "other.onnx")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "cannot be compared, because their labels differ" in result.stderr
+
+
+class TestSeededFaults:
+    """The first sentence names the block and the stage."""
+
+    @pytest.mark.parametrize(
+        ("fault", "sentence"),
+        [
+            (lambda model: changed_weight(model, 1), "Block 1, in_proj: the file's layers.1.mixer.in_proj"),
+            (lambda model: flipped_reverse(model, 1), "Block 1, scan: fed with the same values as the reference, an "),
+            (lambda model: dropped_d(model, 1), "Block 1, scan: the file's layers.1.mixer.BidirectionalSelectiveScan"),
+            (float16_softplus, "Block 0, scan: fed with the same values as the reference, an error of "),
+        ],
+        ids=["a weight by 1 %", "reverse", "D", "a float16 softplus"],
+    )
+    def test_is_named(self, invoke, tiny_proto, tmp_path, fault, sentence):
+        onnx.save(fault(tiny_proto), tmp_path / "fault.onnx")
+        result = invoke("verify", tmp_path / "fault.onnx", "--count", 2)
+        assert (result.exit_code, result.stdout[: len(sentence)]) == (1, sentence)
+
+    def test_every_stage_is_listed_when_asked_for(self, invoke, tiny_proto, tmp_path):
+        onnx.save(flipped_reverse(tiny_proto, 1), tmp_path / "fault.onnx")
+        shown = invoke("verify", tmp_path / "fault.onnx", "--count", 2, "--stages").stdout
+        assert re.search(r"\nBlock 0, scan .*pass\n", shown)
+        assert re.search(r"\nBlock 1, scan .*FAIL\n", shown)
+
+
+def test_a_page_is_written(invoke, tiny_onnx, tmp_path):
+    assert invoke("verify", tiny_onnx, "--count", 1, "--report", tmp_path / "page.html").exit_code == 0
+    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
 
 
 class TestWrongInput:
@@ -169,3 +243,12 @@ class TestWrongInput:
     def test_a_folder_that_is_no_class(self, invoke, tiny_onnx, by_class):
         (by_class / "bee").rename(by_class / "wasp")
         assert "'wasp', which is none of them" in self.refused(invoke, tiny_onnx, "--images", by_class)
+
+    def test_two_things_to_compare_with(self, invoke, tiny_onnx, tiny_pth):
+        assert "not both" in self.refused(invoke, tiny_onnx, "-c", tiny_pth, "--against", tiny_onnx)
+
+    def test_classes_without_pictures(self, invoke, tiny_onnx):
+        assert "give their folder with --images" in self.refused(invoke, tiny_onnx, "--labels", "classes.csv")
+
+    def test_a_page_that_cannot_be_written(self, invoke, tiny_onnx):
+        assert "does not exist" in self.refused(invoke, tiny_onnx, "--report", "none/page.html")

@@ -66,13 +66,13 @@ def test_a_quarter_is_held_out(held_out):
 
 def test_finds_the_digits_in_pytorch_and_in_onnx(parities, operators):
     parity = parities[operators]
-    assert parity.reference_accuracy >= 0.97
-    assert parity.candidate_accuracy == parity.reference_accuracy
+    assert parity.answers.reference_top1.part >= 0.97
+    assert parity.answers.candidate_top1 == parity.answers.reference_top1
 
 
 def test_answers_are_the_same(parities, operators):
     assert parities[operators].passed
-    assert parities[operators].top1_agreement == 1
+    assert parities[operators].answers.top1.part == 1
 
 
 def test_answers_of_swapped_directions_are_out(proto, eager, held_out, operators):
