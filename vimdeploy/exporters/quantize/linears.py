@@ -9,7 +9,7 @@ from onnx import numpy_helper
 
 from vimdeploy.preprocess import FloatArray
 
-BATCHED = "one weight a direction: ONNX Runtime has no int8 product of that"
+BATCHED = "one weight a direction: ONNX Runtime has no int8 product of those with a step a column"
 LOGITS = "gives the logits themselves"
 
 

@@ -20,6 +20,7 @@ parts of their spread.
                                by 1          30 dB     2.1 %
     the least error, smoothed by 0.75        32 dB     1.6 %
 
+The same of samples/fashion: 17 dB and 7.7 % without smoothing, 26 dB and 2.4 % with 0.75.
 The few large values of a vision mamba carry the answer: what cuts them off is worse than what is coarse. With smoothing
 nothing is gained by cutting; and a strength chosen layer by layer was no better than one for all.
 
