@@ -7,7 +7,7 @@ from PIL import Image
 
 from vimdeploy.errors import ImageError
 from vimdeploy.models.config import Recipe
-from vimdeploy.preprocess import batches_from_images, find_images, open_image, tensor_from_image
+from vimdeploy.preprocess import batches_from_images, find_images, images_of_table, open_image, tensor_from_image
 
 PLAIN = Recipe(crop=1.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 """Nothing but pixels in [0, 1]."""
@@ -228,6 +228,45 @@ class TestFolders:
     def test_a_folder_without_pictures(self, by_class):
         with pytest.raises(ImageError, match="holds no pictures"):
             find_images(by_class / "dog")
+
+
+class TestTables:
+    """A CSV file with the class of each picture."""
+
+    @pytest.fixture
+    def table(self, tmp_path, picture):
+        def write(text):
+            (tmp_path / "classes.csv").write_text(text)
+            return tmp_path / "classes.csv"
+
+        return write
+
+    def test_pictures_are_in_its_order(self, table, picture):
+        folder = images_of_table(table("class,file\ncat,picture.png\nant,picture.png\n"), picture.parent)
+        assert folder.paths == (picture, picture)
+        assert folder.class_indices(["ant", "bee", "cat"], 3).tolist() == [2, 0]
+
+    def test_a_class_that_the_model_does_not_have(self, table, picture):
+        folder = images_of_table(table("file,class\npicture.png,wasp\n"), picture.parent)
+        with pytest.raises(ImageError, match="'wasp', which is none of them"):
+            folder.class_indices(["ant"], 1)
+
+    @pytest.mark.parametrize(
+        ("text", "complaint"),
+        [
+            ("file,label\npicture.png,cat\n", "columns file and class in .*, found file, label"),
+            ("file,class\n", "found no row"),
+            ("file,class\npicture.png\n", "columns file and class"),
+            ("file,class\nnone.png,cat\n", "lists none.png, and there is no file"),
+        ],
+    )
+    def test_a_wrong_table(self, table, picture, text, complaint):
+        with pytest.raises(ImageError, match=complaint):
+            images_of_table(table(text), picture.parent)
+
+    def test_a_missing_table(self, tmp_path):
+        with pytest.raises(ImageError, match="cannot be read: No such file"):
+            images_of_table(tmp_path / "none.csv", tmp_path)
 
 
 class TestBatches:

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from vimdeploy.artifact import ModelInfo
-from vimdeploy.errors import ImageError, InputError
+from vimdeploy.errors import ConfigError, ImageError, InputError
 from vimdeploy.models.config import VimConfig
 from vimdeploy.runtimes.base import Prediction, Session
 
@@ -101,3 +101,12 @@ class TestClassify:
 
 def test_the_description_says_what_computes():
     assert Fixed().description == "Fixed (library, cpu)"
+
+
+def test_a_session_that_gives_logits_alone_says_so():
+    with pytest.raises(ConfigError, match=r"Fixed \(library, cpu\) gives its logits alone, no stages"):
+        Fixed().open_stages()
+
+
+def test_a_session_without_threads_has_no_other_on_one():
+    assert Fixed().on_one_thread() is None
