@@ -38,8 +38,8 @@ def linear_layers(model: onnx.ModelProto) -> list[Linear]:
 def other_products(model: onnx.ModelProto) -> dict[str, str]:
     """The products with constants that stay in float32 in every file, and why.
 
-    With one step for the whole weight ONNX Runtime has an int8 x_proj. It makes Vim-Ti 5 % faster on one core, and alone
-    changes the logits by 1.5 % of their spread where all other layers together change them by 2.4 % (samples/fashion).
+    With one step for the whole weight ONNX Runtime has an int8 x_proj. It makes Vim-Ti 5 % faster on one core, and
+    alone changes the logits by 1.5 % of their spread where all other layers change them by 2.4 % (samples/fashion).
     """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     reasons = {}
