@@ -120,7 +120,9 @@ def _asked_for(model: onnx.ModelProto, keep: Sequence[str]) -> dict[str, str]:
     found = {pattern: matching(names, pattern) for pattern in keep}
     for pattern, matched in found.items():
         if not matched:
-            raise ConfigError(f"Wanted the name of a Linear layer to keep, such as {', '.join(names[:1])}; found {pattern!r}.")
+            raise ConfigError(
+                f"Wanted the name of a Linear layer to keep, such as {', '.join(names[:1])}; found {pattern!r}."
+            )
     return {name: "asked for" for matched in found.values() for name in matched}
 
 
