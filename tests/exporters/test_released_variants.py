@@ -24,7 +24,8 @@ def test_a_released_variant(invoke, name, tmp_path):
     verified = invoke("verify", output, "-c", checkpoint, "--count", 1, "--seed", 1, "--json")
     assert verified.exit_code == 0, verified.output
 
-    errors = {result["candidate"]["description"]: result["logits"]["relative"] for result in json.loads(verified.stdout)}
+    results = json.loads(verified.stdout)
+    errors = {result["candidate"]["description"]: result["logits"]["relative"] for result in results}
     assert len(errors) == (2 if library_path() else 1)
     assert all(error <= BOUNDS[candidate] for candidate, error in errors.items()), errors
 
