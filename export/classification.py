@@ -10,7 +10,7 @@ import sys
 
 from vimdeploy.artifact import ModelInfo
 from vimdeploy.checkpoint import config_from_checkpoint, load_checkpoint
-from vimdeploy.exporters.conversion import converted_onnx
+from vimdeploy.converters.conversion import converted_onnx
 from vimdeploy.exporters.onnx_graph import onnx_from_model
 from vimdeploy.files import write_whole
 from vimdeploy.models.config import variant_by_name

@@ -18,7 +18,7 @@ STAGES = (
     ("runtimes.cuda_provider", "runtimes.operator_library", "flavors"),
     ("exporters",),
     ("runtimes",),
-    ("exporters.conversion", "exporters.quantize"),
+    ("converters",),
     ("tolerance", "parity", "doctor"),
     ("bench", "report"),
     ("cli",),

@@ -15,8 +15,8 @@ from vimdeploy.errors import InputError, ModelFileError
 
 if TYPE_CHECKING:
     from vimdeploy.artifact import ModelInfo
-    from vimdeploy.exporters.conversion import ConvertedModel
-    from vimdeploy.exporters.ranges import Range
+    from vimdeploy.converters.conversion import ConvertedModel
+    from vimdeploy.converters.ranges import Range
     from vimdeploy.parity.inputs import Inputs
     from vimdeploy.parity.results import Verification
 
@@ -76,7 +76,7 @@ def convert(
             "Note: random inputs are looked at; tensors of real pictures may reach further: --images DIR.", err=True
         )
 
-    from vimdeploy.exporters.conversion import converted_onnx
+    from vimdeploy.converters.conversion import converted_onnx
     from vimdeploy.parity.check import check_parity
     from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, sessions_of_all_operators
 

@@ -85,7 +85,7 @@ def export(
     chosen = dataclasses.replace(chosen, labels=labels_from_file(labels)) if labels else chosen
     require("torch", "export")
 
-    from vimdeploy.exporters.conversion import converted_onnx
+    from vimdeploy.converters.conversion import converted_onnx
     from vimdeploy.exporters.onnx_graph import onnx_from_model
 
     with step("Making the model"):

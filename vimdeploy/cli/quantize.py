@@ -13,7 +13,7 @@ from vimdeploy.cli.options import PATH, json_option, threads_option
 from vimdeploy.errors import InputError
 
 if TYPE_CHECKING:
-    from vimdeploy.exporters.quantize.choose import Int8Model
+    from vimdeploy.converters.quantize.choose import Int8Model
 
 
 @click.command()
@@ -63,8 +63,8 @@ def quantize(
     kept to; the file says which and why (vimdeploy inspect).
     """
     from vimdeploy.artifact import read_onnx
-    from vimdeploy.exporters.quantize.answers import Pictures
-    from vimdeploy.exporters.quantize.choose import int8_from_float32
+    from vimdeploy.converters.quantize.answers import Pictures
+    from vimdeploy.converters.quantize.choose import int8_from_float32
     from vimdeploy.files import check_writable, write_whole
     from vimdeploy.preprocess import find_images
 

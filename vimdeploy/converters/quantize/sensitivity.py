@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from vimdeploy.exporters.quantize.answers import Pictures, Runner
-from vimdeploy.exporters.quantize.qdq import with_int8
-from vimdeploy.exporters.quantize.scales import Scales
+from vimdeploy.converters.quantize.answers import Pictures, Runner
+from vimdeploy.converters.quantize.qdq import with_int8
+from vimdeploy.converters.quantize.scales import Scales
 from vimdeploy.preprocess import FloatArray
 
 

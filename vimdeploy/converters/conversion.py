@@ -11,9 +11,9 @@ import onnx
 from onnx import numpy_helper
 
 from vimdeploy.artifact import PRECISIONS, ModelInfo
+from vimdeploy.converters.ranges import MARGIN, Range, RangeTally
 from vimdeploy.errors import ConfigError, ModelFileError, require
 from vimdeploy.exporters.precision import lower_precision, nodes_by_value_in_t
-from vimdeploy.exporters.ranges import MARGIN, Range, RangeTally
 from vimdeploy.ops.schema import register_schemas
 from vimdeploy.preprocess import FloatArray
 from vimdeploy.runtimes.inner_values import inner_values

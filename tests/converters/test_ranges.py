@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from vimdeploy.exporters.ranges import MARGIN, RangeTally
+from vimdeploy.converters.ranges import MARGIN, RangeTally
 
 
 def range_of(*batches, type_name="float16", margin=1.0):

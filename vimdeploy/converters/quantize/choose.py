@@ -11,13 +11,13 @@ import onnx
 from onnx import helper
 
 from vimdeploy.artifact import INT8, ModelInfo
+from vimdeploy.converters.quantize.answers import Classes, Pictures, Runner, points_lost
+from vimdeploy.converters.quantize.calibrate import calibrated
+from vimdeploy.converters.quantize.linears import linear_layers, other_products
+from vimdeploy.converters.quantize.qdq import with_int8
+from vimdeploy.converters.quantize.sensitivity import Sensitivity, sensitivities
 from vimdeploy.errors import ConfigError, ModelFileError, ParityError
 from vimdeploy.exporters.build_progress import Report
-from vimdeploy.exporters.quantize.answers import Classes, Pictures, Runner, points_lost
-from vimdeploy.exporters.quantize.calibrate import calibrated
-from vimdeploy.exporters.quantize.linears import linear_layers, other_products
-from vimdeploy.exporters.quantize.qdq import with_int8
-from vimdeploy.exporters.quantize.sensitivity import Sensitivity, sensitivities
 from vimdeploy.ops.schema import register_schemas
 
 CALIBRATING = 256

@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from vimdeploy.exporters.quantize.linears import linear_layers
-from vimdeploy.exporters.quantize.scales import LEVELS, Scales
+from vimdeploy.converters.quantize.linears import linear_layers
+from vimdeploy.converters.quantize.scales import LEVELS, Scales
 
 
 def with_int8(model: onnx.ModelProto, scales: Mapping[str, Scales]) -> onnx.ModelProto:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vimdeploy.exporters.quantize.scales import best_scales
+from vimdeploy.converters.quantize.scales import best_scales
 
 
 def problem(outlier=1.0, seed=0):

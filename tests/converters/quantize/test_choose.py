@@ -6,9 +6,9 @@ import pytest
 from onnx import numpy_helper
 
 from vimdeploy.artifact import ModelInfo
+from vimdeploy.converters.quantize.answers import Pictures, Runner
+from vimdeploy.converters.quantize.choose import int8_from_float32, most
 from vimdeploy.errors import ConfigError, ExecutionError, ModelFileError, ParityError
-from vimdeploy.exporters.quantize.answers import Pictures, Runner
-from vimdeploy.exporters.quantize.choose import int8_from_float32, most
 
 ALWAYS = ["layers.0.mixer.MatMul", "layers.1.mixer.MatMul", "head.Gemm"]
 

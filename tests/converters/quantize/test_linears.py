@@ -1,7 +1,7 @@
 import onnx
 from onnx import helper, numpy_helper
 
-from vimdeploy.exporters.quantize.linears import linear_layers, other_products
+from vimdeploy.converters.quantize.linears import linear_layers, other_products
 
 NAMES = [f"layers.{i}.mixer.{name}.MatMul" for i in range(2) for name in ("in_proj", "out_proj")]
 

@@ -8,8 +8,8 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from vimdeploy.artifact import ModelInfo
+from vimdeploy.converters.conversion import ASKED, converted_onnx
 from vimdeploy.errors import ConfigError, ModelFileError
-from vimdeploy.exporters.conversion import ASKED, converted_onnx
 from vimdeploy.exporters.onnx_graph import onnx_from_model
 from vimdeploy.models.vim import vim_with_random_weights
 from vimdeploy.parity.check import check_parity

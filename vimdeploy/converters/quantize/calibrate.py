@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
+from vimdeploy.converters.quantize.answers import Pictures, Runner
+from vimdeploy.converters.quantize.linears import Linear
+from vimdeploy.converters.quantize.scales import Scales, best_scales
 from vimdeploy.errors import ExecutionError
-from vimdeploy.exporters.quantize.answers import Pictures, Runner
-from vimdeploy.exporters.quantize.linears import Linear
-from vimdeploy.exporters.quantize.scales import Scales, best_scales
 from vimdeploy.preprocess import FloatArray
 from vimdeploy.runtimes.inner_values import inner_values
 

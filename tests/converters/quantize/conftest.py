@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vimdeploy.exporters.quantize.answers import Pictures
+from vimdeploy.converters.quantize.answers import Pictures
 
 
 @pytest.fixture(scope="session")
