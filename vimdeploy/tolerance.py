@@ -2,8 +2,8 @@
 
 Every bound is a number of units u of the type: the largest part by which rounding to it changes a number. The numbers
 were measured on sound files and set to at least 2.4 times the largest error that was seen: Vim-Ti and narrow models
-with random weights, the trained digits, and these with their weights of one kind 10 or 100 times as large; with the
-library and with the function bodies, in float32, float16 and bfloat16. What was seen stands beside each number.
+with random weights, trained ones (digits, fashion), and these with weights of one kind 10 or 100 times as large; with
+the library and with the function bodies, in float32, float16 and bfloat16. What was seen stands beside each number.
 """
 
 from __future__ import annotations
@@ -30,7 +30,11 @@ class Tolerance:
 _UNIT = {"fp32": 2.0**-24, "fp16": 2.0**-11, "bf16": 2.0**-8, "int8": 2.0**-5}
 """u; of int8, what ``tolerance_for`` says."""
 _FLOAT32 = ("pos_embed", "norm", "norm_f")
-_FLOAT32_STAGES = {"fp16": _FLOAT32, "bf16": _FLOAT32, "int8": (*_FLOAT32, "conv1d", "scan", "residual")}
+_FLOAT32_STAGES = {
+    "fp16": _FLOAT32,
+    "bf16": _FLOAT32,
+    "int8": (*_FLOAT32, "patch_embed", "conv1d", "x_proj", "scan", "residual", "head"),
+}
 """What files of other precisions compute in float32."""
 _WIDEST = 0.5
 """No band is wider: values that have nothing to do with each other differ by more than half of their size."""
