@@ -14,9 +14,11 @@ def test_the_bound_in_float32():
     assert tolerance_for("fp32").limit == 1e-4
 
 
-@pytest.mark.parametrize(("precision", "unit"), [("fp16", 2**-11), ("bf16", 2**-8), ("int8", 2**-5)])
-def test_the_bound_in_other_precisions_is_some_roundings(precision, unit):
-    assert 11 * unit < tolerance_for(precision).limit < 20 * unit
+@pytest.mark.parametrize(
+    ("precision", "unit", "seen"), [("fp16", 2**-11, 11), ("bf16", 2**-8, 11), ("int8", 2**-5, 13)]
+)
+def test_the_bound_in_other_precisions_is_some_roundings(precision, unit, seen):
+    assert 1.4 * seen * unit < tolerance_for(precision).limit < 3 * seen * unit
 
 
 @pytest.mark.parametrize("precision", ALL)
