@@ -57,8 +57,8 @@ def tolerance_for(precision: str) -> Tolerance:
     int8: a level is the same for all values of a tensor, so small ones lose all. u stands for the error of a product in
     the root of the mean square, 2^-5 of its values (30 dB, what the layers behind the scan are measured to have); the
     same sum over a block as above. Seen at the worst logit of thousands: 4 u to 8 u of the trained digits, 11 u of the
-    trained fashion, 13 u at the worst of 100,000; in the mean 0.5 u and 0.8 u. The bound only tells a broken file from a
-    sound one: what int8 costs, the accuracy says.
+    trained fashion, 13 u at the worst of 100,000; in the mean 0.5 u and 0.8 u. The bound only tells a broken file from
+    a sound one: what int8 costs, the accuracy says.
 
     Args:
         precision: of the artifact, as of ``ModelInfo``.
