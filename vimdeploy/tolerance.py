@@ -9,7 +9,7 @@ the library and with the function bodies, in float32, float16 and bfloat16. What
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ _FLOAT32_STAGES = {
     "int8": (*_FLOAT32, "patch_embed", "conv1d", "x_proj", "scan", "residual", "head"),
 }
 """What files of other precisions compute in float32."""
+_BEFORE_THE_BLOCKS = ("patch_embed", "pos_embed")
 _WIDEST = 0.5
 """No band is wider: values that have nothing to do with each other differ by more than half of their size."""
 
@@ -111,7 +112,8 @@ def carried_tolerance(stage: StageName, config: VimConfig, precision: str) -> To
     They are those of the first sum, over a whole patch, and of blocks that know nothing of each other, which grow as
     the square root of their number; where a block outweighs the residual, its errors grow faster. Seen: 121 u at a scan
     of Vim-Ti in float32 (block 20), where 7039 u are allowed; a third of the band at block 6 of digits whose in_proj is
-    ten times too large. The narrow bands that name a fault are those of ``own_tolerance``.
+    ten times too large. The narrow bands that name a fault are those of ``own_tolerance``. In int8 files all stages
+    come behind layers in int8, also those that are in float32 themselves.
 
     Args:
         stage: its kind, its block and how many terms it sums up.
@@ -121,7 +123,9 @@ def carried_tolerance(stage: StageName, config: VimConfig, precision: str) -> To
     from vimdeploy.models.stages import stages_of
 
     blocks = stage.block if stage.block is not None else config.depth if stage.kind in ("norm_f", "head") else 0
-    own = max(own_tolerance(s, precision).limit for s in (stage, stages_of(config)[0]))
+    first = stages_of(config)[0]
+    coarse = [replace(first, kind="in_proj")] if precision == "int8" and stage.kind not in _BEFORE_THE_BLOCKS else []
+    own = max(own_tolerance(s, precision).limit for s in (stage, first, *coarse))
     limit = min(6 * own * math.sqrt(1 + blocks), _WIDEST)
     return Tolerance(limit, f"six times {own:.1e}, the band of one stage, times the root of {1 + blocks} blocks")
 
