@@ -30,7 +30,7 @@ constexpr int kStatesInRegisters = 16, kTokensAtOnce = 8;
 constexpr int kStatesInRegisters = 8, kTokensAtOnce = 4;
 #endif
 
-// The step sizes of kTokens tokens; y begins with D * u and the sum so far.
+// The step sizes of kTokens tokens; y begins with D * u.
 template <int kTokens, typename T>
 HWY_INLINE void make_step_sizes(const Task& task, const Block<T>& block, int64_t token) {
   const Tag d;
@@ -47,21 +47,18 @@ HWY_INLINE void make_step_sizes(const Task& task, const Block<T>& block, int64_t
     for (int t = 0; t < kTokens; ++t) dt[t] = hn::MulAdd(weight_r, hn::Set(d, low_rank[t * low_rank_row + r]), dt[t]);
   }
   const V skip = hn::Load(d, task.slot + plan.skip + block.c);
-  const bool is_first_direction = block.is_first_direction;
   const size_t count = block.count;
   const Column<const T> u{block.u.at(token), block.u.row};
-  const Column<float> sum{block.sum.at(token), block.sum.row};
   float* to_dt = task.slot + plan.dt + token * kLanes;
   float* to_dt_u = task.slot + plan.dt_u + token * kLanes;
   float* to_y = task.slot + plan.y + token * kLanes;
   HWY_UNROLL(8)
   for (int t = 0; t < kTokens; ++t) {
     const V u_t = load_as_float(d, u.at(t), count);
-    const V sum_t = is_first_direction ? hn::Zero(d) : load_as_float(d, sum.at(t), count);
     dt[t] = softplus(d, dt[t]);
     hn::Store(dt[t], d, to_dt + t * kLanes);
     hn::Store(hn::Mul(dt[t], u_t), d, to_dt_u + t * kLanes);
-    hn::Store(hn::MulAdd(skip, u_t, sum_t), d, to_y + t * kLanes);
+    hn::Store(hn::Mul(skip, u_t), d, to_y + t * kLanes);
   }
 }
 
@@ -100,16 +97,21 @@ HWY_INLINE void run_states(const Task& task, const Block<T>& block, const Block<
   for (int n = 0; n < kStates; ++n) hn::Store(h[n], d, states + n * kLanes);
 }
 
-// y to where the next direction finds it, or, gated, to where it belongs: scale * silu(z) * y.
+// y and the sum so far, to where the next direction finds it, or, gated, to where it belongs: scale * silu(z) * y.
 template <typename T>
 HWY_INLINE void store_block(const Task& task, const Block<T>& block) {
   const Tag d;
   const float* y = task.slot + task.plan.y;
   const int64_t tokens = block.tokens;
   const size_t count = block.count;
+  const bool is_first_direction = block.is_first_direction;
+  const Column<float> sum = block.sum;
+  const auto sum_at = [&](int64_t t) HWY_ATTR {
+    const V y_t = hn::Load(d, y + t * kLanes);
+    return is_first_direction ? y_t : hn::Add(y_t, load_as_float(d, sum.at(t), count));
+  };
   if (!block.is_last_direction) {
-    const Column<float> sum = block.sum;
-    for (int64_t t = 0; t < tokens; ++t) store_float(d, hn::Load(d, y + t * kLanes), count, sum.at(t));
+    for (int64_t t = 0; t < tokens; ++t) store_float(d, sum_at(t), count, sum.at(t));
     return;
   }
   const V scale = hn::Set(d, task.problem.scale);
@@ -117,7 +119,7 @@ HWY_INLINE void store_block(const Task& task, const Block<T>& block) {
   const Column<T> to = block.y;
   for (int64_t t = 0; t < tokens; ++t) {
     const V gate = hn::Mul(scale, silu(d, load_as_float(d, z.at(t), count)));
-    store_float(d, hn::Mul(gate, hn::Load(d, y + t * kLanes)), count, to.at(t));
+    store_float(d, hn::Mul(gate, sum_at(t)), count, to.at(t));
   }
 }
 

@@ -3,6 +3,11 @@
 // A task takes its channels through one direction after the other; in a direction it goes through the tokens in blocks,
 // in the direction's order, and through a block one vector of channels at a time (selective_scan_block-inl.h). The
 // directions are summed in y itself, or in the slot where T is too short for a sum. The last direction gates.
+//
+// Tasks of neighbouring channels take two directions in opposite orders: their parts of a row of y lie side by side,
+// and so two cores seldom write beside each other (benchmarks/cpu.md). A sum of two is the same in either order; of
+// more directions it is not, and these come in their own order, for a result does not depend on how the channels are
+// divided.
 
 #include "scan/selective_scan.h"
 
@@ -39,21 +44,27 @@ void pack_weights(const Task& task, int64_t k, const T* dt_weight) {
   }
 }
 
-// The block of direction k from token `begin` of the sequence and channel c of the task on.
+// A direction as a task comes to it.
+struct Direction {
+  int64_t k;
+  bool is_first, is_last;
+};
+
+// The block of a direction from token `begin` of the sequence and channel c of the task on.
 template <typename T>
-Block<T> block_of(const Task& task, int64_t k, int64_t begin, int64_t c) {
+Block<T> block_of(const Task& task, Direction direction, int64_t begin, int64_t c) {
   const SelectiveScanProblem& problem = task.problem;
   const SelectiveScanPlan& plan = task.plan;
   const SelectiveScanTensors& tensors = task.tensors;
   const int64_t L = problem.tokens, E = problem.channels, dt_bc_row = problem.rank + 2 * problem.states;
   const int64_t tokens = std::min(plan.token_block, L - begin), channel = task.channel + c;
-  const bool is_reversed = problem.reverse[static_cast<size_t>(k)] != 0;
+  const bool is_reversed = problem.reverse[static_cast<size_t>(direction.k)] != 0;
   const int64_t first = is_reversed ? begin + tokens - 1 : begin, step = is_reversed ? -1 : 1;
-  const int64_t token = task.b * L + first, u_token = k * problem.batch * L + token;
+  const int64_t token = task.b * L + first, u_token = direction.k * problem.batch * L + token;
   Block<T> block;
   block.tokens = tokens;
-  block.is_first_direction = k == 0;
-  block.is_last_direction = k + 1 == problem.directions();
+  block.is_first_direction = direction.is_first;
+  block.is_last_direction = direction.is_last;
   block.c = c;
   block.count = static_cast<size_t>(std::min(kLanes, task.channels - c));
   block.u = {static_cast<const T*>(tensors.u) + u_token * E + channel, step * E};
@@ -73,10 +84,10 @@ Block<T> block_of(const Task& task, int64_t k, int64_t begin, int64_t c) {
 }
 
 template <typename T>
-void run_direction(const Task& task, int64_t k) {
+void run_direction(const Task& task, Direction direction) {
   const SelectiveScanProblem& problem = task.problem;
   const SelectiveScanPlan& plan = task.plan;
-  const int64_t dt_bc_row = problem.rank + 2 * problem.states;
+  const int64_t k = direction.k, dt_bc_row = problem.rank + 2 * problem.states;
   const T* dt_bc =
       static_cast<const T*>(task.tensors.dt_bc) + (k * problem.batch + task.b) * problem.tokens * dt_bc_row;
 
@@ -88,12 +99,13 @@ void run_direction(const Task& task, int64_t k) {
   const auto begin_of = [&](int64_t i) { return (is_reversed ? blocks - 1 - i : i) * plan.token_block; };
   for (int64_t i = 0; i < blocks; ++i) {
     const int64_t begin = begin_of(i);
-    const Block<T> next_tokens = block_of<T>(task, k, i + 1 < blocks ? begin_of(i + 1) : begin, 0);
+    const Block<T> next_tokens = block_of<T>(task, direction, i + 1 < blocks ? begin_of(i + 1) : begin, 0);
     if constexpr (!std::is_same_v<T, float>) {
       const int64_t tokens = std::min(plan.token_block, problem.tokens - begin);
       load_row(dt_bc + begin * dt_bc_row, tokens * dt_bc_row, task.slot + plan.dt_bc);
     }
-    for (int64_t c = 0; c < task.channels; c += kLanes) scan_block(task, block_of<T>(task, k, begin, c), next_tokens);
+    for (int64_t c = 0; c < task.channels; c += kLanes)
+      scan_block(task, block_of<T>(task, direction, begin, c), next_tokens);
   }
 }
 
@@ -102,7 +114,9 @@ void run(const SelectiveScanProblem& problem, const SelectiveScanPlan& plan, con
   with_element_type(problem.type, [&](auto element) {
     using T = decltype(element);
     run_tasks(problem, plan, tensors, scratch, parallel_for, [](const Task& task) {
-      for (int64_t k = 0; k < task.problem.directions(); ++k) run_direction<T>(task, k);
+      const int64_t K = task.problem.directions();
+      const bool from_last = K == 2 && task.channel / task.plan.channel_block % 2 != 0;
+      for (int64_t i = 0; i < K; ++i) run_direction<T>(task, {from_last ? K - 1 - i : i, i == 0, i + 1 == K});
     });
   });
 }

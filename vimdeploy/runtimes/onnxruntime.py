@@ -170,6 +170,9 @@ def _open(
     if unknown:
         raise ConfigError(f"This ONNX Runtime has no {', '.join(sorted(unknown))}; it has: {', '.join(available)}.")
     options = _session_options(threads, library, profile)
+    # A plan of all tensors in one piece would be held beside the pieces of the first call: a third more memory on a
+    # CPU, and no time saved (benchmarks/cpu.md).
+    options.enable_mem_pattern = CUDA_PROVIDER in providers
     try:
         session = ort.InferenceSession(
             model if isinstance(model, bytes) else str(model),
