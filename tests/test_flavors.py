@@ -8,7 +8,7 @@ import stand_in_tensorrt
 from vimdeploy import flavors
 from vimdeploy.errors import MissingPackageError
 from vimdeploy.flavors import collecting_logger, tensorrt_module, version_of
-from vimdeploy.runtimes.operator_library import library_path
+from vimdeploy.libraries import library_path
 
 LOADED_TWICE = """
 from importlib import import_module

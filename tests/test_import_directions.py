@@ -15,7 +15,7 @@ STAGES = (
     ("artifact", "checkpoint", "engine_file", "gpu", "preprocess"),
     ("ops",),
     ("models",),
-    ("runtimes.cuda_provider", "runtimes.operator_library", "flavors"),
+    ("libraries", "flavors"),
     ("exporters",),
     ("runtimes",),
     ("converters",),

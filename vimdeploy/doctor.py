@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from vimdeploy.errors import ConfigError
 from vimdeploy.gpu import gpus
+from vimdeploy.libraries import architectures_cover, library_info, library_path
 from vimdeploy.runtimes.cuda_provider import INSTALL, cuda_obstacle, load_cuda_libraries
-from vimdeploy.runtimes.operator_library import architectures_cover, library_info, library_path
 
 READY, MISSING, PROBLEM = "ready", "missing", "problem"
 

@@ -6,8 +6,8 @@ from types import ModuleType
 from typing import Any
 
 from vimdeploy.errors import ConfigError, require
+from vimdeploy.libraries import library_path
 from vimdeploy.ops.contract import DOMAIN, OPERATORS
-from vimdeploy.runtimes.operator_library import library_path
 
 _MODULES = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
 

@@ -103,7 +103,7 @@ class TestWrongInput:
         assert option[0] in self.refused(invoke, tiny_onnx, picture, *option)
 
     def test_an_installation_without_the_library(self, invoke, tiny_onnx, picture, monkeypatch):
-        monkeypatch.setattr("vimdeploy.runtimes.operator_library.library_path", lambda: None)
+        monkeypatch.setattr("vimdeploy.libraries.library_path", lambda: None)
         error = self.refused(invoke, tiny_onnx, picture, "--operators", "library")
         assert "The operator library is not in this installation" in error
 

@@ -13,9 +13,9 @@ from released import training_state
 from seeded_faults import changed_weight, dropped_d, flipped_reverse, float16_softplus
 
 from vimdeploy.artifact import read_onnx
+from vimdeploy.libraries import library_path
 from vimdeploy.models.vim import vim_with_random_weights
 from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, session_from_onnx
-from vimdeploy.runtimes.operator_library import library_path
 
 
 @pytest.fixture(params=["checkpoint"])
@@ -158,7 +158,7 @@ class TestWithoutWeights:
         assert "the library is compared with the function bodies, not PyTorch" in result.stderr
 
     def test_nor_library_there_is_nothing_to_compare(self, invoke, exported, monkeypatch):
-        monkeypatch.setattr("vimdeploy.runtimes.operator_library.library_path", lambda: None)
+        monkeypatch.setattr("vimdeploy.libraries.library_path", lambda: None)
         result = invoke("verify", exported)
         assert (result.exit_code, result.stdout) == (2, "")
         assert result.stderr.startswith("Error: Nothing to compare with: give --checkpoint FILE")

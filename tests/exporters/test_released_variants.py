@@ -6,9 +6,9 @@ import pytest
 import torch
 from released import training_state
 
+from vimdeploy.libraries import library_path
 from vimdeploy.models.config import VARIANTS
 from vimdeploy.models.vim import vim_with_random_weights
-from vimdeploy.runtimes.operator_library import library_path
 
 BOUNDS = {"OnnxRuntime (library, cpu)": 1e-4, "OnnxRuntime (function body, cpu)": 1e-3}
 

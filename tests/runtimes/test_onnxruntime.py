@@ -5,6 +5,7 @@ import torch
 from onnx import numpy_helper
 
 import vimdeploy
+from vimdeploy import libraries
 from vimdeploy.artifact import ModelInfo
 from vimdeploy.errors import ConfigError, ExecutionError, ModelFileError
 from vimdeploy.gpu import Gpu
@@ -58,18 +59,18 @@ class TestOperators:
         assert session_from_onnx(tiny_onnx).operators == "library"
 
     def test_auto_is_the_function_body_otherwise(self, tiny_onnx, monkeypatch):
-        monkeypatch.setattr(operator_library, "library_path", lambda: None)
+        monkeypatch.setattr(libraries, "library_path", lambda: None)
         assert session_from_onnx(tiny_onnx).operators == "function body"
 
     def test_a_missing_library_says_what_to_do(self, tiny_onnx, monkeypatch):
-        monkeypatch.setattr(operator_library, "library_path", lambda: None)
+        monkeypatch.setattr(libraries, "library_path", lambda: None)
         with pytest.raises(ConfigError, match="not in this installation of vimdeploy; install it again where a C"):
             session_from_onnx(tiny_onnx, operators="library")
 
     def test_a_library_that_is_none(self, tiny_onnx, tmp_path, monkeypatch):
         broken = tmp_path / "libvimdeploy_onnxruntime.so"
         broken.write_bytes(b"not a library")
-        monkeypatch.setattr(operator_library, "library_path", lambda: broken)
+        monkeypatch.setattr(libraries, "library_path", lambda: broken)
         with pytest.raises(ConfigError, match=r"libvimdeploy_onnxruntime\.so cannot be loaded"):
             session_from_onnx(tiny_onnx, operators="library")
 

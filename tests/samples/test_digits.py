@@ -11,13 +11,13 @@ from PIL import Image
 from vimdeploy.artifact import PRECISIONS, ModelInfo
 from vimdeploy.checkpoint import config_from_checkpoint, load_checkpoint
 from vimdeploy.exporters.onnx_graph import onnx_from_model
+from vimdeploy.libraries import library_path
 from vimdeploy.models.config import variant_by_name
 from vimdeploy.models.vim import vim_from_tensors
 from vimdeploy.parity.check import check_parity
 from vimdeploy.preprocess import batches_from_images, find_images
 from vimdeploy.runtimes.eager import EagerSession
 from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
-from vimdeploy.runtimes.operator_library import library_path
 
 pytest.importorskip("sklearn", reason="the digits are in scikit-learn: pip install 'vimdeploy[dev]'")
 

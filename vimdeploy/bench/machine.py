@@ -10,7 +10,7 @@ from typing import Any
 
 from vimdeploy.errors import ConfigError
 from vimdeploy.gpu import gpus
-from vimdeploy.runtimes.operator_library import library_info
+from vimdeploy.libraries import library_info
 
 _PACKAGES = ("vimdeploy", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx", "torch", "numpy")
 

@@ -23,7 +23,7 @@ from vimdeploy.exporters.build_progress import Report, progress_monitor
 from vimdeploy.exporters.tensorrt_network import ParsedNetwork, parsed_network
 from vimdeploy.flavors import collecting_logger, load_plugins, tensorrt_module
 from vimdeploy.gpu import Gpu, gpus
-from vimdeploy.runtimes.operator_library import library_path
+from vimdeploy.libraries import library_path
 
 HARDWARE_COMPATIBILITY = ("none", "ampere_plus", "same_compute_capability")
 

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vimdeploy import libraries
 from vimdeploy.artifact import INT8, ModelInfo, read_onnx
 from vimdeploy.errors import ConfigError, ExecutionError, ModelFileError, first_line
 from vimdeploy.ops.contract import DOMAIN
 from vimdeploy.preprocess import FloatArray
-from vimdeploy.runtimes import operator_library
 from vimdeploy.runtimes.base import Session, Stages
 from vimdeploy.runtimes.cuda_provider import CUDA_PROVIDER, INSTALL, check_cuda, load_cuda_libraries
 from vimdeploy.runtimes.float32_products import with_float32_products
 from vimdeploy.runtimes.free_memory import give_back_free_memory
+from vimdeploy.runtimes.operator_library import choose_library
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
@@ -104,7 +105,7 @@ def sessions_of_all_operators(
     model: Path | bytes, info: ModelInfo, threads: int | None = None, device: str = "cpu"
 ) -> list[OnnxRuntimeSession]:
     """A session with the operator library, where it is installed, then one with the function bodies alone."""
-    both = ["library", "function body"] if operator_library.library_path() else ["function body"]
+    both = ["library", "function body"] if libraries.library_path() else ["function body"]
     return [OnnxRuntimeSession(model, info, device, threads, operators) for operators in both]
 
 
@@ -138,7 +139,7 @@ def open_model(
     choices = [list(providers)] if providers else DEVICES[device]
     for choice in choices:
         try:
-            library = operator_library.choose_library(operators, CUDA_PROVIDER in choice)
+            library = choose_library(operators, CUDA_PROVIDER in choice)
             session = _open(_for_providers(model, precision, choice), choice, threads or 0, library, profile)
             break
         except ConfigError:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vimdeploy.libraries import library_path
 from vimdeploy.ops.contract import DOMAIN, OPERATORS, SELECTIVE_SCAN, VERSION
-from vimdeploy.runtimes.operator_library import library_path
 
 ROOT = Path(__file__).parents[3]
 FIELDS = {"reverse": np.array([0, 1], np.int32), "scale": np.array([0.5], np.float32)}

@@ -1,0 +1,66 @@
+"""The compiled operators: where the libraries lie, and what the one for ONNX Runtime says of itself."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import re
+import sys
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from vimdeploy.errors import ConfigError
+
+_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
+
+
+def library_path(runtime: str = "onnxruntime") -> Path | None:
+    """Our operators as a library for ``onnxruntime`` or ``tensorrt``; None where this installation lacks it."""
+    for package in sys.modules["vimdeploy"].__path__:  # two folders where vimdeploy is installed as editable
+        path = Path(package) / "lib" / f"libvimdeploy_{runtime}{_SUFFIX}"
+        if path.is_file():
+            return path
+    return None
+
+
+@cache
+def library_info() -> dict[str, Any] | None:
+    """What ONNX Runtime's library says of itself; None where it is not.
+
+    Among the rest: ``instruction_set``, the one it chose, and ``cuda_architectures``, empty where it was built without
+    CUDA's compiler.
+
+    Raises:
+        ConfigError: where it cannot be loaded.
+    """
+    path = library_path()
+    if path is None:
+        return None
+    try:
+        describe = ctypes.CDLL(str(path)).VimdeployLibraryInfo
+        describe.restype = ctypes.c_char_p
+        info: dict[str, Any] = json.loads(describe())
+    except (OSError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be loaded: {error}") from error
+    return info
+
+
+def architectures_cover(architectures: Iterable[str], compute_capability: str) -> bool:
+    """Whether code for these architectures runs on a GPU.
+
+    Args:
+        architectures: as CMake writes them: ``86-real`` is machine code, which later GPUs of the same generation run;
+            ``86-virtual`` is PTX, which every later GPU runs; ``86`` is both.
+        compute_capability: of the GPU, such as ``8.9``.
+    """
+    gpu = tuple(int(part) for part in compute_capability.split("."))
+    for architecture in architectures:
+        match = re.fullmatch(r"(\d+)(\d)(-real|-virtual)?", architecture)
+        if match is None:  # "native", "all": made for what there is
+            return True
+        built = int(match[1]), int(match[2])
+        if built <= gpu and (built[0] == gpu[0] or match[3] != "-real"):
+            return True
+    return False
