@@ -29,9 +29,10 @@ CHANGE = ChangedAnswer("cat.png", "cat", "dog", 0.25, 0.125, "cat", b"a picture"
 
 
 def stages(faulty=()):
+    found = [BAD if i in faulty else GOOD for i in range(24)]
     return tuple(
-        Stage(f"layers.{i}.mixer.scan", i, "scan", BAD if i in faulty else GOOD, BAD if i in faulty else GOOD, 0, 0)
-        for i in range(24)
+        Stage(f"layers.{i}.mixer.scan", f"Block {i}, scan", i, "scan", deviation, deviation, 0, 0)
+        for i, deviation in enumerate(found)
     )
 
 

@@ -25,7 +25,7 @@ GOOD, BAD = Deviation(1e-6, BAND, PLACE), Deviation(1e-3, BAND, PLACE)
 
 
 def stage(kind, carried=GOOD, own=GOOD, block=0, nan=0):
-    return Stage(f"layers.{block}.mixer.{kind}", block, kind, carried, own, nan, 0)
+    return Stage(f"layers.{block}.mixer.{kind}", f"Block {block}, {kind}", block, kind, carried, own, nan, 0)
 
 
 def logits(error):

@@ -67,6 +67,7 @@ def stages(blocks=2, fault_at=None, nan_at=None):
             made.append(
                 Stage(
                     name=f"layers.{block}.mixer.{kind}",
+                    title=f"Block {block}, {kind}",
                     block=block,
                     kind=kind,
                     carried=deviation(carried * (2e4 if faulty else 1), 1e-5),

@@ -9,7 +9,7 @@ from vimdeploy.report.scale import BOTTOM, TOP
 
 
 def stage(error, limit=1e-5, own=None, nan=0):
-    return Stage("head", None, "head", deviation(error, limit), own, nan, 0)
+    return Stage("head", "head", None, "head", deviation(error, limit), own, nan, 0)
 
 
 def test_no_stages_no_plot():

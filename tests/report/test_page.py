@@ -121,7 +121,7 @@ def test_parts_have_their_interval():
 
 
 def test_hostile_names_and_labels_stay_text():
-    stage = Stage(HOSTILE, None, HOSTILE, deviation(1.0, 1e-5), None, 1, 0)
+    stage = Stage(HOSTILE, HOSTILE, None, HOSTILE, deviation(1.0, 1e-5), None, 1, 0)
     worst = dataclasses.replace(logits(), place=place(image=HOSTILE))
     page = read(
         failing(

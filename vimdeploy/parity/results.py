@@ -169,6 +169,8 @@ class Stage:
 
     name: str
     """After the module: ``patch_embed``, ``layers.13.mixer.in_proj``, ``layers.13`` (the residual after the block)."""
+    title: str
+    """For people: ``Block 13, in_proj``."""
     block: int | None
     """None before and behind the blocks."""
     kind: str
@@ -185,11 +187,6 @@ class Stage:
     def passed(self) -> bool:
         """Whether all errors are within their bands and all values finite."""
         return self.carried.passed and (self.own is None or self.own.passed) and not self.nan + self.infinite
-
-    @property
-    def title(self) -> str:
-        """For people: ``Block 13, in_proj``."""
-        return self.kind if self.block is None else f"Block {self.block}, {self.kind}"
 
     @property
     def complaint(self) -> str:

@@ -94,7 +94,9 @@ class _Comparison:
         """What was found; there was an image."""
         assert self._carried is not None
         stage = self._stage
-        return Stage(stage.name, stage.block, stage.kind, self._carried, self._own, self._nan, self._infinite)
+        return Stage(
+            stage.name, stage.title, stage.block, stage.kind, self._carried, self._own, self._nan, self._infinite
+        )
 
 
 def _deviation(image: str, wanted: FloatArray, found: FloatArray, tolerance: Tolerance) -> Deviation:
