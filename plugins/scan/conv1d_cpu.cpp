@@ -2,7 +2,7 @@
 //
 // A task packs its channels' taps, then goes through the tokens in blocks, one vector of channels at a time: x is read
 // once, with a halo of W - 1 tokens on either side, and convolved for every direction. A reversed direction is the same
-// sum over the halo's other end.
+// sum over the halo's other end. A large u goes past the caches.
 
 #include "scan/conv1d.h"
 
@@ -12,6 +12,7 @@
 #define HWY_TARGET_INCLUDE "scan/conv1d_cpu.cpp"
 #include <hwy/foreach_target.h>
 
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include "scan/math-inl.h"
@@ -27,7 +28,7 @@ constexpr int kTokensAtOnce = 8;  // so that the multiply-adds of one do not wai
 using Task = TaskOf<Conv1dProblem, Conv1dPlan, Conv1dTensors>;
 
 // u of kTokens tokens and one vector of channels. Tap w of a token belongs to the x that is w vectors after its first.
-template <int kTokens, typename T>
+template <int kTokens, bool kStreams, typename T>
 HWY_INLINE void convolve(const float* x, const float* weight, V bias, int64_t width, T* u, int64_t u_row,
                          size_t count) {
   const Tag d;
@@ -40,7 +41,14 @@ HWY_INLINE void convolve(const float* x, const float* weight, V bias, int64_t wi
     for (int t = 0; t < kTokens; ++t) sum[t] = hn::MulAdd(tap, hn::Load(d, x + (w + t) * kLanes), sum[t]);
   }
   HWY_UNROLL(8)
-  for (int t = 0; t < kTokens; ++t) store_float(d, silu(d, sum[t]), count, u + t * u_row);
+  for (int t = 0; t < kTokens; ++t) {
+    const V u_t = silu(d, sum[t]);
+    if constexpr (kStreams) {
+      hn::Stream(u_t, d, u + t * u_row);
+    } else {
+      store_float(d, u_t, count, u + t * u_row);
+    }
+  }
 }
 
 // Weights lie vector by vector, those of a reversed direction in the order of the tokens.
@@ -77,7 +85,7 @@ void load_x(const Task& task, int64_t begin, int64_t end, int64_t c, size_t coun
 }
 
 // u of direction k, the vector of channels at c and the tokens from `begin` on, whose x is in the slot.
-template <typename T>
+template <bool kStreams, typename T>
 void convolve_block(const Task& task, int64_t k, int64_t begin, int64_t tokens, int64_t c, size_t count) {
   const Tag d;
   const Conv1dPlan& plan = task.plan;
@@ -89,23 +97,37 @@ void convolve_block(const Task& task, int64_t k, int64_t begin, int64_t tokens, 
   T* u = static_cast<T*>(task.tensors.u) + ((k * B + task.b) * L + begin) * E + task.channel + c;
   int64_t t = 0;
   for (; t + kTokensAtOnce <= tokens; t += kTokensAtOnce) {
-    convolve<kTokensAtOnce>(x + t * kLanes, weight, bias, W, u + t * E, E, count);
+    convolve<kTokensAtOnce, kStreams>(x + t * kLanes, weight, bias, W, u + t * E, E, count);
   }
-  for (; t < tokens; ++t) convolve<1>(x + t * kLanes, weight, bias, W, u + t * E, E, count);
+  for (; t < tokens; ++t) convolve<1, kStreams>(x + t * kLanes, weight, bias, W, u + t * E, E, count);
 }
 
-template <typename T>
-void run_task(const Task& task) {
+template <bool kStreams, typename T>
+void convolve_all(const Task& task) {
   const int64_t L = task.problem.tokens;
-  pack_weights<T>(task);
   for (int64_t begin = 0; begin < L; begin += task.plan.token_block) {
     const int64_t tokens = std::min(task.plan.token_block, L - begin);
     for (int64_t c = 0; c < task.channels; c += kLanes) {
       const auto count = static_cast<size_t>(std::min(kLanes, task.channels - c));
       load_x<T>(task, begin, begin + tokens, c, count);
-      for (int64_t k = 0; k < task.problem.directions(); ++k) convolve_block<T>(task, k, begin, tokens, c, count);
+      for (int64_t k = 0; k < task.problem.directions(); ++k) {
+        convolve_block<kStreams, T>(task, k, begin, tokens, c, count);
+      }
     }
   }
+}
+
+template <typename T>
+void run_task(const Task& task) {
+  pack_weights<T>(task);
+  if constexpr (kIsLine<T>) {
+    if (task.plan.streams && begins_line(task.tensors.u)) {
+      convolve_all<true, T>(task);
+      hwy::FlushStream();
+      return;
+    }
+  }
+  convolve_all<false, T>(task);
 }
 
 void run(const Conv1dProblem& problem, const Conv1dPlan& plan, const Conv1dTensors& tensors, void* scratch,

@@ -17,12 +17,12 @@ namespace vimdeploy {
 // Channel blocks are multiples of the longest vector of any instruction set: float32 of 512 bits.
 inline constexpr int64_t kChannelGrain = 16;
 
-// Scratch begins at a multiple of this, wherever the host's memory begins.
-inline constexpr size_t kScratchAlignment = 64;
+inline constexpr size_t kCacheLine = 64;
 
+// Scratch begins at a cache line, wherever the host's memory begins.
 inline float* aligned_scratch(void* scratch) {
   const auto address = reinterpret_cast<uintptr_t>(scratch);
-  return reinterpret_cast<float*>((address + kScratchAlignment - 1) / kScratchAlignment * kScratchAlignment);
+  return reinterpret_cast<float*>((address + kCacheLine - 1) / kCacheLine * kCacheLine);
 }
 
 struct CpuFacts {
@@ -35,7 +35,8 @@ struct Conv1dPlan {
   int64_t channel_blocks = 0;
   int64_t tasks = 0;
   int64_t slots = 0;
-  int64_t halo = 0;  // tokens read on either side of a block: W - 1
+  int64_t halo = 0;      // tokens read on either side of a block: W - 1
+  bool streams = false;  // u goes to memory past the caches, where lines can
 
   // A slot's parts: where they begin, in floats.
   int64_t weight = 0;  // (K, vectors, W, one vector): a reversed direction's taps in the order of the tokens
@@ -54,6 +55,7 @@ struct SelectiveScanPlan {
   int64_t tasks = 0;
   int64_t slots = 0;
   bool sums_in_y = false;  // the directions are summed in y itself, which takes a float32 y
+  bool streams = false;    // sums that wait for the next direction go to memory past the caches, where lines can
 
   // A slot's parts: where they begin, in floats.
   int64_t decay = 0;      // (vectors, N, one vector): A * log2(e)

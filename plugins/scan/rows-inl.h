@@ -10,10 +10,12 @@
 #endif
 
 #include <cstdint>
+#include <type_traits>
 
 #include <hwy/highway.h>
 
 #include "scan/element.h"
+#include "scan/plan.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vimdeploy {
@@ -89,6 +91,13 @@ HWY_INLINE void store_float(D d, V value, size_t count, BFloat16* to) {
   const auto is_nan = hn::RebindMask(d_bits, hn::IsNaN(value));
   store_bits(d, hn::TruncateTo(d_bits16, hn::ShiftRight<16>(hn::IfThenElse(is_nan, quiet, rounded))), count, &to->bits);
 }
+
+// Whether a vector of T is a cache line, so that it can be written past the caches: a part of a line would be read
+// first.
+template <typename T>
+constexpr bool kIsLine = std::is_same_v<T, float> && kLanes * sizeof(float) == kCacheLine;
+
+HWY_INLINE bool begins_line(const void* address) { return reinterpret_cast<uintptr_t>(address) % kCacheLine == 0; }
 
 template <typename T>
 HWY_INLINE void load_row(const T* from, int64_t count, float* to) {

@@ -111,6 +111,12 @@ HWY_INLINE void store_block(const Task& task, const Block<T>& block) {
     return is_first_direction ? y_t : hn::Add(y_t, load_as_float(d, sum.at(t), count));
   };
   if (!block.is_last_direction) {
+    if constexpr (kIsLine<T>) {
+      if (block.streams) {
+        for (int64_t t = 0; t < tokens; ++t) hn::Stream(sum_at(t), d, sum.at(t));
+        return;
+      }
+    }
     for (int64_t t = 0; t < tokens; ++t) store_float(d, sum_at(t), count, sum.at(t));
     return;
   }

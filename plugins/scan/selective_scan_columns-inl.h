@@ -47,6 +47,7 @@ template <typename T>
 struct Block {
   int64_t tokens;
   bool is_first_direction, is_last_direction;
+  bool streams;               // sums for the next direction go past the caches
   Column<const float> dt_bc;  // R+2N elements
   int64_t c;
   size_t count;  // a vector's lanes or fewer
@@ -62,7 +63,9 @@ template <typename T>
 class Ahead {
  public:
   HWY_INLINE Ahead(const Task& task, const Block<T>& block, const Block<T>& next_tokens)
-      : channels_(task.channels), with_z_(block.is_last_direction) {
+      : channels_(task.channels),
+        with_sum_(!(block.is_first_direction && block.streams)),
+        with_z_(block.is_last_direction) {
     const int64_t vectors = (channels_ + kLanes - 1) / kLanes, done = block.c / kLanes * block.tokens;
     const int64_t token = HWY_MIN(done / vectors, next_tokens.tokens - 1);
     left_ = next_tokens.tokens - 1 - token;
@@ -74,7 +77,7 @@ class Ahead {
 
   HWY_INLINE void fetch() {
     prefetch(u_.first + channel_);
-    prefetch(sum_.first + channel_);
+    if (with_sum_) prefetch(sum_.first + channel_);
     if (with_z_) prefetch(z_.first + channel_);
     channel_ += kLanes;
     if (HWY_UNLIKELY(channel_ >= channels_)) {
@@ -85,7 +88,7 @@ class Ahead {
 
  private:
   int64_t channels_, left_, channel_;
-  bool with_z_;
+  bool with_sum_, with_z_;
   Column<const T> u_, z_;
   Column<float> sum_;
 };

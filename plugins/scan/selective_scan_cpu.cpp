@@ -18,6 +18,7 @@
 #define HWY_TARGET_INCLUDE "scan/selective_scan_cpu.cpp"
 #include <hwy/foreach_target.h>
 
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include "scan/math-inl.h"
@@ -65,6 +66,7 @@ Block<T> block_of(const Task& task, Direction direction, int64_t begin, int64_t 
   block.tokens = tokens;
   block.is_first_direction = direction.is_first;
   block.is_last_direction = direction.is_last;
+  block.streams = kIsLine<T> && plan.streams && begins_line(tensors.y);
   block.c = c;
   block.count = static_cast<size_t>(std::min(kLanes, task.channels - c));
   block.u = {static_cast<const T*>(tensors.u) + u_token * E + channel, step * E};
@@ -107,6 +109,7 @@ void run_direction(const Task& task, Direction direction) {
     for (int64_t c = 0; c < task.channels; c += kLanes)
       scan_block(task, block_of<T>(task, direction, begin, c), next_tokens);
   }
+  if (plan.streams) hwy::FlushStream();
 }
 
 void run(const SelectiveScanProblem& problem, const SelectiveScanPlan& plan, const SelectiveScanTensors& tensors,

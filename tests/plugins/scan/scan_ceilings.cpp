@@ -50,7 +50,7 @@ void run_bare_scan(const SelectiveScanProblem& problem, const SelectiveScanPlan&
       for (int64_t c = 0; c < E; c += kLanes) {
         Block<float> block;
         block.tokens = HWY_MIN(plan.token_block, L - begin);
-        block.is_first_direction = block.is_last_direction = false;
+        block.is_first_direction = block.is_last_direction = block.streams = false;
         block.dt_bc = {static_cast<const float*>(tensors.dt_bc) + (k * L + begin) * dt_bc_row, dt_bc_row};
         block.c = c;
         block.count = kLanes;

@@ -71,6 +71,25 @@ TEST(Conv1d, DoesNotDependOnTheThreads) {
   }
 }
 
+TEST(Conv1d, IsTheSamePastTheCaches) {
+  const Conv1dCase c({ElementType::float32, 2, 70, 48, 4, {0, 1}});
+  auto plan = plan_of(c.problem, {2});
+  for (const auto& kernel : conv1d_kernels()) {
+    GuardedMemory scratch(plan.scratch_bytes), no_line(c.u.bytes.size());
+    Tensor through = c.u, past = c.u;
+    plan.streams = false;
+    kernel.run(c.problem, plan, c.tensors(through), scratch.data(), serial_for());
+    plan.streams = true;
+    kernel.run(c.problem, plan, c.tensors(past), scratch.data(), threaded_for());
+    EXPECT_EQ(past.bytes, through.bytes) << name_of_instruction_set(kernel.target);
+    auto tensors = c.tensors(past);
+    tensors.u = no_line.data();
+    kernel.run(c.problem, plan, tensors, scratch.data(), serial_for());
+    EXPECT_TRUE(no_line.is_intact() && std::equal(through.bytes.begin(), through.bytes.end(), no_line.data()))
+        << name_of_instruction_set(kernel.target) << ", memory that begins no line";
+  }
+}
+
 TEST(Conv1d, PassesNanInfinityAndDenormalsOnAsTheReferenceDoes) {
   for (float special : {std::nanf(""), HUGE_VALF, -HUGE_VALF, 1e-40f, 3e38f}) {
     Conv1dCase c({ElementType::float32, 1, 40, 20, 4, {0, 1}});

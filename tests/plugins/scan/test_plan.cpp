@@ -56,6 +56,27 @@ TEST(Plan, SmallTypesSumTheirDirectionsInTheSlot) {
   EXPECT_EQ(plan_of(problem, {1}).slot_floats, plan.sum);
 }
 
+TEST(Plan, WhatNoCacheHoldsGoesPastThem) {
+  auto problem = tiny();
+  EXPECT_FALSE(plan_of(problem, {2}).streams);
+  problem.tokens = 2305;
+  EXPECT_TRUE(plan_of(problem, {2}).streams);
+  EXPECT_EQ(plan_of(problem, {2}).to_string(),
+            "BidirectionalSelectiveScan: 2 tasks of 192 channels in blocks of 32 tokens, in 2 slots of 41472 bytes, "
+            "directions summed in y, past the caches");
+  problem.reverse = {0};  // no sum waits for a second direction
+  EXPECT_FALSE(plan_of(problem, {2}).streams);
+
+  Conv1dProblem conv{ElementType::float32, 3, 800, 384, 4, {0}};
+  EXPECT_EQ(plan_of(conv, {2}).to_string(),
+            "BidirectionalConv1d: 6 tasks of 192 channels in blocks of 32 tokens, in 2 slots of 6272 bytes, u past the "
+            "caches");
+  conv.channels = 390;  // lines begin in the middle of a row
+  EXPECT_FALSE(plan_of(conv, {2}).streams);
+  conv.channels = 384, conv.type = ElementType::float16;
+  EXPECT_FALSE(plan_of(conv, {2}).streams);
+}
+
 TEST(Plan, AnEmptyTensorNeedsNothing) {
   for (auto [batch, tokens] : {std::pair<int64_t, int64_t>{0, 197}, {1, 0}}) {
     auto problem = tiny();

@@ -86,6 +86,25 @@ TEST(SelectiveScan, TakesDecaysThatDoNotDecay) {
   expect_all_kernels_agree(c);
 }
 
+TEST(SelectiveScan, IsTheSamePastTheCaches) {
+  const SelectiveScanCase c({ElementType::float32, 2, 70, 48, 16, 12, {0, 1, 0}, 0.5f});
+  auto plan = plan_of(c.problem, {2});
+  for (const auto& kernel : selective_scan_kernels()) {
+    GuardedMemory scratch(plan.scratch_bytes), no_line(c.y.bytes.size());
+    Tensor through = c.y, past = c.y;
+    plan.streams = false;
+    kernel.run(c.problem, plan, c.tensors(through), scratch.data(), serial_for());
+    plan.streams = true;
+    kernel.run(c.problem, plan, c.tensors(past), scratch.data(), threaded_for());
+    EXPECT_EQ(past.bytes, through.bytes) << name_of_instruction_set(kernel.target);
+    auto tensors = c.tensors(past);
+    tensors.y = no_line.data();
+    kernel.run(c.problem, plan, tensors, scratch.data(), serial_for());
+    EXPECT_TRUE(no_line.is_intact() && std::equal(through.bytes.begin(), through.bytes.end(), no_line.data()))
+        << name_of_instruction_set(kernel.target) << ", memory that begins no line";
+  }
+}
+
 TEST(SelectiveScan, PassesNanInfinityAndDenormalsOnAsTheReferenceDoes) {
   for (float special : {std::nanf(""), HUGE_VALF, -HUGE_VALF, 1e-40f, -1e-40f, 1e20f}) {
     const SelectiveScanCase usual({ElementType::float32, 1, 40, 20, 5, 3, {0, 1}, 0.5f});
