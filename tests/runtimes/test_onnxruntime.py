@@ -89,6 +89,9 @@ class TestOptions:
         with pytest.raises(ConfigError, match=message):
             vimdeploy.load(tiny_onnx, **options)
 
+    def test_no_plan_of_tensors_is_held_beside_those_of_the_first_call(self, tiny_onnx):
+        assert not vimdeploy.load(tiny_onnx, device="cpu")._session.get_session_options().enable_mem_pattern
+
     def test_providers(self, tiny_onnx, images):
         session = vimdeploy.load(tiny_onnx, providers=["CPUExecutionProvider"])
         assert session.run(images).shape == (3, 5)
