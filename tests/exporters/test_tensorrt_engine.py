@@ -107,6 +107,13 @@ class TestRtx:
 class TestInterrupt:
     """Ctrl-C reaches this thread while another one builds."""
 
+    @pytest.fixture(autouse=True)
+    def heeded(self):
+        """A shell that runs the tests in the background has them ignore it."""
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+        signal.signal(signal.SIGINT, before)
+
     def test_cancels_the_build_and_waits_for_it(self):
         cancelled, done = threading.Event(), threading.Event()
 
