@@ -170,10 +170,7 @@ def _open(
     unknown = set(providers) - set(available)
     if unknown:
         raise ConfigError(f"This ONNX Runtime has no {', '.join(sorted(unknown))}; it has: {', '.join(available)}.")
-    options = _session_options(threads, library, profile)
-    # A plan of all tensors in one piece would be held beside the pieces of the first call: a third more memory on a
-    # CPU, and no time saved (benchmarks/cpu.md).
-    options.enable_mem_pattern = CUDA_PROVIDER in providers
+    options = _session_options(CUDA_PROVIDER in providers, threads, library, profile)
     try:
         session = ort.InferenceSession(
             model if isinstance(model, bytes) else str(model),
@@ -195,12 +192,15 @@ def _open(
     return session
 
 
-def _session_options(threads: int, library: Path | None, profile: Path | None) -> SessionOptions:
+def _session_options(on_cuda: bool, threads: int, library: Path | None, profile: Path | None) -> SessionOptions:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.log_severity_level = 4  # its errors come as exceptions
     options.intra_op_num_threads = threads
+    # A plan of all tensors in one piece would be held beside the pieces of the first call: a third more memory on a
+    # CPU, and no time saved (benchmarks/cpu.md).
+    options.enable_mem_pattern = on_cuda
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
