@@ -8,6 +8,7 @@ import signal
 import sys
 from types import ModuleType
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests that import onnxruntime without vimdeploy send nothing either
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # on a busy machine torch's threads wait for each other, 100 x as long
 
 import numpy as np
