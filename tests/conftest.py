@@ -20,12 +20,13 @@ from PIL import Image
 from released import training_state
 from stand_in_tensorrt import Cuda
 
-from vimdeploy.artifact import ModelInfo
+from vimdeploy.artifact import artifact_from_onnx
 from vimdeploy.cli import main
 from vimdeploy.engine_file import EngineInfo, sha256_of, write_engine
 from vimdeploy.errors import ConfigError
-from vimdeploy.models.config import Variant, VimConfig
-from vimdeploy.models.vim import vim_with_random_weights
+from vimdeploy.models.variant import Variant
+from vimdeploy.models.vim.config import VimConfig
+from vimdeploy.networks import network_of_variant
 
 TINY = VimConfig(image_size=(32, 32), patch_size=8, stride=8, dim=16, depth=2, num_classes=5, state_size=4)
 """16 patches, so 17 tokens; the class token is number 8."""
@@ -35,12 +36,25 @@ LABELS = ("ant", "bee", "cat", "dog", "eel")
 
 @pytest.fixture(scope="session")
 def tiny():
-    return Variant("tiny", TINY, labels=LABELS)
+    return Variant("tiny", "vim", TINY, labels=LABELS)
 
 
 @pytest.fixture(scope="session")
-def tiny_model():
-    return vim_with_random_weights(TINY, seed=0)
+def tiny_network(tiny):
+    """The tiny classifier in PyTorch, with random weights."""
+    return network_of_variant(tiny, 0)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_network):
+    """Its module."""
+    return tiny_network.module
+
+
+@pytest.fixture(scope="session")
+def tiny_info(tiny_network):
+    """What its file says of itself."""
+    return tiny_network.info
 
 
 @pytest.fixture(scope="session")
@@ -52,19 +66,25 @@ def tiny_json(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def tiny_pth(tmp_path_factory, tiny_model):
+def tiny_pth(tmp_path_factory, tiny, tiny_model):
     """The tiny model in the released form, with other weights as model_ema."""
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.pth"
-    torch.save(training_state(tiny_model, ema=vim_with_random_weights(TINY, seed=1)), path)
+    torch.save(training_state(tiny_model, ema=network_of_variant(tiny, 1).module), path)
     return path
 
 
 @pytest.fixture(scope="session")
-def tiny_proto(tiny, tiny_model):
+def tiny_proto(tiny_network):
     """The tiny model as ONNX, in memory."""
     from vimdeploy.exporters.onnx_graph import onnx_from_model
 
-    return onnx_from_model(tiny_model, ModelInfo("tiny", TINY, labels=LABELS, weights="random seed 0"))
+    return onnx_from_model(tiny_network.module, tiny_network.info)
+
+
+@pytest.fixture
+def tiny_artifact(tiny_proto):
+    """The tiny model as an opened artifact, in memory."""
+    return artifact_from_onnx(tiny_proto)
 
 
 @pytest.fixture(scope="session")
@@ -97,12 +117,12 @@ def foreign_onnx(tmp_path):
 
 
 @pytest.fixture
-def engine_file(tmp_path, tiny):
+def engine_file(tmp_path, tiny_info):
     """``engine_file(flavor=..., ...)`` -> an engine that no TensorRT made, with what is to be known of it beside it."""
 
     def write(plan=b"a plan", **fields):
         facts = {
-            "model": ModelInfo("tiny", tiny.config, labels=LABELS, weights="random seed 0"),
+            "model": tiny_info,
             "flavor": "tensorrt",
             "tensorrt_version": "10.3.0",
             "profile": {"images": ((1, 3, 32, 32), (1, 3, 32, 32), (8, 3, 32, 32))},
@@ -159,7 +179,7 @@ def command():
     return [installed] if installed else [sys.executable, "-c", "from vimdeploy.cli import main; main()"]
 
 
-@pytest.fixture(params=["library", "function body"])
+@pytest.fixture(params=["library", "function-body"])
 def operators(request):
     """What computes the operators, each in turn; ``pip install .`` always builds the library, so it has to be there."""
     return request.param

@@ -1,185 +1,132 @@
-"""What a model file says of itself.
-
-An ONNX file carries, under ``vimdeploy.*`` in its metadata, all that is needed to run it: the model, the recipe for
-pictures, the classes' names, where the weights came from, and the versions it was made with.
-"""
+"""A model file, opened once: read, hashed, parsed and believed only after that. The opened thing travels, not its path."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from vimdeploy.engine_file import EngineInfo, is_engine, read_engine
 from vimdeploy.errors import ConfigError, ModelFileError
-from vimdeploy.models.config import Recipe, VimConfig
-from vimdeploy.ops.contract import DOMAIN, VERSION
+from vimdeploy.model_info import PREFIX, ModelInfo, TensorSpec
+from vimdeploy.ops.contract import DOMAIN
 
 if TYPE_CHECKING:
     import onnx
 
-_PREFIX = "vimdeploy."
-FORMAT = "1"
-"""Of the metadata; another number is another layout."""
 
-PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
-"""What a file's matrix products and operators compute in: the type T of the operators by its short name."""
+class Artifact:
+    """An ONNX file or an engine, or an ONNX model in memory."""
 
-INT8 = "int8"
-"""The precision of a file whose Linear layers are int8 and all else float32."""
+    info: ModelInfo
+    sha256: str
+    bytes: int
+    """Size of the file."""
+    engine: EngineInfo | None
+    """What is known of an engine; None for ONNX."""
+    ours: bool
+    """Whether vimdeploy made it; else its inputs and outputs are all that is known."""
 
+    has_operators: bool
+    """Whether nodes of the graph are operators of ours."""
 
-@dataclass(frozen=True)
-class ModelInfo:
-    """What a file says of itself."""
+    def __init__(
+        self,
+        path: Path | None,
+        data: bytes,
+        info: ModelInfo,
+        engine: EngineInfo | None = None,
+        model: onnx.ModelProto | None = None,
+        ours: bool = True,
+    ) -> None:
+        """Hold what was read and checked; ``open_artifact`` and ``artifact_from_onnx`` are the ways in."""
+        self.path, self.info, self.engine, self.ours = path, info, engine, ours
+        self.sha256, self.bytes = hashlib.sha256(data).hexdigest(), len(data)
+        self._data: bytes | None = data
+        self._model = model
+        self.has_operators = engine is not None or bool(operator_counts(self.model))
 
-    variant: str
-    config: VimConfig
-    recipe: Recipe = Recipe()
-    labels: tuple[str, ...] = ()
-    task: str = "classification"
-    precision: str = "fp32"
-    trained_image_size: tuple[int, int] | None = None
-    """Height and width that the weights were trained at; None stands for the config's."""
-    weights: str = "checkpoint"
-    """``checkpoint``, ``checkpoint model_ema``, or ``random seed N`` for weights that were never trained."""
-    checkpoint_sha256: str = ""
-    operators_version: int = VERSION
-    versions: Mapping[str, str] = field(default_factory=dict)
-    """Of vimdeploy and of the packages that made the file."""
-    kept_in_float32: Mapping[str, str] = field(default_factory=dict)
-    """Nodes that would be in the file's precision but for a reason: that reason, by the node's name."""
+    def __str__(self) -> str:
+        return "the model in memory" if self.path is None else str(self.path)
 
-    def __post_init__(self) -> None:
-        if self.trained_image_size is None:
-            object.__setattr__(self, "trained_image_size", self.config.image_size)
-        if self.labels and len(self.labels) != self.config.num_classes:
-            raise ConfigError(f"Wanted {self.config.num_classes} labels, one a class; found {len(self.labels)}.")
-        if len(self.recipe.mean) != self.config.in_channels:
-            raise ConfigError(
-                f"The recipe's mean has {len(self.recipe.mean)} values, the model {self.config.in_channels} channels."
-            )
-        if self.precision not in (*PRECISIONS, INT8):
-            raise ConfigError(f"precision must be one of {', '.join((*PRECISIONS, INT8))}, found {self.precision!r}.")
-        if not re.fullmatch(r"checkpoint( model_ema)?|random seed -?\d+", self.weights):
-            raise ConfigError(
-                f"weights must be 'checkpoint', 'checkpoint model_ema' or 'random seed N', found {self.weights!r}."
-            )
+    def __repr__(self) -> str:
+        kind = "ONNX" if self.engine is None else f"engine of {self.engine.flavor}"
+        return f"<Artifact {self}: {self.info.name}, {self.info.size_text}, {self.info.precision}, {kind}>"
 
     @property
-    def random_seed(self) -> int | None:
-        """The seed of random weights; None where the weights were trained."""
-        return int(self.weights.removeprefix("random seed ")) if self.weights.startswith("random seed ") else None
-
-    def label(self, index: int) -> str:
-        """The name of a class; its number where nobody named it."""
-        return self.labels[index] if self.labels else f"class {index}"
-
-    def to_metadata(self) -> dict[str, str]:
-        """As the ``vimdeploy.*`` entries of an ONNX file: plain text, lists and objects as JSON."""
-        fields = dataclasses.asdict(self)
-        recipe = fields.pop("recipe")
-        height, width = self.config.image_size
-        entries = {"format": FORMAT, "image_size": f"{height}x{width}", **fields, **recipe}
-        return {_PREFIX + name: _text(value) for name, value in entries.items()}
-
-    @classmethod
-    def from_metadata(cls, metadata: Mapping[str, str]) -> ModelInfo:
-        """From ``to_metadata``; entries of other programs are passed over.
+    def data(self) -> bytes:
+        """The contents of the file.
 
         Raises:
-            ModelFileError: where the entries are not there, damaged, or of a newer vimdeploy.
+            ModelFileError: if they were let go, and the file is another one by now.
         """
-        entries = {name[len(_PREFIX) :]: value for name, value in metadata.items() if name.startswith(_PREFIX)}
-        if not entries:
-            raise ModelFileError(
-                "it has no vimdeploy.* metadata, so vimdeploy did not make it; make one with: vimdeploy export"
-            )
-        if entries.get("format") != FORMAT or entries.get("operators_version") != str(VERSION):
-            raise ModelFileError(
-                f"it has format {entries.get('format')} and operators of version {entries.get('operators_version')}, "
-                f"this vimdeploy reads format {FORMAT} and version {VERSION}; export it again or update vimdeploy"
-            )
-        try:
-            return cls(
-                variant=entries["variant"],
-                config=VimConfig(**json.loads(entries["config"])),
-                recipe=Recipe(
-                    crop=float(entries["crop"]),
-                    interpolation=entries["interpolation"],
-                    mean=json.loads(entries["mean"]),
-                    std=json.loads(entries["std"]),
-                ),
-                labels=tuple(json.loads(entries["labels"])),
-                task=entries["task"],
-                precision=entries["precision"],
-                trained_image_size=_pair(json.loads(entries["trained_image_size"])),
-                weights=entries["weights"],
-                checkpoint_sha256=entries["checkpoint_sha256"],
-                versions=json.loads(entries["versions"]),
-                kept_in_float32=dict(json.loads(entries.get("kept_in_float32", "{}"))),  # later than format 1 itself
-            )
-        except (KeyError, ValueError, TypeError, ConfigError) as error:
-            raise ModelFileError(f"its vimdeploy.* metadata is damaged ({error}); export it again") from error
+        if self._data is None:
+            assert self.path is not None  # only what can be read again is let go
+            data = _read(self.path)
+            if hashlib.sha256(data).hexdigest() != self.sha256:
+                raise ModelFileError(f"{self.path} was changed while it was in use; start again.")
+            self._data = data
+        return self._data
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        """The ONNX model, parsed once; not to be changed.
+
+        Raises:
+            ModelFileError: for an engine, which has none.
+        """
+        if self.engine is not None:
+            raise ModelFileError(f"{self} is an engine; wanted the ONNX file that it was built from.")
+        if self._model is None:
+            self._model = _parse(self.data, str(self))
+        return self._model
+
+    def forget_contents(self) -> None:
+        """Let go of the memory of what can be read again: the parsed model, and the contents of a file."""
+        self._model = None
+        if self.path is not None:
+            self._data = None
 
 
-def _pair(values: list[int]) -> tuple[int, int]:
-    height, width = values
-    return height, width
+def open_artifact(path: str | Path | Artifact, foreign: bool = False) -> Artifact:
+    """Read and validate an ONNX file or an engine, before anything runs it.
 
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def read_onnx(path: str | Path) -> tuple[onnx.ModelProto, ModelInfo]:
-    """Read and validate an ONNX file of ours, before anything runs it.
-
-    Returns:
-        The model and what it says of itself.
+    Args:
+        path: of the file; an artifact is handed back as it is.
+        foreign: also take ONNX files that vimdeploy did not make.
 
     Raises:
-        ModelFileError: where the file is not there, damaged, not ours, or refers to other files.
+        ModelFileError: if the file is not there, damaged, not ours, or refers to other files.
     """
-    import onnx
-
-    model = _parse(path)
-    try:
-        info = ModelInfo.from_metadata({entry.key: entry.value for entry in model.metadata_props})
-    except ModelFileError as error:
-        raise ModelFileError(f"{path} cannot be used: {error}.") from error
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
-        raise ModelFileError(
-            f"{path} keeps tensors in other files, which files of vimdeploy never do; export it again."
-        )
-    return model, info
+    if isinstance(path, Artifact):
+        return path
+    path = Path(path)
+    if is_engine(path):
+        plan, engine = read_engine(path)
+        return Artifact(path, plan, engine.model, engine)
+    return _from_bytes(path, _read(path), foreign)
 
 
-def is_ours(path: str | Path) -> bool:
-    """Whether an ONNX file says that vimdeploy made it.
+def artifact_from_onnx(model: onnx.ModelProto) -> Artifact:
+    """An ONNX model of ours that is in memory, as it would be in a file.
 
     Raises:
-        ModelFileError: where the file is not there or damaged.
+        ModelFileError: if it is not ours.
     """
-    return any(entry.key.startswith(_PREFIX) for entry in _parse(path).metadata_props)
+    return _from_bytes(None, model.SerializeToString(), foreign=False)
 
 
-def _parse(path: str | Path) -> onnx.ModelProto:
-    import onnx
-    from google.protobuf.message import DecodeError
+def require_onnx(path: str | Path | Artifact) -> Artifact:
+    """An ONNX file of ours, opened.
 
-    try:
-        data = Path(path).read_bytes()
-        return onnx.load_model_from_string(data)
-    except OSError as error:
-        raise ModelFileError(f"The model file {path} cannot be read: {error.strerror}.") from error
-    except DecodeError as error:
-        raise ModelFileError(
-            f"{path} is no whole ONNX file ({len(data)} bytes were read): damaged, cut short, or something else."
-        ) from error
+    Raises:
+        ModelFileError: for an engine, and as ``open_artifact`` does.
+    """
+    if not isinstance(path, Artifact) and is_engine(path):
+        raise ModelFileError(f"{path} is an engine; wanted the ONNX file that it was built from.")
+    artifact = open_artifact(path)
+    artifact.model  # noqa: B018  # an engine that is open already has none
+    return artifact
 
 
 def operator_counts(model: onnx.ModelProto) -> dict[str, int]:
@@ -189,3 +136,87 @@ def operator_counts(model: onnx.ModelProto) -> dict[str, int]:
         if node.domain == DOMAIN:
             counts[node.op_type] = counts.get(node.op_type, 0) + 1
     return counts
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelFileError(f"The model file {path} cannot be read: {error.strerror}.") from error
+
+
+def _parse(data: bytes, name: str) -> onnx.ModelProto:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        return onnx.load_model_from_string(data)
+    except DecodeError as error:
+        raise ModelFileError(
+            f"{name} is no whole ONNX file ({len(data)} bytes were read): damaged, cut short, or something else."
+        ) from error
+
+
+def _from_bytes(path: Path | None, data: bytes, foreign: bool) -> Artifact:
+    import onnx
+
+    name = "The model" if path is None else str(path)
+    model = _parse(data, name)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    ours = any(key.startswith(PREFIX) for key in metadata)
+    inputs, outputs = (_specs(values) for values in (model.graph.input, model.graph.output))
+    if foreign and not ours:
+        info = ModelInfo(name if path is None else path.name, inputs, outputs)
+    else:
+        try:
+            info = ModelInfo.from_metadata(metadata)
+            _check_names(info, inputs, outputs)
+        except ModelFileError as error:
+            raise ModelFileError(f"{name} cannot be used: {error}.") from error
+        if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+            raise ModelFileError(
+                f"{name} keeps tensors in other files, which files of vimdeploy never do; export it again."
+            )
+    return Artifact(path, data, info, model=model, ours=ours)
+
+
+def _specs(values: list[onnx.ValueInfoProto]) -> tuple[TensorSpec, ...]:
+    import onnx
+
+    specs = []
+    for value in values:
+        tensor = value.type.tensor_type
+        dims = tuple(
+            dim.dim_value if dim.HasField("dim_value") else dim.dim_param or f"{value.name}_{axis}"
+            for axis, dim in enumerate(tensor.shape.dim)
+        )
+        type_ = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+        specs.append(TensorSpec(value.name, dims, {"float": "float32", "double": "float64"}.get(type_, type_)))
+    return tuple(specs)
+
+
+def _check_names(info: ModelInfo, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
+    """Whether a file has the inputs and outputs that its metadata speaks of."""
+    for what, said, found in (("inputs", info.inputs, inputs), ("outputs", info.outputs, outputs)):
+        if [spec.name for spec in said] != [spec.name for spec in found]:
+            raise ModelFileError(
+                f"its metadata speaks of the {what} {', '.join(map(str, said))}, its graph has "
+                f"{', '.join(map(str, found))}; export it again"
+            )
+
+
+def check_same_interface(first: Artifact, second: Artifact) -> None:
+    """Refuse to compare files that take or give different things.
+
+    Raises:
+        ConfigError: says what differs.
+    """
+    for what in ("task", "inputs", "outputs", "labels"):
+        wanted, found = getattr(first.info, what), getattr(second.info, what)
+        if wanted != found:
+            shown = "" if what == "labels" else f": {_shown(wanted)} and {_shown(found)}"
+            raise ConfigError(f"The two files cannot be compared, because their {what} differ{shown}.")
+
+
+def _shown(value: str | tuple[TensorSpec, ...]) -> str:
+    return value if isinstance(value, str) else ", ".join(map(str, value))

@@ -1,15 +1,14 @@
 """Checkpoint file -> weights. Nothing in a file is ever executed.
 
-Read are: ``.pth`` as hustvl/Vim releases it (a whole training state with an argparse.Namespace inside), a bare state
-dict, ``.safetensors``; by path or as ``hf://owner/repo[/file]``. A file is what its contents say, not its name.
+Read are: ``.pth`` as hustvl/Vim releases it (a whole training state with an argparse.Namespace inside), as
+mmsegmentation and detectron2 save it, a bare state dict, ``.safetensors``; by path or as ``hf://owner/repo[/file]``. A
+file is what its contents say, not its name.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
-import math
 import pickle
 import re
 import warnings
@@ -19,12 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vimdeploy.errors import CheckpointError, first_line, require
-from vimdeploy.models.config import VARIANTS, Variant, VimConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_LAYER_KEY = re.compile(r"layers\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -33,8 +29,8 @@ class Checkpoint:
 
     path: Path
     sha256: str
-    weights: str
-    """Which part of the file: ``model``, ``model_ema``, or ``state dict`` where the file is nothing else."""
+    part: str
+    """Of the file: ``model``, ``model_ema``, ``state_dict``, or ``state dict`` if the file is nothing else."""
     tensors: dict[str, Tensor]
 
 
@@ -62,92 +58,17 @@ def load_checkpoint(source: str | Path, ema: bool = False) -> Checkpoint:
     if not head:
         raise CheckpointError(f"The checkpoint {path} is empty (0 bytes); download it again.")
     if head[:2] == b"PK" or head[:1] == b"\x80":
-        weights, tensors = _choose(path, _load_torch(path), ema)
+        part, tensors = _choose(path, _load_torch(path), ema)
     elif head[8:9] == b"{":
         if ema:
             raise CheckpointError(f"{path} is a safetensors file: it holds one set of weights, and no model_ema.")
-        weights, tensors = "state dict", _load_safetensors(path)
+        part, tensors = "state dict", _load_safetensors(path)
     else:
         raise CheckpointError(
             f"{path} is not a checkpoint: wanted a PyTorch .pth or a .safetensors file, found one that begins with "
             f"{head!r}."
         )
-    return Checkpoint(path, digest.hexdigest(), weights, tensors)
-
-
-def config_from_checkpoint(checkpoint: Checkpoint, variant: Variant) -> VimConfig:
-    """The model that a checkpoint holds, read from the shapes of its tensors.
-
-    Classes and image size are the file's (for square pictures, where the size is not the variant's); stride, class
-    token and scale, which shapes do not tell, are the variant's.
-
-    Raises:
-        CheckpointError: where the file holds no Vim, or one of another variant: says which one fits.
-    """
-    found = _config_from_shapes(checkpoint, variant.config)
-    fitting = [v for v in (variant, *VARIANTS.values()) if _is(_config_from_shapes(checkpoint, v.config), v.config)]
-    if variant in fitting:
-        return found
-    wanted, tokens = variant.config, checkpoint.tensors["pos_embed"].shape[1]
-    if not fitting and found.tokens == tokens and _is(found.replace(image_size=wanted.image_size), wanted):
-        return found  # the same model, trained on square pictures of another size
-    hint = f"this file fits {fitting[0].name}" if fitting else "it fits none of the released variants"
-    raise CheckpointError(
-        f"{checkpoint.path} is not a checkpoint of {variant.name}: wanted dim {wanted.dim}, depth {wanted.depth} and "
-        f"{wanted.tokens} tokens, found dim {found.dim}, depth {found.depth} and {tokens} tokens; {hint}."
-    )
-
-
-def released_variant(checkpoint: Checkpoint) -> Variant:
-    """The released variant that a checkpoint holds, trained on square pictures of any size.
-
-    Raises:
-        CheckpointError: where the file holds no Vim, or another one.
-    """
-    for variant in VARIANTS.values():
-        found = _config_from_shapes(checkpoint, variant.config)
-        with contextlib.suppress(CheckpointError):
-            config_from_checkpoint(checkpoint, variant)
-            return variant
-    raise CheckpointError(
-        f"{checkpoint.path} fits none of the released variants: it has dim {found.dim} and depth {found.depth}; "
-        "say what it is with --variant NAME.json."
-    )
-
-
-def _is(found: VimConfig, wanted: VimConfig) -> bool:
-    """Whether two models differ in nothing but their classes."""
-    return found.replace(num_classes=wanted.num_classes) == wanted
-
-
-def _config_from_shapes(checkpoint: Checkpoint, like: VimConfig) -> VimConfig:
-    """The config of a checkpoint whose stride, class token and scale are those of ``like``."""
-    tensors = checkpoint.tensors
-    try:
-        _, tokens, dim = tensors["pos_embed"].shape
-        _, in_channels, patch_size, _ = tensors["patch_embed.proj.weight"].shape
-        channels, state_size = tensors["layers.0.mixer.A_log"].shape
-        numbers = {
-            "in_channels": in_channels,
-            "patch_size": patch_size,
-            "dim": dim,
-            "depth": 1 + max(int(match[1]) for match in map(_LAYER_KEY.match, tensors) if match),
-            "num_classes": tensors["head.weight"].shape[0],
-            "state_size": state_size,
-            "conv_width": tensors["layers.0.mixer.conv1d.weight"].shape[-1],
-            "expand": channels // dim,
-            "dt_rank": tensors["layers.0.mixer.dt_proj.weight"].shape[-1],
-        }
-        side = math.isqrt(tokens - ("cls_token" in tensors))
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(
-            f"{checkpoint.path} holds no Vim of two directions: {error} is not there or not of the shape it should "
-            f"have. Its {len(tensors)} tensors begin with: {', '.join(list(tensors)[:4])}."
-        ) from error
-    stride = min(like.stride, patch_size)
-    is_like = tokens == like.tokens and patch_size == like.patch_size
-    size = like.image_size if is_like else ((side - 1) * stride + patch_size,) * 2
-    return like.replace(**numbers, stride=stride, image_size=size)
+    return Checkpoint(path, digest.hexdigest(), part, tensors)
 
 
 def local_path(source: str | Path) -> Path:
@@ -213,7 +134,8 @@ def _choose(path: Path, content: Any, ema: bool) -> tuple[str, dict[str, Tensor]
         raise CheckpointError(f"{path} holds a {type(content).__name__}; wanted a state dict or a training state.")
     if ema and "model_ema" not in content:
         raise CheckpointError(f"{path} has no model_ema; it holds: {', '.join(map(str, list(content)[:8]))}.")
-    part = "model_ema" if ema else "model" if "model" in content else "state dict"
+    wrappers = ("model_ema",) if ema else ("model", "state_dict")
+    part = next((name for name in wrappers if name in content), "state dict")
     state = content if part == "state dict" else content[part]
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise CheckpointError(f"{path} holds no state dict; it holds: {', '.join(map(str, list(content)[:8]))}.")

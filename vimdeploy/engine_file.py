@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vimdeploy.artifact import ModelInfo
 from vimdeploy.errors import ModelFileError
 from vimdeploy.files import write_together
+from vimdeploy.model_info import ModelInfo
 
 FORMAT = "1"
-"""Of the file beside the engine; another number is another layout."""
+"""Version of the layout of the file beside the engine."""
 
 FLAVORS = ("tensorrt", "rtx")
 _SUFFIXES = (".engine", ".plan")
@@ -96,8 +96,9 @@ def sidecar_path(path: str | Path) -> Path:
 
 
 def is_engine(path: str | Path) -> bool:
-    """Whether a file is to be read as an engine: by its name, or by the file beside it."""
-    return Path(path).suffix in _SUFFIXES or sidecar_path(path).is_file()
+    """Whether a file is to be read as an engine: by its name, or, if the name says nothing, by the file beside it."""
+    suffix = Path(path).suffix
+    return suffix in _SUFFIXES or (suffix != ".onnx" and sidecar_path(path).is_file())
 
 
 def sha256_of(data: bytes) -> str:

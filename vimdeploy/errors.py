@@ -11,6 +11,8 @@
     ├── ParityError            an artifact that does not answer as its source does (exit code 1)
     └── ExecutionError         a runtime that gave up at work, for want of memory for example (exit code 1)
 
+``SlowOperatorsWarning``, a warning, says that a session will be several times slower than it could be.
+
 A message is one sentence or two: what was wanted, what was found, what to do. Foreign exceptions are translated where
 the foreign library is called, with the original as ``__cause__``.
 """
@@ -59,6 +61,10 @@ class ParityError(VimdeployError):
 
 class ExecutionError(VimdeployError):
     """A runtime that gave up while it ran a model."""
+
+
+class SlowOperatorsWarning(UserWarning):
+    """Operators are computed by the function bodies in the file, because the compiled library cannot be used."""
 
 
 def first_line(error: BaseException) -> str:

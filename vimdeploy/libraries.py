@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterable
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,21 @@ _SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
 
 
 def library_path(runtime: str = "onnxruntime") -> Path | None:
-    """Our operators as a library for ``onnxruntime`` or ``tensorrt``; None where this installation lacks it."""
-    for package in sys.modules["vimdeploy"].__path__:  # two folders where vimdeploy is installed as editable
-        path = Path(package) / "lib" / f"libvimdeploy_{runtime}{_SUFFIX}"
-        if path.is_file():
-            return path
-    return None
+    """Our operators as a library for ``onnxruntime`` or ``tensorrt``; None if this installation lacks it.
+
+    Python started in the folder of the sources imports those, which have no library: the installed package's is taken.
+    """
+    name = f"libvimdeploy_{runtime}{_SUFFIX}"
+    folders = (Path(package) for package in sys.modules["vimdeploy"].__path__)  # two if it is installed as editable
+    return next((path for folder in (*folders, *_installed()) if (path := folder / "lib" / name).is_file()), None)
+
+
+def _installed() -> list[Path]:
+    """The folder of the installed package, which need not be the one that was imported."""
+    try:
+        return [Path(str(metadata.distribution("vimdeploy").locate_file("vimdeploy")))]
+    except metadata.PackageNotFoundError:
+        return []
 
 
 @cache

@@ -9,12 +9,12 @@ the library and with the function bodies, in float32, float16 and bfloat16. What
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vimdeploy.models.config import VimConfig
-    from vimdeploy.models.stages import StageName
+    from vimdeploy.models.stages import StageSpec
     from vimdeploy.runtimes.base import Session
 
 
@@ -23,26 +23,18 @@ class Tolerance:
     """A bound on an error, and why it is what it is."""
 
     limit: float
-    """In parts of the spread of what is compared."""
+    """Relative to the size of what is compared."""
     reason: str
 
 
 _UNIT = {"fp32": 2.0**-24, "fp16": 2.0**-11, "bf16": 2.0**-8, "int8": 2.0**-5}
 """u; of int8, what ``tolerance_for`` says."""
-_FLOAT32 = ("pos_embed", "norm", "norm_f")
-_FLOAT32_STAGES = {
-    "fp16": _FLOAT32,
-    "bf16": _FLOAT32,
-    "int8": (*_FLOAT32, "patch_embed", "conv1d", "x_proj", "scan", "residual", "head"),
-}
-"""What files of other precisions compute in float32."""
-_BEFORE_THE_BLOCKS = ("patch_embed", "pos_embed")
 _WIDEST = 0.5
 """No band is wider: values that have nothing to do with each other differ by more than half of their size."""
 
 
 def tolerance_for(precision: str) -> Tolerance:
-    """The bound on the logits of an artifact against PyTorch in float32, in parts of their standard deviation.
+    """The bound on an output of an artifact against PyTorch in float32, relative to the output's standard deviation.
 
     fp32: both sides compute the same sums in another order. A matrix product over 192 to 1536 values and a scan's
     state, a sum whose older terms decay, collect some tens of units; 24 blocks feed one residual, and what they add
@@ -67,11 +59,11 @@ def tolerance_for(precision: str) -> Tolerance:
     if precision == "fp32":
         return Tolerance(1e-4, "float32 sums in another order, through all blocks")
     units = 32 if precision == "int8" else 16
-    return Tolerance(units * _UNIT[precision], f"some six roundings to {precision} in a row, at the worst logit")
+    return Tolerance(units * _UNIT[precision], f"some six roundings to {precision} in a row, at the worst element")
 
 
-def logits_tolerance(reference: Session, candidate: Session) -> Tolerance:
-    """The bound on the logits of two sessions: a reference that is not PyTorch may be off the truth as well."""
+def output_tolerance(reference: Session, candidate: Session) -> Tolerance:
+    """The bound on the outputs of two sessions: a reference that is not PyTorch may be off the truth as well."""
     found = tolerance_for(candidate.info.precision)
     if reference.operators == "eager":
         return found
@@ -79,14 +71,14 @@ def logits_tolerance(reference: Session, candidate: Session) -> Tolerance:
     return Tolerance(found.limit + right.limit, f"{found.reason}; and the same of the reference: {right.reason}")
 
 
-def own_tolerance(stage: StageName, precision: str) -> Tolerance:
+def own_tolerance(stage: StageSpec, precision: str) -> Tolerance:
     """The band of a stage that is fed with the values of PyTorch in float32.
 
     Args:
         stage: its kind and how many terms it sums up.
         precision: of the artifact.
     """
-    in_float32 = precision == "fp32" or stage.kind in _FLOAT32_STAGES[precision]
+    in_float32 = precision == "fp32" or precision in stage.float32_in
     if in_float32:
         units, why = _float32_units(stage)
     else:
@@ -98,7 +90,7 @@ def own_tolerance(stage: StageName, precision: str) -> Tolerance:
     return Tolerance(min(units * _UNIT[type_], _WIDEST), f"{units:.0f} units of {type_}: {why}")
 
 
-def _float32_units(stage: StageName) -> tuple[float, str]:
+def _float32_units(stage: StageSpec) -> tuple[float, str]:
     if stage.kind == "scan":
         return 256.0, "softplus, exp and a sum of decaying terms, whose size may be less than its terms'"  # seen: 46
     if stage.kind == "conv1d":
@@ -106,35 +98,37 @@ def _float32_units(stage: StageName) -> tuple[float, str]:
     return 32 + 4 * math.sqrt(stage.terms), f"a sum of {stage.terms} terms in another order"  # seen: 38 of 768 terms
 
 
-def carried_tolerance(stage: StageName, config: VimConfig, precision: str) -> Tolerance:
+def carried_tolerance(stage: StageSpec, stages: Sequence[StageSpec], precision: str) -> Tolerance:
     """The band of a stage that is fed with the artifact's own values: the errors of all blocks before come along.
 
     They are those of the first sum, over a whole patch, and of blocks that know nothing of each other, which grow as
-    the square root of their number; where a block outweighs the residual, its errors grow faster. Seen: 121 u at a scan
-    of Vim-Ti in float32 (block 20), where 7039 u are allowed; a third of the band at block 6 of digits whose in_proj is
-    ten times too large. The narrow bands that name a fault are those of ``own_tolerance``. In int8 files all stages
-    come behind layers in int8, also those that are in float32 themselves.
+    the square root of their number; if a block outweighs the residual, its errors grow faster. Seen: 121 u at a scan of
+    Vim-Ti in float32 (block 20), where 7039 u are allowed; a third of the band at block 6 of digits whose in_proj is
+    ten times too large. The narrow bands that name a fault are those of ``own_tolerance``. In int8 files all stages come
+    behind layers in int8, also those that are in float32 themselves.
 
     Args:
-        stage: its kind, its block and how many terms it sums up.
-        config: of the model.
+        stage: one of the stages.
+        stages: all of the network, in order.
         precision: of the artifact.
     """
-    from vimdeploy.models.stages import stages_of
-
-    blocks = stage.block if stage.block is not None else config.depth if stage.kind in ("norm_f", "head") else 0
-    first = stages_of(config)[0]
-    coarse = [replace(first, kind="in_proj")] if precision == "int8" and stage.kind not in _BEFORE_THE_BLOCKS else []
+    depth = 1 + max((other.block for other in stages if other.block is not None), default=-1)
+    blocks = stage.block if stage.block is not None else 0 if stage.before_blocks else depth
+    first = stages[0]
+    coarse = [replace(first, kind="in_proj", float32_in=())] if precision == "int8" and not stage.before_blocks else []
     own = max(own_tolerance(s, precision).limit for s in (stage, first, *coarse))
     limit = min(6 * own * math.sqrt(1 + blocks), _WIDEST)
     return Tolerance(limit, f"six times {own:.1e}, the band of one stage, times the root of {1 + blocks} blocks")
 
 
-def stage_tolerance(stage: StageName, reference: Session, candidate: Session, apart: bool) -> Tolerance:
+def stage_tolerance(
+    stage: StageSpec, stages: Sequence[StageSpec], reference: Session, candidate: Session, apart: bool
+) -> Tolerance:
     """The band of a stage of two sessions.
 
     Args:
-        stage: of both.
+        stage: one of the stages.
+        stages: all of the network, in order.
         reference: what is not PyTorch may be off the truth as well.
         candidate: the session to compare.
         apart: whether the candidate's stage is fed with the reference's values.
@@ -142,7 +136,7 @@ def stage_tolerance(stage: StageName, reference: Session, candidate: Session, ap
 
     def of(session: Session) -> Tolerance:
         precision = session.info.precision
-        return own_tolerance(stage, precision) if apart else carried_tolerance(stage, session.info.config, precision)
+        return own_tolerance(stage, precision) if apart else carried_tolerance(stage, stages, precision)
 
     found = of(candidate)
     if reference.operators == "eager":

@@ -13,17 +13,18 @@ import io
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx
 import torch
 from torch import nn
 
-from vimdeploy.artifact import ModelInfo, operator_counts
+from vimdeploy.artifact import operator_counts
 from vimdeploy.errors import ConfigError, require
-from vimdeploy.exporters.precision import lower_precision
+from vimdeploy.graphs.precision import lower_precision
+from vimdeploy.model_info import ModelInfo, SizeRange
 from vimdeploy.ops.contract import OPERATORS
 from vimdeploy.ops.function_body import function_protos
 from vimdeploy.ops.schema import register_schemas
@@ -33,25 +34,25 @@ if TYPE_CHECKING:
 
 MIN_OPSET = 20
 MAX_OPSET = 24
-INPUT, OUTPUT = "images", "logits"
 _INPUT_NAMES = {op.name: [value.name for value in op.inputs] for op in OPERATORS} | {"MatMul": ["input", "weight"]}
 _IR_VERSION = 10
+_NO_MODULE = "_empty_nn_module_stack"
+"""What torch calls the scope of shapes that it looks at outside of all modules."""
 _FOLD_LIMIT = 1 << 30
 """Elements of a constant that is still folded: all of them, for weights are stacked and transposed in the graph."""
 
 
 def onnx_from_model(model: nn.Module, info: ModelInfo, opset: int = MIN_OPSET) -> onnx.ModelProto:
-    """Trace a classifier to ONNX.
+    """Trace a network to ONNX.
 
     Args:
-        model: takes images (B, C, H, W) float32, gives logits (B, classes); calls ``vimdeploy.ops.torch_ops``.
-        info: what the file is to say of itself; its config's image size is the input's, its precision the graph's,
-            whatever the tensors hold: ``converted_onnx`` looks at them.
+        model: takes and gives what ``info`` says, in that order; calls ``vimdeploy.ops.torch_ops``.
+        info: what the file is to say of itself; its free dimensions stay free in the graph, its precision is the
+            graph's, whatever the tensors hold: ``converted_onnx`` looks at them.
         opset: of the ONNX standard, 20 to 24.
 
     Returns:
-        A checked model of dynamic batch: input ``images``, output ``logits``, a function body for each of our
-        operators that it uses, and ``vimdeploy.*`` metadata.
+        A checked model with a function body for each of our operators that it uses, and ``vimdeploy.*`` metadata.
 
     Raises:
         ConfigError: for another opset, or a weight too large for the precision.
@@ -61,15 +62,15 @@ def onnx_from_model(model: nn.Module, info: ModelInfo, opset: int = MIN_OPSET) -
         raise ConfigError(f"opset must be {MIN_OPSET} to {MAX_OPSET}, found {opset}.")
     onnx_ir = require("onnx_ir", "export")
     optimizer = require("onnxscript.optimizer", "export")
-    example = torch.zeros(2, info.config.in_channels, *info.config.image_size)
+    dims: dict[str, Any] = {}
     with _quiet():
         program = torch.onnx.export(
             model.eval(),
-            (example,),
+            tuple(_example(spec.dims, info.sizes) for spec in info.inputs),
             dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            input_names=[INPUT],
-            output_names=[OUTPUT],
+            dynamic_shapes=tuple(_free_dims(spec.dims, info.sizes, dims) for spec in info.inputs),
+            input_names=[spec.name for spec in info.inputs],
+            output_names=[spec.name for spec in info.outputs],
             opset_version=opset,
             verbose=False,
         )
@@ -78,6 +79,7 @@ def onnx_from_model(model: nn.Module, info: ModelInfo, opset: int = MIN_OPSET) -
     _name_after_modules(program.model, dict(model.named_parameters()))
     lower_precision(program.model, info.precision)
     proto: onnx.ModelProto = onnx_ir.to_proto(program.model)
+    _name_free_dims(proto, info)
     proto.ir_version = _IR_VERSION
     proto.producer_name, proto.producer_version = "vimdeploy", version("vimdeploy")
     used = operator_counts(proto)
@@ -90,30 +92,62 @@ def onnx_from_model(model: nn.Module, info: ModelInfo, opset: int = MIN_OPSET) -
     return proto
 
 
-def _name_after_modules(model: ir.Model, parameters: Container[str]) -> None:
+def _example(dims: tuple[int | str, ...], sizes: Mapping[str, SizeRange]) -> torch.Tensor:
+    """An input to trace with; a free dimension that has no typical size is 2."""
+    return torch.zeros([dim if isinstance(dim, int) else sizes.get(dim, SizeRange()).typical or 2 for dim in dims])
+
+
+def _free_dims(
+    dims: tuple[int | str, ...], sizes: Mapping[str, SizeRange], known: dict[str, Any]
+) -> dict[int, Any]:
+    """torch's names of the free dimensions of an input; one word is one dimension in all inputs."""
+    free = {}
+    for axis, dim in enumerate(dims):
+        if isinstance(dim, str):
+            size = sizes.get(dim, SizeRange())
+            free[axis] = known.setdefault(dim, torch.export.Dim(dim, min=size.least, max=size.most))
+    return free
+
+
+def _name_after_modules(model: ir.Model, parameters: Collection[str]) -> None:
     """Name nodes, values and constants after the modules they come from, and drop the exporter's notes.
 
-    Constants that are a parameter of the PyTorch model as they are keep its name.
+    A constant that is a parameter of the PyTorch model as it is keeps its name. The backbone's names are those of the
+    released checkpoints, without ``backbone.``.
 
     The notes hold stack traces: paths of the machine that exported, which are nobody's business.
     """
     graph = model.graph
     outer = {value.name for value in (*graph.inputs, *graph.outputs)}
     taken = Counter(str(name) for name in outer)
+    kept = {name.removeprefix("backbone.") for name in parameters}
     for node in graph:
         scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "['']"))
-        module = next((scope for scope in reversed(scopes[:-1]) if scope), "")
+        named = (scope for scope in reversed(scopes[:-1]) if scope and not scope.startswith(_NO_MODULE))
+        module = next(named, "").removeprefix("backbone.")
         node.name = _unique(f"{module}.{node.op_type}".lstrip("."), taken)
         for i, value in enumerate(node.outputs):
             if value.name and value.name not in outer:  # an output without a name is one that nobody wants
                 value.name = node.name if len(node.outputs) == 1 else _unique(f"{node.name}.output_{i}", taken)
         for i, constant in enumerate(node.inputs):
-            if constant is not None and constant.is_initializer() and constant.name not in parameters:
+            if constant is None or not constant.is_initializer():
+                continue
+            if constant.name in parameters:
+                constant.name = str(constant.name).removeprefix("backbone.")
+            elif constant.name not in kept:
                 own = _INPUT_NAMES[node.op_type][i] if node.op_type in _INPUT_NAMES else "constant"
                 constant.name = _unique(f"{node.name}.{own}", taken)
     values = (*graph.inputs, *graph.initializers.values(), *(value for node in graph for value in node.outputs))
     for item in (model, graph, *graph, *values):
         item.metadata_props.clear()
+
+
+def _name_free_dims(proto: onnx.ModelProto, info: ModelInfo) -> None:
+    """Give the outputs the words of the metadata; torch calls a free dimension by its formula."""
+    for value, spec in zip(proto.graph.output, info.outputs, strict=True):
+        for dim, word in zip(value.type.tensor_type.shape.dim, spec.dims, strict=True):
+            if isinstance(word, str):
+                dim.dim_param = word
 
 
 def _unique(name: str, taken: Counter[str]) -> str:

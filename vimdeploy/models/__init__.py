@@ -1,1 +1,143 @@
-"""The models in plain PyTorch. ``config`` needs no torch; ``vim`` and ``deit`` do."""
+"""The models: a folder per architecture, the heads that stand on them, and the table of all variants. Needs no torch."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vimdeploy.errors import CheckpointError, ConfigError
+from vimdeploy.models.architecture import Architecture
+from vimdeploy.models.deit.architecture import DeiTArchitecture
+from vimdeploy.models.variant import Variant
+from vimdeploy.models.vim.architecture import VimArchitecture
+from vimdeploy.recipe import Recipe
+
+if TYPE_CHECKING:
+    from vimdeploy.model_info import ModelInfo
+
+ARCHITECTURES: dict[str, Architecture] = {
+    architecture.name: architecture for architecture in (VimArchitecture(), DeiTArchitecture())
+}
+VARIANTS: dict[str, Variant] = {
+    name: variant for architecture in ARCHITECTURES.values() for name, variant in architecture.variants.items()
+}
+
+
+def architecture_of(info: ModelInfo) -> Architecture | None:
+    """The architecture of a file; None for a model that somebody brought.
+
+    Raises:
+        ConfigError: if this vimdeploy does not know it.
+    """
+    if info.architecture and info.architecture not in ARCHITECTURES:
+        raise ConfigError(
+            f"This vimdeploy does not know the architecture {info.architecture!r}; it knows {', '.join(ARCHITECTURES)}."
+        )
+    return ARCHITECTURES.get(info.architecture)
+
+
+def variant_by_name(name: str) -> Variant:
+    """The variant that a command's VARIANT means.
+
+    Args:
+        name: a released variant, an entry point of hustvl/Vim, or a file ``NAME.json`` that describes a model of your
+            own: ``{"architecture": "vim", "config": {...}, "recipe": {...}, "labels": [...]}`` with the fields of the
+            architecture's config and of Recipe.
+
+    Raises:
+        ConfigError: for any other name (suggests the nearest), or a file that describes no model.
+    """
+    if name.endswith(".json"):
+        return _variant_from_file(Path(name))
+    by_name = VARIANTS | {variant.upstream_name: variant for variant in VARIANTS.values() if variant.upstream_name}
+    if name in by_name:
+        return by_name[name]
+    near = difflib.get_close_matches(name, VARIANTS, n=1, cutoff=0.4)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise ConfigError(f"There is no variant {name!r}.{hint} The variants are: {', '.join(VARIANTS)}.")
+
+
+def _variant_from_file(path: Path) -> Variant:
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+        architecture = ARCHITECTURES[described.get("architecture", "vim")]
+        return Variant(
+            described.get("name", path.stem),
+            architecture.name,
+            architecture.config(described["config"]),
+            Recipe(**described.get("recipe", {})),
+            tuple(described.get("labels", ())),
+        )
+    except FileNotFoundError as error:
+        raise ConfigError(f"There is no model description {path}.") from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ConfigError(
+            f'{path} does not describe a model; wanted {{"config": {{...}}, "recipe": {{...}}, "labels": [...]}} '
+            f"with the fields of VimConfig and Recipe, found: {type(error).__name__} {error}."
+        ) from error
+
+
+def labels_from_file(path: Path) -> tuple[str, ...]:
+    """Names of classes, one per line, in the order of the logits.
+
+    Raises:
+        ConfigError: if the file cannot be read.
+    """
+    try:
+        return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Wanted a text file with one label per line, but {path} cannot be read: {error}.") from error
+
+
+def check_labels(labels: tuple[str, ...], num_classes: int) -> None:
+    """Check that there is a label for each class, or none at all.
+
+    Raises:
+        ConfigError: if there are fewer or more.
+    """
+    if labels and len(labels) != num_classes:
+        raise ConfigError(f"Wanted {num_classes} labels, one per class; found {len(labels)}.")
+
+
+def strict_weights(
+    wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], ignored: str = ""
+) -> list[str]:
+    """Hold the tensors of a checkpoint against those of a network.
+
+    Args:
+        wanted: shapes by name, of the network.
+        found: shapes by name, of the checkpoint, under the network's names.
+        ignored: not used by the network, and allowed to be there: names that do not begin with this.
+
+    Returns:
+        The names that the network has no use for.
+
+    Raises:
+        CheckpointError: lists the names that are missing or unused, and the first shapes that differ.
+    """
+    passed_over = sorted(name for name in found.keys() - wanted if not name.startswith(ignored or "backbone."))
+    missing, unused = sorted(wanted.keys() - found), sorted(found.keys() - wanted - set(passed_over))
+    if missing or unused:
+        raise CheckpointError(
+            "The checkpoint's keys are not those of this model. "
+            f"Missing ({len(missing)}): {_first(missing)}. Unused ({len(unused)}): {_first(unused)}."
+        )
+    differing = [
+        f"{_short(name)}: wanted {list(wanted[name])}, found {list(found[name])}"
+        for name in wanted
+        if wanted[name] != found[name]
+    ]
+    if differing:
+        raise CheckpointError(f"{len(differing)} shapes are not those of this model: {_first(differing)}.")
+    return passed_over
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("backbone.")
+
+
+def _first(items: list[str], count: int = 6) -> str:
+    """The first items, as a list in a sentence."""
+    return (", ".join(map(_short, items[:count])) + (", ..." if len(items) > count else "")) or "none"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from vimdeploy.parity.check import error_of
 from vimdeploy.parity.results import DeterminismCheck
-from vimdeploy.preprocess import FloatArray
-from vimdeploy.runtimes.base import Session
+from vimdeploy.runtimes.base import Array, Arrays, Session
 from vimdeploy.tolerance import Tolerance
 
 SAME_RUN = "the same run twice"
@@ -16,35 +17,48 @@ PLACES = "alone and in a batch"
 
 
 def check_determinism(
-    session: Session, one_thread: Session | None, batch: FloatArray, spread: float, tolerance: Tolerance
+    session: Session,
+    one_thread: Session | None,
+    batch: Mapping[str, Array],
+    stds: Mapping[str, float],
+    tolerance: Tolerance,
 ) -> tuple[DeterminismCheck, ...]:
     """The same inputs in different ways.
 
     Args:
         session: to be checked.
-        one_thread: the same on one thread; None where it has no threads to choose.
-        batch: (B, C, H, W).
-        spread: of the logits: their standard deviation.
-        tolerance: of the session's logits. What changes the order of sums changes their last bits, and so what a
-            float16 file rounds: as far off the truth as it may be, as far off itself.
+        one_thread: the same on one thread; None if it has no threads to choose.
+        batch: inputs by name.
+        stds: of each output: its standard deviation.
+        tolerance: of the session's outputs. What changes the order of sums changes their last bits, and so what a
+            float16 file rounds: it may be as far off itself as it may be off the truth.
 
     Returns:
-        A check each; the second run and places in a batch of one are left out where there are none.
+        The checks that can be made: places in a batch need more than one image.
     """
     first = session.run(batch)
     bits = Tolerance(0.0, "the same sums in the same order: equal to the bit")
     on_gpu = session.device == "cuda"
-    checks = [_check(SAME_RUN, session.run(batch), first, spread, tolerance if on_gpu else bits)]
+    checks = [_check(SAME_RUN, session.run(batch), first, stds, tolerance if on_gpu else bits)]
     if one_thread is not None:
-        checks.append(_check(THREADS, one_thread.run(batch), first, spread, tolerance))
-    if len(batch) > 1:
-        alone = np.concatenate([session.run(image[None]) for image in batch])
-        checks.append(_check(PLACES, alone, first, spread, tolerance))
+        checks.append(_check(THREADS, one_thread.run(batch), first, stds, tolerance))
+    images = len(next(iter(batch.values())))
+    if images > 1:
+        single = [session.run({name: array[i : i + 1] for name, array in batch.items()}) for i in range(images)]
+        alone = {name: np.concatenate([outputs[name] for outputs in single]) for name in first}
+        checks.append(_check(PLACES, alone, first, stds, tolerance))
     return tuple(checks)
 
 
-def _check(name: str, found: FloatArray, wanted: FloatArray, spread: float, tolerance: Tolerance) -> DeterminismCheck:
+def _check(
+    name: str, found: Arrays, wanted: Arrays, stds: Mapping[str, float], tolerance: Tolerance
+) -> DeterminismCheck:
+    """The largest difference of any output."""
+    errors = [_relative(found[output], wanted[output], stds[output]) for output in wanted]
+    return DeterminismCheck(name, max(errors), tolerance)
+
+
+def _relative(found: Array, wanted: Array, std: float) -> float:
     if np.array_equal(found, wanted, equal_nan=True):
-        return DeterminismCheck(name, 0.0, tolerance)
-    error = float(error_of(found, wanted).max())
-    return DeterminismCheck(name, error / spread if spread else np.inf, tolerance)
+        return 0.0
+    return float(error_of(found, wanted).max()) / std if std else np.inf

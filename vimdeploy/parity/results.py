@@ -9,34 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from vimdeploy.tasks.base import Agreement
 from vimdeploy.tolerance import Tolerance
-
-_Z95 = 1.959964
-"""Standard normal deviation that 95 % of all values stay within."""
-
-
-@dataclass(frozen=True)
-class Proportion:
-    """So many out of so many, and what that says of pictures that were not seen."""
-
-    count: int
-    total: int
-
-    @property
-    def part(self) -> float:
-        """count / total; NaN of nothing."""
-        return self.count / self.total if self.total else math.nan
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Wilson's interval for the true part, at 95 % confidence: fit for parts of 0 and 1 too."""
-        if not self.total:
-            return 0.0, 1.0
-        n, z2 = self.total, _Z95**2
-        middle = (self.count + z2 / 2) / (n + z2)
-        half = _Z95 / (n + z2) * math.sqrt(self.count * (n - self.count) / n + z2 / 4)
-        return max(0.0, middle - half), min(1.0, middle + half)
-
 
 @dataclass(frozen=True)
 class Side:
@@ -58,7 +32,7 @@ class Place:
     image: str
     """The path of the picture, or ``input 3``."""
     index: tuple[int, ...]
-    """Within the tensor of that image: (logit,), (token, channel), (direction, token, channel) ..."""
+    """Within the tensor of that image: (class,), (token, channel), (direction, token, channel) ..."""
     wanted: float
     found: float
 
@@ -73,29 +47,31 @@ class Histogram:
 
 
 @dataclass(frozen=True)
-class LogitErrors:
-    """How far the logits of all images lie apart, in logits."""
+class OutputErrors:
+    """How far the values of one output lie apart, over all images."""
 
+    name: str
+    """Of the output: ``logits``, ``map``."""
     largest: float
     place: Place
     """Where the largest error is."""
     mean: float
-    spread: float
-    """Standard deviation of the reference's logits, over all images and classes."""
+    std: float
+    """Standard deviation of the reference's values, over all images."""
     cosine: float
-    """The smallest cosine between the two logit vectors of an image."""
+    """The smallest cosine between the values of an image on both sides."""
     histogram: Histogram
     """Of the absolute errors, in classes of equal width on a logarithmic scale."""
     nan: int
     infinite: int
-    """How many of the candidate's logits are no finite numbers."""
+    """How many of the candidate's values are no finite numbers."""
     tolerance: Tolerance
     """The bound on ``relative``."""
 
     @property
     def relative(self) -> float:
-        """The largest error in parts of the spread."""
-        return self.largest / self.spread if self.spread else math.inf if self.largest else 0.0
+        """The largest error, relative to the standard deviation."""
+        return self.largest / self.std if self.std else math.inf if self.largest else 0.0
 
     @property
     def passed(self) -> bool:
@@ -104,47 +80,14 @@ class LogitErrors:
 
     @property
     def complaint(self) -> str:
-        """What is wrong with logits that have not passed."""
+        """What is wrong with an output that has not passed."""
         if self.nan + self.infinite:
-            return f"{self.nan} NaN and {self.infinite} infinite ones, the first for {self.place.image}"
+            return f"{self.nan} NaN and {self.infinite} infinite values, the first for {self.place.image}"
         return (
-            f"an error of {self.relative:.2g} of their spread, {self.tolerance.limit:.2g} is allowed "
-            f"({self.place.image}, logit {self.place.index[0]}: wanted {self.place.wanted:.6g}, "
+            f"an error of {self.relative:.2g} standard deviations, {self.tolerance.limit:.2g} is allowed "
+            f"({self.place.image}, element {self.place.index}: wanted {self.place.wanted:.6g}, "
             f"found {self.place.found:.6g})"
         )
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How often both sides answer the same, and how often each is right."""
-
-    top1: Proportion
-    """Images with the same most probable class."""
-    top5: Proportion | None
-    """Images with the same five classes first, in any order; None for models of five classes or fewer."""
-    reference_top1: Proportion | None = None
-    reference_top5: Proportion | None = None
-    candidate_top1: Proportion | None = None
-    candidate_top5: Proportion | None = None
-    """Images whose class was found first, or among the first five; None where the right classes are not known."""
-
-
-@dataclass(frozen=True)
-class ChangedAnswer:
-    """An image whose most probable class is another one in the candidate."""
-
-    image: str
-    wanted: str
-    """The reference's answer."""
-    found: str
-    """The candidate's answer."""
-    reference_margin: float
-    """By how many logits the reference's first class leads before its second."""
-    candidate_margin: float
-    truth: str = ""
-    """The right class, where it is known."""
-    png: bytes = b""
-    """The picture in small; empty for random inputs."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +95,7 @@ class Deviation:
     """How far a stage's values lie apart."""
 
     error: float
-    """The largest, in parts of the size of what stands there (``parity.stages`` tells how it is measured)."""
+    """The largest relative error (``parity.stages`` says relative to what)."""
     tolerance: Tolerance
     """The band: the bound on ``error``, and why."""
     place: Place
@@ -198,7 +141,7 @@ class Stage:
         worst = self.own if own and self.own is not None else self.carried
         fed = "fed with the same values as the reference, " if own else ""
         return (
-            f"{fed}an error of {worst.error:.2g} of its size, {worst.tolerance.limit:.2g} is allowed "
+            f"{fed}a relative error of {worst.error:.2g}, {worst.tolerance.limit:.2g} is allowed "
             f"({worst.place.image}, element {worst.place.index}: wanted {worst.place.wanted:.7g}, "
             f"found {worst.place.found:.7g})"
         )
@@ -248,7 +191,7 @@ class DeterminismCheck:
     name: str
     """``the same run twice``, ``one thread and the default``, ``alone and in a batch``."""
     error: float
-    """The largest difference of a logit, in parts of the logits' spread; 0 is the same to the bit."""
+    """The largest difference, relative to the output's standard deviation; 0 is the same to the bit."""
     tolerance: Tolerance
 
     @property
@@ -259,7 +202,7 @@ class DeterminismCheck:
     @property
     def complaint(self) -> str:
         """What is wrong with a check that has not passed."""
-        return f"{self.name} differ by {self.error:.2g} of the logits' spread, {self.tolerance.limit:.2g} is allowed"
+        return f"{self.name} differ by {self.error:.2g} standard deviations, {self.tolerance.limit:.2g} is allowed"
 
 
 @dataclass(frozen=True)
@@ -267,7 +210,7 @@ class Fault:
     """What is wrong first, in the order of the network."""
 
     where: str
-    """``Block 13, in_proj``; ``Logits``; ``Determinism``."""
+    """``Block 13, in_proj``; ``Output logits``; ``Determinism``."""
     what: str
     """A sentence without its end, with the numbers."""
 
@@ -281,10 +224,9 @@ class Verification:
     images: int
     inputs: str
     """What was compared on: ``8 random inputs of seed 0``, ``450 pictures of DIR``."""
-    logits: LogitErrors
+    outputs: tuple[OutputErrors, ...]
+    """In the model's order."""
     answers: Agreement
-    changed: tuple[ChangedAnswer, ...]
-    """The first of them; how many there are in all, ``answers.top1`` tells."""
     stages: tuple[Stage, ...] = ()
     """In the order of the network."""
     stages_note: str = ""
@@ -299,8 +241,13 @@ class Verification:
         return self.fault is None
 
     @property
+    def worst(self) -> OutputErrors:
+        """The output that comes nearest to its bound, or is farthest beyond it."""
+        return max(self.outputs, key=lambda output: output.relative / output.tolerance.limit)
+
+    @property
     def fault(self) -> Fault | None:
-        """What is wrong first: a stage, a weight of it, the logits, what changes from run to run; None if nothing is.
+        """What is wrong first: a stage, a weight of it, an output, what changes from run to run; None if nothing is.
 
         A weight that differs is the cause of what is wrong in its stage and behind it.
         """
@@ -311,8 +258,9 @@ class Verification:
             return Fault(weight.stage, weight.complaint + found)
         if stage is not None:
             return Fault(stage.title, stage.complaint)
-        if not self.logits.passed:
-            return Fault("Logits", self.logits.complaint)
+        output = next((output for output in self.outputs if not output.passed), None)
+        if output is not None:
+            return Fault(f"Output {output.name}", output.complaint)
         unsteady = next((check for check in self.determinism if not check.passed), None)
         return None if unsteady is None else Fault("Determinism", unsteady.complaint)
 

@@ -5,69 +5,107 @@ Each is compared in two ways. *Carried*: both sides compute from the image on, s
 values are the reference's, and, once, random ones: with the weights of an untrained model the scan adds so little to
 its input that a fault in it hides. Files in int8 get no random ones: their levels end where the values of pictures do.
 
-An error counts in parts of the size of what stands there: of the root of the mean square of its token's row (of all
-rows where that is more), plus the value itself. A rounding is a part of what it rounds, and a sum's a part of what it
-sums up, so the parts are alike in a small channel and in a huge one.
+Errors are relative: |found - wanted| divided by (root of the mean square of the token's row, or of the whole tensor if
+that is larger, plus |wanted|). A rounding is a part of what it rounds, and a sum's a part of what it sums up, so the
+relative errors are alike in a small channel and in a huge one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from vimdeploy.artifact import INT8
-from vimdeploy.models.stages import BATCH_AXIS, StageName, stages_of
+from vimdeploy.errors import ConfigError
+from vimdeploy.model_info import INT8
+from vimdeploy.models.stages import StageSpec
+from vimdeploy.networks import stages_of
 from vimdeploy.parity.check import error_of
 from vimdeploy.parity.results import Deviation, Place, Stage
 from vimdeploy.preprocess import FloatArray
-from vimdeploy.runtimes.base import Session
+from vimdeploy.runtimes.base import Array, Session, Stages
 from vimdeploy.tolerance import Tolerance, stage_tolerance
 
 Values = Mapping[str, FloatArray]
 
 
 def compare_stages(
-    reference: Session, candidate: Session, images: Iterable[tuple[str, FloatArray]]
-) -> tuple[Stage, ...]:
-    """The stages that both sides give, in the order of the network.
+    reference: Session, candidates: Sequence[Session], images: Iterable[tuple[str, Mapping[str, Array]]]
+) -> list[tuple[tuple[Stage, ...], str]]:
+    """The stages that both sides give, in the order of the network; those of the reference are computed once for all.
 
     Args:
         reference: whose values count as right.
-        candidate: the session to compare.
-        images: names and inputs (C, H, W); looked at one after the other, so that memory does not grow with them.
+        candidates: the sessions to compare.
+        images: names and inputs, a batch of one each; looked at one after the other, so that memory stays flat.
 
-    Raises:
-        ConfigError: where one of the two gives no stages: says why.
+    Returns:
+        For each candidate its stages, or none and the sentence why.
     """
-    wanted, found = reference.open_stages(), candidate.open_stages()
-    both = wanted.names & found.names
-    comparisons = [
-        _Comparison(stage, reference, candidate) for stage in stages_of(candidate.info.config) if stage.name in both
-    ]
-    random: dict[str, FloatArray] = {}
-    for name, image in images:
-        array = image[None]
-        right = wanted.values(array)
-        carried, own = found.values(array), found.values_apart(array, right)
-        for comparison in comparisons:
+    sides = [_Candidate(reference, candidate) for candidate in candidates]
+    compared = [side for side in sides if not side.note]
+    if compared:
+        wanted = reference.open_stages()
+        random: dict[str, FloatArray] = {}
+        for name, inputs in images:
+            right = wanted.values(inputs)
+            for side in compared:
+                side.add(name, inputs, right)
+            takes_random = [side for side in compared if INT8 not in side.precisions]
+            if not random and takes_random:
+                generator = np.random.default_rng(0)
+                random = {n: generator.standard_normal(v.shape, dtype=np.float32) for n, v in right.items()}
+                right = wanted.values_apart(inputs, random)
+                for side in takes_random:
+                    side.add_random(inputs, random, right)
+    return [side.result() for side in sides]
+
+
+class _Candidate:
+    """One candidate over the images so far."""
+
+    def __init__(self, reference: Session, candidate: Session) -> None:
+        self.note = ""
+        self.precisions = (reference.info.precision, candidate.info.precision)
+        self._stages: Stages | None = None
+        self._comparisons: list[_Comparison] = []
+        try:
+            specs = stages_of(candidate.info)
+            self._stages = candidate.open_stages()
+            both = self._stages.names & reference.open_stages().names
+        except ConfigError as error:
+            self.note = f"Stages are left out: {str(error).removesuffix('.')}."
+            return
+        self._comparisons = [_Comparison(s, specs, reference, candidate) for s in specs if s.name in both]
+
+    def add(self, name: str, inputs: Mapping[str, Array], right: Values) -> None:
+        """An image, and the reference's values."""
+        assert self._stages is not None
+        carried, own = self._stages.values(inputs), self._stages.values_apart(inputs, right)
+        for comparison in self._comparisons:
             comparison.add_carried(name, right, carried)
             comparison.add_own(name, right, own)
-        if not random and INT8 not in (reference.info.precision, candidate.info.precision):
-            generator = np.random.default_rng(0)
-            random = {n: generator.standard_normal(v.shape, dtype=np.float32) for n, v in right.items()}
-            right, own = wanted.values_apart(array, random), found.values_apart(array, random)
-            for comparison in comparisons:
-                comparison.add_own("random values", right, own)
-    return tuple(comparison.result() for comparison in comparisons)
+
+    def add_random(self, inputs: Mapping[str, Array], random: Values, right: Values) -> None:
+        """Random values that each stage is fed with, and what the reference makes of them."""
+        assert self._stages is not None
+        own = self._stages.values_apart(inputs, random)
+        for comparison in self._comparisons:
+            comparison.add_own("random values", right, own)
+
+    def result(self) -> tuple[tuple[Stage, ...], str]:
+        """The stages, or why there are none."""
+        return tuple(comparison.result() for comparison in self._comparisons), self.note
 
 
 class _Comparison:
     """One stage over the images so far."""
 
-    def __init__(self, stage: StageName, reference: Session, candidate: Session) -> None:
+    def __init__(
+        self, stage: StageSpec, stages: Sequence[StageSpec], reference: Session, candidate: Session
+    ) -> None:
         self._stage = stage
-        self._tolerances = [stage_tolerance(stage, reference, candidate, apart) for apart in (False, True)]
+        self._tolerances = [stage_tolerance(stage, stages, reference, candidate, apart) for apart in (False, True)]
         self._carried: Deviation | None = None
         self._own: Deviation | None = None
         self._nan = self._infinite = 0
@@ -80,14 +118,14 @@ class _Comparison:
         self._carried = _worse(self._carried, _deviation(image, self._of_image(wanted), ours, self._tolerances[0]))
 
     def add_own(self, fed: str, wanted: Values, found: Values) -> None:
-        """The values of both sides, computed from the same ones; without the stage where a side cannot do that."""
+        """The values of both sides, computed from the same ones; without the stage if a side cannot do that."""
         if self._stage.name in wanted and self._stage.name in found:
             right, ours = self._of_image(wanted), self._of_image(found)
             self._own = _worse(self._own, _deviation(fed, right, ours, self._tolerances[1]))
 
     def _of_image(self, values: Values) -> FloatArray:
         """The stage's value without the axis of the batch."""
-        value: FloatArray = values[self._stage.name].squeeze(BATCH_AXIS.get(self._stage.kind, 0))
+        value: FloatArray = values[self._stage.name].squeeze(self._stage.batch_axis)
         return value
 
     def result(self) -> Stage:
@@ -105,11 +143,11 @@ def _deviation(image: str, wanted: FloatArray, found: FloatArray, tolerance: Tol
     size = np.sqrt(np.maximum(rows, squares.mean())) + np.abs(wanted)
     error = error_of(found, wanted)
     with np.errstate(divide="ignore", invalid="ignore"):
-        parts = np.where(error == 0, 0.0, error / size)
-    parts[np.isnan(parts)] = np.inf
-    index = tuple(int(i) for i in np.unravel_index(parts.argmax(), parts.shape))
+        relative = np.where(error == 0, 0.0, error / size)
+    relative[np.isnan(relative)] = np.inf
+    index = tuple(int(i) for i in np.unravel_index(relative.argmax(), relative.shape))
     place = Place(image, index, float(wanted[index]), float(found[index]))
-    return Deviation(float(parts[index]), tolerance, place)
+    return Deviation(float(relative[index]), tolerance, place)
 
 
 def _worse(first: Deviation | None, second: Deviation) -> Deviation:

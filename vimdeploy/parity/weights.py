@@ -5,7 +5,7 @@ A weight that is off by 1 % hides among the roundings of a float16 file's answer
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,7 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from vimdeploy.models.config import VimConfig
-from vimdeploy.models.stages import MIXER_STAGES, StageName, stages_of
+from vimdeploy.models.stages import StageSpec
 from vimdeploy.parity.results import WeightCheck, WeightDifference
 
 Array = npt.NDArray[Any]
@@ -22,13 +21,15 @@ _LAST_BITS = 2.0**-21
 """Of a value that was computed at export (A = -exp(A_log)): its last three bits may be another library's."""
 
 
-def check_weights(model: onnx.ModelProto, config: VimConfig, tensors: Mapping[str, Array]) -> WeightCheck:
-    """Compare what nodes read with a model's parameters, rounded to the type in which the file stores them.
+def check_weights(
+    model: onnx.ModelProto, stages: Sequence[StageSpec], tensors: Mapping[str, Array]
+) -> WeightCheck:
+    """Compare what nodes read with a network's parameters, rounded to the type in which the file stores them.
 
     Args:
         model: a file of ours.
-        config: of its model.
-        tensors: float32, by the names of the released checkpoints, for the file's image size.
+        stages: of its network.
+        tensors: float32, under the names that ``StoredWeight.source`` uses, for the file's image size.
     """
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     readers = {node.name: node for node in model.graph.node}
@@ -36,15 +37,17 @@ def check_weights(model: onnx.ModelProto, config: VimConfig, tensors: Mapping[st
     compared = 0
     unknown: list[str] = []
     differences: list[WeightDifference] = []
-    for stage, reader, position, wanted in _wanted(config, tensors):
-        found = _stored(readers.get(reader), position, stored, casts, wanted)
-        if found is None:
-            unknown.append(f"{reader}, input {position}")
-            continue
-        compared += 1
-        difference = _difference(stage, *found, wanted)
-        if difference is not None:
-            differences.append(difference)
+    for stage in stages:
+        for weight in stage.weights:
+            wanted = tensors[weight.source].T if weight.transposed else tensors[weight.source]
+            found = _stored(readers.get(weight.node), weight.input, stored, casts, wanted)
+            if found is None:
+                unknown.append(f"{weight.node}, input {weight.input}")
+                continue
+            compared += 1
+            difference = _difference(stage, *found, wanted)
+            if difference is not None:
+                differences.append(difference)
     return WeightCheck(compared, tuple(unknown), tuple(differences))
 
 
@@ -65,61 +68,7 @@ def _stored(
     return None if tensor is None else (tensor.name, numpy_helper.to_array(tensor))
 
 
-def _wanted(config: VimConfig, tensors: Mapping[str, Array]) -> Iterator[tuple[StageName, str, int, Array]]:
-    """For each weight that a node of our exports reads: its stage, the node, the number of the input, the values."""
-    for stage in stages_of(config):
-        if stage.kind in MIXER_STAGES:
-            mixer = f"layers.{stage.block}.mixer"
-            own = {name.removeprefix(f"{mixer}."): t for name, t in tensors.items() if name.startswith(f"{mixer}.")}
-            for operator, position, values in _of_mixer(stage.kind, own):
-                yield stage, f"{mixer}.{operator}", position, values
-        elif stage.kind in ("norm", "norm_f"):
-            yield stage, f"{stage.name}.Mul", 1, tensors[f"{stage.name}.weight"]
-        elif stage.kind == "patch_embed":
-            yield stage, "patch_embed.proj.Conv", 1, tensors["patch_embed.proj.weight"]
-            yield stage, "patch_embed.proj.Conv", 2, tensors["patch_embed.proj.bias"]
-        elif stage.kind == "pos_embed":
-            if "cls_token" in tensors:
-                yield stage, "Where", 1, tensors["cls_token"]
-            yield stage, "Add", 1, tensors["pos_embed"]
-        elif stage.kind == "head":
-            yield stage, "head.Gemm", 1, tensors["head.weight"]
-            yield stage, "head.Gemm", 2, tensors["head.bias"]
-
-
-def _of_mixer(kind: str, own: Mapping[str, Array]) -> list[tuple[str, int, Array]]:
-    """The node, the number of its input and its values, as ``BidirectionalMamba.forward`` puts them together."""
-
-    def both(name: str) -> Array:
-        return np.stack([own[name], own[_of_backward(name)]])
-
-    scan = "BidirectionalSelectiveScan"
-    return {
-        "in_proj": [("in_proj.MatMul", 1, own["in_proj.weight"].T)],
-        "conv1d": [
-            ("BidirectionalConv1d", 1, both("conv1d.weight")[:, :, 0]),  # (K, E, W)
-            ("BidirectionalConv1d", 2, both("conv1d.bias")),
-        ],
-        "x_proj": [("MatMul", 1, both("x_proj.weight").transpose(0, 2, 1)[:, None])],  # (K, 1, E, R + 2N)
-        "scan": [
-            (scan, 3, both("dt_proj.weight")),
-            (scan, 4, both("dt_proj.bias")),
-            (scan, 5, -np.exp(both("A_log"))),
-            (scan, 6, both("D")),
-        ],
-        "out_proj": [("out_proj.MatMul", 1, own["out_proj.weight"].T)],
-    }[kind]
-
-
-def _of_backward(name: str) -> str:
-    """A parameter of the backward direction: ``conv1d_b.weight``, ``A_b_log``, ``D_b``."""
-    if name == "A_log":
-        return "A_b_log"
-    module, dot, parameter = name.partition(".")
-    return f"{module}_b{dot}{parameter}"
-
-
-def _difference(stage: StageName, name: str, found: Array, wanted: Array) -> WeightDifference | None:
+def _difference(stage: StageSpec, name: str, found: Array, wanted: Array) -> WeightDifference | None:
     """Where the values differ by more than their type rounds; None where they do not."""
     wanted, found = wanted.astype(found.dtype).astype(np.float64), found.astype(np.float64)
     if found.shape != wanted.shape:

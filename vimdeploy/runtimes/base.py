@@ -4,120 +4,160 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
+import numpy.typing as npt
 
-from vimdeploy.artifact import ModelInfo
 from vimdeploy.errors import ConfigError, InputError
-from vimdeploy.preprocess import FloatArray, batches_from_images
+from vimdeploy.inputs import picture_inputs
+from vimdeploy.model_info import ModelInfo
+from vimdeploy.preprocess import FloatArray, Picture
+from vimdeploy.tasks import task_of
+from vimdeploy.tasks.base import Answer
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from typing_extensions import Self
 
-
-@dataclass(frozen=True)
-class Prediction:
-    """One answer to one picture."""
-
-    index: int
-    label: str
-    probability: float
+Array = npt.NDArray[Any]
+Arrays = dict[str, Array]
+"""By the names of inputs or outputs; the first axis of each is the batch."""
 
 
 class Stages(ABC):
-    """The inner values of a model, under the names of ``models.stages``; all float32."""
+    """The inner values of a model, under the names of its ``StageSpec``s; all float32."""
 
     names: frozenset[str]
     """The stages whose values it gives."""
 
     @abstractmethod
-    def values(self, array: FloatArray) -> Mapping[str, FloatArray]:
-        """Every stage's value.
+    def values(self, inputs: Mapping[str, Array]) -> Mapping[str, FloatArray]:
+        """Every stage's value, computed from the inputs on."""
+
+    def values_apart(self, inputs: Mapping[str, Array], fed: Mapping[str, FloatArray]) -> Mapping[str, FloatArray]:
+        """Every stage's value, each computed from another model's values instead of this one's; none if it cannot.
 
         Args:
-            array: (B, C, H, W) float32, preprocessed.
-        """
-
-    def values_apart(self, array: FloatArray, fed: Mapping[str, FloatArray]) -> Mapping[str, FloatArray]:
-        """Every stage's value where it reads another model's values in place of this one's; none where it cannot.
-
-        Args:
-            array: (B, C, H, W) float32, preprocessed.
+            inputs: of the model.
             fed: a value for each of ``names``.
         """
         return {}
 
 
 class Session(ABC):
-    """A model, loaded and ready to answer."""
+    """A model, loaded and ready to run; a context manager."""
 
     info: ModelInfo
+    """What the model says of itself."""
     device: str
     """Where it runs: ``cpu``, ``cuda``."""
     operators: str
-    """What computes our operators: ``library``, ``plugin``, ``function body`` or ``eager``."""
+    """What computes our operators: ``library``, ``plugin``, ``function body`` or ``eager``; empty if it has none."""
 
     @property
     def description(self) -> str:
-        """The session in a few words, for reports."""
-        return f"{type(self).__name__.removesuffix('Session')} ({self.operators}, {self.device})"
+        """The session in a few words, for reports: ``OnnxRuntime (library, cpu)``."""
+        how = ", ".join(part for part in (self.operators, self.device) if part)
+        return f"{type(self).__name__.removesuffix('Session')} ({how})"
 
-    def run(self, array: FloatArray) -> FloatArray:
-        """The model's first output.
+    def __repr__(self) -> str:
+        inputs, outputs = (", ".join(map(str, specs)) for specs in (self.info.inputs, self.info.outputs))
+        return (
+            f"<{self.description}: {self.info.name}, {self.info.task or 'no task'}, {self.info.precision}; "
+            f"{inputs} -> {outputs}>"
+        )
+
+    def run(self, inputs: Array | Mapping[str, Array]) -> Arrays:
+        """Run the model.
 
         Args:
-            array: (B, C, H, W) float32, preprocessed.
+            inputs: an array for each input, by name; or the array itself if there is one input. Preprocessed: pictures
+                as they are go to ``predict``. Tensors of torch are taken too.
+
+        Returns:
+            An array for each output, by name.
 
         Raises:
-            InputError: where the array has another shape or type.
-            ExecutionError: where the runtime gives up.
+            InputError: if an input is missing, unknown, or of another shape or type.
+            ExecutionError: if the runtime gives up.
         """
-        wanted = (self.info.config.in_channels, *self.info.config.image_size)
-        if array.ndim != 4 or len(array) == 0 or array.shape[1:] != wanted or array.dtype != np.float32:
-            raise InputError(
-                f"Wanted an array (B, {', '.join(map(str, wanted))}) of float32, B at least 1; "
-                f"found {array.shape} of {array.dtype}."
-            )
-        return self._run(np.ascontiguousarray(array))
+        named = inputs if isinstance(inputs, Mapping) else {self.info.inputs[0].name: inputs}
+        arrays = {name: _array(value) for name, value in named.items()}
+        self.info.check_shapes(
+            {name: array.shape for name, array in arrays.items()},
+            {name: str(array.dtype) for name, array in arrays.items()},
+        )
+        return self._run({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+
+    @overload
+    def predict(self, images: Picture, image_size: tuple[int, int] | None = None, batch: int = 8) -> Answer: ...
+
+    @overload
+    def predict(
+        self, images: Sequence[Picture], image_size: tuple[int, int] | None = None, batch: int = 8
+    ) -> list[Answer]: ...
+
+    def predict(
+        self, images: Picture | Sequence[Picture], image_size: tuple[int, int] | None = None, batch: int = 8
+    ) -> Answer | list[Answer]:
+        """Pictures to answers, prepared by the recipe that the model carries.
+
+        Args:
+            images: one picture or a sequence of them: paths, PIL images, or arrays or torch tensors (H, W, 3) or (H, W)
+                of uint8.
+            image_size: height and width in pixels to prepare them in, if the file leaves the size open; None: each
+                picture's own size, rounded to the nearest that the model takes, and not cropped.
+            batch: how many pictures of one size run together.
+
+        Returns:
+            The answer to the one picture, or a list of answers.
+
+        Raises:
+            ImageError: if a picture cannot be read.
+            InputError: if the model does not take pictures, or none of that size.
+            ConfigError: if the file does not say what its outputs mean.
+            ExecutionError: if the runtime gives up.
+        """
+        task = task_of(self.info)
+        if task is None:
+            raise ConfigError(f"{self.info.name} does not say what its outputs mean; use run(), which gives them raw.")
+        several = isinstance(images, Sequence) and not isinstance(images, str)
+        inputs = picture_inputs(images if several else [images], self.info, image_size, own_size=True)
+        answers = [answer for arrays in inputs.batches(batch) for answer in task.answers(self.run(arrays), self.info)]
+        return answers if several else answers[0]
 
     def open_stages(self) -> Stages:
         """The inner values of the same model, computed as this session computes them.
 
         Raises:
-            ConfigError: where they cannot be had: says why.
+            ConfigError: if they cannot be had: says why.
         """
-        raise ConfigError(f"{self.description} gives its logits alone, no stages")
+        raise ConfigError(f"{self.description} gives its outputs alone, no stages")
 
     def on_one_thread(self) -> Session | None:
-        """The same session on one thread of the CPU; None where it runs on none."""
+        """The same session on one thread of the CPU; None if it runs on none."""
         return None
 
+    def close(self) -> None:  # noqa: B027  # most sessions hold nothing but memory
+        """Give back what the session holds; it cannot run any more."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     @abstractmethod
-    def _run(self, array: FloatArray) -> FloatArray:
-        """As ``run``, on an array that was checked and is contiguous."""
+    def _run(self, inputs: Arrays) -> Arrays:
+        """As ``run``, on arrays that were checked and are contiguous."""
 
-    def classify(
-        self, images: Sequence[str | Path | Image.Image], top: int = 5, batch: int = 8
-    ) -> list[list[Prediction]]:
-        """The most probable classes of each picture.
 
-        Args:
-            images: paths or opened pictures; preprocessed by the recipe that the model carries.
-            top: how many classes, at most as many as there are.
-            batch: pictures that run together.
-
-        Raises:
-            ImageError: where a picture cannot be read.
-        """
-        answers = []
-        for array in batches_from_images(images, self.info.config.image_size, self.info.recipe, batch):
-            logits = self.run(array).astype(np.float64)
-            exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-            probabilities = exponentials / exponentials.sum(axis=-1, keepdims=True)
-            for row in probabilities:
-                best = np.argsort(-row, kind="stable")[:top]
-                answers.append([Prediction(int(i), self.info.label(int(i)), float(row[i])) for i in best])
-        return answers
+def _array(value: Any) -> Array:
+    """What was given for an input, as numpy has it."""
+    if hasattr(value, "detach"):  # a tensor of torch
+        value = value.detach().cpu().numpy()
+    if not isinstance(value, np.ndarray):
+        raise InputError(
+            f"Wanted arrays of numpy or tensors of torch, found {type(value).__name__}; pictures go to predict()."
+        )
+    return value

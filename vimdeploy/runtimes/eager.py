@@ -8,77 +8,84 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
-from vimdeploy.artifact import ModelInfo
-from vimdeploy.models.stages import stages_of
-from vimdeploy.models.vim import Vim
+from vimdeploy.model_info import ModelInfo
+from vimdeploy.models.backbone import Backbone
+from vimdeploy.networks import Network, stages_of
 from vimdeploy.preprocess import FloatArray
-from vimdeploy.runtimes.base import Session, Stages
+from vimdeploy.runtimes.base import Array, Arrays, Session, Stages
 
 
 class EagerSession(Session):
-    """A Vim in PyTorch on the CPU, its scan a plain loop over the tokens.
+    """A network in PyTorch on the CPU, its scan a plain loop over the tokens.
 
-    It runs on one thread where no other number is asked for: the loop's operations are so small that threads only wait
+    It runs on one thread unless another number is asked for: the loop's operations are so small that threads only wait
     for each other. Vim-Ti at 224 took 270 ms on one and 307 ms on two idle cores, which are torch's own choice; on a
     busy machine the wait is a hundred times as long as the work.
     """
 
-    def __init__(self, model: Vim, info: ModelInfo, threads: int | None = None) -> None:
+    def __init__(self, network: Network, threads: int | None = None) -> None:
         self._threads = threads or 1
-        self.model = model.eval()
-        self.info = info
+        self.module, self.info = network.module.eval(), network.info
         self.device = "cpu"
         self.operators = "eager"
 
-    def _run(self, array: FloatArray) -> FloatArray:
+    def _run(self, inputs: Arrays) -> Arrays:
         with _inference(self._threads):
-            logits: FloatArray = self.model(torch.from_numpy(array)).numpy()
-        return logits
+            found = self.module(*_tensors(inputs, self.info))
+        several = found if isinstance(found, tuple) else (found,)
+        return {spec.name: tensor.numpy() for spec, tensor in zip(self.info.outputs, several, strict=True)}
 
     def open_stages(self) -> Stages:
         """By hooks on the modules."""
-        return EagerStages(self.model, self._threads)
+        return EagerStages(self.module, self.info, self._threads)
+
+    def stored_tensors(self) -> Arrays:
+        """What an exported file stores, by the names that ``StoredWeight.source`` uses."""
+        stored = dict(self.module.state_dict())
+        backbone = self.module.get_submodule("backbone")
+        assert isinstance(backbone, Backbone)
+        stored |= {f"backbone.{name}": tensor for name, tensor in backbone.stored_tensors().items()}
+        return {name: tensor.detach().numpy() for name, tensor in stored.items()}
 
 
 class EagerStages(Stages):
-    """What the modules of a Vim give."""
+    """What the modules of a network give."""
 
-    def __init__(self, model: Vim, threads: int) -> None:
-        self._model, self._threads = model, threads
-        self._modules = dict(model.named_modules())
-        self.names = frozenset(stage.name for stage in stages_of(model.config))
+    def __init__(self, module: nn.Module, info: ModelInfo, threads: int) -> None:
+        self._module, self._info, self._threads = module, info, threads
+        self._stages = stages_of(info)
+        self.names = frozenset(stage.name for stage in self._stages)
 
-    def values(self, array: FloatArray) -> dict[str, FloatArray]:
+    def values(self, inputs: Mapping[str, Array]) -> dict[str, FloatArray]:
         """Every stage's value."""
-        return self._run(array, {})
+        return self._run(inputs, {})
 
-    def values_apart(self, array: FloatArray, fed: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        """Every stage's value, each computed from other values in place of the model's."""
-        return self._run(array, fed)
+    def values_apart(self, inputs: Mapping[str, Array], fed: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """Every stage's value, each computed from other values instead of the model's."""
+        return self._run(inputs, fed)
 
-    def _run(self, array: FloatArray, fed: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    def _run(self, inputs: Mapping[str, Array], fed: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Run the model under hooks that keep what a stage gives, and pass on what is fed in its place."""
         found: dict[str, FloatArray] = {}
 
-        def exchange(name: str, given: Tensor) -> Tensor:
-            found[name] = given.numpy()
-            return torch.from_numpy(fed[name]) if name in fed else given
+        def exchange(name: str, given: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+            first, *others = given if isinstance(given, tuple) else (given,)
+            found[name] = first.numpy()
+            passed = torch.from_numpy(fed[name]) if name in fed else first
+            return (passed, *others) if isinstance(given, tuple) else passed
 
         with ExitStack() as hooks:
-            for name in self.names - {"pos_embed"}:
-                hook = self._module(name).register_forward_hook(lambda *seen, name=name: exchange(name, seen[2]))
+            for stage in self._stages:
+                module = self._module.get_submodule(stage.module)
+                hook = module.register_forward_hook(lambda *seen, name=stage.name: exchange(name, seen[2]))
                 hooks.callback(hook.remove)
-            first = self._modules["layers.0"]
-            hooks.callback(first.register_forward_pre_hook(lambda _, given: exchange("pos_embed", *given)).remove)
             with _inference(self._threads):
-                self._model(torch.from_numpy(array))
+                self._module(*_tensors(inputs, self._info))
         return found
 
-    def _module(self, name: str) -> nn.Module:
-        """The module that gives a stage's value."""
-        owner, _, last = name.rpartition(".")
-        after = f"{owner}.after_{last}"
-        return self._modules.get(after) or self._modules[name]
+
+def _tensors(inputs: Mapping[str, Array], info: ModelInfo) -> list[Tensor]:
+    return [torch.from_numpy(inputs[spec.name]) for spec in info.inputs]
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from functools import cache
 from types import ModuleType
@@ -12,7 +13,7 @@ import numpy as np
 
 from vimdeploy.errors import ExecutionError, InputError, ModelFileError, first_line, require
 from vimdeploy.flavors import collecting_logger
-from vimdeploy.preprocess import FloatArray
+from vimdeploy.runtimes.base import Arrays
 from vimdeploy.runtimes.cuda_graph import CudaGraph, captured
 
 _STREAM_NON_BLOCKING = 1
@@ -20,9 +21,9 @@ _STREAM_NON_BLOCKING = 1
 
 
 class EngineOnGpu:
-    """A loaded engine of one input and one output, dynamic in its batch. Not for two threads at once.
+    """A loaded engine, dynamic in whatever its profile says. Not for two threads at once.
 
-    Buffers are made once, for the largest batch: in the GPU's memory, and pinned in the CPU's, so that copies are
+    Buffers are made once, for the largest shapes: in the GPU's memory, and pinned in the CPU's, so that copies are
     asynchronous.
     """
 
@@ -36,15 +37,15 @@ class EngineOnGpu:
             allow_code: whether code in the plan may run in this process.
 
         Raises:
-            ModelFileError: where TensorRT refuses the plan.
-            ExecutionError: where the GPU has not the memory, or CUDA fails.
+            ModelFileError: if TensorRT refuses the plan.
+            ExecutionError: if the GPU is out of memory, or CUDA fails.
         """
         self._cuda = require("pycuda.driver", "pycuda")
         self._primary = _primary_context(gpu)
         self._cleanup = contextlib.ExitStack()
         self._graph: CudaGraph | None = None
-        self._runs_of_batch = 0
-        self._batch = 0
+        self._runs_of_shapes = 0
+        self._shapes: dict[str, tuple[int, ...]] = {}
         with self._current():
             try:
                 self._load(trt, plan, allow_code)
@@ -52,26 +53,42 @@ class EngineOnGpu:
                 self._cleanup.close()
                 raise
 
-    def run(self, array: FloatArray) -> FloatArray:
-        """The output, in float32.
+    def run(self, inputs: Arrays) -> Arrays:
+        """The outputs, in the types that the engine gives.
 
         A batch beyond the engine's largest runs in parts of about equal size.
 
         Args:
-            array: (B, C, H, W) float32.
+            inputs: an array for each input, the batch first.
 
         Raises:
-            InputError: for a batch below the engine's smallest.
-            ExecutionError: where TensorRT or CUDA fails.
+            InputError: for a shape that the engine's profile does not have.
+            ExecutionError: if TensorRT or CUDA fails.
         """
-        parts = np.array_split(array, -(-len(array) // self._largest))
-        if len(parts[-1]) < self._smallest:
-            raise InputError(
-                f"Wanted a batch of {self._smallest} to {self._largest} images or a multiple of that, found "
-                f"{len(array)}; build the engine again with a smaller MIN in --batch."
-            )
+        batch = len(next(iter(inputs.values())))
+        parts = -(-batch // self._largest_batch)
+        split = [
+            dict(zip(inputs, arrays, strict=True))
+            for arrays in zip(*(np.array_split(array, parts) for array in inputs.values()), strict=True)
+        ]
+        self._check(split[-1], batch)
         with self._current():
-            return np.concatenate([self._run_part(part) for part in parts])
+            found = [self._run_part(part) for part in split]
+        return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+
+    def _check(self, part: Arrays, batch: int) -> None:
+        for name, array in part.items():
+            smallest, largest = self._profile[name]
+            if len(array) < smallest[0]:
+                raise InputError(
+                    f"Wanted a batch of {smallest[0]} to {largest[0]} or a multiple of that, found {batch}; build the "
+                    "engine again with a smaller MIN in --batch."
+                )
+            if not all(low <= size <= high for low, size, high in zip(smallest, array.shape, largest, strict=True)):
+                raise InputError(
+                    f"The engine was built for {name} from {smallest} to {largest}, found {array.shape}; build it again "
+                    "with a wider --shape."
+                )
 
     def close(self) -> None:
         """Give back all memory, in the order in which one thing needs the other; a second call does nothing."""
@@ -114,50 +131,68 @@ class EngineOnGpu:
         self._cleanup.callback(self._forget_engine)
 
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-        self._input, output = sorted(names, key=lambda name: engine.get_tensor_mode(name) != trt.TensorIOMode.INPUT)
-        smallest, _, largest = engine.get_tensor_profile_shape(self._input, 0)
-        self._smallest, self._largest = smallest[0], largest[0]
-        classes = tuple(engine.get_tensor_shape(output))[1:]
-        self._images, self._images_on_gpu = self._buffers(trt, self._input, tuple(largest))
-        self._logits, self._logits_on_gpu = self._buffers(trt, output, (self._largest, *classes))
+        inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+        self._profile = {}
+        for name in inputs:
+            smallest, _, largest = engine.get_tensor_profile_shape(name, 0)
+            self._profile[name] = tuple(smallest), tuple(largest)
+            context.set_input_shape(name, tuple(largest))
+        self._largest_batch = min(largest[0] for _, largest in self._profile.values())
+        self._outputs = [name for name in names if name not in inputs]
+        self._host, self._on_gpu = {}, {}
+        for name in names:
+            shape = self._profile[name][1] if name in inputs else tuple(context.get_tensor_shape(name))
+            self._host[name], self._on_gpu[name] = self._buffers(trt, name, shape)
         self._stream = self._cuda.Stream(_STREAM_NON_BLOCKING)
         self._cleanup.callback(self._forget_stream)
         self._cleanup.callback(self._forget_graph)
 
     def _buffers(self, trt: ModuleType, name: str, shape: tuple[int, ...]) -> tuple[Any, Any]:
-        """A tensor's place in the CPU's memory, as an array, and in the GPU's, which the engine is told."""
-        pinned = self._cuda.pagelocked_empty(shape, trt.nptype(self._engine.get_tensor_dtype(name)))
+        """A tensor's place in the CPU's memory, a row of elements, and in the GPU's, which the engine is told."""
+        pinned = self._cuda.pagelocked_empty(math.prod(shape), trt.nptype(self._engine.get_tensor_dtype(name)))
         self._cleanup.callback(pinned.base.free)
         on_gpu = self._cuda.mem_alloc(pinned.nbytes)
         self._cleanup.callback(on_gpu.free)
         self._context.set_tensor_address(name, int(on_gpu))
         return pinned, on_gpu
 
-    def _run_part(self, array: FloatArray) -> FloatArray:
-        batch = len(array)
-        if batch != self._batch:
-            # A graph is bound to its context's shape: TensorRT leaves open what an old one does after a change.
+    def _run_part(self, inputs: Arrays) -> Arrays:
+        shapes = {name: array.shape for name, array in inputs.items()}
+        if shapes != self._shapes:
+            # A graph is bound to its context's shapes: TensorRT leaves open what an old one does after a change.
             self._forget_graph()
-            self._batch, self._runs_of_batch = 0, 0
-            if not self._context.set_input_shape(self._input, array.shape):
-                raise ExecutionError(f"TensorRT refuses a batch of {batch}: {self._logger.reason()}")
-            self._batch = batch
-        self._images[:batch] = array
-        # The first run of a shape settles what TensorRT does only once, and which must not be captured.
-        if self._captures and self._runs_of_batch == 1:
+            self._shapes, self._runs_of_shapes = {}, 0
+            for name, shape in shapes.items():
+                if not self._context.set_input_shape(name, shape):
+                    raise ExecutionError(f"TensorRT refuses {name} {shape}: {self._logger.reason()}")
+            self._shapes = shapes
+        for name, array in inputs.items():
+            self._used(name)[:] = array.ravel()
+        # The first run of some shapes settles what TensorRT does only once, and which must not be captured.
+        if self._captures and self._runs_of_shapes == 1:
             self._graph = captured(self._stream.handle, self._enqueue)
         if self._graph is None or not self._graph.launch(self._stream.handle):
             self._enqueue()
         self._stream.synchronize()
-        self._runs_of_batch += 1
-        return np.array(self._logits[:batch], dtype=np.float32)
+        self._runs_of_shapes += 1
+        return {name: np.array(self._used(name)).reshape(self._shape_of(name)) for name in self._outputs}
+
+    def _shape_of(self, name: str) -> tuple[int, ...]:
+        """Of a tensor, now that all inputs have theirs."""
+        return self._shapes[name] if name in self._shapes else tuple(self._context.get_tensor_shape(name))
+
+    def _used(self, name: str) -> Any:
+        """The part of a tensor's place in the CPU's memory that this run uses."""
+        return self._host[name][: math.prod(self._shape_of(name))]
 
     def _enqueue(self) -> None:
         """Put the copies and the engine's work into the stream."""
-        self._cuda.memcpy_htod_async(self._images_on_gpu, self._images[: self._batch], self._stream)
+        for name in self._profile:
+            self._cuda.memcpy_htod_async(self._on_gpu[name], self._used(name), self._stream)
         if not self._context.execute_async_v3(self._stream.handle):
-            raise ExecutionError(f"TensorRT failed on a batch of {self._batch}: {self._logger.reason()}")
-        self._cuda.memcpy_dtoh_async(self._logits[: self._batch], self._logits_on_gpu, self._stream)
+            raise ExecutionError(f"TensorRT failed on {self._shapes}: {self._logger.reason()}")
+        for name in self._outputs:
+            self._cuda.memcpy_dtoh_async(self._used(name), self._on_gpu[name], self._stream)
 
     def _forget_graph(self) -> None:
         if self._graph is not None:

@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import onnx
-
+from vimdeploy.artifact import Artifact
 from vimdeploy.errors import ExecutionError, first_line
-from vimdeploy.exporters.onnx_values import with_outputs
+from vimdeploy.graphs.outputs import with_outputs
 from vimdeploy.preprocess import FloatArray
+from vimdeploy.runtimes.base import Array
 from vimdeploy.runtimes.onnxruntime import open_model
 
 
 def inner_values(
-    model: onnx.ModelProto, names: Sequence[str], batches: Iterable[FloatArray], threads: int | None = None
+    artifact: Artifact, names: Sequence[str], batches: Iterable[Mapping[str, Array]], threads: int | None = None
 ) -> Iterator[dict[str, FloatArray]]:
-    """Run a float32 graph, with the operator library where it is installed.
+    """Run a float32 graph, with the operator library if it is installed.
 
     Args:
-        model: of one input.
-        names: of values that nodes give, or of the input.
-        batches: inputs (B, C, H, W).
+        artifact: the model.
+        names: of values that nodes give, or of inputs.
+        batches: inputs, by name.
         threads: that one operator may use; None for all cores.
 
     Yields:
         The values by name, for one batch after the other; all those of a batch are in memory at once.
 
     Raises:
-        ExecutionError: where ONNX Runtime gives up.
+        ExecutionError: if ONNX Runtime gives up.
     """
-    images = model.graph.input[0].name
-    given = [name for name in names if name != images]
-    session, _, _ = open_model(with_outputs(model, given).SerializeToString(), device="cpu", threads=threads)
+    inputs = {spec.name for spec in artifact.info.inputs}
+    given = [name for name in names if name not in inputs]
+    seen = Artifact(None, with_outputs(artifact.model, given).SerializeToString(), artifact.info)
+    session = open_model(seen, device="cpu", threads=threads).session
     for batch in batches:
         try:
-            values = session.run(given, {images: batch})
-        except Exception as error:
-            raise ExecutionError(f"ONNX Runtime failed on a batch of {len(batch)}: {first_line(error)}") from error
-        yield {images: batch, **dict(zip(given, values, strict=True))}
+            values = session.run(given, dict(batch))
+        except Exception as error:  # ONNX Runtime's exceptions have no common base
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in batch.items())
+            raise ExecutionError(f"ONNX Runtime failed on {shapes}: {first_line(error)}") from error
+        yield {**batch, **dict(zip(given, values, strict=True))}

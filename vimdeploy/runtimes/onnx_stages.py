@@ -1,56 +1,34 @@
-"""The stages of a Vim in an ONNX file of ours: each one's value, and each one alone.
+"""The stages of a network in an ONNX file of ours: each one's value, and each one alone.
 
 Only the ends of stages are looked at, so that ONNX Runtime fuses within a stage as it does without onlookers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import onnx
 from onnx import TensorProto, helper
 
 from vimdeploy.errors import ConfigError, ExecutionError, first_line
-from vimdeploy.exporters.onnx_values import with_outputs
-from vimdeploy.models.config import VimConfig
-from vimdeploy.models.stages import StageName, stages_of
+from vimdeploy.graphs.outputs import with_outputs
+from vimdeploy.models.stages import StageSpec
 from vimdeploy.preprocess import FloatArray
-from vimdeploy.runtimes.base import Stages
+from vimdeploy.runtimes.base import Array, Stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from onnxruntime import InferenceSession
 
-_LAST_NODE = {
-    "patch_embed": "patch_embed.Transpose",
-    "pos_embed": "Add",
-    "norm": "norm.Mul",
-    "in_proj": "mixer.in_proj.MatMul",
-    "conv1d": "mixer.BidirectionalConv1d",
-    "x_proj": "mixer.MatMul",
-    "scan": "mixer.BidirectionalSelectiveScan",
-    "out_proj": "mixer.out_proj.MatMul",
-    "residual": "Add",
-    "norm_f": "norm_f.Mul",
-    "head": "logits",
-}
-"""The node that gives a stage's value in our exports, and the name of that value."""
-
-
-def value_name(stage: StageName) -> str:
-    """The value of a stage in a file of ``onnx_from_model``."""
-    return ("" if stage.block is None else f"layers.{stage.block}.") + _LAST_NODE[stage.kind]
-
-
-def values_by_stage(model: onnx.ModelProto, config: VimConfig) -> dict[str, str]:
+def values_by_stage(model: onnx.ModelProto, stages: Sequence[StageSpec]) -> dict[str, str]:
     """Which value of a graph each stage gives.
 
     Raises:
-        ConfigError: where the graph has other names than our exports.
+        ConfigError: if the graph has other names than our exports.
     """
-    names = {stage.name: value_name(stage) for stage in stages_of(config)}
+    names = {stage.name: stage.value for stage in stages}
     given = {name for node in model.graph.node for name in node.output}
     missing = [name for name in names.values() if name not in given]
     if missing:
@@ -102,37 +80,41 @@ class OnnxStages(Stages):
     """What the nodes of an ONNX file give in ONNX Runtime."""
 
     def __init__(
-        self, model: onnx.ModelProto, config: VimConfig, open_session: Callable[[bytes], InferenceSession]
+        self,
+        model: onnx.ModelProto,
+        stages: Sequence[StageSpec],
+        open_session: Callable[[onnx.ModelProto], InferenceSession],
     ) -> None:
         """Open two sessions: with all stages in a row, and with each apart.
 
         Args:
             model: a file of ours.
-            config: of its model.
+            stages: of the model.
             open_session: ONNX Runtime's session of a model.
 
         Raises:
-            ConfigError: where the graph has other names than our exports.
+            ConfigError: if the graph has other names than our exports.
         """
-        self._values = values_by_stage(model, config)
+        self._values = values_by_stage(model, stages)
         self.names = frozenset(self._values)
         self._in_a_row, self._apart = (
-            open_session(with_stages(model, self._values.values(), apart).SerializeToString())
+            open_session(with_stages(model, self._values.values(), apart))
             for apart in (False, True)
         )
 
-    def values(self, array: FloatArray) -> dict[str, FloatArray]:
+    def values(self, inputs: Mapping[str, Array]) -> dict[str, FloatArray]:
         """Every stage's value, with the errors of all stages before it."""
-        return self._run(self._in_a_row, array, {})
+        return self._run(self._in_a_row, inputs, {})
 
-    def values_apart(self, array: FloatArray, fed: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    def values_apart(self, inputs: Mapping[str, Array], fed: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Every stage's value, each fed with another model's values."""
-        return self._run(self._apart, array, {f"{value}.fed": fed[stage] for stage, value in self._values.items()})
+        return self._run(self._apart, inputs, {f"{value}.fed": fed[stage] for stage, value in self._values.items()})
 
-    def _run(self, session: InferenceSession, array: FloatArray, fed: dict[str, FloatArray]) -> dict[str, FloatArray]:
-        images = session.get_inputs()[0].name
+    def _run(
+        self, session: InferenceSession, inputs: Mapping[str, Array], fed: dict[str, FloatArray]
+    ) -> dict[str, FloatArray]:
         try:
-            found = session.run([f"{value}.seen" for value in self._values.values()], {images: array, **fed})
+            found = session.run([f"{value}.seen" for value in self._values.values()], {**inputs, **fed})
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             raise ExecutionError(f"ONNX Runtime failed on the stages of the model: {first_line(error)}") from error
         return dict(zip(self._values, found, strict=True))

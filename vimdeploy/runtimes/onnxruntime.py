@@ -1,23 +1,26 @@
-"""ONNX Runtime as a runtime: our operators from the library where it is there, else from the file's function bodies."""
+"""ONNX Runtime as a runtime: our operators from the library if it is installed, else from the file's function bodies."""
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from vimdeploy import libraries
-from vimdeploy.artifact import INT8, ModelInfo, read_onnx
+from vimdeploy.artifact import Artifact
 from vimdeploy.errors import ConfigError, ExecutionError, ModelFileError, first_line
+from vimdeploy.graphs.float32_products import with_float32_products
+from vimdeploy.model_info import INT8
+from vimdeploy.networks import stages_of
 from vimdeploy.ops.contract import DOMAIN
-from vimdeploy.preprocess import FloatArray
-from vimdeploy.runtimes.base import Session, Stages
+from vimdeploy.runtimes.base import Arrays, Session, Stages
 from vimdeploy.runtimes.cuda_provider import CUDA_PROVIDER, INSTALL, check_cuda, load_cuda_libraries
-from vimdeploy.runtimes.float32_products import with_float32_products
-from vimdeploy.runtimes.free_memory import give_back_free_memory
 from vimdeploy.runtimes.operator_library import choose_library
 
 if TYPE_CHECKING:
+    import onnx
     from onnxruntime import InferenceSession, SessionOptions
 
 _CPU = ["CPUExecutionProvider"]
@@ -29,108 +32,100 @@ _PROVIDER_OPTIONS = {CUDA_PROVIDER: {"use_tf32": "0"}}  # TF32 would round the f
 
 
 class OnnxRuntimeSession(Session):
-    """An ONNX file of ours in ONNX Runtime."""
+    """An ONNX file in ONNX Runtime."""
 
     def __init__(
         self,
-        model: Path | bytes,
-        info: ModelInfo,
+        artifact: Artifact,
         device: str = "auto",
         threads: int | None = None,
         operators: str = "auto",
         providers: Sequence[str] | None = None,
     ) -> None:
-        """Open a session; ``session_from_onnx`` is the way in for files.
+        """Open a session.
 
         Args:
-            model: the file, or its bytes, validated by ``artifact.read_onnx``.
-            info: what it says of itself.
-            device: ``cpu``; ``cuda``, which never falls back to the CPU; or ``auto``: CUDA where this ONNX Runtime has
-                it, a GPU is there and the wanted operators run on it, else the CPU.
+            artifact: the model.
+            device: ``cpu``; ``cuda``, which never falls back to the CPU; or ``auto``: CUDA if this ONNX Runtime has it,
+                a GPU is there and the wanted operators run on it, else the CPU.
             threads: that one operator may use; None leaves the choice to ONNX Runtime (all cores).
-            operators: ``library``, ``function body``, or ``auto``: the library where it has kernels for the device.
+            operators: ``library``, ``function-body``, or ``auto``: the library if it has kernels for the device.
             providers: ONNX Runtime's names of execution providers, first choice first; None follows the device.
 
         Raises:
             ConfigError: for an option that is none of these, a missing library, provider or GPU.
-            ModelFileError: where ONNX Runtime refuses the model.
+            ModelFileError: if ONNX Runtime refuses the model.
         """
-        self._session, self.device, self.operators = open_model(
-            model, info.precision, device, threads, operators, providers
-        )
-        self.info = info
-        self._model, self._threads = model, threads
+        self.artifact, self.info = artifact, artifact.info
+        self._wanted, self._threads = operators, threads
+        opened = open_model(artifact, device, threads, operators, providers)
+        self._session, self.device, self.operators = opened
         self._providers = self._session.get_providers()
-        self._input = self._session.get_inputs()[0].name
-        self._output = self._session.get_outputs()[0].name
+        self._outputs = [spec.name for spec in self.info.outputs]
 
-    def _run(self, array: FloatArray) -> FloatArray:
+    def _run(self, inputs: Arrays) -> Arrays:
         try:
-            logits: FloatArray = self._session.run([self._output], {self._input: array})[0]
-        except Exception as error:
-            raise ExecutionError(f"ONNX Runtime failed on a batch of {len(array)}: {first_line(error)}") from error
-        return logits
+            found = self._session.run(self._outputs, inputs)
+        except Exception as error:  # ONNX Runtime's exceptions have no common base
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in inputs.items())
+            raise ExecutionError(f"ONNX Runtime failed on {shapes}: {first_line(error)}") from error
+        return dict(zip(self._outputs, found, strict=True))
 
     def open_stages(self) -> Stages:
         """By outputs at the ends of the stages, in a copy of the model."""
-        import onnx
-
         from vimdeploy.runtimes.onnx_stages import OnnxStages
 
-        data = self._model if isinstance(self._model, bytes) else self._model.read_bytes()
-        return OnnxStages(onnx.load_model_from_string(data), self.info.config, self._open_again)
+        return OnnxStages(self.artifact.model, stages_of(self.info), self._open_again)
 
     def on_one_thread(self) -> OnnxRuntimeSession | None:
         """The same session on one thread; None on a GPU."""
         if self.device == "cuda":
             return None
-        return OnnxRuntimeSession(self._model, self.info, "cpu", 1, self.operators, self._providers)
+        return OnnxRuntimeSession(self.artifact, "cpu", 1, self._wanted, self._providers)
 
-    def _open_again(self, model: bytes) -> InferenceSession:
+    def _open_again(self, model: onnx.ModelProto) -> InferenceSession:
         """A session of another model, of the same kind as this one."""
-        return open_model(model, self.info.precision, "auto", self._threads, self.operators, self._providers)[0]
-
-
-def session_from_onnx(path: str | Path, **options: Any) -> OnnxRuntimeSession:
-    """Open an ONNX file of ours, validated first; options as of ``OnnxRuntimeSession``.
-
-    Raises:
-        ModelFileError: where the file is not there, damaged or not ours.
-    """
-    info = read_onnx(path)[1]  # the model itself is freed before ONNX Runtime reads the file
-    return OnnxRuntimeSession(Path(path), info, **options)
+        again = Artifact(None, model.SerializeToString(), self.info)
+        return open_model(again, "auto", self._threads, self._wanted, self._providers).session
 
 
 def sessions_of_all_operators(
-    model: Path | bytes, info: ModelInfo, threads: int | None = None, device: str = "cpu"
+    artifact: Artifact, threads: int | None = None, device: str = "cpu"
 ) -> list[OnnxRuntimeSession]:
-    """A session with the operator library, where it is installed, then one with the function bodies alone."""
-    both = ["library", "function body"] if libraries.library_path() else ["function body"]
-    return [OnnxRuntimeSession(model, info, device, threads, operators) for operators in both]
+    """A session with the operator library, if it is installed, then one with the function bodies alone.
+
+    A model without operators of ours has one session.
+    """
+    ways = ["library"] if libraries.library_path() and artifact.has_operators else []
+    return [OnnxRuntimeSession(artifact, device, threads, operators) for operators in (*ways, "function-body")]
+
+
+class OpenedModel(NamedTuple):
+    """ONNX Runtime's own session of a model."""
+
+    session: InferenceSession
+    device: str
+    operators: str
+    """What computes our operators; empty if the model has none."""
 
 
 def open_model(
-    model: Path | bytes,
-    precision: str = "fp32",
+    artifact: Artifact,
     device: str = "auto",
     threads: int | None = None,
     operators: str = "auto",
     providers: Sequence[str] | None = None,
     profile: Path | None = None,
-) -> tuple[InferenceSession, str, str]:
+) -> OpenedModel:
     """ONNX Runtime's own session of any ONNX model; all else as of ``OnnxRuntimeSession``.
 
     Args:
-        model: the file, or its bytes.
-        precision: of our files: one of ``PRECISIONS``, or ``int8``.
+        artifact: the model.
         device: ``auto``, ``cpu``, ``cuda``.
         threads: that one operator may use; None for all cores.
-        operators: ``auto``, ``library``, ``function body``.
+        operators: ``auto``, ``library``, ``function-body``.
         providers: instead of those of the device.
         profile: where ONNX Runtime is to write what each node took: the beginning of the file's path.
-
-    Returns:
-        The session, its device, and what computes our operators in it.
     """
     if device not in DEVICES:
         raise ConfigError(f"device must be one of {', '.join(DEVICES)}, found {device!r}.")
@@ -139,21 +134,30 @@ def open_model(
     choices = [list(providers)] if providers else DEVICES[device]
     for choice in choices:
         try:
-            library = choose_library(operators, CUDA_PROVIDER in choice)
-            session = _open(_for_providers(model, precision, choice), choice, threads or 0, library, profile)
+            library = _library(artifact, operators, CUDA_PROVIDER in choice)
+            session = _open(_for_providers(artifact, choice), choice, threads or 0, library, profile)
             break
         except ConfigError:
             if choice is choices[-1]:
                 raise
-    give_back_free_memory()
-    return session, "cuda" if CUDA_PROVIDER in choice else "cpu", "function body" if library is None else "library"
+    artifact.forget_contents()
+    _give_back_free_memory()
+    computed_by = ("function body" if library is None else "library") if artifact.has_operators else ""
+    return OpenedModel(session, "cuda" if CUDA_PROVIDER in choice else "cpu", computed_by)
 
 
-def _for_providers(model: Path | bytes, precision: str, providers: Sequence[str]) -> Path | bytes:
+def _library(artifact: Artifact, operators: str, on_cuda: bool) -> Path | None:
+    """What to register; nothing for a model without operators of ours, so that nobody is warned of slow ones."""
+    if artifact.has_operators or operators != "auto":
+        return choose_library(operators, on_cuda)
+    return None
+
+
+def _for_providers(artifact: Artifact, providers: Sequence[str]) -> Path | bytes:
     """The model as these providers can run it."""
-    if precision in ("fp32", INT8) or CUDA_PROVIDER in providers:
-        return model
-    return with_float32_products(model)
+    if artifact.info.precision in ("fp32", INT8) or CUDA_PROVIDER in providers:
+        return artifact.path or artifact.data
+    return with_float32_products(artifact.model)
 
 
 def _open(
@@ -210,7 +214,7 @@ def _session_options(on_cuda: bool, threads: int, library: Path | None, profile:
     except Exception as error:
         raise ConfigError(
             f"The operator library {library} cannot be loaded ({first_line(error)}); "
-            "install vimdeploy again, or use operators='function body'."
+            "install vimdeploy again, or use operators='function-body'."
         ) from error
     return options
 
@@ -226,3 +230,15 @@ def operators_elsewhere(session: InferenceSession, provider: str) -> list[str]:
         for node in part.get_nodes()
         if node.domain == DOMAIN
     ]
+
+
+def _give_back_free_memory() -> None:
+    """Give the free pages of the heap back to the system. glibc keeps all that lie below one that is used.
+
+    Reading a model and opening its session leave many: 17 MB for Vim-Ti, whose weights are 29 MB. C libraries other
+    than glibc are left alone.
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(ctypes.c_size_t(0))

@@ -2,44 +2,55 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from vimdeploy import libraries
-from vimdeploy.errors import ConfigError
+from vimdeploy.errors import ConfigError, SlowOperatorsWarning
 from vimdeploy.gpu import gpus
 from vimdeploy.runtimes.cuda_provider import check_cuda
 
-OPERATORS = ("auto", "library", "function body")
+OPERATORS = ("auto", "library", "function-body")
+_OLD_NAME = "function body"
+"""How ``function-body`` was spelled first; still taken."""
 
 
 def choose_library(operators: str, on_cuda: bool) -> Path | None:
     """What to register in a session of ONNX Runtime; None for the function bodies.
 
-    A library without a kernel for the device stays out: a registered operator switches its body off.
+    A library without a kernel for the device stays out, because a registered operator switches its body off.
 
     Args:
-        operators: one of ``OPERATORS``; ``auto`` is the library where it can compute.
+        operators: one of ``OPERATORS``; ``auto`` is the library if it can compute, else the bodies, with a
+            ``SlowOperatorsWarning``.
         on_cuda: whether the session is to run on the first GPU.
 
     Raises:
-        ConfigError: where ``library`` is wanted and cannot be had.
+        ConfigError: if ``library`` is wanted and cannot be had.
     """
-    if operators not in OPERATORS:
+    if operators not in (*OPERATORS, _OLD_NAME):
         raise ConfigError(f"operators must be one of {', '.join(OPERATORS)}, found {operators!r}.")
-    if operators == "function body":
+    if operators in ("function-body", _OLD_NAME):
         return None
     lack = _lack_of_library(on_cuda)
     if lack and operators == "library":
-        raise ConfigError(f"{lack}, or use operators='function body'.")
-    return None if lack else libraries.library_path()
+        raise ConfigError(f"{lack}, or use operators='function-body'.")
+    if lack:
+        warnings.warn(
+            f"{lack}. Until then the function bodies in the file compute, which takes 6 to 11 times as long.",
+            SlowOperatorsWarning,
+            stacklevel=2,
+        )
+        return None
+    return libraries.library_path()
 
 
 def _lack_of_library(on_cuda: bool) -> str | None:
-    """Why the library cannot compute, and what to do; None where it can."""
+    """Why the library cannot compute, and what to do; None if it can."""
     if libraries.library_path() is None:
         return (
-            "The operator library is not in this installation of vimdeploy; install it again where a C++ compiler and "
-            "cmake are"
+            "The compiled operators are not in this installation of vimdeploy; install it where a C++ compiler and cmake "
+            "are: pip install --force-reinstall --no-binary vimdeploy vimdeploy"
         )
     if not on_cuda:
         return None

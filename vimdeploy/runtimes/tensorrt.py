@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import threading
 import weakref
-from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-from vimdeploy.engine_file import EngineInfo, read_engine
+from vimdeploy.artifact import Artifact
+from vimdeploy.engine_file import EngineInfo
 from vimdeploy.errors import ConfigError, ModelFileError
 from vimdeploy.flavors import load_plugins, tensorrt_module, version_of
 from vimdeploy.gpu import Gpu, gpus
-from vimdeploy.preprocess import FloatArray
-from vimdeploy.runtimes.base import Session
+from vimdeploy.runtimes.base import Arrays, Session
 from vimdeploy.runtimes.engine_on_gpu import EngineOnGpu
 
 _AGAIN = "build it again here with: vimdeploy build"
 
 
 class TensorRTSession(Session):
-    """An engine of ours on a GPU; a context manager, too. Threads wait for each other."""
+    """An engine of ours on a GPU. Threads wait for each other."""
 
     def __init__(self, plan: bytes, engine: EngineInfo, gpu: int = 0, allow_engine_code: bool = False) -> None:
         """Open a session; ``session_from_engine`` is the way in for files.
@@ -36,7 +34,7 @@ class TensorRTSession(Session):
             ModelFileError: where the engine is of another TensorRT, for another GPU, or refused.
             ConfigError: without a GPU, without the plugin library, and for an engine with code that is not allowed.
             MissingPackageError: without TensorRT or pycuda.
-            ExecutionError: where the GPU has not the memory.
+            ExecutionError: if the GPU is out of memory.
         """
         if engine.carries_code and not allow_engine_code:
             raise ConfigError(
@@ -60,43 +58,43 @@ class TensorRTSession(Session):
         with self._one_at_a_time:
             self._close()
 
-    def _run(self, array: FloatArray) -> FloatArray:
+    def _run(self, inputs: Arrays) -> Arrays:
         if not self._close.alive:
             raise ConfigError("The session was closed; open the engine again.")
         with self._one_at_a_time:
-            return self._engine.run(array)
-
-    def __enter__(self) -> TensorRTSession:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+            return self._engine.run(inputs)
 
 
 def session_from_engine(
-    path: str | Path, device: str = "auto", threads: int | None = None, operators: str = "auto", **options: Any
+    artifact: Artifact,
+    device: str = "auto",
+    threads: int | None = None,
+    operators: str = "auto",
+    gpu: int = 0,
+    allow_engine_code: bool = False,
 ) -> TensorRTSession:
     """Open an engine of ours; nothing in it is read before all that is known of it was checked.
 
     Args:
-        path: the engine; ``PATH.json`` lies beside it.
+        artifact: the engine.
         device: ``auto`` or ``cuda``.
         threads: None; a GPU has none to choose.
         operators: ``auto``; what computes our operators was settled when the engine was built.
-        **options: of ``TensorRTSession``.
+        gpu: CUDA's number of the GPU.
+        allow_engine_code: as of ``TensorRTSession``.
 
     Raises:
-        ModelFileError: where a file is not there, damaged, or does not belong to the other.
-        ConfigError: for an option that an engine does not have.
+        ConfigError: for an option that an engine does not have; all else as of ``TensorRTSession``.
     """
-    plan, engine = read_engine(path)
+    engine = artifact.engine
+    assert engine is not None
     if device not in ("auto", "cuda"):
         raise ConfigError(f"An engine runs on a GPU: device must be auto or cuda, found {device!r}.")
     if threads is not None:
         raise ConfigError("An engine runs on a GPU: it takes no threads.")
-    if operators not in ("auto", engine.operators):
+    if operators.replace("-", " ") not in ("auto", engine.operators):
         raise ConfigError(f"This engine computes our operators by {engine.operators}; {operators!r} is not in it.")
-    return TensorRTSession(plan, engine, **options)
+    return TensorRTSession(artifact.data, engine, gpu, allow_engine_code)
 
 
 def _check_version(trt: ModuleType, engine: EngineInfo) -> None:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx.defs
 
-from vimdeploy.artifact import PRECISIONS
 from vimdeploy.errors import ConfigError, require
+from vimdeploy.model_info import PRECISIONS
 from vimdeploy.ops.contract import OPERATORS
 
 if TYPE_CHECKING:

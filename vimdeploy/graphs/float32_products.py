@@ -7,23 +7,22 @@ With the Casts written out, both types run, and every value is rounded where it 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import onnx
 from onnx import NodeProto, TensorProto, helper
 
-from vimdeploy.exporters.precision import PRODUCTS
+from vimdeploy.graphs.precision import PRODUCTS
 
 _HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
-def with_float32_products(model: Path | bytes) -> bytes:
+def with_float32_products(model: onnx.ModelProto) -> bytes:
     """The model with each float16 or bfloat16 product as Casts to float32, the product, and a Cast back.
 
     Args:
-        model: a file of ours, or its bytes: the types of its values are in it.
+        model: a file of ours: the types of its values are in it.
     """
-    proto = onnx.load_model_from_string(model if isinstance(model, bytes) else model.read_bytes())
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model)
     types = {value.name: value.type.tensor_type.elem_type for value in proto.graph.value_info}
     nodes: list[NodeProto] = []
     for node in proto.graph.node:

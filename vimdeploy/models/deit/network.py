@@ -5,43 +5,14 @@ Parameter names are those of the released DeiT checkpoints (without distillation
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vimdeploy.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class DeiTConfig:
-    """A DeiT classifier.
-
-    Raises:
-        ConfigError: where the patches do not divide the image.
-    """
-
-    dim: int
-    heads: int
-    image_size: tuple[int, int] = (224, 224)
-    patch_size: int = 16
-    depth: int = 12
-    num_classes: int = 1000
-
-    def __post_init__(self) -> None:
-        if any(side < 1 or side % self.patch_size for side in self.image_size):
-            raise ConfigError(
-                f"Patches of {self.patch_size} pixels do not divide an image of {self.image_size[0]}x"
-                f"{self.image_size[1]}; both sides must be multiples of {self.patch_size}."
-            )
-
-
-DEIT_VARIANTS = {
-    "deit_tiny_patch16_224": DeiTConfig(192, 3),
-    "deit_small_patch16_224": DeiTConfig(384, 6),
-    "deit_base_patch16_224": DeiTConfig(768, 12),
-}
+from vimdeploy.models.backbone import Backbone, Features
+from vimdeploy.models.deit.config import DeiTConfig
 
 
 class Attention(nn.Module):
@@ -96,10 +67,10 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Norm, attend, add; norm, mix channels, add."""
 
-    def __init__(self, config: DeiTConfig, attention: type[Attention]) -> None:
+    def __init__(self, config: DeiTConfig) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(config.dim, eps=1e-6)
-        self.attn = attention(config)
+        self.attn = FusedAttention(config) if config.fused_attention else Attention(config)
         self.norm2 = nn.LayerNorm(config.dim, eps=1e-6)
         self.mlp = Mlp(config.dim)
 
@@ -114,32 +85,45 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, config: DeiTConfig) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(3, config.dim, config.patch_size, config.patch_size)
+        self.proj = nn.Conv2d(config.in_channels, config.dim, config.patch_size, config.patch_size)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, M, D)."""
+        """(B, C, H, W) -> (B, M, D)."""
         return self.proj(images).flatten(2).transpose(1, 2)
 
 
-class DeiT(nn.Module):
-    """A DeiT classifier: (B, 3, H, W) float32 -> logits (B, classes) float32."""
+class DeiT(Backbone):
+    """A DeiT without a head: pictures (B, C, H, W) float32 -> tokens (B, L, D) float32, the class token first."""
 
-    def __init__(self, config: DeiTConfig, attention: type[Attention] = Attention) -> None:
+    def __init__(self, config: DeiTConfig) -> None:
         super().__init__()
         self.config = config
-        height, width = config.image_size
-        patches = (height // config.patch_size) * (width // config.patch_size)
         self.patch_embed = PatchEmbed(config)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.dim))
-        self.pos_embed = nn.Parameter(torch.randn(1, patches + 1, config.dim) * 0.02)
-        self.blocks = nn.ModuleList(Block(config, attention) for _ in range(config.depth))
+        self.pos_embed = nn.Parameter(torch.randn(1, config.tokens, config.dim) * 0.02)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.dim, eps=1e-6)
-        self.head = nn.Linear(config.dim, config.num_classes)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, classes)."""
+    def features(self, images: Tensor, blocks: Sequence[int] = ()) -> Features:
+        """(B, C, H, W) -> maps (B, D, rows, columns) and the pooled vector (B, D)."""
+        tokens, of_blocks = self._tokens(images)
+        normed = self.norm(tokens)
+        return Features(self._map(normed), normed[:, 0], [self._map(of_blocks[block]) for block in blocks])
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, D): the class token after the last norm."""
+        tokens, _ = self._tokens(images)
+        return self.norm(tokens[:, 0])
+
+    def _tokens(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The tokens after the last block, and after each, (B, L, D)."""
         x = self.patch_embed(images)  # (B, M, D)
         x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1) + self.pos_embed  # (B, L, D)
+        after = []
         for block in self.blocks:
             x = block(x)
-        return self.head(self.norm(x[:, 0]))
+            after.append(x)
+        return x, after
+
+    def _map(self, tokens: Tensor) -> Tensor:
+        return tokens[:, 1:].transpose(1, 2).unflatten(2, self.config.grid)

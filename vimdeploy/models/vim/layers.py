@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from vimdeploy.models.config import VimConfig
+from vimdeploy.models.vim.config import VimConfig
 from vimdeploy.ops.torch_ops import bidirectional_conv1d, bidirectional_selective_scan
 
 REVERSE = (0, 1)
@@ -39,6 +40,28 @@ class RMSNorm(nn.Module):
         return x / torch.sqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight
 
 
+class MixerOperands(NamedTuple):
+    """The parameters of a mixer as our operators and the one matrix product between them read them.
+
+    K = 2 directions, E channels, W taps, R rank of the step size, N states. An exported file stores them like this.
+    """
+
+    conv_weight: Tensor
+    """(K, E, W)."""
+    conv_bias: Tensor
+    """(K, E)."""
+    x_weight: Tensor
+    """(K, 1, E, R + 2N): one matrix per direction, to be multiplied from the right."""
+    dt_weight: Tensor
+    """(K, E, R)."""
+    dt_bias: Tensor
+    """(K, E)."""
+    A: Tensor
+    """(K, E, N), negative."""
+    D: Tensor
+    """(K, E)."""
+
+
 class BidirectionalMamba(nn.Module):
     """The mixer of a Vim block: one projection in, a convolution and a selective scan each way, one projection out.
 
@@ -62,7 +85,7 @@ class BidirectionalMamba(nn.Module):
         self.D = nn.Parameter(torch.ones(channels))
         self.D_b = nn.Parameter(torch.ones(channels))
         self.out_proj = nn.Linear(channels, dim, bias=False)
-        # What no module gives passes through one of these, so that hooks see every stage.
+        # Values that no module computes pass through one of these, so that hooks see every stage.
         self.after_conv1d, self.after_x_proj, self.after_scan = nn.Identity(), nn.Identity(), nn.Identity()
 
     def reset_parameters(self, depth: int) -> None:
@@ -75,16 +98,21 @@ class BidirectionalMamba(nn.Module):
                 dt = torch.empty_like(dt_proj.bias).uniform_(math.log(0.001), math.log(0.1)).exp()
                 dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # the inverse of softplus
 
+    def operands(self) -> MixerOperands:
+        """The parameters of both directions, put together."""
+        return MixerOperands(
+            conv_weight=torch.cat([self.conv1d.weight, self.conv1d_b.weight], dim=1).transpose(0, 1),
+            conv_bias=torch.stack([conv.get_parameter("bias") for conv in (self.conv1d, self.conv1d_b)]),
+            x_weight=torch.stack([self.x_proj.weight.T, self.x_proj_b.weight.T])[:, None],
+            dt_weight=torch.stack([self.dt_proj.weight, self.dt_proj_b.weight]),
+            dt_bias=torch.stack([self.dt_proj.bias, self.dt_proj_b.bias]),
+            A=-torch.exp(torch.stack([self.A_log, self.A_b_log])),
+            D=torch.stack([self.D, self.D_b]),
+        )
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, D) -> (B, L, D)."""
-        conv_weight = torch.cat([self.conv1d.weight, self.conv1d_b.weight], dim=1).transpose(0, 1)  # (K, E, W)
-        conv_bias = torch.stack([conv.get_parameter("bias") for conv in (self.conv1d, self.conv1d_b)])  # (K, E)
-        x_weight = torch.stack([self.x_proj.weight.T, self.x_proj_b.weight.T])[:, None]  # (K, 1, E, R + 2N)
-        dt_weight = torch.stack([self.dt_proj.weight, self.dt_proj_b.weight])  # (K, E, R)
-        dt_bias = torch.stack([self.dt_proj.bias, self.dt_proj_b.bias])  # (K, E)
-        A = -torch.exp(torch.stack([self.A_log, self.A_b_log]))  # (K, E, N)
-        D = torch.stack([self.D, self.D_b])  # (K, E)
-
+        conv_weight, conv_bias, x_weight, dt_weight, dt_bias, A, D = self.operands()
         xz = self.in_proj(x)  # (B, L, 2E)
         u = self.after_conv1d(bidirectional_conv1d(xz, conv_weight, conv_bias, REVERSE))  # (K, B, L, E)
         dt_bc = self.after_x_proj(u @ x_weight)  # (K, B, L, R + 2N)
@@ -95,13 +123,14 @@ class BidirectionalMamba(nn.Module):
 
 
 class Block(nn.Module):
-    """Add, norm, mix. The sum runs beside the blocks and is never normalised itself."""
+    """Norm, mix, add. The sum, called the residual, is never normalised itself."""
 
     def __init__(self, config: VimConfig) -> None:
         super().__init__()
         self.mixer = BidirectionalMamba(config)
         self.norm = RMSNorm(config.dim, config.norm_eps)
 
-    def forward(self, residual: Tensor) -> Tensor:
-        """(B, L, D) -> (B, L, D)."""
-        return residual + self.mixer(self.norm(residual))
+    def forward(self, residual: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, L, D) -> the residual after the block, and what its mixer gave to it, (B, L, D) both."""
+        mixed = self.mixer(self.norm(residual))
+        return residual + mixed, mixed

@@ -1,0 +1,239 @@
+"""Some inputs of a model: random ones, or pictures; made or read when they are wanted, so that memory stays flat."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vimdeploy.errors import ConfigError, ImageError
+from vimdeploy.model_info import ModelInfo, SizeRange
+from vimdeploy.preprocess import IMAGE_SUFFIXES, Picture, image_of, tensor_from_image
+from vimdeploy.tasks import task_of
+
+_SMALL = 96
+"""Pixels of the longer side of a picture in small."""
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Inputs of a model."""
+
+    description: str
+    """``8 random inputs (seed 0)``, ``450 pictures of DIR``."""
+    names: Sequence[str]
+    """Of each: ``input 3``, or the path of the picture."""
+    one: Callable[[int], Arrays]
+    """One of them: its arrays by the names of the model's inputs, without the axis of the batch."""
+    png: Callable[[int], bytes] = lambda number: b""
+    """One of them in small, as a PNG file; empty if it is no picture."""
+    classes: npt.NDArray[np.int64] | None = None
+    """The right class of each, if it is known."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def batches(self, size: int) -> Iterator[Arrays]:
+        """All of them in order, neighbours of one shape together, at most ``size`` at a time."""
+        waiting: list[Arrays] = []
+        for number in range(len(self.names)):
+            arrays = self.one(number)
+            if waiting and (len(waiting) == size or _shapes(arrays) != _shapes(waiting[0])):
+                yield _stacked(waiting)
+                waiting = []
+            waiting.append(arrays)
+        if waiting:
+            yield _stacked(waiting)
+
+    def batch_count(self, size: int) -> int:
+        """How many batches there are, if all inputs have one shape."""
+        return -(-len(self.names) // size)
+
+    def spread(self, count: int) -> Inputs:
+        """At most so many of them, evenly spaced."""
+        chosen = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(int))
+        return Inputs(
+            self.description,
+            [self.names[i] for i in chosen],
+            lambda number: self.one(int(chosen[number])),
+            lambda number: self.png(int(chosen[number])),
+            None if self.classes is None else self.classes[chosen],
+        )
+
+
+def _shapes(arrays: Arrays) -> list[tuple[int, ...]]:
+    return [array.shape for array in arrays.values()]
+
+
+def _stacked(several: Sequence[Arrays]) -> Arrays:
+    return {name: np.stack([arrays[name] for arrays in several]) for name in several[0]}
+
+
+def random_inputs(info: ModelInfo, count: int, seed: int, image_size: tuple[int, int] | None = None) -> Inputs:
+    """Standard normal values, which is about what preprocessed pictures are.
+
+    Args:
+        info: of the model.
+        count: how many.
+        seed: the same inputs for the same seed.
+        image_size: height and width in pixels, if the file leaves them open; None: the size that it was trained at.
+
+    Raises:
+        InputError: if the model does not take that size.
+    """
+    sizes: dict[str, int] = {}
+    if info.picture is not None:
+        fixed = info.fixed_image_size(image_size)
+        sizes = {word: size for word, size in zip(info.image_size, fixed, strict=True) if isinstance(word, str)}
+    shapes = {
+        spec.name: tuple(
+            dim if isinstance(dim, int) else sizes.get(dim, info.sizes.get(dim, SizeRange()).least)
+            for dim in spec.dims[1:]
+        )
+        for spec in info.inputs
+    }
+
+    def one(number: int) -> Arrays:
+        generator = np.random.default_rng((number, seed % 2**64))
+        return {name: generator.standard_normal(shape, dtype=np.float32) for name, shape in shapes.items()}
+
+    return Inputs(f"{count} random inputs (seed {seed})", [f"input {i}" for i in range(count)], one)
+
+
+def picture_inputs(
+    images: Sequence[Picture],
+    info: ModelInfo,
+    image_size: tuple[int, int] | None = None,
+    classes: npt.NDArray[np.int64] | None = None,
+    own_size: bool = False,
+) -> Inputs:
+    """Pictures as a model takes them.
+
+    Args:
+        images: paths, PIL images, or arrays of uint8.
+        info: of the model.
+        image_size: height and width in pixels, if the file leaves them open; None: the size that it was trained at.
+        classes: the right class of each, if it is known.
+        own_size: take each picture in its own size, rounded and not cropped, if the file leaves the size open and
+            ``image_size`` is None.
+
+    Raises:
+        InputError: if the model takes no pictures, or none of that size.
+    """
+    is_open = info.picture is not None and any(isinstance(side, str) for side in info.image_size)
+    size = None if own_size and is_open and image_size is None else info.fixed_image_size(image_size)
+    assert info.picture is not None  # fixed_image_size refuses models without
+    name = info.picture.name
+
+    def one(number: int) -> Arrays:
+        image = image_of(images[number])
+        if size is not None:
+            return {name: tensor_from_image(image, size, info.recipe)}
+        ranges = [info.sizes.get(str(side), SizeRange()) for side in info.image_size]
+        own = ranges[0].nearest(image.height), ranges[1].nearest(image.width)
+        return {name: tensor_from_image(image, own, info.recipe, whole=True)}
+
+    def png(number: int) -> bytes:
+        picture = image_of(images[number]).convert("RGB")
+        picture.thumbnail((_SMALL, _SMALL))
+        file = io.BytesIO()
+        picture.save(file, "PNG")
+        return file.getvalue()
+
+    names = [str(image) if isinstance(image, (str, Path)) else f"picture {i}" for i, image in enumerate(images)]
+    return Inputs(f"{len(images)} pictures", names, one, png, classes)
+
+
+def folder_inputs(
+    folder: str | Path,
+    info: ModelInfo,
+    table: str | Path | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> Inputs:
+    """The pictures of a folder as a model takes them, and their classes if a sub-folder or a table tells them.
+
+    Args:
+        folder: with the pictures in it, or in sub-folders, one per class.
+        info: of the model.
+        table: a CSV file with the columns ``file``, a path in the folder, and ``class``, a name: instead of sub-folders.
+        image_size: height and width in pixels, if the file leaves them open; None: the size that it was trained at.
+
+    Raises:
+        ImageError: if there is no such folder, no picture in it, or a class that is none of the model's; if the table
+            cannot be read, lacks a column, or names a picture that is not there.
+    """
+    paths, class_of = _in_folder(Path(folder)) if table is None else _in_table(Path(table), Path(folder))
+    classes, task = None, task_of(info)
+    if class_of and task is not None:
+        number_of = task.class_names(info, sorted(set(class_of)))
+        classes = np.array([number_of(name) for name in class_of])
+    inputs = picture_inputs(paths, info, image_size, classes)
+    return dataclasses.replace(inputs, description=f"{inputs.description} of {folder}")
+
+
+def some_inputs(
+    info: ModelInfo,
+    images: str | Path | None,
+    count: int,
+    seed: int = 0,
+    table: str | Path | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> Inputs:
+    """The pictures of a folder, or random inputs without one; all else as of ``folder_inputs`` and ``random_inputs``.
+
+    Raises:
+        ConfigError: for a table without a folder.
+    """
+    if images is not None:
+        return folder_inputs(images, info, table, image_size)
+    if table is not None:
+        raise ConfigError("A table names the classes of pictures: give their folder too, with --images DIR.")
+    return random_inputs(info, count, seed, image_size)
+
+
+def _in_folder(folder: Path) -> tuple[list[Path], list[str]]:
+    """The pictures of a folder or of its sub-folders in sorted order, and the sub-folder of each."""
+    if not folder.is_dir():
+        raise ImageError(f"Wanted a folder of pictures, found no folder {folder}.")
+    here = _pictures(folder)
+    if here:
+        return here, []
+    paths = [path for child in sorted(folder.iterdir()) if child.is_dir() for path in _pictures(child)]
+    if not paths:
+        raise ImageError(
+            f"The folder {folder} holds no pictures ({', '.join(IMAGE_SUFFIXES)}), nor do its sub-folders."
+        )
+    return paths, [path.parent.name for path in paths]
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _in_table(table: Path, folder: Path) -> tuple[list[Path], list[str]]:
+    """The pictures that a table lists, and the class of each."""
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ImageError(f"The table {table} cannot be read: {reason}.") from error
+    if not rows or any(row.get("file") is None or row.get("class") is None for row in rows):
+        found = ", ".join(map(str, rows[0])) if rows else "no row"
+        raise ImageError(f"Wanted a CSV file with the columns file and class in {table}, found {found}.")
+    paths = [folder / row["file"] for row in rows]
+    missing = next((path for path in paths if not path.is_file()), None)
+    if missing is not None:
+        raise ImageError(f"{table} lists {missing.name}, and there is no file {missing}.")
+    return paths, [row["class"] for row in rows]
+
+

@@ -1,0 +1,317 @@
+"""What a model file says of itself.
+
+An ONNX file carries this under ``vimdeploy.*`` in its metadata, an engine in the JSON file beside it: inputs and
+outputs, task, architecture, the recipe for pictures, the names of the classes, where the weights came from, and the
+versions it was made with. Nothing else is needed to run the file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from vimdeploy.errors import ConfigError, InputError, ModelFileError
+from vimdeploy.ops.contract import VERSION
+from vimdeploy.recipe import Recipe
+
+PREFIX = "vimdeploy."
+FORMAT = "2"
+"""Version of the metadata layout. Files of format 1, which held Vim classifiers of one size alone, are read too."""
+
+PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+"""What a file's matrix products and operators compute in: the type T of the operators by its short name."""
+
+INT8 = "int8"
+"""The precision of a file whose Linear layers are int8 and all else float32."""
+
+BATCH, HEIGHT, WIDTH = "batch", "height", "width"
+"""The words that free dimensions of pictures have in every file of ours."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or an output: its name, shape and type."""
+
+    name: str
+    dims: tuple[int | str, ...]
+    """A number if the dimension is fixed, a word if it is free: ``("batch", 3, "height", "width")``."""
+    type: str = "float32"
+
+    def __str__(self) -> str:
+        return f"{self.name} ({', '.join(map(str, self.dims))}) of {self.type}"
+
+
+@dataclass(frozen=True)
+class SizeRange:
+    """The sizes that a free dimension may have: ``least``, ``least + step``, ... up to ``most``."""
+
+    least: int = 1
+    most: int | None = None
+    """None: as large as memory allows."""
+    step: int = 1
+    typical: int | None = None
+    """The size to take if nobody asks for another, such as the one that the weights were trained at."""
+
+    def allows(self, size: int) -> bool:
+        """Whether a dimension may have this size."""
+        return size >= self.least and (self.most is None or size <= self.most) and (size - self.least) % self.step == 0
+
+    def nearest(self, size: int) -> int:
+        """The allowed size that is nearest to a size."""
+        steps = max(round((size - self.least) / self.step), 0)
+        if self.most is not None:
+            steps = min(steps, (self.most - self.least) // self.step)
+        return self.least + steps * self.step
+
+    def __str__(self) -> str:
+        most = f"to {self.most}" if self.most is not None else "or more"
+        return f"{self.least} {most}" + (f" in steps of {self.step}" if self.step > 1 else "")
+
+
+@dataclass(frozen=True)
+class FromCheckpoint:
+    """Trained weights."""
+
+    sha256: str = ""
+    """Of the checkpoint file."""
+    ema: bool = False
+    """Whether they are the averaged weights, ``model_ema``."""
+
+    def __str__(self) -> str:
+        return "checkpoint model_ema" if self.ema else "checkpoint"
+
+
+@dataclass(frozen=True)
+class FromSeed:
+    """Random weights that were never trained."""
+
+    seed: int
+
+    def __str__(self) -> str:
+        return f"random seed {self.seed}"
+
+
+Origin = FromCheckpoint | FromSeed | None
+"""Where weights came from; None if nobody knows."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a file says of itself.
+
+    Raises:
+        ConfigError: if its parts contradict each other.
+    """
+
+    name: str
+    """Of the model: a released variant's, or what its maker calls it."""
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    task: str = ""
+    """One of ``tasks.TASKS``; empty if the file does not say."""
+    sizes: Mapping[str, SizeRange] = field(default_factory=dict)
+    """What the free dimensions of the inputs may be, by their words; a word that is not here may be anything."""
+    architecture: str = ""
+    """One of ``models.ARCHITECTURES``; empty for a model that somebody brings."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The architecture's own numbers, as it was trained; nobody else reads them."""
+    recipe: Recipe = Recipe()
+    labels: tuple[str, ...] = ()
+    """Names of the classes; empty if nobody named them, or the task has none."""
+    precision: str = "fp32"
+    origin: Origin = None
+    operators_version: int = VERSION
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Of vimdeploy and of the packages that made the file."""
+    kept_in_float32: Mapping[str, str] = field(default_factory=dict)
+    """Nodes that would be in the file's precision but for a reason: that reason, by the node's name."""
+
+    def __post_init__(self) -> None:
+        if self.precision not in (*PRECISIONS, INT8):
+            raise ConfigError(f"precision must be one of {', '.join((*PRECISIONS, INT8))}, found {self.precision!r}.")
+        if self.picture is not None and self.task and len(self.recipe.mean) != self.channels:
+            raise ConfigError(
+                f"The recipe's mean has {len(self.recipe.mean)} values, the model {self.channels} channels."
+            )
+
+    @property
+    def picture(self) -> TensorSpec | None:
+        """The input that takes pictures (B, C, H, W); None if no single input has this shape."""
+        return self.inputs[0] if len(self.inputs) == 1 and len(self.inputs[0].dims) == 4 else None
+
+    @property
+    def channels(self) -> int | str:
+        """Of the pictures that the model takes."""
+        assert self.picture is not None
+        return self.picture.dims[1]
+
+    @property
+    def image_size(self) -> tuple[int | str, int | str]:
+        """Height and width in pixels; the word if the file leaves one open."""
+        assert self.picture is not None
+        return self.picture.dims[2], self.picture.dims[3]
+
+    @property
+    def size_text(self) -> str:
+        """The image size for people: ``224x224``, ``dynamic``; the shapes of the inputs for other models."""
+        if self.picture is None:
+            return ", ".join(map(str, self.inputs))
+        if not any(isinstance(side, str) for side in self.image_size):
+            return "x".join(map(str, self.image_size))
+        ranges = [str(self.sizes.get(str(side), SizeRange())) for side in self.image_size]
+        return f"dynamic ({ranges[0]})" if len(set(ranges)) == 1 else f"dynamic ({ranges[0]} x {ranges[1]})"
+
+    def fixed_image_size(self, asked: tuple[int, int] | None = None) -> tuple[int, int]:
+        """Height and width in pixels of the pictures to prepare.
+
+        Args:
+            asked: a size that somebody wants; None stands for the file's own, or the one it was trained at.
+
+        Raises:
+            InputError: if the model does not take pictures, or none of that size.
+        """
+        if self.picture is None:
+            raise InputError(f"{self.name} takes {self.size_text}: no pictures, so there is no image size to choose.")
+        height, width = (self._side(i, None if asked is None else asked[i]) for i in range(2))
+        return height, width
+
+    def _side(self, axis: int, asked: int | None) -> int:
+        name, dim = ("height", "width")[axis], self.image_size[axis]
+        if isinstance(dim, int):
+            if asked not in (None, dim):
+                raise InputError(
+                    f"Wanted an image {name} of {asked}, the file takes {dim} alone; export it again with that "
+                    "--image-size, or with --image-size dynamic."
+                )
+            return dim
+        allowed = self.sizes.get(dim, SizeRange())
+        size = allowed.typical if asked is None else asked
+        if size is None:
+            raise InputError(f"The model takes pictures of any {name}; say which with --image-size.")
+        if not allowed.allows(size):
+            raise InputError(
+                f"Wanted an image {name} of {size}, the file takes {allowed}; the nearest is {allowed.nearest(size)}."
+            )
+        return size
+
+    def check_shapes(self, shapes: Mapping[str, tuple[int, ...]], types: Mapping[str, str]) -> None:
+        """Check what is given to the model.
+
+        Args:
+            shapes: of the arrays, by input.
+            types: of the arrays, as numpy names them.
+
+        Raises:
+            InputError: if an input is missing, unknown, or of another shape or type.
+        """
+        wanted = ", ".join(map(str, self.inputs))
+        if shapes.keys() != {spec.name for spec in self.inputs}:
+            raise InputError(f"Wanted the inputs {wanted}; found {', '.join(shapes) or 'none'}.")
+        words: dict[str, int] = {}
+        for spec in self.inputs:
+            shape, type_ = shapes[spec.name], types[spec.name]
+            fits = len(shape) == len(spec.dims) and type_ == spec.type and 0 not in shape
+            for dim, size in zip(spec.dims, shape, strict=False):
+                fits = fits and size == (words.setdefault(dim, size) if isinstance(dim, str) else dim)
+            if not fits:
+                raise InputError(f"Wanted {spec}, every size at least 1; found {shape} of {type_}.")
+        for word, size in words.items():
+            allowed = self.sizes.get(word, SizeRange())
+            if not allowed.allows(size):
+                raise InputError(
+                    f"Wanted a {word} of {allowed}; found {size} (the nearest is {allowed.nearest(size)})."
+                )
+
+    def to_metadata(self) -> dict[str, str]:
+        """As the ``vimdeploy.*`` entries of an ONNX file: plain text, lists and objects as JSON."""
+        origin: dict[str, Any] = {}
+        if self.origin is not None:
+            origin = {"type": type(self.origin).__name__, **dataclasses.asdict(self.origin)}
+        entries = {"format": FORMAT, **dataclasses.asdict(self), "origin": origin}
+        return {PREFIX + name: _text(value) for name, value in entries.items()}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> ModelInfo:
+        """From ``to_metadata``; entries of other programs are passed over.
+
+        Raises:
+            ModelFileError: if the entries are not there, damaged, or of a newer vimdeploy.
+        """
+        entries = {name[len(PREFIX) :]: value for name, value in metadata.items() if name.startswith(PREFIX)}
+        if not entries:
+            raise ModelFileError(
+                "it has no vimdeploy.* metadata, so vimdeploy did not make it; make one with: vimdeploy export"
+            )
+        readers = {"1": _from_format_1, FORMAT: _from_format_2}
+        if entries.get("format") not in readers or entries.get("operators_version") != str(VERSION):
+            raise ModelFileError(
+                f"it has format {entries.get('format')} and operators of version {entries.get('operators_version')}, "
+                f"this vimdeploy reads the formats {', '.join(readers)} and version {VERSION}; export it again or "
+                "update vimdeploy"
+            )
+        try:
+            return readers[entries["format"]](entries)
+        except (KeyError, ValueError, TypeError, AttributeError, ConfigError) as error:
+            raise ModelFileError(f"its vimdeploy.* metadata is damaged ({error}); export it again") from error
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _from_format_2(entries: Mapping[str, str]) -> ModelInfo:
+    recipe, origin = json.loads(entries["recipe"]), json.loads(entries["origin"])
+    origins = {"FromCheckpoint": FromCheckpoint, "FromSeed": FromSeed}
+    return ModelInfo(
+        name=entries["name"],
+        inputs=_specs(entries["inputs"]),
+        outputs=_specs(entries["outputs"]),
+        task=entries["task"],
+        sizes={str(word): SizeRange(**sizes) for word, sizes in json.loads(entries["sizes"]).items()},
+        architecture=entries["architecture"],
+        config=dict(json.loads(entries["config"])),
+        recipe=Recipe(**recipe),
+        labels=tuple(json.loads(entries["labels"])),
+        precision=entries["precision"],
+        origin=origins[origin.pop("type")](**origin) if origin else None,
+        versions=json.loads(entries["versions"]),
+        kept_in_float32=dict(json.loads(entries["kept_in_float32"])),
+    )
+
+
+def _specs(text: str) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(spec["name"], tuple(spec["dims"]), spec["type"]) for spec in json.loads(text))
+
+
+def _from_format_1(entries: Mapping[str, str]) -> ModelInfo:
+    """A Vim classifier: its config had the file's image size, which others than the trained one stood beside."""
+    config = dict(json.loads(entries["config"]))
+    height, width = config["image_size"]
+    config["image_size"] = list(json.loads(entries["trained_image_size"]))
+    kind, _, seed = entries["weights"].partition(" seed ")
+    origin: Origin = FromSeed(int(seed)) if kind == "random" else None
+    if origin is None:
+        ema = {"checkpoint": False, "checkpoint model_ema": True}[entries["weights"]]
+        origin = FromCheckpoint(entries["checkpoint_sha256"], ema)
+    return ModelInfo(
+        name=entries["variant"],
+        inputs=(TensorSpec("images", (BATCH, int(config["in_channels"]), int(height), int(width))),),
+        outputs=(TensorSpec("logits", (BATCH, int(config["num_classes"]))),),
+        task="classification",
+        architecture="vim",
+        config=config,
+        recipe=Recipe(
+            crop=float(entries["crop"]),
+            interpolation=entries["interpolation"],
+            mean=json.loads(entries["mean"]),
+            std=json.loads(entries["std"]),
+        ),
+        labels=tuple(json.loads(entries["labels"])),
+        precision=entries["precision"],
+        origin=origin,
+        versions=json.loads(entries["versions"]),
+        kept_in_float32=dict(json.loads(entries.get("kept_in_float32", "{}"))),  # later than format 1 itself
+    )

@@ -1,0 +1,1 @@
+"""Vision Mamba (https://arxiv.org/abs/2401.09417)."""

@@ -1,0 +1,187 @@
+"""Checkpoints of a Vim: which tensors belong to the backbone, and which model their shapes tell of.
+
+| who wrote it | the backbone's tensors begin with | beside them |
+|---|---|---|
+| hustvl/Vim's classifiers | nothing | ``head.`` |
+| mmsegmentation, hustvl/Vim's seg folder | ``backbone.`` | necks ``backbone.fpn*``, ``decode_head.``, ``auxiliary_head.`` |
+| detectron2, hustvl/Vim's det folder | ``backbone.net.`` | ``backbone.simfp_*``, ``proposal_generator.``, ``roi_heads.`` |
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vimdeploy.errors import CheckpointError
+from vimdeploy.models.architecture import CheckpointModel
+from vimdeploy.models.variant import Variant
+from vimdeploy.models.vim.config import VARIANTS, VimConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vimdeploy.checkpoint import Checkpoint
+
+_LAYER = re.compile(r"layers\.(\d+)\.")
+_OF_BACKBONE = re.compile(r"(patch_embed|layers)\.|(cls_token|pos_embed|norm_f\.weight|rope\.freqs_(cos|sin))$")
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Who wrote a checkpoint, and how that toolbox wires the backbone."""
+
+    name: str
+    prefix: str
+    dense: bool
+    """Whether the model has neither a class token nor a norm after the last block, and may have a rotary embedding."""
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """A checkpoint taken apart."""
+
+    source: _Source
+    own: Mapping[str, Tensor]
+    """The backbone's tensors under their own names."""
+    others: Mapping[str, Tensor]
+    """All others, under the names of the file."""
+
+    @property
+    def tokens(self) -> int:
+        """Rows of the position embedding."""
+        return int(self.own["pos_embed"].shape[1])
+
+
+_SOURCES = (
+    _Source("detectron2", "backbone.net.", dense=True),
+    _Source("mmsegmentation", "backbone.", dense=True),
+    _Source("hustvl/Vim", "", dense=False),
+)
+
+
+def model_from_checkpoint(checkpoint: Checkpoint, variant: Variant) -> CheckpointModel:
+    """The model that a checkpoint holds.
+
+    Classes and image size are the file's (for square pictures, if the size is not the variant's); stride, scale and a
+    classifier's class token, which shapes do not tell, are the variant's. A dense backbone's block feature follows
+    hustvl/Vim: the mixer's output for mmsegmentation without a rotary embedding, the rotated residual with one, the
+    residual for detectron2; the variant's, if it is not the default one.
+
+    Raises:
+        CheckpointError: if the file holds no Vim, or one of another variant: says which one fits.
+    """
+    parts = _parts(checkpoint)
+    found, fitting = _config_from_shapes(checkpoint, parts, variant.config), _fitting(checkpoint, parts, variant)
+    if not fitting:
+        wanted = variant.config
+        others = [other.name for other in VARIANTS.values() if _fitting(checkpoint, parts, other)]
+        hint = f"this file fits {others[0]}" if others else "it fits none of the released variants"
+        raise CheckpointError(
+            f"{checkpoint.path} is not a checkpoint of {variant.name}: wanted dim {wanted.dim}, depth {wanted.depth} and "
+            f"{wanted.tokens} tokens, found dim {found.dim}, depth {found.depth} and {parts.tokens} tokens; {hint}."
+        )
+    own, others_by_name = dict(parts.own), dict(parts.others)
+    if parts.source.dense:  # the rotation is computed, and the norm is unused in upstream too
+        for name in [name for name in own if name == "norm_f.weight" or name.startswith("rope.")]:
+            others_by_name[f"{parts.source.prefix}{name}"] = own.pop(name)
+    return CheckpointModel(found, {f"backbone.{name}": tensor for name, tensor in own.items()} | others_by_name)
+
+
+def variant_of(checkpoint: Checkpoint) -> Variant:
+    """The released variant that a checkpoint holds, trained on square pictures of any size.
+
+    Raises:
+        CheckpointError: if the file holds no Vim, or another one.
+    """
+    parts = _parts(checkpoint)
+    for variant in VARIANTS.values():
+        found = _config_from_shapes(checkpoint, parts, variant.config)
+        if _fitting(checkpoint, parts, variant):
+            return variant
+    raise CheckpointError(
+        f"{checkpoint.path} fits none of the released variants: it has dim {found.dim} and depth {found.depth}; "
+        "say what it is with --variant NAME.json."
+    )
+
+
+def _parts(checkpoint: Checkpoint) -> _Parts:
+    tensors = checkpoint.tensors
+    marker = "patch_embed.proj.weight"
+    source = next((source for source in _SOURCES if source.prefix + marker in tensors), _SOURCES[-1])
+    if not source.prefix:  # what stands beside the backbone of a classifier is its head, and unknown names are errors
+        others = {name: tensor for name, tensor in tensors.items() if name.startswith("head.")}
+        return _Parts(source, {name: tensor for name, tensor in tensors.items() if name not in others}, others)
+    own = {
+        short: tensor
+        for name, tensor in tensors.items()
+        if name.startswith(source.prefix) and _OF_BACKBONE.match(short := name.removeprefix(source.prefix))
+    }
+    others = {name: tensor for name, tensor in tensors.items() if name.removeprefix(source.prefix) not in own}
+    return _Parts(source, own, others)
+
+
+def _fitting(checkpoint: Checkpoint, parts: _Parts, variant: Variant) -> bool:
+    """Whether a checkpoint is of a variant: at the variant's size, or at another one that is no released variant's."""
+    if _differs_in_classes_alone(checkpoint, parts, variant):
+        return True
+    if any(_differs_in_classes_alone(checkpoint, parts, other) for other in VARIANTS.values()):
+        return False
+    found, wanted = _config_from_shapes(checkpoint, parts, variant.config), _wired_like(parts, variant.config)
+    is_square = found.tokens == parts.tokens
+    return is_square and found.replace(num_classes=wanted.num_classes, image_size=wanted.image_size) == wanted
+
+
+def _differs_in_classes_alone(checkpoint: Checkpoint, parts: _Parts, variant: Variant) -> bool:
+    found, wanted = _config_from_shapes(checkpoint, parts, variant.config), _wired_like(parts, variant.config)
+    return found.tokens == parts.tokens and found.replace(num_classes=wanted.num_classes) == wanted
+
+
+def _wired_like(parts: _Parts, config: VimConfig) -> VimConfig:
+    """A config as the toolbox that wrote a checkpoint wires it."""
+    return config.replace(**_dense_wiring(parts, config)) if parts.source.dense else config
+
+
+def _dense_wiring(parts: _Parts, config: VimConfig) -> dict[str, Any]:
+    """How hustvl/Vim's seg and det folders wire a backbone."""
+    rotary = "rope.freqs_cos" in parts.own
+    upstream = "residual" if parts.source.name == "detectron2" else "rotated" if rotary else "mixer"
+    return {
+        "class_token": "none",
+        "final_norm": False,
+        "rotary": rotary,
+        "block_feature": upstream if config.block_feature == "residual" else config.block_feature,
+    }
+
+
+def _config_from_shapes(checkpoint: Checkpoint, parts: _Parts, like: VimConfig) -> VimConfig:
+    """The config of a checkpoint whose stride and scale, and whose class token if it has one, are those of ``like``."""
+    own, others = parts.own, parts.others
+    try:
+        _, tokens, dim = own["pos_embed"].shape
+        _, in_channels, patch_size, _ = own["patch_embed.proj.weight"].shape
+        channels, state_size = own["layers.0.mixer.A_log"].shape
+        numbers = {
+            "in_channels": in_channels,
+            "patch_size": patch_size,
+            "dim": dim,
+            "depth": 1 + max(int(match[1]) for match in map(_LAYER.match, own) if match),
+            "num_classes": others["head.weight"].shape[0] if "head.weight" in others else like.num_classes,
+            "state_size": state_size,
+            "conv_width": own["layers.0.mixer.conv1d.weight"].shape[-1],
+            "expand": channels // dim,
+            "dt_rank": own["layers.0.mixer.dt_proj.weight"].shape[-1],
+        }
+        side = math.isqrt(tokens - ("cls_token" in own))
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{checkpoint.path} holds no Vim of two directions: {error} is not there or not of the shape it should "
+            f"have. Its {len(checkpoint.tensors)} tensors begin with: {', '.join(list(checkpoint.tensors)[:4])}."
+        ) from error
+    stride = min(like.stride, patch_size)
+    like = _wired_like(parts, like)
+    is_like = tokens == like.tokens and patch_size == like.patch_size
+    size = like.image_size if is_like else ((side - 1) * stride + patch_size,) * 2
+    return like.replace(**numbers, stride=stride, image_size=size)

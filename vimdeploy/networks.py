@@ -1,0 +1,210 @@
+"""Variant, checkpoint and task -> a PyTorch network, and what its file is to say of itself; and back from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vimdeploy.errors import CheckpointError, ConfigError, require
+from vimdeploy.model_info import BATCH, HEIGHT, WIDTH, FromCheckpoint, FromSeed, ModelInfo, SizeRange, TensorSpec
+from vimdeploy.models import ARCHITECTURES, architecture_of, strict_weights
+from vimdeploy.models.architecture import Architecture
+from vimdeploy.models.stages import StageSpec
+from vimdeploy.models.variant import Variant
+from vimdeploy.tasks import task_by_name, task_of
+from vimdeploy.tasks.base import Task
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from vimdeploy.checkpoint import Checkpoint
+
+INPUT = "images"
+
+
+@dataclass(frozen=True)
+class AnySize:
+    """Pictures of every size between two bounds, in steps of the stride."""
+
+    least: tuple[int, int] | None = None
+    """Height and width in pixels; None: two patches."""
+    most: tuple[int, int] | None = None
+    """Height and width in pixels; None: as large as memory allows."""
+
+
+class Network(NamedTuple):
+    """A PyTorch network with its weights."""
+
+    module: nn.Module
+    info: ModelInfo
+    passed_over: tuple[str, ...] = ()
+    """Tensors of the checkpoint that the task has no use for."""
+
+
+def network_of_variant(
+    variant: Variant,
+    checkpoint: Checkpoint | int,
+    task: str = "classification",
+    image_size: tuple[int, int] | AnySize | None = None,
+    blocks: Sequence[int] = (),
+    ema: bool = False,
+) -> Network:
+    """Make the network that a file is to hold.
+
+    Args:
+        variant: the model.
+        checkpoint: its weights, or the seed of random ones.
+        task: one of ``TASKS``.
+        image_size: height and width in pixels, or a range; None stands for the size that the weights were trained at.
+        blocks: whose maps are wanted too, if the task has such outputs.
+        ema: whether the checkpoint's tensors are the averaged ones.
+
+    Raises:
+        CheckpointError: if the checkpoint holds another model.
+        ConfigError: for a size, a task or blocks that the model cannot have.
+        MissingPackageError: without torch.
+    """
+    require("torch", "export")
+    architecture, job = ARCHITECTURES[variant.architecture], task_by_name(task)
+    config, tensors, origin = variant.config, None, FromSeed(0)
+    if isinstance(checkpoint, int):
+        origin = FromSeed(checkpoint)
+    else:
+        config, tensors = architecture.from_checkpoint(checkpoint, variant)
+        origin = FromCheckpoint(checkpoint.sha256, ema)
+    labels = variant.labels if job.name == "classification" else ()
+    sizes, dims = _sizes(config, image_size)
+    grid = _grid(config, dims)
+    info = ModelInfo(
+        name=variant.name,
+        inputs=(TensorSpec(INPUT, (BATCH, config.in_channels, *dims)),),
+        outputs=job.outputs(config, grid, blocks),
+        task=job.name,
+        sizes=sizes,
+        architecture=architecture.name,
+        config=_numbers(config),
+        recipe=variant.recipe,
+        labels=labels,
+        origin=origin,
+    )
+    job.check(info)
+    return _network(architecture, job, config, info, tensors)
+
+
+def network_of_info(info: ModelInfo, checkpoint: Checkpoint | None) -> Network:
+    """Make the network again that a file was exported from, in float32.
+
+    Args:
+        info: of the file.
+        checkpoint: its weights; None for a file whose weights came from a seed.
+
+    Raises:
+        CheckpointError: if the checkpoint holds another model.
+        ConfigError: if the file does not say what model it is.
+        MissingPackageError: without torch.
+    """
+    require("torch", "export")
+    architecture = architecture_of(info)
+    if architecture is None or not info.task:
+        raise ConfigError(f"{info.name} is a model that vimdeploy did not make; compare it with --against FILE.")
+    config, tensors = architecture.config(info.config), None
+    if checkpoint is not None:
+        found, tensors = architecture.from_checkpoint(checkpoint, Variant(info.name, architecture.name, config))
+        if found.replace(num_classes=config.num_classes) != config:
+            raise CheckpointError(
+                f"{checkpoint.path} is not the checkpoint of {info.name}: wanted {_numbers(config)}, found "
+                f"{_numbers(found)}."
+            )
+    elif not isinstance(info.origin, FromSeed):
+        raise ConfigError(f"The weights of {info.name} came from a checkpoint: give it with --checkpoint FILE.")
+    return _network(architecture, task_by_name(info.task), config, replace(info, precision="fp32"), tensors)
+
+
+def random_weights(architecture: Architecture, task: Task, config: Any, info: ModelInfo, seed: int) -> nn.Module:
+    """A network as it is before training, at the trained image size, the same for the same seed."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = task.head(architecture.backbone(config), info.outputs)
+        architecture.reset_parameters(network)
+    return network.eval()
+
+
+def _network(
+    architecture: Architecture, task: Task, config: Any, info: ModelInfo, tensors: dict[str, Tensor] | None
+) -> Network:
+    """The network with a checkpoint's tensors, or with random ones from the info's seed, at the info's image size."""
+    height, width = info.image_size
+    any_size = isinstance(height, str)
+    at = config if any_size else config.replace(image_size=(height, width))
+    if tensors is None:
+        assert isinstance(info.origin, FromSeed)
+        trained = random_weights(architecture, task, config, info, info.origin.seed)
+        tensors = dict(trained.state_dict())
+    tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    like = task.head(architecture.backbone(config), info.outputs).state_dict()
+    wanted, found = ({name: tuple(tensor.shape) for name, tensor in state.items()} for state in (like, tensors))
+    passed_over = strict_weights(wanted, found)
+    used = {name: tensors[name] for name in wanted}
+    if at.image_size != config.image_size:
+        used = architecture.at_image_size(used, config, at.image_size)
+    network = task.head(architecture.backbone(at, any_size), info.outputs)
+    network.load_state_dict(used)
+    return Network(network.eval(), info, tuple(passed_over))
+
+
+def _sizes(
+    config: Any, image_size: tuple[int, int] | AnySize | None
+) -> tuple[dict[str, SizeRange], tuple[int | str, int | str]]:
+    """The ranges of the free dimensions, and the dimensions of a picture."""
+    if not isinstance(image_size, AnySize):
+        return {}, config.replace(image_size=image_size or config.image_size).image_size
+    two_patches = config.patch_size + config.stride
+    least = image_size.least or (two_patches, two_patches)
+    sizes = {}
+    for axis, word in enumerate((HEIGHT, WIDTH)):
+        bounds = [least[axis], *([image_size.most[axis]] if image_size.most else [])]
+        for bound in bounds:
+            config.replace(image_size=(bound, bound))  # refuses what patches do not divide
+        if bounds != sorted(bounds) or least[axis] < two_patches:
+            raise ConfigError(
+                f"The bounds of the image {word} must ascend from {two_patches} on, found "
+                f"{', '.join(map(str, bounds))}."
+            )
+        most = image_size.most[axis] if image_size.most else None
+        exact = SizeRange(least[axis], most, config.stride)
+        sizes[word] = replace(exact, typical=exact.nearest(config.image_size[axis]))
+    return sizes, (HEIGHT, WIDTH)
+
+
+def _grid(config: Any, dims: tuple[int | str, int | str]) -> tuple[int | str, int | str]:
+    """Patches down and across; words if the picture's size is free."""
+    height, width = dims
+    if isinstance(height, str) or isinstance(width, str):
+        return ("rows", "columns")
+    rows, columns = config.replace(image_size=(height, width)).grid
+    return rows, columns
+
+
+def _numbers(config: Any) -> dict[str, Any]:
+    """A config as plain values."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(config).items()}
+
+
+def stages_of(info: ModelInfo) -> tuple[StageSpec, ...]:
+    """The steps of a file's network whose values can be compared, in the order of the network; needs no torch.
+
+    Raises:
+        ConfigError: if nobody has listed those of the model.
+    """
+    architecture, task = architecture_of(info), task_of(info)
+    stages: tuple[StageSpec, ...] = ()
+    if architecture is not None and task is not None:
+        any_size = info.picture is not None and isinstance(info.image_size[0], str)
+        stages = architecture.stages(architecture.config(info.config), any_size)
+        stages += task.stages(info) if stages else ()
+    if not stages:
+        raise ConfigError(f"vimdeploy does not know the stages of {info.name}")
+    return stages

@@ -1,0 +1,223 @@
+"""Everything that makes one task differ from another: its outputs, its answers, and how the answers of two sides compare.
+
+Needs neither torch nor a runtime; only ``Task.head`` imports torch's modules, when it is called.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vimdeploy.errors import ConfigError
+from vimdeploy.model_info import ModelInfo, TensorSpec
+from vimdeploy.models.stages import StageSpec
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import nn
+
+    from vimdeploy.models.backbone import Backbone
+
+Outputs = Mapping[str, npt.NDArray[Any]]
+"""What a session gives, by the outputs' names; the first axis of each is the batch."""
+
+_Z95 = 1.959964
+"""Standard normal deviation that 95 % of all values stay within."""
+
+
+@dataclass(frozen=True)
+class Proportion:
+    """So many out of so many, and what that says of pictures that were not seen."""
+
+    count: int
+    total: int
+
+    @property
+    def part(self) -> float:
+        """count / total; NaN of nothing."""
+        return self.count / self.total if self.total else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's interval for the true part, at 95 % confidence: fit for parts of 0 and 1 too."""
+        if not self.total:
+            return 0.0, 1.0
+        n, z2 = self.total, _Z95**2
+        middle = (self.count + z2 / 2) / (n + z2)
+        half = _Z95 / (n + z2) * math.sqrt(self.count * (n - self.count) / n + z2 / 4)
+        return max(0.0, middle - half), min(1.0, middle + half)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number that says how the answers of two sides compare."""
+
+    name: str
+    """``same top-1``, ``top-1 correct``."""
+    candidate: Proportion
+    """Of the candidate; of both, if it counts what they have in common."""
+    reference: Proportion | None = None
+    """The same of the reference; None if the measure counts what both have in common."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """An image to which the two sides give different answers."""
+
+    image: str
+    """Its path, or ``input 3``."""
+    reference: str
+    """The reference's answer in a few words."""
+    candidate: str
+    truth: str = ""
+    """The right answer, if it is known."""
+    margins: tuple[float, float] | None = None
+    """By how much the reference's and the candidate's answer lead before their second best; None if there is none."""
+    png: bytes = b""
+    """The picture in small; empty for random inputs."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How the answers of two sides compare, over all images."""
+
+    measures: tuple[Measure, ...] = ()
+    changes: tuple[Change, ...] = ()
+    """The first of them."""
+    changed: int = 0
+    """All of them."""
+    margin: str = ""
+    """What ``Change.margins`` are, for people; empty if there are none."""
+
+
+class Answer(ABC):
+    """What a model says of one picture."""
+
+    columns: tuple[str, ...]
+    """Headers of the table."""
+
+    @abstractmethod
+    def rows(self) -> list[tuple[str, ...]]:
+        """The answer as lines of a table."""
+
+    @abstractmethod
+    def document(self) -> dict[str, Any]:
+        """The answer as JSON has it."""
+
+    def picture(self, image: Image.Image) -> Image.Image | None:
+        """The answer drawn, on the picture that it is about; None if it is no picture."""
+        return None
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The answer as arrays, for programs that go on with it; empty if it is none."""
+        return {}
+
+    def __repr__(self) -> str:
+        return "\n".join("  ".join(row) for row in self.rows())
+
+
+class Comparison(ABC):
+    """The answers of two sides, batch by batch; memory does not grow with their number beyond what is said."""
+
+    @abstractmethod
+    def add(self, reference: Sequence[Answer], candidate: Sequence[Answer]) -> None:
+        """The answers to some more images."""
+
+    @abstractmethod
+    def result(self) -> Agreement:
+        """What was found so far."""
+
+    @abstractmethod
+    def points_lost(self) -> float:
+        """How much worse the candidate is, in percentage points of what counts for the task."""
+
+
+class Task(ABC):
+    """What a model is for."""
+
+    name: str
+    """As ``--task`` takes it and files store it."""
+    summary: str
+    """In a few words, for help texts."""
+    counts: tuple[str, str]
+    """What ``Comparison.points_lost`` counts: with known classes, and without."""
+
+    @abstractmethod
+    def outputs(self, config: Any, grid: tuple[int | str, int | str], blocks: Sequence[int]) -> tuple[TensorSpec, ...]:
+        """The outputs of a model.
+
+        Args:
+            config: of its backbone.
+            grid: patches down and across, or words if the image size is free.
+            blocks: whose maps are wanted too, as ``--blocks`` names them.
+
+        Raises:
+            ConfigError: if the task does not have such outputs.
+        """
+
+    @abstractmethod
+    def head(self, backbone: Backbone, outputs: Sequence[TensorSpec]) -> nn.Module:
+        """The whole network: what stands on the backbone, the backbone within."""
+
+    def stages(self, info: ModelInfo) -> tuple[StageSpec, ...]:
+        """The steps behind the backbone whose values can be compared."""
+        return ()
+
+    def check(self, info: ModelInfo) -> None:
+        """Check what a file says of itself.
+
+        Raises:
+            ConfigError: if that is no model of this task.
+        """
+
+    @abstractmethod
+    def answers(self, outputs: Outputs, info: ModelInfo) -> list[Answer]:
+        """The answer to each image of a batch."""
+
+    @abstractmethod
+    def comparison(
+        self, info: ModelInfo, classes: npt.NDArray[np.int64] | None = None, names: Sequence[str] = ()
+    ) -> Comparison:
+        """How the answers of two sides are compared.
+
+        Args:
+            info: of the models.
+            classes: the right class of each image, in the order in which answers are added; None if nobody knows.
+            names: of the images; else ``input 0`` and so on.
+        """
+
+    def class_names(self, info: ModelInfo, found: Sequence[str]) -> Callable[[str], int]:
+        """From the name of a sub-folder of pictures to the number of a class.
+
+        Args:
+            info: of the model.
+            found: the names of all sub-folders, sorted.
+
+        Raises:
+            ConfigError: if they are no classes of the model.
+        """
+        return {name: number for number, name in enumerate(found)}.__getitem__
+
+    def no_blocks(self, blocks: Sequence[int]) -> None:
+        """Refuse ``blocks`` for a task that gives no maps of single blocks.
+
+        Raises:
+            ConfigError: if there are some.
+        """
+        if blocks:
+            raise ConfigError(f"blocks are for the task features; {self.name} has no maps of single blocks.")
+
+
+MAX_CHANGES = 40
+"""Changes that are kept with their pictures; the rest are counted."""
+
+
+def image_name(names: Sequence[str], number: int) -> str:
+    """The name of an image, for people."""
+    return names[number] if names else f"input {number}"
