@@ -17,8 +17,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
-from released import training_state
-from stand_in_tensorrt import Cuda
+from helpers.released import training_state
+from helpers.stand_in_tensorrt import Cuda
 
 from vimdeploy.artifact import artifact_from_onnx
 from vimdeploy.cli import main

@@ -8,7 +8,7 @@ from hashlib import sha256
 
 import pytest
 import torch
-from released import training_state
+from helpers.released import training_state
 from safetensors.torch import save_file
 
 from vimdeploy.checkpoint import Checkpoint, config_from_checkpoint, load_checkpoint

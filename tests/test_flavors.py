@@ -3,7 +3,7 @@ import sys
 from enum import Enum
 
 import pytest
-import stand_in_tensorrt
+from helpers import stand_in_tensorrt
 
 from vimdeploy import flavors
 from vimdeploy.errors import MissingPackageError

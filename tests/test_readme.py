@@ -12,9 +12,9 @@ import sys
 import numpy as np
 import pytest
 import torch
-from loading import ROOT
+from helpers.loading import ROOT
 from PIL import Image
-from released import training_state
+from helpers.released import training_state
 
 from vimdeploy.models.config import VARIANTS
 from vimdeploy.models.vim import vim_with_random_weights

@@ -9,8 +9,8 @@ import pytest
 import torch
 from onnx import numpy_helper
 from PIL import Image
-from released import training_state
-from seeded_faults import changed_weight, dropped_d, flipped_reverse, float16_softplus
+from helpers.released import training_state
+from helpers.seeded_faults import changed_weight, dropped_d, flipped_reverse, float16_softplus
 
 from vimdeploy.artifact import read_onnx
 from vimdeploy.libraries import library_path

@@ -1,7 +1,7 @@
 import re
 
 import pytest
-from loading import script
+from helpers.loading import script
 
 from vimdeploy.artifact import read_onnx
 from vimdeploy.tolerance import tolerance_for

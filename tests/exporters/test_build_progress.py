@@ -1,5 +1,5 @@
 import pytest
-from stand_in_tensorrt import tensorrt
+from helpers.stand_in_tensorrt import tensorrt
 
 from vimdeploy.exporters.build_progress import progress_monitor
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from released import training_state
+from helpers.released import training_state
 
 from vimdeploy.libraries import library_path
 from vimdeploy.models.config import VARIANTS

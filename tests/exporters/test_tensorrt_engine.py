@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import onnx
 import pytest
-import stand_in_tensorrt
+from helpers import stand_in_tensorrt
 
 from vimdeploy.artifact import read_onnx
 from vimdeploy.engine_file import sha256_of

@@ -1,7 +1,7 @@
 """The real parser of TensorRT-RTX; for TensorRT, which needs a GPU, a stand-in for its parser."""
 
 import pytest
-import stand_in_tensorrt
+from helpers import stand_in_tensorrt
 
 from vimdeploy.artifact import read_onnx
 from vimdeploy.errors import ExecutionError, ModelFileError

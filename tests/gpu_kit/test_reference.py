@@ -1,7 +1,7 @@
 """The float64 reference on the device, here on the CPU, against the plain loops."""
 
 import numpy as np
-import oracle
+from helpers import oracle
 import pytest
 import torch
 

@@ -1,4 +1,4 @@
-import oracle
+from helpers import oracle
 import pytest
 import torch
 

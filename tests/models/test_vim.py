@@ -1,6 +1,6 @@
 from pathlib import Path
 
-import oracle
+from helpers import oracle
 import pytest
 import torch
 

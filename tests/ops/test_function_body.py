@@ -10,7 +10,7 @@ import onnx.inliner
 import onnxruntime
 import pytest
 import torch
-from one_node import OPSET, model_of
+from helpers.one_node import OPSET, model_of
 from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 

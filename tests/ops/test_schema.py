@@ -8,7 +8,7 @@ import onnx.checker
 import onnx.defs
 import onnx.shape_inference
 import pytest
-from one_node import model_of
+from helpers.one_node import model_of
 from onnx import TensorProto
 
 from vimdeploy.ops.contract import CONV1D, DOMAIN, OPERATORS, SELECTIVE_SCAN, VERSION

@@ -1,7 +1,7 @@
 import itertools
 
 import numpy as np
-import oracle
+from helpers import oracle
 import pytest
 import torch
 

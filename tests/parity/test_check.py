@@ -2,7 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from answers import INFO, Answers
+from helpers.answers import INFO, Answers
 
 from vimdeploy.artifact import PRECISIONS
 from vimdeploy.parity.check import MAX_CHANGED, check_parity

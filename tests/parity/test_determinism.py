@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from answers import Answers
+from helpers.answers import Answers
 
 from vimdeploy.parity.determinism import PLACES, SAME_RUN, THREADS, check_determinism
 from vimdeploy.parity.inputs import random_inputs

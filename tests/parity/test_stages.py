@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from seeded_faults import changed_weight, dropped_d, flipped_reverse, float16_softplus
+from helpers.seeded_faults import changed_weight, dropped_d, flipped_reverse, float16_softplus
 
 from vimdeploy.errors import ConfigError
 from vimdeploy.models.stages import stages_of

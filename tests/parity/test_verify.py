@@ -2,9 +2,9 @@ import io
 
 import numpy as np
 import pytest
-from answers import Answers
+from helpers.answers import Answers
 from PIL import Image
-from seeded_faults import changed_weight
+from helpers.seeded_faults import changed_weight
 
 from vimdeploy.models.config import Recipe
 from vimdeploy.parity.inputs import Inputs, picture_inputs, random_inputs

@@ -1,7 +1,7 @@
 import numpy as np
 import onnx
 import pytest
-from seeded_faults import changed_weight, dropped_d
+from helpers.seeded_faults import changed_weight, dropped_d
 
 from vimdeploy.models.config import VimConfig
 from vimdeploy.models.vim import vim_with_random_weights

@@ -4,8 +4,8 @@ import functools
 from datetime import datetime, timezone
 
 import pytest
-from browser import CHROMIUM, look
-from made import MACHINE, changed, failing, passing, stages
+from helpers.browser import CHROMIUM, look
+from helpers.made import MACHINE, changed, failing, passing, stages
 from test_page import SECTIONS
 
 from vimdeploy.parity.results import Side

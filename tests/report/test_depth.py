@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from made import deviation, stages
+from helpers.made import deviation, stages
 
 from vimdeploy.parity.results import Stage
 from vimdeploy.report.depth import depth_chart

@@ -2,7 +2,7 @@ import dataclasses
 import math
 
 import pytest
-from made import logits
+from helpers.made import logits
 
 from vimdeploy.parity.results import Histogram
 from vimdeploy.report.histogram import histogram_chart

@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 from html.parser import HTMLParser
 
 import pytest
-from made import MACHINE, changed, deviation, failing, logits, passing, place, stages
+from helpers.made import MACHINE, changed, deviation, failing, logits, passing, place, stages
 
 from vimdeploy.errors import MissingPackageError, OutputError
 from vimdeploy.parity.results import Agreement, Proportion, Side, Stage, WeightCheck

@@ -2,7 +2,7 @@ import dataclasses
 import math
 
 import pytest
-from made import deviation, failing, passing, place, stages
+from helpers.made import deviation, failing, passing, place, stages
 
 from vimdeploy.parity.results import Deviation
 from vimdeploy.report.text import bounds_of, exact, percent, quantity, scientific

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import onnx
 import pytest
-from browser import CHROMIUM, look
+from helpers.browser import CHROMIUM, look
 from onnx import numpy_helper
 from PIL import Image
 

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from stand_in_tensorrt import PLAN, tensorrt
+from helpers.stand_in_tensorrt import PLAN, tensorrt
 
 from vimdeploy.errors import ExecutionError, InputError, MissingPackageError, ModelFileError
 from vimdeploy.runtimes.engine_on_gpu import EngineOnGpu

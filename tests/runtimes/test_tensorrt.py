@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-import stand_in_tensorrt
+from helpers import stand_in_tensorrt
 
 import vimdeploy
 from vimdeploy import flavors

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from loading import ROOT, script
+from helpers.loading import ROOT, script
 
 DOCUMENT = ROOT / "docs" / "accuracy.md"
 

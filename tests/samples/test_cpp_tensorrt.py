@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from loading import ROOT
+from helpers.loading import ROOT
 from PIL import Image
 
 from vimdeploy.models.config import Recipe

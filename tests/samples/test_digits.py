@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import onnx
 import pytest
-from loading import ROOT, script
+from helpers.loading import ROOT, script
 from PIL import Image
 
 from vimdeploy.artifact import PRECISIONS, ModelInfo

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from loading import ROOT, script
+from helpers.loading import ROOT, script
 
 from vimdeploy.artifact import ModelInfo
 from vimdeploy.checkpoint import config_from_checkpoint, load_checkpoint

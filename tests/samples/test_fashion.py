@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from loading import ROOT, script
+from helpers.loading import ROOT, script
 from PIL import Image
 
 from vimdeploy.artifact import ModelInfo

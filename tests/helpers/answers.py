@@ -4,11 +4,17 @@ import dataclasses
 
 import numpy as np
 
-from vimdeploy.artifact import ModelInfo
-from vimdeploy.models.config import VimConfig
+from vimdeploy.model_info import ModelInfo, TensorSpec
 from vimdeploy.runtimes.base import Session
 
-INFO = ModelInfo("fake", VimConfig(image_size=(2, 2), patch_size=2, stride=2, dim=2, depth=1, num_classes=3))
+INFO = ModelInfo(
+    "fake",
+    (TensorSpec("images", ("batch", 3, 2, 2)),),
+    (TensorSpec("logits", ("batch", 3)),),
+    task="classification",
+    architecture="vim",
+    config={"image_size": [2, 2], "patch_size": 2, "stride": 2, "dim": 2, "depth": 1, "num_classes": 3},
+)
 
 
 class Answers(Session):
@@ -20,5 +26,5 @@ class Answers(Session):
         self.operators = operators
         self.device = "cpu"
 
-    def _run(self, array):
-        return self.logits[array[:, 0, 0, 0].astype(int)]
+    def _run(self, inputs):
+        return {"logits": self.logits[inputs["images"][:, 0, 0, 0].astype(int)]}

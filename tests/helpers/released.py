@@ -5,12 +5,17 @@ import argparse
 import torch
 
 
+def released_names(model):
+    """A classifier's tensors under the names of hustvl/Vim, which has no ``backbone.``."""
+    return {name.removeprefix("backbone."): tensor for name, tensor in model.state_dict().items()}
+
+
 def training_state(model, ema=None):
     """All that a training run saves, with the weights of ``model`` in it."""
-    averaged = model.state_dict() if ema is None else ema.state_dict()
+    averaged = released_names(model if ema is None else ema)
     first = next(iter(averaged.values()))
     return {
-        "model": model.state_dict(),
+        "model": released_names(model),
         "optimizer": {
             "state": {0: {"step": torch.tensor(1.0), "exp_avg": torch.zeros_like(first)}},
             "param_groups": [{"lr": 1e-5, "betas": (0.9, 0.999), "params": [0]}],
