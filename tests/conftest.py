@@ -21,7 +21,6 @@ from helpers.released import training_state
 from helpers.stand_in_tensorrt import Cuda
 
 from vimdeploy.artifact import artifact_from_onnx
-from vimdeploy.cli import main
 from vimdeploy.engine_file import EngineInfo, sha256_of, write_engine
 from vimdeploy.errors import ConfigError
 from vimdeploy.models.variant import Variant
@@ -167,6 +166,8 @@ def picture(tmp_path):
 @pytest.fixture
 def invoke():
     """The command line inside this process: ``invoke("run", path)`` -> click's result."""
+    from vimdeploy.cli import main
+
     before = signal.getsignal(signal.SIGTERM)
     yield lambda *arguments: CliRunner().invoke(main, [str(argument) for argument in arguments])
     signal.signal(signal.SIGTERM, before)
