@@ -5,8 +5,7 @@
 #include "onnxruntime/custom_op.h"
 #include "onnxruntime/devices.h"
 #include "onnxruntime/operators.h"
-#include "scan/conv1d.h"
-#include "scan/selective_scan.h"
+#include "scan/cpu/operators.h"
 
 namespace vimdeploy::onnxruntime {
 namespace {

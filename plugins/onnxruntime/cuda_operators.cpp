@@ -1,6 +1,6 @@
 // The operators on a CUDA device, queued on the session's stream.
 
-#include "scan/cuda.h"
+#include "scan/cuda/operators.h"
 
 #include "onnxruntime/cuda_device_scope.h"
 #include "onnxruntime/custom_op.h"

@@ -3,8 +3,7 @@
 #include <sstream>
 #include <string>
 
-#include "scan/conv1d.h"
-#include "scan/selective_scan.h"
+#include "scan/cpu/operators.h"
 #include "support/export.h"
 
 namespace vimdeploy {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "scan/plan_cuda.h"
+#include "scan/cuda/plan.h"
 #include "support/status.h"
 
 namespace vimdeploy::tensorrt {

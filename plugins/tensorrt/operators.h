@@ -4,7 +4,7 @@
 
 #include <memory>
 
-#include "scan/cuda.h"
+#include "scan/cuda/operators.h"
 #include "scan/operators.h"
 
 namespace vimdeploy::tensorrt {

@@ -8,7 +8,7 @@
 #include "scan/cuda/layout.h"
 #include "scan/cuda/math.h"
 #include "scan/host_device.h"
-#include "scan/plan_cuda.h"
+#include "scan/cuda/plan.h"
 #include "scan/problem.h"
 
 namespace vimdeploy::cuda {

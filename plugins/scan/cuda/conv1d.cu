@@ -1,6 +1,6 @@
 // BidirectionalConv1d on CUDA devices: the kernels around their text, and their launches.
 
-#include "scan/cuda.h"
+#include "scan/cuda/operators.h"
 #include "scan/cuda/conv1d.h"
 #include "scan/cuda/launch.h"
 

@@ -1,6 +1,6 @@
 // BidirectionalSelectiveScan on CUDA devices: the kernels around their text, and their launches.
 
-#include "scan/cuda.h"
+#include "scan/cuda/operators.h"
 #include "scan/cuda/chunks.h"
 #include "scan/cuda/device_team.h"
 #include "scan/cuda/launch.h"

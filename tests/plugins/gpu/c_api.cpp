@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "ceilings.h"
-#include "scan/cuda.h"
+#include "scan/cuda/operators.h"
 #include "support/export.h"
 #include "support/guard.h"
 

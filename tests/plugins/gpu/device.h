@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "scan/cuda.h"
+#include "scan/cuda/operators.h"
 #include "testing/random_tensors.h"
 
 namespace vimdeploy::testing {

@@ -11,8 +11,7 @@
 #include <set>
 
 #include "device.h"
-#include "scan/conv1d.h"
-#include "scan/selective_scan.h"
+#include "scan/reference/operators.h"
 #include "scan/shapes.h"
 #include "testing/compare.h"
 #include "testing/expectations.h"

@@ -11,9 +11,9 @@
 #include <string>
 #include <vector>
 
-#include "scan/conv1d.h"
+#include "scan/cpu/operators.h"
+#include "scan/reference/operators.h"
 #include "scan/scan_ceilings.h"
-#include "scan/selective_scan.h"
 #include "testing/random_tensors.h"
 #include "testing/worker.h"
 

@@ -6,8 +6,8 @@
 
 #include <hwy/highway.h>
 
-#include "scan/math-inl.h"
-#include "scan/selective_scan_block-inl.h"
+#include "scan/cpu/math-inl.h"
+#include "scan/cpu/selective_scan_block-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vimdeploy {

@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "scan/instruction_sets.h"
-#include "scan/plan.h"
+#include "scan/cpu/instruction_sets.h"
+#include "scan/cpu/plan.h"
 #include "scan/problem.h"
 
 namespace vimdeploy::testing {

@@ -6,8 +6,7 @@
 #include <random>
 
 #include "gpu/device.h"
-#include "scan/conv1d.h"
-#include "scan/selective_scan.h"
+#include "scan/reference/operators.h"
 #include "tensorrt/plugin_host.h"
 #include "testing/compare.h"
 #include "testing/expectations.h"

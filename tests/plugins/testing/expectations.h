@@ -6,8 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "scan/conv1d.h"
-#include "scan/selective_scan.h"
+#include "scan/reference/operators.h"
 #include "testing/random_tensors.h"
 
 namespace vimdeploy::testing {

@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "scan/parallel_for.h"
+#include "scan/cpu/parallel_for.h"
 
 namespace vimdeploy::testing {
 

@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <thread>
 
-#include "scan/parallel_for.h"
+#include "scan/cpu/parallel_for.h"
 
 namespace vimdeploy::testing {
 

@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "scan/conv1d.h"
+#include "scan/reference/operators.h"
 #include "scan/shapes.h"
 #include "testing/compare.h"
 #include "testing/cuda_blocks.h"

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "scan/cuda/layout.h"
-#include "scan/plan_cuda.h"
+#include "scan/cuda/plan.h"
 
 namespace vimdeploy {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <gtest/gtest.h>
 
-#include "scan/cuda.h"
+#include "scan/cuda/operators.h"
 
 namespace vimdeploy {
 namespace {

@@ -5,8 +5,8 @@
 #include <cmath>
 #include <random>
 
-#include "scan/plan_cuda.h"
-#include "scan/selective_scan.h"
+#include "scan/cuda/plan.h"
+#include "scan/reference/operators.h"
 #include "scan/shapes.h"
 #include "testing/compare.h"
 #include "testing/cuda_blocks.h"

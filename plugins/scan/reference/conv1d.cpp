@@ -1,8 +1,8 @@
 // BidirectionalConv1d as its definition reads, one number at a time.
 
-#include <cmath>
+#include "scan/reference/operators.h"
 
-#include "scan/conv1d.h"
+#include <cmath>
 
 namespace vimdeploy {
 namespace {

@@ -3,20 +3,20 @@
 // groups that stay in registers over the whole block, then the gate. Tensors are read and written in place: with
 // AVX-512 a vector is a cache line, and each is touched once.
 
-#if defined(VIMDEPLOY_SCAN_SELECTIVE_SCAN_BLOCK_INL_H_) == defined(HWY_TARGET_TOGGLE)
-#ifdef VIMDEPLOY_SCAN_SELECTIVE_SCAN_BLOCK_INL_H_
-#undef VIMDEPLOY_SCAN_SELECTIVE_SCAN_BLOCK_INL_H_
+#if defined(VIMDEPLOY_SCAN_CPU_SELECTIVE_SCAN_BLOCK_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef VIMDEPLOY_SCAN_CPU_SELECTIVE_SCAN_BLOCK_INL_H_
+#undef VIMDEPLOY_SCAN_CPU_SELECTIVE_SCAN_BLOCK_INL_H_
 #else
-#define VIMDEPLOY_SCAN_SELECTIVE_SCAN_BLOCK_INL_H_
+#define VIMDEPLOY_SCAN_CPU_SELECTIVE_SCAN_BLOCK_INL_H_
 #endif
 
 #include <cstdint>
 
 #include <hwy/highway.h>
 
-#include "scan/math-inl.h"
-#include "scan/rows-inl.h"
-#include "scan/selective_scan_columns-inl.h"
+#include "scan/cpu/math-inl.h"
+#include "scan/cpu/rows-inl.h"
+#include "scan/cpu/token_block-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vimdeploy {
@@ -153,4 +153,4 @@ HWY_INLINE void scan_block(const Task& task, const Block<T>& block, const Block<
 }  // namespace vimdeploy
 HWY_AFTER_NAMESPACE();
 
-#endif  // VIMDEPLOY_SCAN_SELECTIVE_SCAN_BLOCK_INL_H_
+#endif  // VIMDEPLOY_SCAN_CPU_SELECTIVE_SCAN_BLOCK_INL_H_

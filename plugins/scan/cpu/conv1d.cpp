@@ -4,20 +4,20 @@
 // once, with a halo of W - 1 tokens on either side, and convolved for every direction. A reversed direction is the same
 // sum over the halo's other end. A large u goes past the caches.
 
-#include "scan/conv1d.h"
+#include "scan/cpu/operators.h"
 
 #include <algorithm>
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "scan/conv1d_cpu.cpp"
+#define HWY_TARGET_INCLUDE "scan/cpu/conv1d.cpp"
 #include <hwy/foreach_target.h>
 
 #include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
-#include "scan/math-inl.h"
-#include "scan/rows-inl.h"
-#include "scan/task.h"
+#include "scan/cpu/math-inl.h"
+#include "scan/cpu/rows-inl.h"
+#include "scan/cpu/task.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vimdeploy {

@@ -9,21 +9,21 @@
 // more directions it is not, and these come in their own order, for a result does not depend on how the channels are
 // divided.
 
-#include "scan/selective_scan.h"
+#include "scan/cpu/operators.h"
 
 #include <algorithm>
 #include <type_traits>
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "scan/selective_scan_cpu.cpp"
+#define HWY_TARGET_INCLUDE "scan/cpu/selective_scan.cpp"
 #include <hwy/foreach_target.h>
 
 #include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
-#include "scan/math-inl.h"
-#include "scan/rows-inl.h"
-#include "scan/selective_scan_block-inl.h"
+#include "scan/cpu/math-inl.h"
+#include "scan/cpu/rows-inl.h"
+#include "scan/cpu/selective_scan_block-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vimdeploy {

@@ -1,7 +1,7 @@
 // Rows between tensors and scratch, for every instruction set and type: the same numbers as the scalar conversions
 // give, and not a byte beyond the row.
 
-#include "scan/instruction_sets.h"
+#include "scan/cpu/instruction_sets.h"
 
 #include <gtest/gtest.h>
 
@@ -11,12 +11,12 @@
 #include <vector>
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "scan/test_rows.cpp"
+#define HWY_TARGET_INCLUDE "scan/cpu/test_rows.cpp"
 #include <hwy/foreach_target.h>
 
 #include <hwy/highway.h>
 
-#include "scan/rows-inl.h"
+#include "scan/cpu/rows-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vimdeploy {

@@ -1,10 +1,11 @@
-#include "scan/selective_scan.h"
+#include "scan/cpu/operators.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <random>
 
+#include "scan/reference/operators.h"
 #include "scan/shapes.h"
 #include "testing/compare.h"
 #include "testing/expectations.h"

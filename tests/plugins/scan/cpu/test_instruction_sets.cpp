@@ -1,9 +1,8 @@
-#include "scan/instruction_sets.h"
+#include "scan/cpu/instruction_sets.h"
 
 #include <gtest/gtest.h>
 
-#include "scan/conv1d.h"
-#include "scan/selective_scan.h"
+#include "scan/cpu/operators.h"
 
 namespace vimdeploy {
 namespace {

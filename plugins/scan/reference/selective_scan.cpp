@@ -1,10 +1,10 @@
 // BidirectionalSelectiveScan as its definition reads, one number at a time.
 
+#include "scan/reference/operators.h"
+
 #include <algorithm>
 #include <cmath>
 #include <vector>
-
-#include "scan/selective_scan.h"
 
 namespace vimdeploy {
 namespace {

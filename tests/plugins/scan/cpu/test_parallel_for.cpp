@@ -1,4 +1,4 @@
-#include "scan/parallel_for.h"
+#include "scan/cpu/parallel_for.h"
 
 #include <gtest/gtest.h>
 

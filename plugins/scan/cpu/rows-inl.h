@@ -2,11 +2,11 @@
 // Only here does a kernel see the type of a tensor, or a number of channels that does not fill its last vector: scratch
 // holds whole vectors, zero behind the end.
 
-#if defined(VIMDEPLOY_SCAN_ROWS_INL_H_) == defined(HWY_TARGET_TOGGLE)
-#ifdef VIMDEPLOY_SCAN_ROWS_INL_H_
-#undef VIMDEPLOY_SCAN_ROWS_INL_H_
+#if defined(VIMDEPLOY_SCAN_CPU_ROWS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef VIMDEPLOY_SCAN_CPU_ROWS_INL_H_
+#undef VIMDEPLOY_SCAN_CPU_ROWS_INL_H_
 #else
-#define VIMDEPLOY_SCAN_ROWS_INL_H_
+#define VIMDEPLOY_SCAN_CPU_ROWS_INL_H_
 #endif
 
 #include <cstdint>
@@ -15,7 +15,7 @@
 #include <hwy/highway.h>
 
 #include "scan/element.h"
-#include "scan/plan.h"
+#include "scan/cpu/plan.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vimdeploy {
@@ -121,4 +121,4 @@ HWY_INLINE void pack_vector(const T* from, int64_t channels, int64_t count, floa
 }  // namespace vimdeploy
 HWY_AFTER_NAMESPACE();
 
-#endif  // VIMDEPLOY_SCAN_ROWS_INL_H_
+#endif  // VIMDEPLOY_SCAN_CPU_ROWS_INL_H_

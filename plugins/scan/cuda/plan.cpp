@@ -1,4 +1,4 @@
-#include "scan/plan_cuda.h"
+#include "scan/cuda/plan.h"
 
 #include <algorithm>
 #include <limits>

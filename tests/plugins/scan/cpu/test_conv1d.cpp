@@ -1,13 +1,14 @@
-#include "scan/conv1d.h"
+#include "scan/cpu/operators.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 
+#include "scan/reference/operators.h"
+#include "scan/shapes.h"
 #include "testing/compare.h"
 #include "testing/expectations.h"
 #include "testing/hosts.h"
-#include "scan/shapes.h"
 #include "testing/random_tensors.h"
 
 namespace vimdeploy::testing {

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
-#include "scan/parallel_for.h"
-#include "scan/plan.h"
+#include "scan/cpu/parallel_for.h"
+#include "scan/cpu/plan.h"
 
 namespace vimdeploy {
 

@@ -1,6 +1,6 @@
 // exp2, softplus and silu of every instruction set against double precision.
 
-#include "scan/instruction_sets.h"
+#include "scan/cpu/instruction_sets.h"
 
 #include <gtest/gtest.h>
 
@@ -10,12 +10,12 @@
 #include <vector>
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "scan/test_math.cpp"
+#define HWY_TARGET_INCLUDE "scan/cpu/test_math.cpp"
 #include <hwy/foreach_target.h>
 
 #include <hwy/highway.h>
 
-#include "scan/math-inl.h"
+#include "scan/cpu/math-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vimdeploy {

@@ -1,4 +1,4 @@
-#include "scan/instruction_sets.h"
+#include "scan/cpu/instruction_sets.h"
 
 #include <hwy/targets.h>
 #if defined(__x86_64__) && defined(__GNUC__)

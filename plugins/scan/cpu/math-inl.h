@@ -1,11 +1,11 @@
 // exp2, softplus and silu on vectors of float32, for every instruction set (included once for each).
 // Coefficients of exp2: smallest largest relative error (Lawson's iteration in double), then rounded to float32.
 
-#if defined(VIMDEPLOY_SCAN_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
-#ifdef VIMDEPLOY_SCAN_MATH_INL_H_
-#undef VIMDEPLOY_SCAN_MATH_INL_H_
+#if defined(VIMDEPLOY_SCAN_CPU_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef VIMDEPLOY_SCAN_CPU_MATH_INL_H_
+#undef VIMDEPLOY_SCAN_CPU_MATH_INL_H_
 #else
-#define VIMDEPLOY_SCAN_MATH_INL_H_
+#define VIMDEPLOY_SCAN_CPU_MATH_INL_H_
 #endif
 
 #include <hwy/highway.h>
@@ -97,4 +97,4 @@ HWY_INLINE V silu(D d, V x) {
 }  // namespace vimdeploy
 HWY_AFTER_NAMESPACE();
 
-#endif  // VIMDEPLOY_SCAN_MATH_INL_H_
+#endif  // VIMDEPLOY_SCAN_CPU_MATH_INL_H_

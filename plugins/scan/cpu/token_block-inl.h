@@ -1,11 +1,11 @@
 // Where the tensors of a block of tokens lie, for every instruction set (included once for each): what
 // selective_scan_block-inl.h works on, and the fetching of what it works on next.
 
-#if defined(VIMDEPLOY_SCAN_SELECTIVE_SCAN_COLUMNS_INL_H_) == defined(HWY_TARGET_TOGGLE)
-#ifdef VIMDEPLOY_SCAN_SELECTIVE_SCAN_COLUMNS_INL_H_
-#undef VIMDEPLOY_SCAN_SELECTIVE_SCAN_COLUMNS_INL_H_
+#if defined(VIMDEPLOY_SCAN_CPU_TOKEN_BLOCK_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef VIMDEPLOY_SCAN_CPU_TOKEN_BLOCK_INL_H_
+#undef VIMDEPLOY_SCAN_CPU_TOKEN_BLOCK_INL_H_
 #else
-#define VIMDEPLOY_SCAN_SELECTIVE_SCAN_COLUMNS_INL_H_
+#define VIMDEPLOY_SCAN_CPU_TOKEN_BLOCK_INL_H_
 #endif
 
 #include <cstdint>
@@ -13,9 +13,9 @@
 #include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
-#include "scan/rows-inl.h"
-#include "scan/selective_scan.h"
-#include "scan/task.h"
+#include "scan/cpu/rows-inl.h"
+#include "scan/cpu/task.h"
+#include "scan/problem.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vimdeploy {
@@ -97,4 +97,4 @@ class Ahead {
 }  // namespace vimdeploy
 HWY_AFTER_NAMESPACE();
 
-#endif  // VIMDEPLOY_SCAN_SELECTIVE_SCAN_COLUMNS_INL_H_
+#endif  // VIMDEPLOY_SCAN_CPU_TOKEN_BLOCK_INL_H_

@@ -3,7 +3,7 @@
 
 #pragma once
 
-#include "scan/plan_cuda.h"
+#include "scan/cuda/plan.h"
 #include "scan/problem.h"
 
 struct CUstream_st;  // cudaStream_t, without CUDA's headers
