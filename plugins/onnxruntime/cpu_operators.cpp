@@ -4,7 +4,6 @@
 
 #include "onnxruntime/custom_op.h"
 #include "onnxruntime/devices.h"
-#include "onnxruntime/operators.h"
 #include "scan/cpu/operators.h"
 
 namespace vimdeploy::onnxruntime {
@@ -53,9 +52,6 @@ class CpuDevice {
 
 }  // namespace
 
-void add_cpu_operators(Ort::CustomOpDomain& domain) {
-  add_all_types<Conv1d, CpuDevice>(domain);
-  add_all_types<SelectiveScan, CpuDevice>(domain);
-}
+void add_cpu_operators(Ort::CustomOpDomain& domain) { add_all_operators<CpuDevice>(domain); }
 
 }  // namespace vimdeploy::onnxruntime

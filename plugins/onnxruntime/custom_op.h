@@ -6,9 +6,12 @@
 #pragma once
 
 #include <algorithm>
+#include <iterator>
 #include <memory>
+#include <vector>
 
 #include "onnxruntime/host.h"
+#include "onnxruntime/operators.h"
 #include "support/guard.h"
 
 namespace vimdeploy::onnxruntime {
@@ -74,13 +77,19 @@ class CustomOp : public Ort::CustomOpBase<CustomOp<Operator, Device>, NodeKernel
   ElementType type_;
 };
 
-// A schema switches a model's own function body off, so every type of the contract has to have a kernel.
+// A schema switches a model's own function body off, so every type of the contract has to have a kernel. The domain is
+// never freed, see library.cpp, and so what it refers to is not either.
 template <typename Operator, typename Device>
 void add_all_types(Ort::CustomOpDomain& domain) {
-  static const CustomOp<Operator, Device> ops[] = {CustomOp<Operator, Device>(ElementType::float32),
-                                                   CustomOp<Operator, Device>(ElementType::float16),
-                                                   CustomOp<Operator, Device>(ElementType::bfloat16)};
-  for (const auto& op : ops) domain.Add(&op);
+  using Op = CustomOp<Operator, Device>;
+  static const auto& ops = *new std::vector<Op>(std::begin(kElementTypes), std::end(kElementTypes));
+  for (const Op& op : ops) domain.Add(&op);
+}
+
+template <typename Device>
+void add_all_operators(Ort::CustomOpDomain& domain) {
+  add_all_types<Conv1d, Device>(domain);
+  add_all_types<SelectiveScan, Device>(domain);
 }
 
 }  // namespace vimdeploy::onnxruntime

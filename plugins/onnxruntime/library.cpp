@@ -11,7 +11,7 @@ namespace {
 // Sessions refer to the domain as long as they live, and may outlive the library's static objects: it is never freed.
 Ort::CustomOpDomain& domain_of_all_operators() {
   static Ort::CustomOpDomain& domain = *[] {
-    auto* made = new Ort::CustomOpDomain("vimdeploy");
+    auto* made = new Ort::CustomOpDomain(kDomain);
     add_cpu_operators(*made);
     add_cuda_operators(*made);
     return made;

@@ -18,6 +18,8 @@
 
 namespace vimdeploy {
 
+// Domain in ONNX models, and namespace of the TensorRT plugins.
+inline constexpr const char* kDomain = "vimdeploy";
 inline constexpr int kOperatorsVersion = 1;
 inline constexpr const char* kConv1dName = "BidirectionalConv1d";
 inline constexpr const char* kSelectiveScanName = "BidirectionalSelectiveScan";

@@ -21,8 +21,8 @@ class Creator final : public nvinfer1::IPluginCreatorV3One {
   }
 
   const char* getPluginName() const noexcept override { return Operator::kName; }
-  const char* getPluginVersion() const noexcept override { return kVersion; }
-  const char* getPluginNamespace() const noexcept override { return kNamespace; }
+  const char* getPluginVersion() const noexcept override { return plugin_version(); }
+  const char* getPluginNamespace() const noexcept override { return kDomain; }
 
   const nvinfer1::PluginFieldCollection* getFieldNames() noexcept override { return fields_.collection(); }
 

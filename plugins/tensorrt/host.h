@@ -18,6 +18,9 @@ std::optional<ElementType> element_type(nvinfer1::DataType type);
 
 std::string name_of(nvinfer1::DataType type);
 
+// Every type of the contract, as "a, b or c".
+std::string names_of_element_types();
+
 Shape shape_of(const nvinfer1::Dims& dims);
 
 // The tensor with its open sizes (-1) taken from `bound`: the least, the best or the largest.

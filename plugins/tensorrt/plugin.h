@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <string>
 
 #include "tensorrt/fields.h"
 #include "tensorrt/log.h"
@@ -13,9 +14,11 @@
 
 namespace vimdeploy::tensorrt {
 
-inline constexpr const char* kNamespace = "vimdeploy";
-inline constexpr const char* kVersion = "1";
-static_assert(kOperatorsVersion == 1, "the plugins' version is the operators'");
+// The operators' version, as TensorRT names versions.
+inline const char* plugin_version() {
+  static const std::string version = std::to_string(kOperatorsVersion);
+  return version.c_str();
+}
 
 template <typename Operator>
 class Plugin final : public nvinfer1::IPluginV3,
@@ -64,8 +67,8 @@ class Plugin final : public nvinfer1::IPluginV3,
   // Core
 
   const char* getPluginName() const noexcept override { return Operator::kName; }
-  const char* getPluginVersion() const noexcept override { return kVersion; }
-  const char* getPluginNamespace() const noexcept override { return kNamespace; }
+  const char* getPluginVersion() const noexcept override { return plugin_version(); }
+  const char* getPluginNamespace() const noexcept override { return kDomain; }
 
   // Build
 

@@ -38,7 +38,7 @@ Status check_type(size_t position, nvinfer1::DataType type, nvinfer1::DataType f
   const nvinfer1::DataType wanted = wanted_type<Operator>(position, first);
   if (element_type(wanted) && type == wanted) return {};
   return Status::error(name_of_tensor<Operator>(position) + " has type " + name_of(type) + ", wanted " +
-                       (position == 0 ? "float32, float16 or bfloat16" : name_of(wanted)));
+                       (position == 0 ? names_of_element_types() : name_of(wanted)));
 }
 
 // Sets the problem's type and sizes by the inputs and the output; what its attributes say stays.
