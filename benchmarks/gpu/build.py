@@ -19,7 +19,7 @@ OPTIONAL_FILES = {
 
 
 def build(settings: Settings, log: Log) -> None:
-    """As a user installs it, by pip, with the tests built beside; nothing is fetched where all is given."""
+    """As a user installs it, by pip, with the tests and benchmarks built beside; nothing is fetched where all is given."""
     for pattern in ("*.onnx", "*.engine*"):  # of an earlier build
         for old in settings.work.glob(pattern):
             old.unlink()
@@ -41,6 +41,7 @@ def pip_command(settings: Settings, architecture: str) -> list[str]:
     """Installs the repository into ``settings.site``, built in ``settings.build``."""
     defines = {
         "VIMDEPLOY_BUILD_TESTS": "ON",
+        "VIMDEPLOY_BUILD_BENCHMARKS": "ON",
         "CMAKE_CUDA_ARCHITECTURES": f"{architecture}-real",
         "VIMDEPLOY_DEPS_DIR": settings.deps,
         "TENSORRT_ROOT": settings.tensorrt_root,

@@ -24,7 +24,7 @@ class KernelError(Exception):
 
 
 class Kernels:
-    """The library; tests/plugins/gpu/c_api.cpp says what its functions take."""
+    """The library; benchmarks/native/gpu_c_api.cpp says what its functions take."""
 
     def __init__(self, library: Path) -> None:
         self._library = ctypes.CDLL(str(library))

@@ -5,10 +5,10 @@
 #include <cstdio>
 #include <random>
 
-#include "gpu/device.h"
 #include "scan/reference/operators.h"
 #include "tensorrt/plugin_host.h"
 #include "testing/compare.h"
+#include "testing/cuda_device.h"
 #include "testing/expectations.h"
 
 namespace vimdeploy::testing {

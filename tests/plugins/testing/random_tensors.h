@@ -1,4 +1,4 @@
-// Problems of any size with random tensors, for the tests and the benchmarks.
+// Problems of any size with random tensors, for the tests and for benchmarks/native.
 
 #pragma once
 

@@ -1,8 +1,8 @@
-#include "ceilings.h"
+#include "gpu_ceilings.h"
 
 #include <string>
 
-namespace vimdeploy {
+namespace vimdeploy::benchmarks {
 namespace {
 
 constexpr int kThreads = 256;
@@ -59,4 +59,4 @@ Status run_fma(int blocks, float* values, int64_t& operations, CUstream_st* stre
   return run<Fma>(blocks, values, operations, stream);
 }
 
-}  // namespace vimdeploy
+}  // namespace vimdeploy::benchmarks

@@ -10,10 +10,10 @@
 #include <random>
 #include <set>
 
-#include "device.h"
 #include "scan/reference/operators.h"
 #include "scan/shapes.h"
 #include "testing/compare.h"
+#include "testing/cuda_device.h"
 #include "testing/expectations.h"
 
 namespace vimdeploy::testing {

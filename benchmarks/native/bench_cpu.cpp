@@ -1,6 +1,6 @@
 // Prints how long both operators take, per instruction set: the plain loop, the kernel on one thread and on two, and
-// what bounds the scan. Medians of one run, in which all take turns. Usage: bench_selective_scan
-// [float32|float16|bfloat16] [rounds]
+// what bounds the scan. Medians of one run, in which all take turns. Usage:
+// bench_cpu [float32|float16|bfloat16] [rounds]
 
 #include <algorithm>
 #include <chrono>
@@ -11,14 +11,18 @@
 #include <string>
 #include <vector>
 
+#include "cpu_ceilings.h"
 #include "scan/cpu/operators.h"
 #include "scan/reference/operators.h"
-#include "scan/scan_ceilings.h"
 #include "testing/random_tensors.h"
-#include "testing/worker.h"
+#include "worker.h"
 
-namespace vimdeploy::testing {
+namespace vimdeploy::benchmarks {
 namespace {
+
+using testing::Conv1dCase;
+using testing::SelectiveScanCase;
+using testing::Tensor;
 
 struct Candidate {
   std::string name;
@@ -119,7 +123,7 @@ void bench_conv1d(ElementType type, int64_t tokens, int rounds) {
 }
 
 }  // namespace
-}  // namespace vimdeploy::testing
+}  // namespace vimdeploy::benchmarks
 
 int main(int argc, char** argv) {
   using vimdeploy::ElementType;
@@ -128,8 +132,8 @@ int main(int argc, char** argv) {
   for (ElementType type : vimdeploy::kElementTypes) {
     if (name != name_of(type)) continue;
     for (int64_t tokens : {197, 6085}) {
-      vimdeploy::testing::bench_scan(type, tokens, rounds);
-      vimdeploy::testing::bench_conv1d(type, tokens, rounds);
+      vimdeploy::benchmarks::bench_scan(type, tokens, rounds);
+      vimdeploy::benchmarks::bench_conv1d(type, tokens, rounds);
     }
   }
 }

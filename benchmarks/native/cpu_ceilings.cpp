@@ -1,7 +1,7 @@
-#include "scan/scan_ceilings.h"
+#include "cpu_ceilings.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "scan/scan_ceilings.cpp"
+#define HWY_TARGET_INCLUDE "cpu_ceilings.cpp"
 #include <hwy/foreach_target.h>
 
 #include <hwy/highway.h>
@@ -72,7 +72,7 @@ void run_bare_scan(const SelectiveScanProblem& problem, const SelectiveScanPlan&
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-namespace vimdeploy::testing {
+namespace vimdeploy::benchmarks {
 
 const std::vector<Kernel<StateCeilingFunction>>& state_ceilings() {
   static const auto kernels = kernels_that_run_here<StateCeilingFunction>(VIMDEPLOY_KERNELS(run_states_in_registers));
@@ -84,5 +84,5 @@ const std::vector<Kernel<BareScanFunction>>& bare_scans() {
   return kernels;
 }
 
-}  // namespace vimdeploy::testing
+}  // namespace vimdeploy::benchmarks
 #endif

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "ceilings.h"
+#include "gpu_ceilings.h"
 #include "scan/cuda/operators.h"
 #include "support/export.h"
 #include "support/guard.h"
@@ -98,11 +98,11 @@ VIMDEPLOY_EXPORT const char* vimdeploy_gpu_scan(int type, const int64_t* sizes, 
 // `values` holds 256 numbers a block; `operations` receives how many exp2 are computed.
 VIMDEPLOY_EXPORT const char* vimdeploy_gpu_count_exp2(int blocks, float* values, int64_t* operations,
                                                       CUstream_st* stream) {
-  return sentence_of(run_exp2(blocks, values, *operations, stream));
+  return sentence_of(benchmarks::run_exp2(blocks, values, *operations, stream));
 }
 
 // The same of multiply-adds.
 VIMDEPLOY_EXPORT const char* vimdeploy_gpu_count_fma(int blocks, float* values, int64_t* operations,
                                                      CUstream_st* stream) {
-  return sentence_of(run_fma(blocks, values, *operations, stream));
+  return sentence_of(benchmarks::run_fma(blocks, values, *operations, stream));
 }

@@ -9,7 +9,7 @@
 #include "scan/cpu/plan.h"
 #include "scan/problem.h"
 
-namespace vimdeploy::testing {
+namespace vimdeploy::benchmarks {
 
 // Advances a vector of states `steps` times, in registers alone: of each an exp2, two products and two multiply-adds.
 // Returns a number that depends on all of them, and sets `states` to how many the vector holds.
@@ -24,4 +24,4 @@ using BareScanFunction = void(const SelectiveScanProblem& problem, const Selecti
 
 const std::vector<Kernel<BareScanFunction>>& bare_scans();
 
-}  // namespace vimdeploy::testing
+}  // namespace vimdeploy::benchmarks

@@ -9,7 +9,7 @@
 
 #include "scan/cpu/parallel_for.h"
 
-namespace vimdeploy::testing {
+namespace vimdeploy::benchmarks {
 
 class Worker {
  public:
@@ -50,4 +50,4 @@ class Worker {
   std::thread thread_;
 };
 
-}  // namespace vimdeploy::testing
+}  // namespace vimdeploy::benchmarks

@@ -8,11 +8,11 @@
 
 struct CUstream_st;  // cudaStream_t
 
-namespace vimdeploy {
+namespace vimdeploy::benchmarks {
 
 // Each block of 256 threads reads and writes its 256 numbers of `values`; `operations` receives how many exp2, or
 // multiply-adds, all blocks compute.
 Status run_exp2(int blocks, float* values, int64_t& operations, CUstream_st* stream);
 Status run_fma(int blocks, float* values, int64_t& operations, CUstream_st* stream);
 
-}  // namespace vimdeploy
+}  // namespace vimdeploy::benchmarks
