@@ -1,4 +1,4 @@
-// The CUDA kernels as C functions, for benchmarks/gpu/kernels.py, which calls them on PyTorch's tensors.
+// The CUDA kernels as C functions, for benchmarks/gpu_kit/kernels.py, which calls them on PyTorch's tensors.
 //
 // Sizes are (batch, tokens, channels, width) for the convolution and (batch, tokens, channels, states, rank) for the
 // scan; tensors are device pointers, the operator's inputs in the contract's order, then its output. Everything runs on

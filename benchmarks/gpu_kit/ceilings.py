@@ -7,8 +7,8 @@ from functools import partial
 
 import torch
 
-from gpu.kernels import Kernels
-from gpu.timing import time_calls
+from gpu_kit.kernels import Kernels
+from gpu_kit.timing import time_calls
 
 COPY_BYTES = 2 << 30
 BLOCKS_PER_MULTIPROCESSOR = 8

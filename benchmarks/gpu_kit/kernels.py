@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gpu.problems import ConvOperands, Problem, ScanOperands
+from gpu_kit.problems import ConvOperands, Problem, ScanOperands
 
 REGIMES = ("automatic", "sequences", "chunks")
 TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}

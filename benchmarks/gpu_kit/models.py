@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import vimdeploy
-from gpu.kernels import Kernels
-from gpu.problems import MODELS, ConvOperands, ScanOperands, problem_in
-from gpu.steps import Settings
+from gpu_kit.kernels import Kernels
+from gpu_kit.problems import MODELS, ConvOperands, ScanOperands, problem_in
+from gpu_kit.steps import Settings
 from vimdeploy.artifact import ModelInfo
 from vimdeploy.errors import MissingPackageError, require
 from vimdeploy.models.config import VARIANTS, VimConfig

@@ -8,8 +8,8 @@ import sys
 
 import torch
 
-from gpu.records import Log
-from gpu.steps import REPOSITORY, Settings
+from gpu_kit.records import Log
+from gpu_kit.steps import REPOSITORY, Settings
 
 FILES = ("libvimdeploy_onnxruntime.so", "vimdeploy_device_tests", "libvimdeploy_gpu_bench.so")
 OPTIONAL_FILES = {
@@ -19,7 +19,7 @@ OPTIONAL_FILES = {
 
 
 def build(settings: Settings, log: Log) -> None:
-    """As a user installs it, by pip, with the tests and benchmarks built beside; nothing is fetched where all is given."""
+    """As a user installs it, by pip, and the C++ tests and benchmarks; fetches nothing if all of it is given."""
     for pattern in ("*.onnx", "*.engine*"):  # of an earlier build
         for old in settings.work.glob(pattern):
             old.unlink()

@@ -18,9 +18,9 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from gpu.bench_kernels import DTYPES, times
-from gpu.kernels import Kernels, empty_workspace
-from gpu.problems import (
+from gpu_kit.bench_kernels import DTYPES, times
+from gpu_kit.kernels import Kernels, empty_workspace
+from gpu_kit.problems import (
     ConvOperands,
     Problem,
     ScanOperands,
@@ -30,10 +30,10 @@ from gpu.problems import (
     scan_bytes,
     scan_operands,
 )
-from gpu.records import Log
-from gpu.reference import relative_error
-from gpu.steps import Settings
-from gpu.timing import sets_of_inputs, time_calls
+from gpu_kit.records import Log
+from gpu_kit.reference import relative_error
+from gpu_kit.steps import Settings
+from gpu_kit.timing import sets_of_inputs, time_calls
 
 SAME = 1e-2
 """Relative: their side rounds the step sizes and each direction's result to T, ours rounds neither."""

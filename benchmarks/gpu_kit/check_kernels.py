@@ -9,8 +9,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from gpu.records import Log
-from gpu.steps import Settings
+from gpu_kit.records import Log
+from gpu_kit.steps import Settings
 
 SHORT = "ShortDevice*"
 """The tests that are short enough to run under a sanitizer, a hundred times slower."""

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpu.records import Log, Record, read_log
+from gpu_kit.records import Log, Record, read_log
 
 REPOSITORY = Path(__file__).parents[2]
 GROUPS = ("build", "check", "bench")
@@ -81,18 +81,18 @@ class Step:
 
 
 STEPS = (
-    Step("build", "build", "gpu.build", "build", 1200),
-    Step("device-tests", "check", "gpu.check_kernels", "device_tests", 300),
-    Step("enqueue", "check", "gpu.check_kernels", "enqueue", 120),
-    Step("memcheck", "check", "gpu.check_kernels", "memcheck", 300),
-    Step("racecheck", "check", "gpu.check_kernels", "racecheck", 300),
-    Step("synccheck", "check", "gpu.check_kernels", "synccheck", 300),
-    Step("initcheck", "check", "gpu.check_kernels", "initcheck", 300),
-    Step("operators", "check", "gpu.check_operators", "operators", 300),
-    Step("models", "check", "gpu.check_models", "models", 900),
-    Step("kernels", "bench", "gpu.bench_kernels", "kernels", 300),
-    Step("replaced-path", "bench", "gpu.replaced_path", "replaced_path", 300),
-    Step("latency", "bench", "gpu.bench_models", "latency", 900),
+    Step("build", "build", "gpu_kit.build", "build", 1200),
+    Step("device-tests", "check", "gpu_kit.check_kernels", "device_tests", 300),
+    Step("enqueue", "check", "gpu_kit.check_kernels", "enqueue", 120),
+    Step("memcheck", "check", "gpu_kit.check_kernels", "memcheck", 300),
+    Step("racecheck", "check", "gpu_kit.check_kernels", "racecheck", 300),
+    Step("synccheck", "check", "gpu_kit.check_kernels", "synccheck", 300),
+    Step("initcheck", "check", "gpu_kit.check_kernels", "initcheck", 300),
+    Step("operators", "check", "gpu_kit.check_operators", "operators", 300),
+    Step("models", "check", "gpu_kit.check_models", "models", 900),
+    Step("kernels", "bench", "gpu_kit.bench_kernels", "kernels", 300),
+    Step("replaced-path", "bench", "gpu_kit.replaced_path", "replaced_path", 300),
+    Step("latency", "bench", "gpu_kit.bench_models", "latency", 900),
 )
 
 
@@ -117,7 +117,7 @@ def run_step(step: Step, settings: Settings) -> list[Record]:
     paths = [str(Path(__file__).parents[1]), str(settings.site), os.environ.get("PYTHONPATH", "")]
     with output.open("w") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gpu.steps", step.module, step.function, step.name, settings.to_json()],
+            [sys.executable, "-m", "gpu_kit.steps", step.module, step.function, step.name, settings.to_json()],
             cwd=settings.work,  # not the repository: its vimdeploy/ has no library
             env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)},
             stdout=stream,

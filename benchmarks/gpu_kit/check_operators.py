@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from gpu import reference
-from gpu.kernels import REGIMES, TYPES, Kernels, empty_workspace
-from gpu.problems import LARGE, Problem, conv_operands, problem_of, scan_operands
-from gpu.records import Log
-from gpu.steps import Settings
+from gpu_kit import reference
+from gpu_kit.kernels import REGIMES, TYPES, Kernels, empty_workspace
+from gpu_kit.problems import LARGE, Problem, conv_operands, problem_of, scan_operands
+from gpu_kit.records import Log
+from gpu_kit.steps import Settings
 
 
 def operators(settings: Settings, log: Log) -> None:

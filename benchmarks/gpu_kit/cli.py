@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
-from gpu.machine import describe_machine, missing_gpu, slug
-from gpu.records import markdown, read_results, write_results
-from gpu.steps import REPOSITORY, Settings, chosen_steps, run_step
+from gpu_kit.machine import describe_machine, missing_gpu, slug
+from gpu_kit.records import markdown, read_results, write_results
+from gpu_kit.steps import REPOSITORY, Settings, chosen_steps, run_step
 
 PATH = click.Path(path_type=Path, resolve_path=True)
 
@@ -21,7 +21,7 @@ PATH = click.Path(path_type=Path, resolve_path=True)
 @click.option("--quick", is_flag=True, help="Fewer sizes, shorter measurements.")
 @click.option("--models", default="Vim-Ti,Vim-S,Vim-B", show_default=True, help="Whole models to check and to measure.")
 @click.option("--output", type=PATH, default=REPOSITORY / "benchmarks" / "results", help="The folder of the results.")
-@click.option("--work", type=PATH, default=REPOSITORY / "build" / "gpu", help="The folder of the build and the logs.")
+@click.option("--work", type=PATH, default=REPOSITORY / "build" / "gpu_kit", help="The folder of build and logs.")
 @click.option("--deps", type=PATH, help="What tools/fetch_headers made, where there is no network.")
 @click.option("--tensorrt-root", type=PATH, help="Where TensorRT's include/ is, to build the plugin.")
 @click.option("--commit", help="Of this copy of the repository, where it is no git checkout.")

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gpu.problems import ConvOperands, ScanOperands
+from gpu_kit.problems import ConvOperands, ScanOperands
 
 FLOAT32_BOUND = 1e-5
 """Of the relative error: float32 rounds to 6e-8, and a state, whose older terms decay, collects some tens of that."""

@@ -7,13 +7,13 @@ from functools import partial
 
 import torch
 
-from gpu.ceilings import Ceilings, measure_ceilings
-from gpu.kernels import Kernels, empty_workspace
-from gpu.machine import clocks
-from gpu.problems import Problem, conv_bytes, conv_operands, floor_us, problems, scan_bytes, scan_operands
-from gpu.records import Log
-from gpu.steps import Settings
-from gpu.timing import Timing, sets_of_inputs, time_calls
+from gpu_kit.ceilings import Ceilings, measure_ceilings
+from gpu_kit.kernels import Kernels, empty_workspace
+from gpu_kit.machine import clocks
+from gpu_kit.problems import Problem, conv_bytes, conv_operands, floor_us, problems, scan_bytes, scan_operands
+from gpu_kit.records import Log
+from gpu_kit.steps import Settings
+from gpu_kit.timing import Timing, sets_of_inputs, time_calls
 
 DTYPES = (torch.float16, torch.float32)
 

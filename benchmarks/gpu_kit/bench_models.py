@@ -7,11 +7,11 @@ from functools import partial
 import numpy as np
 import torch
 
-from gpu.bench_kernels import times
-from gpu.models import PRECISIONS, RUNTIMES, TorchSession, eager_session, exact_float32, session_of
-from gpu.records import Log
-from gpu.steps import Settings
-from gpu.timing import time_calls, time_on_host
+from gpu_kit.bench_kernels import times
+from gpu_kit.models import PRECISIONS, RUNTIMES, TorchSession, eager_session, exact_float32, session_of
+from gpu_kit.records import Log
+from gpu_kit.steps import Settings
+from gpu_kit.timing import time_calls, time_on_host
 from vimdeploy.errors import MissingPackageError
 from vimdeploy.runtimes.base import Session
 
