@@ -11,7 +11,7 @@ DOCUMENT = ROOT / "docs" / "accuracy.md"
 
 @pytest.fixture(scope="module")
 def accuracy():
-    return script("samples/accuracy.py")
+    return script("benchmarks/accuracy.py")
 
 
 def test_the_numbers_of_a_row(accuracy, tmp_path):

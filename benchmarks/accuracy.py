@@ -1,4 +1,4 @@
-"""How well the trained samples answer in every precision: python samples/accuracy.py > docs/accuracy.md.
+"""How well the trained samples answer in every precision: python benchmarks/accuracy.py > docs/accuracy.md.
 
 The files are made by the commands that a user has; they stand in the document. Some minutes on one core.
 """
@@ -65,7 +65,7 @@ def main() -> None:
     print(f"""\
 # Accuracy of the trained samples
 
-Made by `python samples/accuracy.py > docs/accuracy.md` on {datetime.date.today()}, on one thread of an
+Made by `python benchmarks/accuracy.py > docs/accuracy.md` on {datetime.date.today()}, on one thread of an
 {machine["processor"]} (the operator library computes with {machine["instruction_set"]}).
 {versions}, Python {machine["python"]}.
 
