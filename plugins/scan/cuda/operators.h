@@ -1,5 +1,5 @@
-// The operators on CUDA devices. Nothing here waits for the device or allocates on it: the caller owns the stream and
-// the workspace, and all pointers of the tensors are the device's. `problem` has passed check().
+// Both operators on CUDA devices, for hosts to call. Nothing here waits for the device or allocates on it: the caller
+// owns the stream and the workspace, and all tensors are in device memory. `problem` has passed check().
 
 #pragma once
 
@@ -10,7 +10,7 @@ struct CUstream_st;  // cudaStream_t, without CUDA's headers
 
 namespace vimdeploy {
 
-// Of the calling thread's current device; asked once a device and kept.
+// Properties of the calling thread's current device; queried once per device.
 Status read_cuda_facts(CudaFacts& facts);
 
 Status conv1d_cuda(const Conv1dProblem& problem, const Conv1dTensors& tensors, CUstream_st* stream);

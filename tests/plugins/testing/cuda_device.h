@@ -1,4 +1,4 @@
-// The device, for tests: memory that notices a write past its ends, and the operators run in it.
+// A CUDA device for tests: memory that detects writes past its ends, and the operators on it.
 
 #pragma once
 
@@ -23,9 +23,9 @@ inline void expect_success(const Status& status) {
   if (!status.ok()) throw std::runtime_error(status.message());
 }
 
-// Device memory between two strips that nobody may write to. It begins full of NaN, so that a kernel that reads what
-// nothing has written, or leaves something unwritten, shows it. compute-sanitizer's initcheck looks for such reads
-// itself and wants the memory as it was allocated: VIMDEPLOY_LEAVE_MEMORY_UNSET.
+// Device memory between two guard strips. It is filled with NaN, which shows reads of uninitialized memory and output
+// that is not written. compute-sanitizer's initcheck looks for such reads itself and needs the memory as allocated: set
+// VIMDEPLOY_LEAVE_MEMORY_UNSET for it.
 class DeviceMemory {
  public:
   explicit DeviceMemory(size_t bytes) : bytes_(bytes) {

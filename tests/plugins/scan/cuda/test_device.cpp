@@ -1,5 +1,5 @@
-// The CUDA kernels on a device against the plain loops, on random numbers that are other ones in every run. What
-// ShortDevice does ends soon enough under compute-sanitizer too.
+// The CUDA kernels on a device against the plain loops, on random numbers with a new seed in every run. The tests of
+// ShortDevice are short enough for compute-sanitizer, too.
 
 #include <gtest/gtest.h>
 
@@ -36,8 +36,8 @@ class Device : public ::testing::Test {
     for (const std::string& plan : printed) std::printf("%s\n", plan.c_str());
   }
 
-  // Of every kind: whole, cut into a few chunks and into as many as can be, the sums in shared memory and in the
-  // workspace; and the one that this device would take.
+  // Plans of every kind: one chunk, a few chunks and as many as possible, with sums in shared memory and in the
+  // workspace; and the plan that is chosen for this device.
   std::vector<SelectiveScanCudaPlan> plans_of(const SelectiveScanProblem& problem) const {
     std::vector<SelectiveScanCudaPlan> plans{cuda_plan_of(problem, facts)};
     for (int64_t chunks : {int64_t{1}, int64_t{3}, std::max<int64_t>(problem.tokens, 1)}) {
@@ -77,7 +77,7 @@ class Device : public ::testing::Test {
     EXPECT_TRUE(is_close(found, wanted, magnitudes(c), roundings(c.problem), output_shape(c.problem)));
   }
 
-  // The result, after a second run in other memory gave the same bits: a moving error would be a race.
+  // Returns the result; expects a second run, in other memory, to give the same bits: a difference would be a race.
   template <typename Make>
   Tensor run_twice(const Tensor& like, Make make) {
     Tensor first = like, second = like;
@@ -92,7 +92,8 @@ class Device : public ::testing::Test {
     return first;
   }
 
-  // A CUDA graph of the launches gives the same bits; captured in the mode that forbids to wait or to allocate.
+  // Expects a CUDA graph of the launches to give the same bits. It is captured in the mode that forbids synchronization
+  // and allocation.
   template <typename OnDevice>
   void expect_the_same_from_a_graph(const OnDevice& on_device, const Tensor& like) {
     Tensor direct = like, replayed = like;

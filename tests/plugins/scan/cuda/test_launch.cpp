@@ -1,4 +1,4 @@
-// What the operators answer where no device is, and that they ask for nothing where there is no work.
+// Errors of launches: the operators without a device, and with nothing to do.
 
 #include "scan/cuda/launch.h"
 

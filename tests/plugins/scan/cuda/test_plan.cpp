@@ -19,7 +19,7 @@ SelectiveScanProblem tiny(int64_t batch, int64_t tokens = 197) {
   return {ElementType::float16, batch, tokens, 384, 16, 12, {0, 1}, 0.5f};
 }
 
-TEST(CudaPlan, ManySequencesAreWalkedWhole) {
+TEST(CudaPlan, ManySequencesAreScannedWhole) {
   const auto plan = cuda_plan_of(tiny(128), kH100);
   EXPECT_EQ(plan.chunks, 1);
   EXPECT_EQ(plan.chunk_tokens, 200);
@@ -40,13 +40,13 @@ TEST(CudaPlan, ARegimeCanBeAskedFor) {
   EXPECT_EQ(cuda_plan_of(tiny(1, 8), kH100, Regime::chunks).chunks, 1);  // too short
 }
 
-TEST(CudaPlan, ASumThatDoesNotFitSharedMemoryWaitsInTheWorkspace) {
+TEST(CudaPlan, ASumThatDoesNotFitSharedMemoryIsInTheWorkspace) {
   const auto plan = cuda_plan_of(tiny(128, 2000), kH100, Regime::sequences);
   EXPECT_FALSE(plan.sums_in_shared);
   EXPECT_GE(plan.workspace_bytes, size_t{128 * 2000 * 384 * 4});
 }
 
-TEST(CudaPlan, OneItemNeedsNoSum) {
+TEST(CudaPlan, OneSubscanNeedsNoSum) {
   auto problem = tiny(128);
   problem.reverse = {0};
   const auto plan = cuda_plan_of(problem, kH100);
@@ -54,7 +54,7 @@ TEST(CudaPlan, OneItemNeedsNoSum) {
   EXPECT_EQ(plan.workspace_bytes, 0u);
 }
 
-// What every plan must keep to, for any problem and device.
+// Invariants of every plan, for any problem and device.
 TEST(CudaPlan, CoversTheTokensWithinTheDeviceAndTheBound) {
   std::mt19937 random(5);
   const auto up_to = [&](int64_t most) { return std::uniform_int_distribution<int64_t>(1, most)(random); };
@@ -83,7 +83,7 @@ TEST(CudaPlan, CoversTheTokensWithinTheDeviceAndTheBound) {
   }
 }
 
-// Shared memory is read four floats at a time.
+// Shared memory is read as float4.
 TEST(CudaPlan, SharedMemoryIsAligned) {
   for (int64_t rank : {1, 2, 3, 12, 13}) {
     EXPECT_EQ(cuda::tile_floats(rank) % 4, 0);
