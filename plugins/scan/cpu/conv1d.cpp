@@ -1,8 +1,8 @@
 // BidirectionalConv1d on the CPU: compiled once for each instruction set.
 //
-// A task packs its channels' taps, then goes through the tokens in blocks, one vector of channels at a time: x is read
+// A task packs its channels' taps, then computes the tokens in blocks, one vector of channels at a time: x is read
 // once, with a halo of W - 1 tokens on either side, and convolved for every direction. A reversed direction is the same
-// sum over the halo's other end. A large u goes past the caches.
+// sum over the other end of the halo. A large u is written by non-temporal stores.
 
 #include "scan/cpu/operators.h"
 
@@ -24,10 +24,10 @@ namespace vimdeploy {
 namespace HWY_NAMESPACE {
 namespace {
 
-constexpr int kTokensAtOnce = 8;  // so that the multiply-adds of one do not wait for each other
+constexpr int kTokensAtOnce = 8;  // so that their multiply-adds are independent
 using Task = TaskOf<Conv1dProblem, Conv1dPlan, Conv1dTensors>;
 
-// u of kTokens tokens and one vector of channels. Tap w of a token belongs to the x that is w vectors after its first.
+// Computes u of kTokens tokens and one vector of channels. Tap w of token t is multiplied with vector t + w of x.
 template <int kTokens, bool kStreams, typename T>
 HWY_INLINE void convolve(const float* x, const float* weight, V bias, int64_t width, T* u, int64_t u_row,
                          size_t count) {
@@ -51,7 +51,7 @@ HWY_INLINE void convolve(const float* x, const float* weight, V bias, int64_t wi
   }
 }
 
-// Weights lie vector by vector, those of a reversed direction in the order of the tokens.
+// Packs the weights vector by vector, those of a reversed direction in the order of the tokens.
 template <typename T>
 void pack_weights(const Task& task) {
   const int64_t E = task.problem.channels, W = task.problem.width, row = task.plan.channel_block;
@@ -71,7 +71,7 @@ void pack_weights(const Task& task) {
   }
 }
 
-// x of the vector of channels at c and tokens [begin - halo, end + halo), zero outside the sequence.
+// Loads x of the vector of channels at c and of tokens [begin - halo, end + halo), zero outside the sequence.
 template <typename T>
 void load_x(const Task& task, int64_t begin, int64_t end, int64_t c, size_t count) {
   const Tag d;
@@ -84,7 +84,7 @@ void load_x(const Task& task, int64_t begin, int64_t end, int64_t c, size_t coun
   }
 }
 
-// u of direction k, the vector of channels at c and the tokens from `begin` on, whose x is in the slot.
+// Computes u of direction k, the vector of channels at c and the tokens from `begin` on, whose x is in the slot.
 template <bool kStreams, typename T>
 void convolve_block(const Task& task, int64_t k, int64_t begin, int64_t tokens, int64_t c, size_t count) {
   const Tag d;
@@ -121,7 +121,7 @@ template <typename T>
 void run_task(const Task& task) {
   pack_weights<T>(task);
   if constexpr (kIsLine<T>) {
-    if (task.plan.streams && begins_line(task.tensors.u)) {
+    if (task.plan.streams && is_line_aligned(task.tensors.u)) {
       convolve_all<true, T>(task);
       hwy::FlushStream();
       return;

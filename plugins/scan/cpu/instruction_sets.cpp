@@ -9,7 +9,7 @@ namespace vimdeploy {
 namespace {
 
 #if defined(__x86_64__) && defined(__GNUC__)
-// Not every compiler's __builtin_cpu_supports knows this one.
+// Not every compiler's __builtin_cpu_supports knows f16c.
 bool has_f16c() {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);

@@ -1,8 +1,9 @@
-// The instruction sets that the CPU kernels are compiled for, and which of them this machine has.
+// The instruction sets that the CPU kernels are compiled for, and which of them this machine has (Highway's dynamic
+// dispatch, for exactly these sets).
 //
-// A kernel file includes this first, then foreach_target.h, which compiles the file once for each set in a namespace of
-// its own; VIMDEPLOY_KERNELS(run) then lists `run` of all those namespaces, best first. Each set must be one whose
-// vectors are of a size known to the compiler: states are kept in arrays of vectors.
+// A kernel file includes this first, then foreach_target.h, which compiles the file once for each set, in a namespace
+// of its own; VIMDEPLOY_KERNELS(run) then lists `run` of all those namespaces, best first. Only sets whose vectors have
+// a size known at compile time are possible: states are kept in arrays of vectors.
 
 #pragma once
 
@@ -10,7 +11,7 @@
 #if !(defined(__x86_64__) && defined(__GNUC__))
 #define HWY_COMPILE_ONLY_STATIC
 #endif
-// The x86 sets between and above these three bring nothing that the kernels use.
+// The x86 sets between and above these three have nothing that the kernels use.
 #define HWY_DISABLED_TARGETS                                                                                        \
   (~(HWY_AVX3 | HWY_AVX2 | HWY_SSE2 | HWY_NEON | HWY_NEON_WITHOUT_AES | HWY_PPC8 | HWY_PPC9 | HWY_PPC10 | HWY_Z14 | \
      HWY_Z15 | HWY_WASM | HWY_EMU128 | HWY_SCALAR))
@@ -32,7 +33,7 @@ struct Kernel {
 
 const char* name_of_instruction_set(int64_t target);
 
-// Asks the processor and the operating system; true for what the whole library is compiled for.
+// Whether the processor and the operating system support it; true for the set that the whole library is compiled for.
 bool runs_here(int64_t target);
 
 template <typename Function>

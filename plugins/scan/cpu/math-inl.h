@@ -1,5 +1,5 @@
 // exp2, softplus and silu on vectors of float32, for every instruction set (included once for each).
-// Coefficients of exp2: smallest largest relative error (Lawson's iteration in double), then rounded to float32.
+// Coefficients of exp2: minimax in relative error (Lawson's iteration in double), then rounded to float32.
 
 #if defined(VIMDEPLOY_SCAN_CPU_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VIMDEPLOY_SCAN_CPU_MATH_INL_H_
@@ -17,7 +17,7 @@ namespace vimdeploy {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// 2^f for f in [-1/2, 1/2]: 9.1e-8, and exactly 1 at 0.
+// 2^f for f in [-1/2, 1/2]: relative error 9.1e-8, and exactly 1 at 0.
 template <class D, class V = hn::VFromD<D>>
 HWY_INLINE V exp2_of_fraction(D d, V f) {
   V p = hn::Set(d, 1.326472731307149e-3f);
@@ -28,8 +28,8 @@ HWY_INLINE V exp2_of_fraction(D d, V f) {
   return hn::MulAdd(p, f, hn::Set(d, 1.0f));
 }
 
-// The larger and the smaller of the two; NaN where x is NaN: x86's instructions give the second operand then, Arm's may
-// give the bound.
+// The larger and the smaller of the two, NaN if x is NaN: x86's instructions return the second operand then, Arm's may
+// return the bound.
 template <class D, class V = hn::VFromD<D>>
 HWY_INLINE V at_least(D, V bound, V x) {
 #if HWY_ARCH_X86
@@ -52,13 +52,13 @@ HWY_INLINE V at_most(D, V bound, V x) {
 template <class D, class V = hn::VFromD<D>>
 HWY_INLINE V exp2(D d, V x) {
 #if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86
-  // One instruction takes the whole number out of x, another puts 2^whole back: right for every x, infinite ones too.
-  // Rounding down would save the subtraction, but cuts bits off a small negative x: a decay next to 1 would be too
-  // small by half a unit on average, at every token.
+  // One instruction splits off the integer part of x, another one scales by 2^integer: right for every x, infinite ones
+  // too. Rounding down would save the subtraction, but cuts bits off a small negative x: a decay close to 1 would be
+  // too small by half a unit on average, at every token.
   const V f{_mm512_reduce_ps(x.raw, _MM_FROUND_TO_NEAREST_INT)};
   return V{_mm512_scalef_ps(exp2_of_fraction(d, f).raw, hn::Sub(x, f).raw)};
 #else
-  // Adding 1.5 * 2^23 rounds x to a whole number, which then stands in the low bits.
+  // Adding 1.5 * 2^23 rounds x to an integer, which is then in the low bits.
   const hn::RebindToSigned<D> di;
   const V shift = hn::Set(d, 0x1.8p23f);
   x = at_most(d, hn::Set(d, 128.0f), at_least(d, hn::Set(d, -127.0f), x));

@@ -1,4 +1,4 @@
-// The host's threads, as the kernels see them. Kernels start none of their own.
+// The host's threads, as the kernels see them. Kernels start no threads of their own.
 
 #pragma once
 
@@ -20,9 +20,9 @@ inline ParallelFor serial_for() {
           }};
 }
 
-// Calls body(slot, task) for every task below `tasks`. A slot is a place in the scratch: it does one task at a time,
-// first that of its own number, whose data may still be in its core's cache from the last call, then the next that
-// nobody has begun, so it does not matter how many threads the host gives to the slots.
+// Calls body(slot, task) for every task below `tasks`. A slot is a part of the scratch: it runs one task at a time,
+// first the task with its own number, whose data may still be in its core's cache from the last call, then the next one
+// that has not begun. So all tasks are done however many threads the host runs the slots on.
 template <typename Body>
 void for_each_task(ParallelFor parallel_for, int64_t slots, int64_t tasks, Body body) {
   struct Shared {

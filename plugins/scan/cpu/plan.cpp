@@ -9,14 +9,14 @@ namespace {
 // Blocks of 32 to 128 tokens were measured equally fast for the scan; the convolution is slower with 64.
 constexpr int64_t kTokenBlock = 32;
 
-// A tensor (B, L, E) above this is out of the caches before anyone reads it again. Written past them, its lines need
-// not be fetched before they are overwritten. Vim-Ti in all took 2 % longer so at 512 pixels (1.6 MB), 6 % less at 768
-// (3.5 MB), 8 % less at 1248 (9.3 MB) on two cores with 1 MiB of second-level cache each (benchmarks/cpu.md).
+// A tensor (B, L, E) above this has left the caches before it is read again. With non-temporal stores its lines need
+// not be fetched before they are overwritten. A whole Vim-Ti took 2 % longer that way at 512 pixels (1.6 MB), 6 % less
+// at 768 (3.5 MB), 8 % less at 1248 (9.3 MB) on two cores with 1 MiB of L2 cache each (benchmarks/cpu.md).
 constexpr int64_t kStreamedBytes = 2 << 20;
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// The channel block that ends first when all threads work: larger where two end together.
+// The channel block with the shortest time on all threads; the larger one of two with equal times.
 int64_t channel_block_of(int64_t batch, int64_t channels, int64_t threads) {
   const int64_t padded = divide_up(channels, kChannelGrain) * kChannelGrain;
   int64_t best = 0, best_time = 0;
@@ -27,7 +27,7 @@ int64_t channel_block_of(int64_t batch, int64_t channels, int64_t threads) {
   return best;
 }
 
-// Lays parts one after the other, each at a multiple of the longest vector.
+// Places parts one after the other, each at a multiple of the longest vector.
 class Layout {
  public:
   int64_t place(int64_t floats) {
@@ -41,7 +41,7 @@ class Layout {
   int64_t end_ = 0;
 };
 
-// Whether what is written goes past the caches: whole lines of float32 alone, and they lie where channels fill them.
+// Whether to use non-temporal stores: only for float32, and only if rows consist of whole cache lines.
 template <typename Problem>
 bool streams(const Problem& problem) {
   const int64_t floats = problem.batch * problem.tokens * problem.channels;

@@ -1,6 +1,6 @@
-// Elements of T in tensors to vectors of float32 and back, for every instruction set (included once for each).
-// Only here does a kernel see the type of a tensor, or a number of channels that does not fill its last vector: scratch
-// holds whole vectors, zero behind the end.
+// Conversion of elements of T in tensors to vectors of float32 and back, for every instruction set (included once for
+// each). Only these functions handle the type of a tensor, and a number of channels that does not fill its last vector:
+// scratch holds whole vectors, padded with zeros.
 
 #if defined(VIMDEPLOY_SCAN_CPU_ROWS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VIMDEPLOY_SCAN_CPU_ROWS_INL_H_
@@ -25,9 +25,9 @@ namespace hn = hwy::HWY_NAMESPACE;
 using Tag = hn::ScalableTag<float>;
 using V = hn::VFromD<Tag>;
 constexpr int64_t kLanes =
-    static_cast<int64_t>(hn::MaxLanes(Tag()));  // all of them: vectors have one size, see instruction_sets.h
+    static_cast<int64_t>(hn::MaxLanes(Tag()));  // exact: vectors have one size, see instruction_sets.h
 
-// Reads `count` elements (a vector's worth or fewer), zeros behind them.
+// Reads `count` elements, at most a vector; the other lanes are zero.
 template <class D>
 HWY_INLINE hn::VFromD<D> load_as_float(D d, const float* from, size_t count) {
   return count == hn::Lanes(d) ? hn::LoadU(d, from) : hn::LoadN(d, from, count);
@@ -45,7 +45,7 @@ HWY_INLINE hn::VFromD<D> load_as_float(D d, const Float16* from, size_t count) {
   const hn::Rebind<hwy::float16_t, D> d_half;
   return hn::PromoteTo(d, hn::BitCast(d_half, bits16));
 #else
-  // Highway's own way without such an instruction reads infinity and NaN as numbers.
+  // Without such an instruction, Highway's own conversion reads infinity and NaN as finite numbers.
   const hn::RebindToUnsigned<D> d_bits;
   const auto bits = hn::PromoteTo(d_bits, bits16);
   const auto magnitude = hn::And(bits, hn::Set(d_bits, 0x7fffu));
@@ -92,12 +92,12 @@ HWY_INLINE void store_float(D d, V value, size_t count, BFloat16* to) {
   store_bits(d, hn::TruncateTo(d_bits16, hn::ShiftRight<16>(hn::IfThenElse(is_nan, quiet, rounded))), count, &to->bits);
 }
 
-// Whether a vector of T is a cache line, so that it can be written past the caches: a part of a line would be read
+// Whether a vector of T is a full cache line, which non-temporal stores need to be fast: part of a line would be read
 // first.
 template <typename T>
 constexpr bool kIsLine = std::is_same_v<T, float> && kLanes * sizeof(float) == kCacheLine;
 
-HWY_INLINE bool begins_line(const void* address) { return reinterpret_cast<uintptr_t>(address) % kCacheLine == 0; }
+HWY_INLINE bool is_line_aligned(const void* address) { return reinterpret_cast<uintptr_t>(address) % kCacheLine == 0; }
 
 template <typename T>
 HWY_INLINE void load_row(const T* from, int64_t count, float* to) {
@@ -107,7 +107,7 @@ HWY_INLINE void load_row(const T* from, int64_t count, float* to) {
   }
 }
 
-// Weights of (channels, count), of a vector's channels or fewer, to (count, one vector), zeros behind them.
+// Packs weights (channels, count), of at most a vector of channels, as (count, one vector), padded with zeros.
 template <typename T>
 HWY_INLINE void pack_vector(const T* from, int64_t channels, int64_t count, float factor, float* to) {
   for (int64_t i = 0; i < count; ++i) {

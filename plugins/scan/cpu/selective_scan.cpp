@@ -1,12 +1,12 @@
 // BidirectionalSelectiveScan on the CPU: compiled once for each instruction set.
 //
-// A task takes its channels through one direction after the other; in a direction it goes through the tokens in blocks,
-// in the direction's order, and through a block one vector of channels at a time (selective_scan_block-inl.h). The
-// directions are summed in y itself, or in the slot where T is too short for a sum. The last direction gates.
+// A task computes its channels one direction after the other; a direction, in its order, one block of tokens after the
+// other; a block, one vector of channels at a time (selective_scan_block-inl.h). The directions are summed in y itself,
+// or in the slot if T is narrower than float32. The last direction applies the gate.
 //
-// Tasks of neighbouring channels take two directions in opposite orders: their parts of a row of y lie side by side,
-// and so two cores seldom write beside each other (benchmarks/cpu.md). A sum of two is the same in either order; of
-// more directions it is not, and these come in their own order, for a result does not depend on how the channels are
+// With two directions, tasks of neighbouring channels begin with different ones. Their parts of a row of y are
+// adjacent, so two cores seldom write next to each other (benchmarks/cpu.md). A sum of two is the same in either order.
+// More directions are always summed in their own order, because a result must not depend on how the channels are
 // divided.
 
 #include "scan/cpu/operators.h"
@@ -30,7 +30,7 @@ namespace vimdeploy {
 namespace HWY_NAMESPACE {
 namespace {
 
-// Weights lie vector by vector: those of the vector of channels at c begin at c times their number per channel.
+// Weights are packed vector by vector: those of the vector of channels at c begin at c * (weights of a channel).
 template <typename T>
 void pack_weights(const Task& task, int64_t k, const T* dt_weight) {
   const SelectiveScanPlan& plan = task.plan;
@@ -45,13 +45,13 @@ void pack_weights(const Task& task, int64_t k, const T* dt_weight) {
   }
 }
 
-// A direction as a task comes to it.
+// A direction, and its place in the task's order.
 struct Direction {
   int64_t k;
   bool is_first, is_last;
 };
 
-// The block of a direction from token `begin` of the sequence and channel c of the task on.
+// The block of a direction that begins at token `begin` of the sequence and channel c of the task.
 template <typename T>
 Block<T> block_of(const Task& task, Direction direction, int64_t begin, int64_t c) {
   const SelectiveScanProblem& problem = task.problem;
@@ -66,7 +66,7 @@ Block<T> block_of(const Task& task, Direction direction, int64_t begin, int64_t 
   block.tokens = tokens;
   block.is_first_direction = direction.is_first;
   block.is_last_direction = direction.is_last;
-  block.streams = kIsLine<T> && plan.streams && begins_line(tensors.y);
+  block.streams = kIsLine<T> && plan.streams && is_line_aligned(tensors.y);
   block.c = c;
   block.count = static_cast<size_t>(std::min(kLanes, task.channels - c));
   block.u = {static_cast<const T*>(tensors.u) + u_token * E + channel, step * E};

@@ -1,7 +1,7 @@
-// The heart of selective_scan_cpu.cpp, for every instruction set (included once for each): a block of tokens, one
-// vector of channels. Lanes are channels. First come the step sizes, made from their low rank, then the states, in
+// The inner loops of selective_scan.cpp, for every instruction set (included once for each): a block of tokens, one
+// vector of channels. Lanes are channels. First the step sizes are computed from their low rank, then the states, in
 // groups that stay in registers over the whole block, then the gate. Tensors are read and written in place: with
-// AVX-512 a vector is a cache line, and each is touched once.
+// AVX-512 a vector is a cache line, and each line is accessed once.
 
 #if defined(VIMDEPLOY_SCAN_CPU_SELECTIVE_SCAN_BLOCK_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VIMDEPLOY_SCAN_CPU_SELECTIVE_SCAN_BLOCK_INL_H_
@@ -22,20 +22,20 @@ HWY_BEFORE_NAMESPACE();
 namespace vimdeploy {
 namespace HWY_NAMESPACE {
 
-// States that stay in registers at a time, half of the registers, and tokens whose step sizes are made side by side, so
-// that the multiply-adds of one do not wait for each other.
+// States that are kept in registers at a time: half of the registers. And tokens whose step sizes are computed side by
+// side, so that their multiply-adds are independent.
 #if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86 || HWY_ARCH_ARM_A64
 constexpr int kStatesInRegisters = 16, kTokensAtOnce = 8;
 #else
 constexpr int kStatesInRegisters = 8, kTokensAtOnce = 4;
 #endif
 
-// The step sizes of kTokens tokens; y begins with D * u.
+// Computes the step sizes of kTokens tokens; begins y with D * u.
 template <int kTokens, typename T>
 HWY_INLINE void make_step_sizes(const Task& task, const Block<T>& block, int64_t token) {
   const Tag d;
   const SelectiveScanPlan& plan = task.plan;
-  const int64_t R = task.problem.rank, low_rank_row = block.dt_bc.row;
+  const int64_t R = task.problem.rank, low_rank_row = block.dt_bc.stride;
   const float* low_rank = block.dt_bc.at(token);
   const float* weight = task.slot + plan.dt_weight + block.c * R;
   V dt[kTokens];
@@ -48,7 +48,7 @@ HWY_INLINE void make_step_sizes(const Task& task, const Block<T>& block, int64_t
   }
   const V skip = hn::Load(d, task.slot + plan.skip + block.c);
   const size_t count = block.count;
-  const Column<const T> u{block.u.at(token), block.u.row};
+  const Strided<const T> u{block.u.at(token), block.u.stride};
   float* to_dt = task.slot + plan.dt + token * kLanes;
   float* to_dt_u = task.slot + plan.dt_u + token * kLanes;
   float* to_y = task.slot + plan.y + token * kLanes;
@@ -62,13 +62,13 @@ HWY_INLINE void make_step_sizes(const Task& task, const Block<T>& block, int64_t
   }
 }
 
-// States [first, first + kStates), through all tokens of the block: h = exp(dt * A) * h + dt * u * B and y += C * h.
+// Advances states [first, first + kStates) over the tokens of the block: h = exp(dt * A) * h + dt * u * B, y += C * h.
 template <int kStates, typename T>
 HWY_INLINE void run_states(const Task& task, const Block<T>& block, const Block<T>& next_tokens, int64_t first) {
   const Tag d;
   const SelectiveScanPlan& plan = task.plan;
   const int64_t N = task.problem.states, R = task.problem.rank, tokens = block.tokens;
-  const int64_t dt_bc_row = block.dt_bc.row;
+  const int64_t dt_bc_row = block.dt_bc.stride;
   const float* B = block.dt_bc.first + R + first;
   const float* C = B + N;
   const float* decay = task.slot + plan.decay + block.c * N + first * kLanes;
@@ -76,7 +76,7 @@ HWY_INLINE void run_states(const Task& task, const Block<T>& block, const Block<
   const float* dt_u_of = task.slot + plan.dt_u;
   float* y_of = task.slot + plan.y;
   float* states = task.slot + plan.h + block.c * N + first * kLanes;
-  Ahead<T> ahead(task, block, next_tokens);
+  Prefetcher<T> prefetcher(task, block, next_tokens);
   V h[kStates];
   HWY_UNROLL(16)
   for (int n = 0; n < kStates; ++n) h[n] = hn::Load(d, states + n * kLanes);
@@ -84,7 +84,7 @@ HWY_INLINE void run_states(const Task& task, const Block<T>& block, const Block<
     const V dt = hn::Load(d, dt_of + t * kLanes);
     const V dt_u = hn::Load(d, dt_u_of + t * kLanes);
     V y = hn::Load(d, y_of + t * kLanes);
-    if (first == 0) ahead.fetch();
+    if (first == 0) prefetcher.fetch();
     HWY_UNROLL(16)
     for (int n = 0; n < kStates; ++n) {
       const V kept = exp2(d, hn::Mul(dt, hn::Load(d, decay + n * kLanes)));
@@ -97,7 +97,7 @@ HWY_INLINE void run_states(const Task& task, const Block<T>& block, const Block<
   for (int n = 0; n < kStates; ++n) hn::Store(h[n], d, states + n * kLanes);
 }
 
-// y and the sum so far, to where the next direction finds it, or, gated, to where it belongs: scale * silu(z) * y.
+// Adds y to the sum over the directions; after the last one, stores scale * silu(z) * sum to the output.
 template <typename T>
 HWY_INLINE void store_block(const Task& task, const Block<T>& block) {
   const Tag d;
@@ -105,7 +105,7 @@ HWY_INLINE void store_block(const Task& task, const Block<T>& block) {
   const int64_t tokens = block.tokens;
   const size_t count = block.count;
   const bool is_first_direction = block.is_first_direction;
-  const Column<float> sum = block.sum;
+  const Strided<float> sum = block.sum;
   const auto sum_at = [&](int64_t t) HWY_ATTR {
     const V y_t = hn::Load(d, y + t * kLanes);
     return is_first_direction ? y_t : hn::Add(y_t, load_as_float(d, sum.at(t), count));
@@ -121,15 +121,15 @@ HWY_INLINE void store_block(const Task& task, const Block<T>& block) {
     return;
   }
   const V scale = hn::Set(d, task.problem.scale);
-  const Column<const T> z = block.z;
-  const Column<T> to = block.y;
+  const Strided<const T> z = block.z;
+  const Strided<T> to = block.y;
   for (int64_t t = 0; t < tokens; ++t) {
     const V gate = hn::Mul(scale, silu(d, load_as_float(d, z.at(t), count)));
     store_float(d, hn::Mul(gate, sum_at(t)), count, to.at(t));
   }
 }
 
-// `next_tokens` are those of the task that come after the block's, or the block's own where none do.
+// `next_tokens` is the task's next block of tokens, or the block itself if it is the last one.
 template <typename T>
 HWY_INLINE void scan_block(const Task& task, const Block<T>& block, const Block<T>& next_tokens) {
   const int64_t N = task.problem.states;

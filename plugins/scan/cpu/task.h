@@ -1,4 +1,4 @@
-// A kernel's tasks, as its plan divides them, on the host's threads.
+// The tasks of a kernel, as its plan divides them, run on the host's threads.
 
 #pragma once
 
@@ -9,7 +9,7 @@
 
 namespace vimdeploy {
 
-// What a task works on: one sequence of the batch, `channels` channels from `channel` on, a slot of the scratch.
+// What a task works on: sequence b of the batch, `channels` channels from `channel` on, a slot of the scratch.
 template <typename Problem, typename Plan, typename Tensors>
 struct TaskOf {
   const Problem& problem;

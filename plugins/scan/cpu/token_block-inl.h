@@ -1,5 +1,5 @@
-// Where the tensors of a block of tokens lie, for every instruction set (included once for each): what
-// selective_scan_block-inl.h works on, and the fetching of what it works on next.
+// A block of tokens: where its tensors are in memory, and the prefetch of the next block, for every instruction set
+// (included once for each).
 
 #if defined(VIMDEPLOY_SCAN_CPU_TOKEN_BLOCK_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VIMDEPLOY_SCAN_CPU_TOKEN_BLOCK_INL_H_
@@ -23,16 +23,16 @@ namespace HWY_NAMESPACE {
 
 using Task = TaskOf<SelectiveScanProblem, SelectiveScanPlan, SelectiveScanTensors>;
 
-// One vector of channels of a block's tokens, in the order of the scan.
+// A tensor's elements for one vector of channels and the tokens of a block, in the order of the scan.
 template <typename U>
-struct Column {
+struct Strided {
   U* first;
-  int64_t row;  // elements from a token to the next: negative in a reversed direction
+  int64_t stride;  // elements from a token to the next one; negative in a reversed direction
 
-  HWY_INLINE U* at(int64_t token) const { return first + token * row; }
+  HWY_INLINE U* at(int64_t token) const { return first + token * stride; }
 };
 
-// To the second-level cache: the first loses it again before it is used.
+// Into the L2 cache: L1 would lose it again before it is used.
 HWY_INLINE void prefetch(const void* address) {
 #if defined(__GNUC__)
   __builtin_prefetch(address, 0, 2);
@@ -41,38 +41,38 @@ HWY_INLINE void prefetch(const void* address) {
 #endif
 }
 
-// Tokens of one direction and `count` channels from channel c of the task on. Functions copy what they need of it, for
-// a store may change what lies behind a reference, as far as the compiler knows.
+// Tokens of one direction and `count` channels from channel c of the task on. Functions copy the members that they need
+// into locals, because the compiler must assume that a store changes what a reference points to.
 template <typename T>
 struct Block {
   int64_t tokens;
   bool is_first_direction, is_last_direction;
-  bool streams;               // sums for the next direction go past the caches
-  Column<const float> dt_bc;  // R+2N elements
+  bool streams;                // sums for the next direction are written by non-temporal stores
+  Strided<const float> dt_bc;  // R+2N elements
   int64_t c;
-  size_t count;  // a vector's lanes or fewer
-  Column<const T> u, z;
-  Column<T> y;
-  Column<float> sum;  // over the directions so far
+  size_t count;  // lanes of a vector, or fewer
+  Strided<const T> u, z;
+  Strided<T> y;
+  Strided<float> sum;  // over the directions so far
 };
 
-// Fetches, while the vectors of some tokens are worked on, the rows that the next tokens will be read from, a vector of
-// them for each token of a vector: row by row and each from end to end, for so the processor's own prefetcher helps.
-// Without it a token took 25 % longer at L = 6085.
+// Prefetches the rows of the next block while a block is computed, one vector for each token and vector of channels:
+// row by row and each from end to end, so that the hardware prefetcher helps. Without it a token took 25 % longer at
+// L = 6085.
 template <typename T>
-class Ahead {
+class Prefetcher {
  public:
-  HWY_INLINE Ahead(const Task& task, const Block<T>& block, const Block<T>& next_tokens)
+  HWY_INLINE Prefetcher(const Task& task, const Block<T>& block, const Block<T>& next_tokens)
       : channels_(task.channels),
         with_sum_(!(block.is_first_direction && block.streams)),
         with_z_(block.is_last_direction) {
     const int64_t vectors = (channels_ + kLanes - 1) / kLanes, done = block.c / kLanes * block.tokens;
     const int64_t token = HWY_MIN(done / vectors, next_tokens.tokens - 1);
-    left_ = next_tokens.tokens - 1 - token;
+    tokens_left_ = next_tokens.tokens - 1 - token;
     channel_ = done % vectors * kLanes;
-    u_ = {next_tokens.u.at(token), next_tokens.u.row};
-    z_ = {next_tokens.z.at(token), next_tokens.z.row};
-    sum_ = {next_tokens.sum.at(token), next_tokens.sum.row};
+    u_ = {next_tokens.u.at(token), next_tokens.u.stride};
+    z_ = {next_tokens.z.at(token), next_tokens.z.stride};
+    sum_ = {next_tokens.sum.at(token), next_tokens.sum.stride};
   }
 
   HWY_INLINE void fetch() {
@@ -82,15 +82,15 @@ class Ahead {
     channel_ += kLanes;
     if (HWY_UNLIKELY(channel_ >= channels_)) {
       channel_ = 0;
-      if (left_-- > 0) u_.first += u_.row, z_.first += z_.row, sum_.first += sum_.row;
+      if (tokens_left_-- > 0) u_.first += u_.stride, z_.first += z_.stride, sum_.first += sum_.stride;
     }
   }
 
  private:
-  int64_t channels_, left_, channel_;
+  int64_t channels_, tokens_left_, channel_;
   bool with_sum_, with_z_;
-  Column<const T> u_, z_;
-  Column<float> sum_;
+  Strided<const T> u_, z_;
+  Strided<float> sum_;
 };
 
 }  // namespace HWY_NAMESPACE

@@ -1,4 +1,4 @@
-// BidirectionalConv1d as its definition reads, one number at a time.
+// BidirectionalConv1d, written as its definition.
 
 #include "scan/reference/operators.h"
 

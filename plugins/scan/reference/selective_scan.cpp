@@ -1,4 +1,4 @@
-// BidirectionalSelectiveScan as its definition reads, one number at a time.
+// BidirectionalSelectiveScan, written as its definition.
 
 #include "scan/reference/operators.h"
 
