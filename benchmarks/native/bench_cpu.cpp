@@ -1,6 +1,7 @@
 // Prints how long both operators take, per instruction set: the plain loop, the kernel on one thread and on two, and
-// what bounds the scan. Medians of one run, in which all take turns. Usage:
-// bench_cpu [float32|float16|bfloat16] [rounds]
+// the scan's bounds. Medians of one run, in which all candidates take turns.
+//
+// Usage: bench_cpu [float32|float16|bfloat16] [rounds]
 
 #include <algorithm>
 #include <chrono>
@@ -37,8 +38,9 @@ struct Candidate {
   }
 };
 
-// A B A B ...: so a change of the processor's clock meets all of them. A turn begins with a run that does not count, in
-// which the processor turns its wide vectors on. The worker is there only for those who use it.
+// Runs the candidates as A B A B ..., so that a change of the processor's clock affects all of them. A turn begins with
+// a run that is not timed, in which the processor powers up its wide vectors. The worker exists only during turns that
+// use it.
 void run_in_turn(std::vector<Candidate>& candidates, int rounds) {
   using Clock = std::chrono::steady_clock;
   for (int round = 0; round < rounds; ++round) {

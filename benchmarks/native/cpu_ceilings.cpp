@@ -14,7 +14,7 @@ namespace vimdeploy {
 namespace HWY_NAMESPACE {
 namespace {
 
-// So many vectors are independent of each other that none waits for the one before, and few enough for the registers.
+// Independent vectors: enough to hide the latency of each, and few enough for the registers.
 constexpr int kVectors = 8;
 
 float run_states_in_registers(int64_t steps, int64_t& states) {
@@ -36,7 +36,7 @@ float run_states_in_registers(int64_t steps, int64_t& states) {
       sum = hn::MulAdd(h[n], C, sum);
     }
     total = hn::Add(total, sum);
-    dt = hn::Mul(dt, hn::Set(d, 0.9999f));  // so that no decay is that of the step before
+    dt = hn::Mul(dt, hn::Set(d, 0.9999f));  // so that every step has another decay
   }
   return hn::ReduceSum(d, total);
 }

@@ -1,4 +1,4 @@
-// What bounds the CPU's scan: its arithmetic in registers alone, and its states without all that is around them.
+// Bounds for the CPU's scan: its arithmetic in registers only, and its loop over the states only.
 
 #pragma once
 
@@ -11,14 +11,14 @@
 
 namespace vimdeploy::benchmarks {
 
-// Advances a vector of states `steps` times, in registers alone: of each an exp2, two products and two multiply-adds.
-// Returns a number that depends on all of them, and sets `states` to how many the vector holds.
+// Advances a group of states `steps` times, in registers only: for each an exp2, two products and two multiply-adds.
+// Returns a number that depends on all of them, and sets `states` to the number of states.
 using StateCeilingFunction = float(int64_t steps, int64_t& states);
 
 const std::vector<Kernel<StateCeilingFunction>>& state_ceilings();
 
 // The kernel's own loop over the states, for every block, direction and channel of a float32 problem of one sequence,
-// with the same loads of B, C and A; the step sizes are those that the scratch holds, and y stays there.
+// with the same loads of B, C and A; step sizes are read from the scratch, and y stays there.
 using BareScanFunction = void(const SelectiveScanProblem& problem, const SelectiveScanPlan& plan,
                               const SelectiveScanTensors& tensors, void* scratch);
 

@@ -2,7 +2,7 @@
 //
 // Sizes are (batch, tokens, channels, width) for the convolution and (batch, tokens, channels, states, rank) for the
 // scan; tensors are device pointers, the operator's inputs in the contract's order, then its output. Everything runs on
-// the given stream. Each function gives back nullptr, or a sentence, which lives until the thread's next call.
+// the given stream. Each function returns nullptr, or an error message that is valid until the thread's next call.
 
 #include <cstring>
 #include <string>
@@ -95,13 +95,13 @@ VIMDEPLOY_EXPORT const char* vimdeploy_gpu_scan(int type, const int64_t* sizes, 
   }));
 }
 
-// `values` holds 256 numbers a block; `operations` receives how many exp2 are computed.
+// `values` holds 256 numbers a block; `operations` receives the number of exp2 that are computed.
 VIMDEPLOY_EXPORT const char* vimdeploy_gpu_count_exp2(int blocks, float* values, int64_t* operations,
                                                       CUstream_st* stream) {
   return sentence_of(benchmarks::run_exp2(blocks, values, *operations, stream));
 }
 
-// The same of multiply-adds.
+// The same for multiply-adds.
 VIMDEPLOY_EXPORT const char* vimdeploy_gpu_count_fma(int blocks, float* values, int64_t* operations,
                                                      CUstream_st* stream) {
   return sentence_of(benchmarks::run_fma(blocks, values, *operations, stream));

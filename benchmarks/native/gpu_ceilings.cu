@@ -6,10 +6,10 @@ namespace vimdeploy::benchmarks {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kChains = 8;  // that do not wait for each other, to hide the latency of each
+constexpr int kChains = 8;  // independent dependency chains, to hide latency
 constexpr int kSteps = 1024;
 
-// 2^-x: neither grows nor dies out, and the sign costs nothing.
+// 2^-x: repeated, it neither grows nor vanishes; the negation is free.
 struct Exp2 {
   static __device__ float step(float x) {
     float y;

@@ -1,5 +1,5 @@
-// A second thread that is always ready, as those of an inference runtime are: it waits in a busy loop, so that a short
-// task pays for no start of a thread.
+// A second thread that waits in a busy loop, like those of an inference runtime, so that a short task does not include
+// the start of a thread.
 
 #pragma once
 
@@ -21,7 +21,7 @@ class Worker {
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
-  // Gives half of the tasks to the worker, does the others itself. Of one caller at a time.
+  // Gives half of the tasks to the worker and runs the others itself. For one caller at a time.
   ParallelFor parallel_for() {
     return {this, [](void* host, size_t count, void (*task)(void*, size_t), void* user) {
               auto& self = *static_cast<Worker*>(host);

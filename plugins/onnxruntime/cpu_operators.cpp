@@ -1,4 +1,4 @@
-// The operators on the CPU, on the session's threads.
+// The operators on the CPU, computed by the session's threads.
 
 #include <thread>
 
@@ -16,7 +16,7 @@ ParallelFor parallel_for_of(OrtKernelContext* context) {
           }};
 }
 
-// The session tells nobody how many threads it has; the machine's are an upper bound.
+// ONNX Runtime does not say how many threads a session has; the machine's threads are an upper bound.
 CpuFacts cpu_facts() {
   static const unsigned threads = std::thread::hardware_concurrency();
   return {threads == 0 ? 1 : static_cast<int64_t>(threads)};

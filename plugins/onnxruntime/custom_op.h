@@ -1,7 +1,7 @@
 // An operator of operators.h on a device, as ONNX Runtime's custom operator: check, convert, call.
 //
-// A Device has the name of its execution provider, kProvider; it is made from the OrtKernelInfo of a node, and its
-// run(context, problem, tensors) computes, or queues the work on the session's stream.
+// A Device has the name of its execution provider, kProvider. It is constructed from the OrtKernelInfo of a node; its
+// run(context, problem, tensors) computes the result, or queues the work on the session's stream.
 
 #pragma once
 
@@ -41,7 +41,7 @@ class NodeKernel {
     return device_.run(raw_context, problem, Operator::tensors(inputs.data(), output));
   }
 
-  typename Operator::Problem problem_;  // the attributes and the type; sizes come with every call
+  typename Operator::Problem problem_;  // attributes and type; the sizes are read at every call
   Device device_;
 };
 
@@ -77,8 +77,8 @@ class CustomOp : public Ort::CustomOpBase<CustomOp<Operator, Device>, NodeKernel
   ElementType type_;
 };
 
-// A schema switches a model's own function body off, so every type of the contract has to have a kernel. The domain is
-// never freed, see library.cpp, and so what it refers to is not either.
+// ONNX Runtime ignores a model's function body for an operator that is registered here, so every type of the contract
+// has to have a kernel. The domain is never freed (library.cpp), and so the operators that it refers to are not either.
 template <typename Operator, typename Device>
 void add_all_types(Ort::CustomOpDomain& domain) {
   using Op = CustomOp<Operator, Device>;

@@ -5,9 +5,8 @@
 // which compute two subscans side by side (for Vim: the two directions). Two regimes:
 //
 //   sequences   one chunk: many sequences fill the device, and every exponential is computed once
-//   chunks      few or long sequences: the tokens are cut into chunks that run in parallel, in three launches: states
-//   at
-//               the end of every chunk, carried from chunk to chunk, then the outputs
+//   chunks      few or long sequences: the tokens are cut into chunks that run in parallel, in three launches: the
+//               states at the end of every chunk, the states carried from chunk to chunk, the outputs
 
 #pragma once
 

@@ -72,22 +72,22 @@ TEST(Conv1d, DoesNotDependOnTheThreads) {
   }
 }
 
-TEST(Conv1d, IsTheSamePastTheCaches) {
+TEST(Conv1d, IsTheSameWithNonTemporalStores) {
   const Conv1dCase c({ElementType::float32, 2, 70, 48, 4, {0, 1}});
   auto plan = plan_of(c.problem, {2});
   for (const auto& kernel : conv1d_kernels()) {
-    GuardedMemory scratch(plan.scratch_bytes), no_line(c.u.bytes.size());
-    Tensor through = c.u, past = c.u;
+    GuardedMemory scratch(plan.scratch_bytes), unaligned(c.u.bytes.size());
+    Tensor cached = c.u, streamed = c.u;
     plan.streams = false;
-    kernel.run(c.problem, plan, c.tensors(through), scratch.data(), serial_for());
+    kernel.run(c.problem, plan, c.tensors(cached), scratch.data(), serial_for());
     plan.streams = true;
-    kernel.run(c.problem, plan, c.tensors(past), scratch.data(), threaded_for());
-    EXPECT_EQ(past.bytes, through.bytes) << name_of_instruction_set(kernel.target);
-    auto tensors = c.tensors(past);
-    tensors.u = no_line.data();
+    kernel.run(c.problem, plan, c.tensors(streamed), scratch.data(), threaded_for());
+    EXPECT_EQ(streamed.bytes, cached.bytes) << name_of_instruction_set(kernel.target);
+    auto tensors = c.tensors(streamed);
+    tensors.u = unaligned.data();
     kernel.run(c.problem, plan, tensors, scratch.data(), serial_for());
-    EXPECT_TRUE(no_line.is_intact() && std::equal(through.bytes.begin(), through.bytes.end(), no_line.data()))
-        << name_of_instruction_set(kernel.target) << ", memory that begins no line";
+    EXPECT_TRUE(unaligned.is_intact() && std::equal(cached.bytes.begin(), cached.bytes.end(), unaligned.data()))
+        << name_of_instruction_set(kernel.target) << ", memory that is not aligned to a cache line";
   }
 }
 

@@ -22,7 +22,7 @@ namespace vimdeploy {
 namespace HWY_NAMESPACE {
 namespace {
 
-// Each maps `count` numbers, a multiple of every number of lanes.
+// Each maps `count` numbers; `count` is a multiple of every number of lanes.
 void exp2_all(const float* in, size_t count, float* out) {
   const hn::ScalableTag<float> d;
   for (size_t i = 0; i < count; i += hn::Lanes(d)) hn::StoreU(exp2(d, hn::LoadU(d, in + i)), d, out + i);
@@ -79,7 +79,7 @@ void expect_relative_error(const Kernel<Map>& kernel, const std::vector<float>& 
   EXPECT_LE(worst, limit) << name_of_instruction_set(kernel.target) << " at " << where;
 }
 
-// 8e-8 to 9e-8 of the polynomial and about two roundings of 6e-8.
+// Limit: 8e-8 to 9e-8 from the polynomial, and about two roundings of 6e-8.
 TEST(Exp2, IsWithin2e7OfTheValue) {
   for (const auto& kernel : kernels_that_run_here<Map>(VIMDEPLOY_KERNELS(exp2_all))) {
     expect_relative_error(kernel, range(-125.99f, 127.99f, 1 << 20), [](double x) { return std::exp2(x); }, 2e-7);
@@ -101,10 +101,10 @@ TEST(Exp2, IsRightAtTheEnds) {
   }
 }
 
-// exp2 2e-7, the polynomial of log1p 3e-8, and three roundings.
+// Limit: 2e-7 from exp2, 3e-8 from the polynomial of log1p, and three roundings.
 TEST(Softplus, IsWithin4e7OfTheValue) {
   for (const auto& kernel : kernels_that_run_here<Map>(VIMDEPLOY_KERNELS(softplus_all))) {
-    // The argument of exp2 is rounded: |x| * 6e-8 more, which the first range keeps below 6e-7.
+    // The rounded argument of exp2 adds |x| * 6e-8, in the first range at most 6e-7.
     const auto wanted = [](double x) { return x > 700 ? x : std::log1p(std::exp(x)); };
     expect_relative_error(kernel, range(-10.0f, 100.0f, 1 << 18), wanted, 1e-6);
     expect_relative_error(kernel, range(-1.0f, 100.0f, 1 << 18), wanted, 4e-7);
@@ -125,7 +125,8 @@ TEST(Silu, IsWithin5e7OfTheValue) {
   for (const auto& kernel : kernels_that_run_here<Map>(VIMDEPLOY_KERNELS(silu_all))) {
     const auto wanted = [](double x) { return x / (1 + std::exp(-x)); };
     expect_relative_error(kernel, range(-2.0f, 100.0f, 1 << 18), wanted, 5e-7);
-    expect_relative_error(kernel, range(-80.0f, -2.0f, 1 << 16), wanted, 6e-6);  // the rounded argument again
+    expect_relative_error(kernel, range(-80.0f, -2.0f, 1 << 16), wanted,
+                          6e-6);  // the rounded argument of exp2, as above
   }
 }
 
@@ -134,7 +135,7 @@ TEST(Silu, IsRightAtTheEnds) {
     SCOPED_TRACE(name_of_instruction_set(kernel.target));
     EXPECT_EQ(apply(kernel.run, {0.0f, 1e4f, kInfinity}), (std::vector<float>{0.0f, 1e4f, kInfinity}));
     EXPECT_EQ(apply(kernel.run, {-200.0f, -1e30f}), std::vector<float>(2, 0.0f));
-    const auto nans = apply(kernel.run, {-kInfinity, std::nanf("")});  // -inf * 0, as the definition has it
+    const auto nans = apply(kernel.run, {-kInfinity, std::nanf("")});  // -inf * 0, as in the definition
     EXPECT_TRUE(std::isnan(nans[0]) && std::isnan(nans[1]));
   }
 }

@@ -5,7 +5,7 @@
 namespace vimdeploy {
 namespace {
 
-// Vim-Ti at 224, one direction pair.
+// Vim-Ti at 224.
 SelectiveScanProblem tiny() { return {ElementType::float32, 1, 197, 384, 16, 12, {0, 1}, 0.5f}; }
 
 TEST(Plan, TasksCoverEveryChannelOnce) {
@@ -36,7 +36,7 @@ TEST(Plan, ABatchThatFillsTheThreadsNeedsNoBlocksOfChannels) {
   problem.batch = 8;
   EXPECT_EQ(plan_of(problem, {4}).channel_block, 384);
   problem.batch = 3;
-  EXPECT_EQ(plan_of(problem, {2}).channel_block, 192);  // 3 rounds of half a sequence, not 2 of a whole one
+  EXPECT_EQ(plan_of(problem, {2}).channel_block, 192);  // 3 rounds of half sequences, not 2 rounds of whole ones
 }
 
 TEST(Plan, ScratchOfOneSlotDoesNotDependOnTheLengthInFloat32) {
@@ -56,7 +56,7 @@ TEST(Plan, SmallTypesSumTheirDirectionsInTheSlot) {
   EXPECT_EQ(plan_of(problem, {1}).slot_floats, plan.sum);
 }
 
-TEST(Plan, WhatNoCacheHoldsGoesPastThem) {
+TEST(Plan, LargeTensorsAreWrittenByNonTemporalStores) {
   auto problem = tiny();
   EXPECT_FALSE(plan_of(problem, {2}).streams);
   problem.tokens = 2305;
@@ -64,14 +64,14 @@ TEST(Plan, WhatNoCacheHoldsGoesPastThem) {
   EXPECT_EQ(plan_of(problem, {2}).to_string(),
             "BidirectionalSelectiveScan: 2 tasks of 192 channels in blocks of 32 tokens, in 2 slots of 41472 bytes, "
             "directions summed in y, past the caches");
-  problem.reverse = {0};  // no sum waits for a second direction
+  problem.reverse = {0};  // no sum is kept for a second direction
   EXPECT_FALSE(plan_of(problem, {2}).streams);
 
   Conv1dProblem conv{ElementType::float32, 3, 800, 384, 4, {0}};
   EXPECT_EQ(plan_of(conv, {2}).to_string(),
             "BidirectionalConv1d: 6 tasks of 192 channels in blocks of 32 tokens, in 2 slots of 6272 bytes, u past the "
             "caches");
-  conv.channels = 390;  // lines begin in the middle of a row
+  conv.channels = 390;  // rows do not begin at a cache line
   EXPECT_FALSE(plan_of(conv, {2}).streams);
   conv.channels = 384, conv.type = ElementType::float16;
   EXPECT_FALSE(plan_of(conv, {2}).streams);

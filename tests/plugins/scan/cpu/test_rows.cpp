@@ -1,5 +1,5 @@
-// Rows between tensors and scratch, for every instruction set and type: the same numbers as the scalar conversions
-// give, and not a byte beyond the row.
+// Loads and stores of rows, for every instruction set and type: the same numbers as the scalar conversions give, and no
+// access beyond the row.
 
 #include "scan/cpu/instruction_sets.h"
 
@@ -97,7 +97,7 @@ TEST(StoreFloat, RoundsAsTheScalarConversionDoes) {
     for (ElementType type : {ElementType::float16, ElementType::bfloat16}) {
       Tensor found(type, 1024), wanted(type, 1024);
       AlignedFloats row;
-      // A walk over all exponents and signs, with fractions on, beside and between the halfway points.
+      // All exponents and signs, with fractions at, next to and between the midpoints.
       for (uint32_t high = 0; high < 0x10000u; high += 16) {
         const uint32_t lows[] = {0, 1, 0x0fff, 0x1000, 0x1001, 0x2fff, 0x3000, 0x7fff, 0x8000, 0x8001, 0xf000, 0xffff};
         for (uint32_t i = 0; i < 1024; ++i) row.values[i] = float_of((high + i / 64) << 16 | lows[i % 12]);
@@ -120,7 +120,7 @@ TEST(LoadRow, FillsTheLastVectorWithZerosAndReadsNothingBehindTheRow) {
   for (const auto& kernel : kernels_that_run_here<Load>(VIMDEPLOY_KERNELS(load))) {
     for (ElementType type : kElementTypes) {
       for (int64_t count = 1; count <= 33; ++count) {
-        // On the heap and of the exact size, so that the address sanitizer sees a read behind it.
+        // On the heap and of the exact size, so that AddressSanitizer detects a read past its end.
         Tensor row(type, count);
         for (int64_t i = 0; i < count; ++i) row.set(i, static_cast<float>(i + 1));
         AlignedFloats found;
