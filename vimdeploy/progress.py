@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -23,3 +24,11 @@ def tracked(items: Iterable[T], phase: str, steps: int, progress: Progress) -> I
         yield item
         progress(phase, min(done, steps), steps)
     progress(phase, steps, steps)
+
+
+@contextmanager
+def step(phase: str, progress: Progress) -> Iterator[None]:
+    """Tell of a piece of work that begins, and that it is done."""
+    progress(phase, 0, 1)
+    yield
+    progress(phase, 1, 1)

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from vimdeploy.artifact import Artifact
-from vimdeploy.engine_file import FLAVORS, EngineInfo, sha256_of
+from vimdeploy.engine_file import FLAVORS, HARDWARE_COMPATIBILITY, EngineInfo, sha256_of
 from vimdeploy.errors import ConfigError, ExecutionError, first_line, require
 from vimdeploy.exporters.build_progress import progress_monitor
 from vimdeploy.exporters.tensorrt_network import ParsedNetwork, parsed_network
@@ -26,7 +26,6 @@ from vimdeploy.libraries import library_path
 from vimdeploy.model_info import BATCH, ModelInfo, SizeRange
 from vimdeploy.progress import Progress, silent
 
-HARDWARE_COMPATIBILITY = ("none", "ampere_plus", "same_compute_capability")
 BATCH_SIZES = (1, 1, 8)
 """The smallest, the one that the engine is fastest at, the largest, unless others are asked for."""
 

@@ -110,6 +110,10 @@ class Answer(ABC):
     def document(self) -> dict[str, Any]:
         """The answer as JSON has it."""
 
+    def first(self, count: int) -> Answer:
+        """The same answer with at most so many items in its table and document, if it is a list of them."""
+        return self
+
     def picture(self, image: Image.Image) -> Image.Image | None:
         """The answer drawn, on the picture that it is about; None if it is no picture."""
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,6 +81,10 @@ class Classes(Answer):
             return math.inf
         second, first = np.sort(self.logits.astype(np.float64))[-2:]
         return float(first - second)
+
+    def first(self, count: int) -> Classes:
+        """With so many classes."""
+        return replace(self, top=count)
 
     def rows(self) -> list[tuple[str, ...]]:
         """A line per class."""
