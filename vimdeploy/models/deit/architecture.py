@@ -46,21 +46,23 @@ class DeiTArchitecture(Architecture):
         """A released classifier, at the variant's image size."""
         tensors, wanted = checkpoint.tensors, variant.config
         blocks = [int(match[1]) for match in map(_BLOCK.match, tensors) if match]
-        missing = [name for name in ("pos_embed", "head.weight") if name not in tensors] + ["blocks.*"] * (not blocks)
-        if missing or tensors["pos_embed"].dim() != 3:
+        if "pos_embed" not in tensors or tensors["pos_embed"].dim() != 3 or not blocks:
             raise CheckpointError(
-                f"{checkpoint.path} holds no DeiT: {', '.join(missing) or 'pos_embed'} is not there or not of the "
-                f"shape that it should have. Its {len(tensors)} tensors begin with: {', '.join(list(tensors)[:4])}."
+                f"{checkpoint.path} holds no DeiT: wanted pos_embed (1, tokens, dim) and blocks, found {len(tensors)} "
+                f"tensors that begin with: {', '.join(list(tensors)[:4])}."
             )
         _, tokens, dim = tensors["pos_embed"].shape
-        depth, classes = 1 + max(blocks), tensors["head.weight"].shape[0]
+        depth, classes = 1 + max(blocks), wanted.num_classes
+        if "head.weight" in tensors:
+            classes = tensors["head.weight"].shape[0]
         found = (dim, depth, tokens)
         if found != _shape(wanted):
             fitting = [other.name for other in VARIANTS.values() if found == _shape(other.config)]
             hint = f"this file fits {fitting[0]}" if fitting else "it fits none of the released variants"
             raise CheckpointError(
                 f"{checkpoint.path} is not a checkpoint of {variant.name}: wanted dim {wanted.dim}, depth "
-                f"{wanted.depth} and {wanted.tokens} tokens, found dim {dim}, depth {depth} and {tokens} tokens; {hint}."
+                f"{wanted.depth} and {wanted.tokens} tokens, found dim {dim}, depth {depth} and {tokens} tokens; "
+                f"{hint}."
             )
         named = {name if name.startswith("head.") else f"backbone.{name}": tensor for name, tensor in tensors.items()}
         return CheckpointModel(wanted.replace(num_classes=classes), named)
