@@ -19,8 +19,7 @@ def silent(phase: str, done: int, steps: int) -> None:
 def tracked(items: Iterable[T], phase: str, steps: int, progress: Progress) -> Iterator[T]:
     """Hand on the items, and tell after each that one more step of the phase is done."""
     progress(phase, 0, steps)
-    done = 0
-    for done, item in enumerate(items, 1):  # noqa: B007
+    for done, item in enumerate(items, 1):
         yield item
         progress(phase, min(done, steps), steps)
     progress(phase, steps, steps)

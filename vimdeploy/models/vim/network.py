@@ -43,7 +43,7 @@ class Vim(Backbone):
         """(B, C, H, W) -> maps (B, D, rows, columns) and the pooled vector (B, D)."""
         last = len(self.layers) - 1
         residual, (*of_blocks, of_last) = self._tokens(images, (*blocks, last))
-        tokens = self.norm_f(residual) if self.config.final_norm else of_last
+        tokens = self._normed(residual, of_last)
         position = self._class_position(images)
         return Features(
             map=self._map(tokens, images),
@@ -53,14 +53,15 @@ class Vim(Backbone):
 
     def pooled(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D): the class token after the last norm, or the mean of all tokens if there is none."""
-        residual, _ = self._tokens(images, ())
+        residual, (of_last,) = self._tokens(images, (len(self.layers) - 1,))
         position = self._class_position(images)
         if position is None:
-            return self._normed(residual).mean(dim=1)
-        return self._normed(residual[:, position])
+            return self._normed(residual, of_last).mean(dim=1)
+        return self._normed(residual[:, position], of_last[:, position])
 
-    def _normed(self, residual: Tensor) -> Tensor:
-        return self.norm_f(residual) if self.config.final_norm else residual
+    def _normed(self, residual: Tensor, of_last: Tensor) -> Tensor:
+        """The residual after the last norm; without one, what the map of the last block is made of."""
+        return self.norm_f(residual) if self.config.final_norm else of_last
 
     def stored_tensors(self) -> dict[str, Tensor]:
         """What an exported file stores, beside the parameters: the mixers' operands, and the parts of pos_embed."""
@@ -140,8 +141,8 @@ def class_token_position(config: VimConfig, patches: int) -> int | None:
 def resize_pos_embed(pos_embed: Tensor, config: VimConfig, rows: int, columns: int) -> Tensor:
     """Fit a position embedding to another grid of patches, at export or inside the exported graph.
 
-    The class token's row is taken out where it stands, the grid is interpolated (bicubic), and the row is put back where
-    it stands in the new grid. Upstream takes row 0 for the class token, which is wrong for a token in the middle.
+    The class token's row is taken out where it stands, the grid is interpolated (bicubic), and the row is put back
+    where it stands in the new grid. Upstream takes row 0 for the class token, which is wrong for a token in the middle.
 
     Args:
         pos_embed: (1, L of the trained size, D) float32.
@@ -173,6 +174,7 @@ def _with_class_token(patches: Tensor, token: Tensor, config: VimConfig) -> Tens
     A gather and a choice insert it, so that the exported graph needs no arithmetic on the batch.
     """
     position = class_token_position(config, patches.shape[1])
+    assert position is not None  # of a model with a class token
     index = torch.arange(patches.shape[1] + 1)
     source = index - (index > position).long()
     return torch.where((index == position)[None, :, None], token, patches.index_select(1, source))
