@@ -12,7 +12,7 @@ from vimdeploy.engine_file import EngineInfo, is_engine, read_engine
 from vimdeploy.errors import ConfigError, ModelFileError
 from vimdeploy.model_info import PREFIX, ModelInfo, TensorSpec
 from vimdeploy.ops.contract import DOMAIN
-from vimdeploy.tasks import TASKS
+from vimdeploy.tasks import TASKS, task_by_name
 
 if TYPE_CHECKING:
     import onnx
@@ -218,7 +218,7 @@ def _check_task(info: ModelInfo) -> None:
     """Whether what a file says of itself is a model of its task; a task of a newer vimdeploy is passed over."""
     if info.task in TASKS:
         try:
-            TASKS[info.task].check(info)
+            task_by_name(info.task).check(info)
         except ConfigError as error:
             raise ModelFileError(f"its vimdeploy.* metadata is damaged ({error}); export it again") from error
 
