@@ -176,6 +176,6 @@ def features(**fields):
     return passing(**made | fields)
 
 
-def untold(**fields):
+def taskless(**fields):
     """A model whose task nobody knows: outputs alone are compared."""
     return passing(**{"outputs": (output("y"),), "answers": Agreement()} | fields)

@@ -1,6 +1,6 @@
 import dataclasses
 
-from helpers.made import deviation, failing, features, passing, place, stages, untold
+from helpers.made import deviation, failing, features, passing, place, stages, taskless
 
 from vimdeploy.parity.results import Deviation
 from vimdeploy.report.bounds import bounds_of
@@ -26,7 +26,7 @@ def test_outputs_with_the_same_reason_share_a_bound():
 
 
 def test_without_stages_and_checks_only_the_output_has_a_bound():
-    assert [bound.where for bound in bounds_of(untold(stages=(), determinism=()))] == ["Output y"]
+    assert [bound.where for bound in bounds_of(taskless(stages=(), determinism=()))] == ["Output y"]
 
 
 def test_the_reason_is_that_of_the_widest_band():

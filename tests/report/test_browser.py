@@ -16,7 +16,7 @@ from helpers.made import (
     output,
     passing,
     stages,
-    untold,
+    taskless,
 )
 
 from vimdeploy.parity.results import Side
@@ -44,7 +44,7 @@ def pages():
         "both": [passing(), failing()],
         "long names": [wide],
         "features": [features()],
-        "no task": [untold()],
+        "no task": [taskless()],
         "long outputs": [outputs],
     }
     return {name: page_of(verifications, MACHINE, DATE) for name, verifications in made.items()}

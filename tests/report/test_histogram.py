@@ -28,7 +28,7 @@ def test_bars_stand_side_by_side_and_the_highest_fills_the_plot():
     assert third.height == pytest.approx(2 * first.height)
 
 
-def test_bars_beyond_what_is_allowed_are_told_apart():
+def test_bars_beyond_what_is_allowed_are_marked():
     chart = chart_of((1e-6, 1e-5, 1e-4, 1e-3), (10, 40, 20), limit=1e-4)
     assert [bar.beyond for bar in chart.bars] == [False, False, True]
     assert chart.bound.at == pytest.approx(chart.bars[2].x)

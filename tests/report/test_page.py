@@ -19,7 +19,7 @@ from helpers.made import (
     passing,
     place,
     stages,
-    untold,
+    taskless,
 )
 
 from vimdeploy.errors import MissingPackageError, OutputError
@@ -80,7 +80,7 @@ def test_sections_without_data_say_so():
     bare = passing(
         answers=Agreement((Measure("same top-1", Proportion(8, 8)),)),
         stages=(),
-        stages_note="An engine tells nothing of its stages.",
+        stages_note="An engine does not expose its stages.",
         weights=None,
         determinism=(),
     )
@@ -88,7 +88,7 @@ def test_sections_without_data_say_so():
     assert [heading for heading in page.headings if heading in SECTIONS] == list(SECTIONS)
     for sentence in (
         "How often each side is right is unknown, because the inputs have no labels.",
-        "An engine tells nothing of its stages.",
+        "An engine does not expose its stages.",
         "Not compared: no checkpoint was given.",
         "Not checked.",
         "None in the candidate's outputs.",
@@ -165,7 +165,7 @@ def test_an_output_out_of_its_tolerance_is_the_verdict():
 
 
 def test_a_model_without_a_task_has_outputs_alone():
-    page = read(untold())
+    page = read(taskless())
     assert [heading for heading in page.headings if heading in SECTIONS] == [s for s in SECTIONS if s != CHANGED]
     assert "Only outputs were compared, no answers." in page.text
     assert "agrees with Eager (eager, cpu): the largest error is " in page.text
@@ -219,14 +219,14 @@ def test_the_policy_allows_nothing_but_the_pages_own():
     assert rules == {"default-src": "'none'", "img-src": "data:", "base-uri": "'none'", "form-action": "'none'"}
 
 
-def test_not_a_number_is_told_and_placed():
+def test_not_a_number_is_counted_and_located():
     page = read(passing(outputs=(output(largest=math.inf, nan=7, infinite=2),), stages=stages(4, nan_at=(2, "scan"))))
     assert page.headings[0] == "Fail. Block 2, scan"
     assert "Block 2, scan 4 0" in page.text
     assert "Output logits 7 2" in page.text
 
 
-def test_as_many_changed_answers_as_are_told_of():
+def test_all_changed_answers_are_counted_and_the_first_are_shown():
     assert "20 of 450; the first 12 of them are shown." in read(failing()).text
     pictures = [attributes for tag, attributes in read(failing()).tags if tag == "img"]
     assert len(pictures) == 12

@@ -37,7 +37,7 @@ def test_quantities_far_from_one_have_a_power_of_ten():
     assert quantity(5e8) == scientific(5e8)
 
 
-def test_exact_tells_neighbours_of_float32_apart():
+def test_exact_distinguishes_neighbours_of_float32():
     assert exact(1.5) != exact(1.500001)
     assert [exact(value).translate(PLAIN) for value in (0.0, -1.5, math.nan)] == ["0", "-1.5", "NaN"]
 
