@@ -10,11 +10,7 @@ from torch import Tensor, nn
 
 from vimdeploy.models.backbone import Backbone, Features
 from vimdeploy.models.vim.config import VimConfig
-from vimdeploy.models.vim.layers import BidirectionalMamba, Block, PatchEmbed, RMSNorm
-
-_ROTARY_SIDE = 14
-"""Rows and columns of the grid that the rotary embedding's positions are counted in, whatever the picture's are."""
-_ROTARY_BASE = 10000.0
+from vimdeploy.models.vim.layers import BidirectionalMamba, Block, PatchEmbed, RMSNorm, Rotation, rotated
 
 
 class Vim(Backbone):
@@ -35,6 +31,7 @@ class Vim(Backbone):
             self.cls_token = nn.Parameter(torch.zeros(1, 1, config.dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, config.tokens, config.dim))
         self.position = Position(config, any_size)
+        self.rotation = Rotation(config.dim, any_size) if config.rotary else None
         self.layers = nn.ModuleList(Block(config) for _ in range(config.depth))
         if config.final_norm:
             self.norm_f = RMSNorm(config.dim, config.norm_eps)
@@ -86,12 +83,12 @@ class Vim(Backbone):
         if self.config.class_token != "none":
             x = _with_class_token(x, self.cls_token, self.config)  # (B, L, D)
         x = self.position(x if self.any_size else x + self.pos_embed, self.pos_embed, rows, columns)
-        turn = _Rotation(rows, columns, self.config.dim) if self.config.rotary else None
+        turn = self.rotation(rows, columns) if self.rotation is not None else None
         found: dict[int, Tensor] = {}
         last = len(self.layers) - 1
         for block, layer in enumerate(self.layers):
             if turn is not None:
-                x = turn(x)
+                x = rotated(x, *turn)
                 if self.config.block_feature == "rotated":
                     found[block - 1] = x
             x, mixed = layer(x)
@@ -178,29 +175,6 @@ def _with_class_token(patches: Tensor, token: Tensor, config: VimConfig) -> Tens
     index = torch.arange(patches.shape[1] + 1)
     source = index - (index > position).long()
     return torch.where((index == position)[None, :, None], token, patches.index_select(1, source))
-
-
-class _Rotation:
-    """Turns neighbouring channels of each token by angles of its row (first half) and its column (second half).
-
-    The rotary embedding of hustvl/Vim's seg and det folders: rows and columns are counted from 0 to 14 on every grid.
-    """
-
-    def __init__(self, rows: int, columns: int, dim: int) -> None:
-        half = dim // 2
-        frequencies = _ROTARY_BASE ** (-torch.arange(0, half, 2) / half)  # (D / 4,)
-        angles = [torch.arange(n)[:, None] * _ROTARY_SIDE / n * frequencies for n in (rows, columns)]  # (n, D / 4)
-        down = angles[0][:, None].expand(rows, columns, -1)
-        across = angles[1][None].expand(rows, columns, -1)
-        both = torch.cat([down, across], dim=-1).flatten(0, 1)  # (M, D / 2)
-        self._cos = both.cos().repeat_interleave(2, dim=-1)  # (M, D)
-        sin = both.sin()
-        self._sin = torch.stack([-sin, sin], dim=-1).flatten(-2)  # (M, D)
-        self._neighbour = torch.arange(dim) ^ 1
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """(B, M, D) -> (B, M, D)."""
-        return x * self._cos + x.index_select(-1, self._neighbour) * self._sin
 
 
 def reset_parameters(network: nn.Module) -> None:
