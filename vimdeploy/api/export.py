@@ -44,7 +44,7 @@ class Exported:
 
 
 def export(
-    variant: str | Variant,
+    model: str | Variant | Network,
     output: str | Path,
     *,
     checkpoint: str | Path | Checkpoint | None = None,
@@ -61,8 +61,8 @@ def export(
     """Turn a checkpoint into an ONNX file, which is written only if its answers are PyTorch's.
 
     Args:
-        variant: the model: a name that ``vimdeploy models`` lists, a file NAME.json that describes one of your own, or a
-            ``Variant``.
+        model: a name that ``vimdeploy models`` lists, a file NAME.json that describes one of your own, or a ``Variant``;
+            or a ``Network``: any PyTorch module with its weights, and what its file is to say of itself.
         output: the ONNX file to write.
         checkpoint: its weights: a path, ``hf://owner/repo[/file]``, or a loaded checkpoint. Nothing in it is executed.
         random_weights: a seed, instead of a checkpoint: untrained weights, to try things.
@@ -86,24 +86,20 @@ def export(
         ParityError: if the file does not answer as PyTorch does; nothing is written then.
         MissingPackageError: without torch or onnxscript.
     """
-    chosen = variant_by_name(variant) if isinstance(variant, str) else variant
     sources = [checkpoint] if isinstance(checkpoint, (str, Path)) and not str(checkpoint).startswith("hf://") else []
     check_outputs([output], sources)
     if precision not in PRECISIONS:
         raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, found {precision!r}.")
-    if (checkpoint is None) == (random_weights is None):
-        known = f"; the released weights are {chosen.checkpoint}" if chosen.checkpoint else ""
-        raise ConfigError(
-            f"Wanted weights: either --checkpoint FILE, or --random-weights SEED to try things without any{known}."
-        )
-    if labels is not None:
-        names = labels_from_file(Path(labels)) if isinstance(labels, (str, os.PathLike)) else tuple(labels)
-        chosen = dataclasses.replace(chosen, labels=names)
     require("torch", "export")
 
-    with step("Making the model", progress):
-        weights = _weights(checkpoint, random_weights, ema)
-        network = network_of_variant(chosen, weights, task, sizes_of(image_size), blocks, ema)
+    if isinstance(model, Network):
+        network = model
+    else:
+        variant = _variant(model, labels)
+        _check_weights(variant, checkpoint, random_weights)
+        with step("Making the model", progress):
+            weights = _weights(checkpoint, random_weights, ema)
+            network = network_of_variant(variant, weights, task, sizes_of(image_size), blocks, ema)
     with step("Tracing the model", progress):
         artifact = _traced(network, opset)
     if precision != "fp32":
@@ -132,6 +128,23 @@ def sizes_of(image_size: ImageSize) -> tuple[int, int] | AnySize | None:
             raise ConfigError(f"image_size must be numbers of pixels or 'dynamic', found {image_size!r}.")
         return AnySize()
     return image_size
+
+
+def _variant(model: str | Variant, labels: str | Path | Sequence[str] | None) -> Variant:
+    """The variant that is meant, with the labels that are given."""
+    variant = variant_by_name(model) if isinstance(model, str) else model
+    if labels is None:
+        return variant
+    names = labels_from_file(Path(labels)) if isinstance(labels, (str, os.PathLike)) else tuple(labels)
+    return dataclasses.replace(variant, labels=names)
+
+
+def _check_weights(variant: Variant, checkpoint: object, random_weights: int | None) -> None:
+    if (checkpoint is None) == (random_weights is None):
+        known = f"; the released weights are {variant.checkpoint}" if variant.checkpoint else ""
+        raise ConfigError(
+            f"Wanted weights: either --checkpoint FILE, or --random-weights SEED to try things without any{known}."
+        )
 
 
 def _weights(checkpoint: str | Path | Checkpoint | None, seed: int | None, ema: bool) -> Checkpoint | int:
