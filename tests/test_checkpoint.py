@@ -1,5 +1,5 @@
+import collections
 import contextlib
-import itertools
 import os
 import pickle
 import sys
@@ -8,13 +8,12 @@ from hashlib import sha256
 
 import pytest
 import torch
-from helpers.released import training_state
+from helpers.released import released_names, training_state
 from safetensors.torch import save_file
 
-from vimdeploy.checkpoint import Checkpoint, config_from_checkpoint, load_checkpoint
+from vimdeploy.checkpoint import load_checkpoint
 from vimdeploy.errors import CheckpointError, MissingPackageError
-from vimdeploy.models.config import VARIANTS, Variant
-from vimdeploy.models.vim import Vim, vim_with_random_weights
+from vimdeploy.networks import network_of_variant
 
 
 @pytest.fixture
@@ -23,7 +22,7 @@ def path(tmp_path):
 
 
 def assert_same(tensors, model):
-    state = model.state_dict()
+    state = released_names(model)
     assert list(tensors) == list(state)
     assert all(torch.equal(tensors[name], state[name]) for name in state)
 
@@ -33,32 +32,47 @@ class TestForms:
     def test_a_released_training_state(self, path, tiny_model, zipped):
         torch.save(training_state(tiny_model), path, _use_new_zipfile_serialization=zipped)
         loaded = load_checkpoint(path)
-        assert loaded.weights == "model"
+        assert loaded.part == "model"
         assert_same(loaded.tensors, tiny_model)
 
     @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
     def test_a_bare_state_dict(self, path, tiny_model, zipped):
-        torch.save(tiny_model.state_dict(), path, _use_new_zipfile_serialization=zipped)
+        torch.save(released_names(tiny_model), path, _use_new_zipfile_serialization=zipped)
         loaded = load_checkpoint(path)
-        assert loaded.weights == "state dict"
+        assert loaded.part == "state dict"
         assert_same(loaded.tensors, tiny_model)
 
     def test_the_prefix_of_a_parallel_run_is_taken_off(self, path, tiny_model):
-        torch.save({f"module.{name}": value for name, value in tiny_model.state_dict().items()}, path)
+        torch.save({f"module.{name}": value for name, value in released_names(tiny_model).items()}, path)
         assert_same(load_checkpoint(path).tensors, tiny_model)
 
+    def test_a_checkpoint_of_mmsegmentation(self, path, tiny_model):
+        state = collections.OrderedDict(released_names(tiny_model))
+        state._metadata = {"": {"version": 1}}
+        meta = {"mmseg_version": "0.29.1", "CLASSES": ("wall", "sky"), "PALETTE": [[120, 120, 120], [6, 230, 230]]}
+        torch.save({"meta": meta, "state_dict": state, "optimizer": {"param_groups": []}}, path)
+        loaded = load_checkpoint(path)
+        assert loaded.part == "state_dict"
+        assert_same(loaded.tensors, tiny_model)
+
+    def test_a_checkpoint_of_detectron2(self, path, tiny_model):
+        torch.save({"model": released_names(tiny_model), "trainer": {"iteration": 9}, "iteration": 9}, path)
+        loaded = load_checkpoint(path)
+        assert loaded.part == "model"
+        assert_same(loaded.tensors, tiny_model)
+
     def test_safetensors(self, tmp_path, tiny_model):
-        save_file(tiny_model.state_dict(), tmp_path / "weights.safetensors")
+        save_file(released_names(tiny_model), tmp_path / "weights.safetensors")
         loaded = load_checkpoint(tmp_path / "weights.safetensors")
-        assert loaded.weights == "state dict"
-        assert loaded.tensors.keys() == tiny_model.state_dict().keys()
+        assert loaded.part == "state dict"
+        assert loaded.tensors.keys() == released_names(tiny_model).keys()
 
     def test_the_contents_count_and_not_the_name(self, path, tiny_model):
-        save_file(tiny_model.state_dict(), path)
-        assert load_checkpoint(path).tensors.keys() == tiny_model.state_dict().keys()
+        save_file(released_names(tiny_model), path)
+        assert load_checkpoint(path).tensors.keys() == released_names(tiny_model).keys()
 
     def test_half_precision_weights_are_kept_as_they_are(self, path, tiny_model):
-        torch.save({name: value.half() for name, value in tiny_model.state_dict().items()}, path)
+        torch.save({name: value.half() for name, value in released_names(tiny_model).items()}, path)
         assert load_checkpoint(path).tensors["head.weight"].dtype == torch.float16
 
     def test_the_file_is_named_by_its_hash(self, tiny_pth):
@@ -68,16 +82,16 @@ class TestForms:
 class TestEma:
     def test_picks_the_averaged_weights(self, tiny, tiny_pth):
         loaded = load_checkpoint(tiny_pth, ema=True)
-        assert loaded.weights == "model_ema"
-        assert_same(loaded.tensors, vim_with_random_weights(tiny.config, seed=1))
+        assert loaded.part == "model_ema"
+        assert_same(loaded.tensors, network_of_variant(tiny, 1).module)
 
     def test_of_a_state_dict_lists_what_there_is(self, path, tiny_model):
-        torch.save(tiny_model.state_dict(), path)
+        torch.save(released_names(tiny_model), path)
         with pytest.raises(CheckpointError, match="has no model_ema; it holds: cls_token, pos_embed"):
             load_checkpoint(path, ema=True)
 
     def test_of_safetensors_says_why_not(self, path, tiny_model):
-        save_file(tiny_model.state_dict(), path)
+        save_file(released_names(tiny_model), path)
         with pytest.raises(CheckpointError, match="safetensors file: it holds one set of weights"):
             load_checkpoint(path, ema=True)
 
@@ -109,7 +123,7 @@ class TestHostilePickles:
     def marker(self, request, path, tmp_path, tiny_model):
         """The folder that would be there had the checkpoint's code run."""
         marker = tmp_path / "the code ran"
-        request.param({"args": Hostile(marker), "model": tiny_model.state_dict()}, path)
+        request.param({"args": Hostile(marker), "model": released_names(tiny_model)}, path)
         return marker
 
     def test_the_code_would_run_in_an_unsafe_loader(self, marker, path):
@@ -152,7 +166,7 @@ class TestUnreadable:
     @pytest.mark.parametrize("part", [0.01, 0.5, 0.99])
     @pytest.mark.parametrize("save", [save_zip, save_legacy, save_file], ids=["zip", "legacy", "safetensors"])
     def test_a_truncated_file(self, path, tiny_model, save, part):
-        save(tiny_model.state_dict(), path)
+        save(released_names(tiny_model), path)
         path.write_bytes(path.read_bytes()[: int(path.stat().st_size * part)])
         with pytest.raises(CheckpointError, match=r"damaged .*; download it again"):
             load_checkpoint(path)
@@ -177,7 +191,9 @@ class TestUnreadable:
         with pytest.raises(CheckpointError, match=f"holds a {type(content).__name__}; wanted a state dict"):
             load_checkpoint(path)
 
-    @pytest.mark.parametrize("content", [{}, {"epoch": 3}, {"model": {}}, {"model": "vim"}], ids=str)
+    @pytest.mark.parametrize(
+        "content", [{}, {"epoch": 3}, {"model": {}}, {"model": "v"}, {"state_dict": [1]}], ids=str
+    )
     def test_a_mapping_without_weights(self, path, content):
         torch.save(content, path)
         with pytest.raises(CheckpointError, match="holds no state dict; it holds: "):
@@ -236,65 +252,3 @@ class TestHub:
         monkeypatch.setitem(sys.modules, "huggingface_hub", None)
         with pytest.raises(MissingPackageError, match=r"pip install 'vimdeploy\[hub\]'"):
             load_checkpoint("hf://o/r")
-
-
-class TestConfig:
-    """What a checkpoint holds, by the shapes of its tensors; they need no values."""
-
-    def checkpoint(self, config):
-        with torch.device("meta"):
-            return Checkpoint("weights.pth", "", "model", Vim(config).state_dict())
-
-    @pytest.mark.parametrize("variant", VARIANTS.values(), ids=lambda variant: variant.name)
-    def test_of_its_own_variant(self, variant):
-        assert config_from_checkpoint(self.checkpoint(variant.config), variant) == variant.config
-
-    @pytest.mark.parametrize(
-        ("variant", "other"), list(itertools.permutations(VARIANTS.values(), 2)), ids=lambda variant: variant.name
-    )
-    def test_of_another_variant_names_the_fitting_one(self, variant, other):
-        with pytest.raises(
-            CheckpointError, match=rf"not a checkpoint of {other.name}: .*this file fits {variant.name}\."
-        ):
-            config_from_checkpoint(self.checkpoint(variant.config), other)
-
-    def test_the_message_tells_tokens(self):
-        plus, plain = VARIANTS["vim_tiny_patch16_stride8_224"], VARIANTS["vim_tiny_patch16_224"]
-        with pytest.raises(CheckpointError, match="depth 24 and 197 tokens, found dim 192, depth 24 and 730 tokens"):
-            config_from_checkpoint(self.checkpoint(plus.config), plain)
-
-    def test_of_no_released_variant(self, tiny):
-        with pytest.raises(CheckpointError, match="it fits none of the released variants"):
-            config_from_checkpoint(self.checkpoint(tiny.config), VARIANTS["vim_tiny_patch16_224"])
-
-    @pytest.mark.parametrize("size", [64, 160, 384, 512])
-    def test_another_image_size_is_the_files(self, size):
-        variant = VARIANTS["vim_tiny_patch16_224"]
-        config = variant.config.replace(image_size=(size, size))
-        assert config_from_checkpoint(self.checkpoint(config), variant) == config
-
-    @pytest.mark.parametrize("classes", [1, 10, 21841])
-    def test_other_classes_are_the_files(self, classes):
-        variant = VARIANTS["vim_tiny_patch16_224"]
-        config = variant.config.replace(num_classes=classes)
-        assert config_from_checkpoint(self.checkpoint(config), variant) == config
-
-    @pytest.mark.parametrize("class_token", ["first", "none"])
-    def test_what_shapes_do_not_tell_is_the_variants(self, tiny, class_token):
-        config = tiny.config.replace(class_token=class_token, direction_scale=1.0)
-        assert config_from_checkpoint(self.checkpoint(config), Variant("mine", config)) == config
-
-    def test_an_image_that_is_not_square_is_the_variants(self, tiny):
-        config = tiny.config.replace(image_size=(16, 48))
-        assert config_from_checkpoint(self.checkpoint(config), Variant("mine", config)) == config
-
-    def test_a_number_of_patches_that_is_no_square(self, tiny):
-        with pytest.raises(CheckpointError, match=r"wanted .* 17 tokens, found .* 11 tokens"):
-            config_from_checkpoint(self.checkpoint(tiny.config.replace(image_size=(16, 40))), tiny)
-
-    def test_no_vim(self):
-        checkpoint = Checkpoint("weights.pth", "", "model", {"conv1.weight": torch.zeros(1), "fc.bias": torch.zeros(1)})
-        with pytest.raises(
-            CheckpointError, match=r"holds no Vim of two directions.*begin with: conv1\.weight, fc\.bias"
-        ):
-            config_from_checkpoint(checkpoint, VARIANTS["vim_tiny_patch16_224"])

@@ -5,13 +5,20 @@ import os
 
 import pytest
 
-from vimdeploy.artifact import ModelInfo
 from vimdeploy.engine_file import EngineInfo, is_engine, read_engine, sha256_of, sidecar_path, write_engine
 from vimdeploy.errors import ModelFileError, OutputError
-from vimdeploy.models.config import VimConfig
+from vimdeploy.model_info import ModelInfo, SizeRange, TensorSpec
 
 FULL = EngineInfo(
-    model=ModelInfo("mine", VimConfig(num_classes=2), labels=("a", "b"), precision="fp16"),
+    model=ModelInfo(
+        "mine",
+        (TensorSpec("images", ("batch", 3, "height", 224)),),
+        (TensorSpec("logits", ("batch", 2)),),
+        task="classification",
+        sizes={"height": SizeRange(32, 224, 16, 224)},
+        labels=("a", "b"),
+        precision="fp16",
+    ),
     flavor="rtx",
     tensorrt_version="1.7.1.116",
     profile={"images": ((1, 3, 224, 224), (2, 3, 224, 224), (4, 3, 224, 224))},
@@ -152,3 +159,33 @@ def test_or_by_the_file_beside_it(path):
     sidecar_path(path).rename(path.parent / "renamed.json")
     assert is_engine(path.parent / "renamed")
     assert read_engine(path.parent / "renamed")[1] == FULL
+
+
+def test_a_name_that_ends_in_onnx_is_never_an_engines(path):
+    """Whatever lies beside it, such as a report called model.onnx.json."""
+    path.rename(path.parent / "model.onnx")
+    sidecar_path(path).rename(path.parent / "model.onnx.json")
+    assert not is_engine(path.parent / "model.onnx")
+    assert not is_engine(str(path.parent / "model.onnx"))
+
+
+def test_a_sidecar_with_metadata_of_the_first_release(change):
+    """The layout of the file beside the engine is the same; the metadata in it has its own format."""
+    metadata = {
+        "format": "1",
+        "operators_version": "1",
+        "variant": "mine",
+        "config": '{"image_size": [32, 32], "in_channels": 3, "num_classes": 2}',
+        "labels": '["a", "b"]',
+        "precision": "fp16",
+        "trained_image_size": "[32, 32]",
+        "weights": "random seed 0",
+        "checkpoint_sha256": "",
+        "versions": "{}",
+        "crop": "0.875",
+        "interpolation": "bicubic",
+        "mean": "[0.5, 0.5, 0.5]",
+        "std": "[0.5, 0.5, 0.5]",
+    }
+    model = read_engine(change(model={f"vimdeploy.{name}": value for name, value in metadata.items()}))[1].model
+    assert (model.name, model.image_size, model.labels) == ("mine", (32, 32), ("a", "b"))

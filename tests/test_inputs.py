@@ -1,58 +1,326 @@
+import dataclasses
 import io
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from vimdeploy.models.config import Recipe
-from vimdeploy.parity.inputs import picture_inputs, random_inputs
+from vimdeploy.errors import ConfigError, ImageError, InputError
+from vimdeploy.inputs import Inputs, folder_inputs, picture_inputs, random_inputs, some_inputs
+from vimdeploy.model_info import ModelInfo, SizeRange, TensorSpec
+from vimdeploy.preprocess import open_image, tensor_from_image
+from vimdeploy.recipe import Recipe
 
-SHAPE = (3, 4, 5)
+FIXED = ModelInfo(
+    "fixed",
+    (TensorSpec("images", ("batch", 3, 16, 24)),),
+    (TensorSpec("logits", ("batch", 3)),),
+    task="classification",
+    labels=("ant", "bee", "cat"),
+)
+FREE = dataclasses.replace(
+    FIXED,
+    inputs=(TensorSpec("images", ("batch", 3, "height", "width")),),
+    sizes={"height": SizeRange(16, 64, 8, 32), "width": SizeRange(16, None, 8, 40)},
+)
+TWO = ModelInfo("two", (TensorSpec("a", ("batch", 4)), TensorSpec("b", ("batch", "length", 2))), ())
+
+
+def array(inputs, number=0, name="images"):
+    return inputs.one(number)[name]
 
 
 class TestRandomInputs:
     def test_are_as_many_as_asked_for(self):
-        batches = list(random_inputs(SHAPE, 5, seed=0).batches(2))
-        assert [len(batch) for batch in batches] == [2, 2, 1]
-        assert {batch.shape[1:] for batch in batches} == {SHAPE}
+        inputs = random_inputs(FIXED, 5, seed=0)
+        batches = [batch["images"] for batch in inputs.batches(2)]
+        assert [batch.shape for batch in batches] == [(2, 3, 16, 24), (2, 3, 16, 24), (1, 3, 16, 24)]
+        assert (len(inputs), inputs.batch_count(2)) == (5, 3)
 
     def test_are_the_same_for_the_same_seed_in_any_batch(self):
-        first, second = (np.concatenate([*random_inputs(SHAPE, 3, seed=7).batches(size)]) for size in (2, 3))
+        first, second = (
+            np.concatenate([batch["images"] for batch in random_inputs(FIXED, 3, seed=7).batches(size)])
+            for size in (2, 3)
+        )
         assert (first == second).all()
+
+    def test_are_the_same_as_ever(self):
+        """Reports of earlier days name the seed alone."""
+        wanted = np.random.default_rng((1, 7)).standard_normal((3, 16, 24), dtype=np.float32)
+        assert (array(random_inputs(FIXED, 2, seed=7), 1) == wanted).all()
 
     @pytest.mark.parametrize("seed", [8, -1])
     def test_are_others_for_another_seed(self, seed):
-        first, second = (random_inputs(SHAPE, 1, s).image(0) for s in (7, seed))
+        first, second = (array(random_inputs(FIXED, 1, s)) for s in (7, seed))
         assert (first != second).any()
 
     def test_are_others_for_another_image(self):
-        inputs = random_inputs(SHAPE, 2, seed=0)
-        assert (inputs.image(0) != inputs.image(1)).any()
+        inputs = random_inputs(FIXED, 2, seed=0)
+        assert (array(inputs, 0) != array(inputs, 1)).any()
 
     def test_are_standard_normal(self):
-        image = random_inputs((3, 64, 64), 1, seed=0).image(0)
+        image = array(random_inputs(FREE, 1, seed=0, image_size=(64, 64)))
         assert (image.dtype, abs(image.mean()) < 0.05, abs(image.std() - 1) < 0.05) == (np.float32, True, True)
 
-    def test_have_names_and_no_picture(self):
-        inputs = random_inputs(SHAPE, 2, seed=3)
+    def test_have_names_and_neither_picture_nor_class(self):
+        inputs = random_inputs(FIXED, 2, seed=3)
         assert (inputs.names, inputs.description) == (["input 0", "input 1"], "2 random inputs (seed 3)")
-        assert inputs.png(0) == b""
+        assert (inputs.png(0), inputs.classes) == (b"", None)
+
+    @pytest.mark.parametrize(("asked", "size"), [(None, (32, 40)), ((16, 104), (16, 104))])
+    def test_of_a_model_of_any_size(self, asked, size):
+        assert array(random_inputs(FREE, 1, 0, asked)).shape == (3, *size)
+
+    @pytest.mark.parametrize(("info", "asked"), [(FIXED, (24, 24)), (FREE, (17, 24)), (FREE, (72, 24))])
+    def test_of_a_size_that_the_model_does_not_take(self, info, asked):
+        with pytest.raises(InputError, match="Wanted an image height of"):
+            random_inputs(info, 1, 0, asked)
+
+    def test_of_several_inputs(self):
+        inputs = random_inputs(dataclasses.replace(TWO, sizes={"length": SizeRange(5)}), 3, 0)
+        (batch,) = inputs.batches(8)
+        assert {name: value.shape for name, value in batch.items()} == {"a": (3, 4), "b": (3, 5, 2)}
+        TWO.check_shapes({n: v.shape for n, v in batch.items()}, {n: str(v.dtype) for n, v in batch.items()})
+
+    @pytest.mark.parametrize("type_", ["float16", "float64", "int64", "uint8", "bool"])
+    def test_of_another_type(self, type_):
+        info = ModelInfo("other", (TensorSpec("a", ("batch", 4), type_),), ())
+        assert str(array(random_inputs(info, 1, 0), name="a").dtype) == type_
+
+    def test_of_a_type_that_numpy_does_not_have(self):
+        info = ModelInfo("other", (TensorSpec("a", ("batch", 4), "no_type"),), ())
+        with pytest.raises(InputError, match="no random inputs of the type no_type, which a is of"):
+            random_inputs(info, 1, 0)
 
 
 class TestPictureInputs:
     @pytest.fixture
     def inputs(self, picture):
-        return picture_inputs([picture, picture], (32, 32), Recipe(), np.array([1, 4]))
+        return picture_inputs([picture, picture], FIXED, classes=np.array([1, 4]))
 
-    def test_are_read_as_the_model_takes_them(self, inputs):
+    def test_are_read_as_the_model_takes_them(self, inputs, picture):
         (batch,) = inputs.batches(8)
-        assert (batch.shape, batch.dtype) == ((2, 3, 32, 32), np.float32)
+        assert (batch["images"].shape, batch["images"].dtype) == ((2, 3, 16, 24), np.float32)
+        assert (batch["images"][0] == tensor_from_image(open_image(picture), (16, 24), Recipe())).all()
 
     def test_have_the_names_of_their_files_and_their_classes(self, inputs, picture):
         assert inputs.names == [str(picture)] * 2
         assert inputs.classes.tolist() == [1, 4]
+        assert inputs.description == "2 pictures"
 
     def test_are_pictures_in_small(self, inputs, picture):
         Image.new("L", (600, 400)).save(picture)
         small = Image.open(io.BytesIO(inputs.png(0)))
         assert (small.format, small.size) == ("PNG", (96, 64))
+
+    def test_paths_pictures_and_arrays_are_the_same(self, picture):
+        opened = open_image(picture)
+        inputs = picture_inputs([picture, str(picture), opened, np.asarray(opened)], FIXED)
+        assert inputs.names == [str(picture), str(picture), "picture 2", "picture 3"]
+        assert all((array(inputs, number) == array(inputs)).all() for number in range(4))
+        assert all(inputs.png(number) == inputs.png(0) for number in range(4))
+
+    def test_are_opened_when_their_turn_comes(self, picture):
+        batches = picture_inputs([picture, "none.png"], FIXED).batches(1)
+        assert next(batches)["images"].shape == (1, 3, 16, 24)
+        with pytest.raises(ImageError):
+            next(batches)
+
+    def test_of_a_model_that_takes_none(self, picture):
+        with pytest.raises(InputError, match="two takes .*: no pictures"):
+            picture_inputs([picture], TWO)
+
+    def test_go_under_the_name_of_the_input(self, picture):
+        info = dataclasses.replace(FIXED, inputs=(TensorSpec("pixels", ("batch", 3, 16, 24)),))
+        assert list(picture_inputs([picture], info).one(0)) == ["pixels"]
+
+    @pytest.mark.parametrize(("asked", "size"), [(None, (32, 40)), ((24, 16), (24, 16))])
+    def test_of_a_model_of_any_size(self, picture, asked, size):
+        wanted = tensor_from_image(open_image(picture), size, Recipe())
+        assert (array(picture_inputs([picture], FREE, asked)) == wanted).all()
+
+
+class TestOwnSize:
+    """A file of any size takes each picture as it is, but for the rest that patches do not cover."""
+
+    @pytest.mark.parametrize(
+        ("height", "width", "size"),
+        [(40, 56, (40, 56)), (43, 61, (40, 64)), (5, 7, (16, 16)), (400, 400, (64, 400)), (1, 1000, (16, 1000))],
+    )
+    def test_is_rounded_to_the_nearest(self, height, width, size):
+        image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+        found = array(picture_inputs([image], FREE, own_size=True))
+        assert found.shape == (3, *size)
+        assert (found == tensor_from_image(image, size, Recipe(), whole=True)).all()
+
+    def test_of_another_size_is_what_is_asked_for(self, picture):
+        found = array(picture_inputs([picture], FREE, (24, 16), own_size=True))
+        assert (found == tensor_from_image(open_image(picture), (24, 16), Recipe())).all()
+
+    def test_does_not_matter_to_a_file_of_one_size(self, picture):
+        found = array(picture_inputs([picture], FIXED, own_size=True))
+        assert (found == array(picture_inputs([picture], FIXED))).all()
+
+    def test_of_a_file_that_leaves_one_side_open(self, picture):
+        sizes = {"width": SizeRange(16, None, 8)}
+        info = dataclasses.replace(FREE, inputs=(TensorSpec("images", ("batch", 3, 32, "width")),), sizes=sizes)
+        assert array(picture_inputs([picture], info, own_size=True)).shape == (3, 32, 64)
+
+
+class TestBatches:
+    def test_neighbours_of_one_shape_run_together(self):
+        sizes = [(16, 16), (16, 16), (16, 24), (16, 16), (16, 16), (16, 16)]
+        images = [Image.new("RGB", size) for size in sizes]
+        batches = [batch["images"] for batch in picture_inputs(images, FREE, own_size=True).batches(2)]
+        assert [batch.shape for batch in batches] == [
+            (2, 3, 16, 16),
+            (1, 3, 24, 16),
+            (2, 3, 16, 16),
+            (1, 3, 16, 16),
+        ]
+
+    def test_nothing_is_no_batch(self):
+        assert list(random_inputs(FIXED, 0, 0).batches(4)) == []
+        assert random_inputs(FIXED, 0, 0).batch_count(4) == 0
+
+
+class TestSpread:
+    def numbered(self, count, classes=True):
+        return Inputs(
+            "numbers",
+            [str(n) for n in range(count)],
+            lambda number: {"x": np.array(number)},
+            lambda number: b"%d" % number,
+            np.arange(count) if classes else None,
+        )
+
+    @pytest.mark.parametrize(
+        ("count", "wanted", "chosen"),
+        [(9, 3, [0, 4, 8]), (9, 1, [0]), (5, 5, [0, 1, 2, 3, 4]), (5, 99, [0, 1, 2, 3, 4]), (10, 4, [0, 3, 6, 9])],
+    )
+    def test_is_even(self, count, wanted, chosen):
+        spread = self.numbered(count).spread(wanted)
+        assert spread.names == [str(n) for n in chosen]
+        assert [int(spread.one(i)["x"]) for i in range(len(spread))] == chosen
+        assert [int(spread.png(i)) for i in range(len(spread))] == chosen
+        assert spread.classes.tolist() == chosen
+
+    def test_without_classes(self):
+        assert self.numbered(4, classes=False).spread(2).classes is None
+
+    def test_of_a_spread(self):
+        assert self.numbered(9).spread(3).spread(2).names == ["0", "8"]
+
+
+class TestFolders:
+    @pytest.fixture
+    def by_class(self, tmp_path):
+        for name in ("cat/2.png", "cat/1.JPG", "ant/1.webp", "dog/notes.txt"):
+            path = tmp_path / "pictures" / name
+            path.parent.mkdir(exist_ok=True, parents=True)
+            path.touch()
+        return tmp_path / "pictures"
+
+    def test_pictures_of_a_folder_are_sorted(self, by_class):
+        inputs = folder_inputs(by_class / "cat", FIXED)
+        assert inputs.names == [str(by_class / "cat" / name) for name in ("1.JPG", "2.png")]
+        assert inputs.description == f"2 pictures of {by_class / 'cat'}"
+
+    def test_a_folder_itself_has_no_classes(self, by_class):
+        assert folder_inputs(by_class / "cat", FIXED).classes is None
+
+    def test_sub_folders_with_pictures_are_classes(self, by_class):
+        inputs = folder_inputs(str(by_class), FIXED)
+        assert [name.removeprefix(str(by_class)) for name in inputs.names] == [
+            "/ant/1.webp",
+            "/cat/1.JPG",
+            "/cat/2.png",
+        ]
+        assert inputs.classes.tolist() == [0, 2, 2]
+
+    def test_without_labels_the_sorted_sub_folders_are_the_classes(self, by_class):
+        outputs = (TensorSpec("logits", ("batch", 2)),)
+        info = dataclasses.replace(FIXED, labels=(), outputs=outputs)
+        assert folder_inputs(by_class, info).classes.tolist() == [0, 1, 1]
+
+    def test_a_model_without_a_task_has_no_classes(self, by_class):
+        assert folder_inputs(by_class, dataclasses.replace(FIXED, task="", labels=())).classes is None
+
+    def test_features_have_any_classes(self, by_class):
+        assert folder_inputs(by_class, dataclasses.replace(FIXED, task="features")).classes.tolist() == [0, 1, 1]
+
+    def test_a_sub_folder_that_is_no_class(self, by_class):
+        info = dataclasses.replace(FIXED, labels=("bee", "cat", "dog"))
+        with pytest.raises(ImageError, match=r"\(bee, cat, dog \.\.\.\), found 'ant', which is none of them"):
+            folder_inputs(by_class, info)
+
+    def test_no_folder(self, tmp_path):
+        with pytest.raises(ImageError, match="Wanted a folder of pictures, found no folder"):
+            folder_inputs(tmp_path / "none", FIXED)
+
+    def test_a_folder_without_pictures(self, by_class):
+        with pytest.raises(ImageError, match="holds no pictures"):
+            folder_inputs(by_class / "dog", FIXED)
+
+    def test_pictures_have_the_size_that_is_asked_for(self, picture):
+        assert array(folder_inputs(picture.parent, FREE, image_size=(24, 16))).shape == (3, 24, 16)
+
+    def test_pictures_have_the_trained_size_if_nobody_asks(self, picture):
+        assert array(folder_inputs(picture.parent, FREE)).shape == (3, 32, 40)
+
+
+class TestTables:
+    """A CSV file with the class of each picture."""
+
+    @pytest.fixture
+    def table(self, tmp_path, picture):
+        def write(text):
+            (tmp_path / "classes.csv").write_text(text)
+            return tmp_path / "classes.csv"
+
+        return write
+
+    def test_pictures_are_in_its_order(self, table, picture):
+        inputs = folder_inputs(picture.parent, FIXED, table("class,file\ncat,picture.png\nant,picture.png\n"))
+        assert inputs.names == [str(picture)] * 2
+        assert inputs.classes.tolist() == [2, 0]
+
+    def test_a_class_that_the_model_does_not_have(self, table, picture):
+        with pytest.raises(ImageError, match="'wasp', which is none of them"):
+            folder_inputs(picture.parent, FIXED, table("file,class\npicture.png,wasp\n"))
+
+    @pytest.mark.parametrize(
+        ("text", "complaint"),
+        [
+            ("file,label\npicture.png,cat\n", "columns file and class in .*, found file, label"),
+            ("file,class\n", "found no row"),
+            ("file,class\npicture.png\n", "columns file and class"),
+            ("file,class\nnone.png,cat\n", r"lists none\.png, and there is no file"),
+        ],
+    )
+    def test_a_wrong_table(self, table, picture, text, complaint):
+        with pytest.raises(ImageError, match=complaint):
+            folder_inputs(picture.parent, FIXED, table(text))
+
+    def test_a_missing_table(self, tmp_path):
+        with pytest.raises(ImageError, match="cannot be read: No such file"):
+            folder_inputs(tmp_path, FIXED, tmp_path / "none.csv")
+
+    def test_a_table_that_is_no_text(self, tmp_path):
+        (tmp_path / "classes.csv").write_bytes(b"\xff\xfe\x00")
+        with pytest.raises(ImageError, match=r"The table .*classes\.csv cannot be read"):
+            folder_inputs(tmp_path, FIXED, tmp_path / "classes.csv")
+
+
+class TestSomeInputs:
+    def test_are_random_without_a_folder(self):
+        assert some_inputs(FREE, None, 3, seed=5, image_size=(16, 16)).description == "3 random inputs (seed 5)"
+
+    def test_are_the_pictures_of_a_folder(self, picture):
+        inputs = some_inputs(FREE, picture.parent, 3, image_size=(16, 24))
+        assert inputs.description == f"1 pictures of {picture.parent}"
+        assert array(inputs).shape == (3, 16, 24)
+
+    def test_a_table_wants_a_folder(self, tmp_path):
+        with pytest.raises(ConfigError, match="give their folder too, with --images DIR"):
+            some_inputs(FIXED, None, 3, table=tmp_path / "classes.csv")

@@ -3,11 +3,12 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from vimdeploy.errors import ImageError
-from vimdeploy.models.config import Recipe
-from vimdeploy.preprocess import batches_from_images, find_images, images_of_table, open_image, tensor_from_image
+from vimdeploy.preprocess import image_of, open_image, tensor_from_image
+from vimdeploy.recipe import Recipe
 
 PLAIN = Recipe(crop=1.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 """Nothing but pixels in [0, 1]."""
@@ -83,6 +84,18 @@ class TestGeometry:
 
     def test_a_picture_of_one_pixel_height(self):
         assert tensor_from_image(Image.new("RGB", (500, 1)), (32, 32), Recipe()).shape == (3, 32, 32)
+
+    def test_the_whole_picture_is_resized_without_a_crop(self):
+        """The recipe's crop and the picture's proportions do not matter."""
+        values = np.repeat(numbered(4, 6), 2, axis=1)  # 4 x 12
+        recipe = Recipe(0.5, "nearest", (0.0,), (1.0,))
+        found = tensor_from_image(Image.fromarray(values), (4, 6), recipe, whole=True) * 255
+        np.testing.assert_allclose(found[0], numbered(4, 6), atol=1e-3)
+
+    def test_a_whole_picture_of_the_size_itself_is_taken_as_it_is(self):
+        values = numbered(4, 6)
+        found = tensor_from_image(Image.fromarray(values), (4, 6), GREY, whole=True) * 255
+        np.testing.assert_allclose(found[0], values, atol=1e-3)
 
     def test_bicubic_is_pillows(self, picture):
         image = open_image(picture)  # 60 x 40
@@ -189,98 +202,67 @@ class TestUnreadable:
             open_image(picture)
 
 
-class TestFolders:
-    @pytest.fixture
-    def by_class(self, tmp_path):
-        for name in ("cat/2.png", "cat/1.JPG", "ant/1.webp", "dog/notes.txt"):
-            path = tmp_path / name
-            path.parent.mkdir(exist_ok=True)
-            path.touch()
-        return tmp_path
-
-    def test_pictures_of_a_folder_are_sorted(self, by_class):
-        assert [path.name for path in find_images(by_class / "cat").paths] == ["1.JPG", "2.png"]
-
-    def test_a_folder_itself_has_no_classes(self, by_class):
-        assert find_images(by_class / "cat").class_indices(["cat"], 1) is None
-
-    def test_sub_folders_with_pictures_are_classes(self, by_class):
-        assert find_images(by_class).classes == ("ant", "cat")
-
-    def test_a_class_has_its_place_among_the_labels(self, by_class):
-        assert find_images(by_class).class_indices(["cat", "bee", "ant"], 3).tolist() == [2, 0, 0]
-
-    def test_without_labels_the_sorted_sub_folders_are_the_classes(self, by_class):
-        assert find_images(by_class).class_indices([], 2).tolist() == [0, 1, 1]
-
-    def test_a_sub_folder_that_is_no_class(self, by_class):
-        with pytest.raises(ImageError, match=r"\(bee, cat \.\.\.\), found 'ant', which is none of them"):
-            find_images(by_class).class_indices(["bee", "cat"], 2)
-
-    def test_without_labels_a_class_must_not_be_missing(self, by_class):
-        with pytest.raises(ImageError, match=r"Wanted 3 sub-folders, .* found 2\. Export it with --labels"):
-            find_images(by_class).class_indices([], 3)
-
-    def test_no_folder(self, tmp_path):
-        with pytest.raises(ImageError, match="Wanted a folder of pictures, found no folder"):
-            find_images(tmp_path / "none")
-
-    def test_a_folder_without_pictures(self, by_class):
-        with pytest.raises(ImageError, match="holds no pictures"):
-            find_images(by_class / "dog")
-
-
-class TestTables:
-    """A CSV file with the class of each picture."""
+class TestImageOf:
+    """Everything that a picture may be given as."""
 
     @pytest.fixture
-    def table(self, tmp_path, picture):
-        def write(text):
-            (tmp_path / "classes.csv").write_text(text)
-            return tmp_path / "classes.csv"
+    def colours(self):
+        return np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
 
-        return write
+    def test_a_path(self, picture):
+        for path in (picture, str(picture)):
+            assert image_of(path).tobytes() == open_image(picture).tobytes()
 
-    def test_pictures_are_in_its_order(self, table, picture):
-        folder = images_of_table(table("class,file\ncat,picture.png\nant,picture.png\n"), picture.parent)
-        assert folder.paths == (picture, picture)
-        assert folder.class_indices(["ant", "bee", "cat"], 3).tolist() == [2, 0]
+    def test_a_path_of_no_picture(self):
+        with pytest.raises(ImageError, match=r"none\.png cannot be read"):
+            image_of("none.png")
 
-    def test_a_class_that_the_model_does_not_have(self, table, picture):
-        folder = images_of_table(table("file,class\npicture.png,wasp\n"), picture.parent)
-        with pytest.raises(ImageError, match="'wasp', which is none of them"):
-            folder.class_indices(["ant"], 1)
+    def test_an_opened_picture_is_itself(self, picture):
+        image = open_image(picture)
+        assert image_of(image) is image
+
+    def test_an_array(self, colours):
+        np.testing.assert_array_equal(np.asarray(image_of(colours)), colours)
+
+    def test_a_grey_array(self, colours):
+        assert image_of(colours[..., 0]).mode == "L"
+        np.testing.assert_array_equal(np.asarray(image_of(colours[..., 0])), colours[..., 0])
+
+    def test_a_part_of_an_array(self, colours):
+        np.testing.assert_array_equal(np.asarray(image_of(colours[::-1, ::2])), colours[::-1, ::2])
+
+    @pytest.mark.parametrize("part", [np.s_[:], np.s_[..., 0], np.s_[::2, 1:]], ids=str)
+    def test_a_tensor_of_torch(self, colours, part):
+        tensor = torch.from_numpy(colours)[part]
+        np.testing.assert_array_equal(np.asarray(image_of(tensor)), colours[part])
+
+    @pytest.mark.parametrize("type_", ["float32", "float64", "int64", "uint16", "bool"])
+    def test_other_types(self, colours, type_):
+        with pytest.raises(ImageError) as caught:
+            image_of(colours.astype(type_))
+        assert str(caught.value) == (
+            f"Wanted a picture as an array of uint8, values 0 to 255; found {type_}. What is preprocessed already goes "
+            "to run(), pictures of floats are times 255 first."
+        )
+
+    @pytest.mark.parametrize("type_", [torch.float32, torch.bfloat16, torch.int32], ids=str)
+    def test_tensors_of_other_types(self, type_):
+        with pytest.raises(ImageError, match=f"found {str(type_).removeprefix('torch.')}\\. What is preprocessed"):
+            image_of(torch.zeros(4, 6, 3, dtype=type_, requires_grad=type_.is_floating_point))
 
     @pytest.mark.parametrize(
-        ("text", "complaint"),
-        [
-            ("file,label\npicture.png,cat\n", "columns file and class in .*, found file, label"),
-            ("file,class\n", "found no row"),
-            ("file,class\npicture.png\n", "columns file and class"),
-            ("file,class\nnone.png,cat\n", "lists none.png, and there is no file"),
-        ],
+        "shape", [(), (4,), (3, 4, 6), (4, 6, 1), (4, 6, 4), (2, 4, 6, 3), (0, 6, 3), (4, 0)], ids=str
     )
-    def test_a_wrong_table(self, table, picture, text, complaint):
-        with pytest.raises(ImageError, match=complaint):
-            images_of_table(table(text), picture.parent)
+    @pytest.mark.parametrize("make", [np.zeros, torch.zeros], ids=["numpy", "torch"])
+    def test_other_shapes(self, shape, make):
+        with pytest.raises(ImageError) as caught:
+            image_of(make(shape, dtype=(np if make is np.zeros else torch).uint8))
+        assert str(caught.value) == (
+            f"Wanted a picture as an array (H, W, 3) or (H, W), found {shape}; several pictures go in as a list, "
+            "channels stand last."
+        )
 
-    def test_a_missing_table(self, tmp_path):
-        with pytest.raises(ImageError, match="cannot be read: No such file"):
-            images_of_table(tmp_path / "none.csv", tmp_path)
-
-
-class TestBatches:
-    def test_the_last_batch_is_what_is_left(self, picture):
-        batches = batches_from_images([picture] * 5, (8, 8), Recipe(), batch=2)
-        assert [batch.shape for batch in batches] == [(2, 3, 8, 8), (2, 3, 8, 8), (1, 3, 8, 8)]
-
-    def test_paths_and_opened_pictures_are_the_same(self, picture):
-        (batch,) = batches_from_images([picture, str(picture), open_image(picture)], (8, 8), Recipe(), batch=8)
-        assert (batch[0] == batch[1]).all()
-        assert (batch[0] == batch[2]).all()
-
-    def test_pictures_are_opened_when_their_turn_comes(self, picture):
-        batches = batches_from_images([picture, "none.png"], (8, 8), Recipe(), batch=1)
-        assert next(batches).shape == (1, 3, 8, 8)
-        with pytest.raises(ImageError):
-            next(batches)
+    @pytest.mark.parametrize("thing", [None, 5, b"bytes", [[1, 2]]], ids=repr)
+    def test_other_things(self, thing):
+        with pytest.raises(ImageError, match=f"Wanted a picture: a path, .*; found {type(thing).__name__}"):
+            image_of(thing)

@@ -1,121 +1,73 @@
 import json
+from typing import ClassVar
 
 import pytest
 
-from vimdeploy.errors import ConfigError
-from vimdeploy.models.config import VARIANTS, Recipe, VimConfig, labels_from_file, variant_by_name
-
-RELEASED = [
-    # name, parameters, dim, E, dt_rank, stride, tokens, class token at, top-1
-    ("vim_tiny_patch16_224", 7_148_008, 192, 384, 12, 16, 197, 98, 76.1),
-    ("vim_tiny_patch16_stride8_224", 7_250_344, 192, 384, 12, 8, 730, 364, 78.3),
-    ("vim_small_patch16_224", 25_796_584, 384, 768, 24, 16, 197, 98, 80.5),
-    ("vim_small_patch16_stride8_224", 26_001_256, 384, 768, 24, 8, 730, 364, 81.6),
-    ("vim_base_patch16_224", 97_598_440, 768, 1536, 48, 16, 197, 98, 81.9),
-]
+from vimdeploy.errors import CheckpointError, ConfigError
+from vimdeploy.model_info import ModelInfo
+from vimdeploy.models import ARCHITECTURES, VARIANTS, architecture_of, labels_from_file, strict_weights, variant_by_name
+from vimdeploy.models.architecture import Architecture
+from vimdeploy.models.deit.config import DeiTConfig
+from vimdeploy.models.vim.config import VimConfig
+from vimdeploy.recipe import Recipe
 
 
-def test_the_table_holds_the_released_variants():
-    assert list(VARIANTS) == [row[0] for row in RELEASED]
+class TestTables:
+    def test_architectures_stand_under_their_names(self):
+        assert list(ARCHITECTURES) == ["vim", "deit"]
+        assert all(isinstance(value, Architecture) and value.name == name for name, value in ARCHITECTURES.items())
+
+    def test_variants_are_those_of_all_architectures(self):
+        assert [(variant.name, variant.architecture) for variant in VARIANTS.values()] == [
+            ("vim_tiny_patch16_224", "vim"),
+            ("vim_tiny_patch16_stride8_224", "vim"),
+            ("vim_small_patch16_224", "vim"),
+            ("vim_small_patch16_stride8_224", "vim"),
+            ("vim_base_patch16_224", "vim"),
+            ("deit_tiny_patch16_224", "deit"),
+            ("deit_small_patch16_224", "deit"),
+            ("deit_base_patch16_224", "deit"),
+        ]
+        assert all(name == variant.name for name, variant in VARIANTS.items())
+
+    @pytest.mark.parametrize("variant", VARIANTS.values(), ids=lambda variant: variant.name)
+    def test_configs_survive_json(self, variant):
+        numbers = json.loads(json.dumps(vars(variant.config)))
+        assert ARCHITECTURES[variant.architecture].config(numbers) == variant.config
 
 
-@pytest.mark.parametrize("row", RELEASED, ids=lambda row: row[0])
-def test_numbers_of_a_released_variant(row):
-    variant = VARIANTS[row[0]]
-    c = variant.config
-    numbers = (c.parameters, c.dim, c.channels, c.dt_rank, c.stride, c.tokens, c.class_token_index, variant.top1)
-    assert numbers == row[1:]
+class TestArchitectureOf:
+    def test_a_file_of_ours(self, tiny_info):
+        assert architecture_of(tiny_info) is ARCHITECTURES["vim"]
+
+    def test_a_model_that_somebody_brought(self):
+        assert architecture_of(ModelInfo("brought", (), ())) is None
+
+    def test_one_of_a_newer_vimdeploy(self):
+        with pytest.raises(ConfigError, match="does not know the architecture 'mamba9'; it knows vim, deit"):
+            architecture_of(ModelInfo("newer", (), (), architecture="mamba9"))
 
 
-@pytest.mark.parametrize("variant", VARIANTS.values(), ids=lambda variant: variant.name)
-def test_what_all_released_variants_share(variant):
-    c = variant.config
-    shared = (c.depth, c.state_size, c.conv_width, c.norm_eps, c.patch_size, c.class_token, c.direction_scale)
-    assert shared == (24, 16, 4, 1e-5, 16, "middle", 0.5)
+class TestVariantByName:
+    def test_a_released_one(self):
+        assert variant_by_name("deit_tiny_patch16_224").config == DeiTConfig(dim=192, heads=3)
 
+    @pytest.mark.parametrize("variant", ARCHITECTURES["vim"].variants.values(), ids=lambda variant: variant.name)
+    def test_the_upstream_name_is_an_alias(self, variant):
+        assert variant_by_name(variant.upstream_name) is variant
 
-@pytest.mark.parametrize("variant", VARIANTS.values(), ids=lambda variant: variant.name)
-def test_the_upstream_name_is_an_alias(variant):
-    assert variant_by_name(variant.upstream_name) is variant
+    def test_the_upstream_name_of_base_is_spelt_in_its_own_way(self):
+        name = "vim_base_patch16_224_bimambav2_final_pool_mean_abs_pos_embed_with_middle_cls_token_div2"
+        assert variant_by_name(name).name == "vim_base_patch16_224"
 
+    def test_an_unknown_variant_suggests_the_nearest(self):
+        with pytest.raises(ConfigError, match=r"Did you mean vim_small_patch16_224\?"):
+            variant_by_name("vim_smal_patch16")
 
-def test_the_upstream_name_of_base_is_spelt_in_its_own_way():
-    name = "vim_base_patch16_224_bimambav2_final_pool_mean_abs_pos_embed_with_middle_cls_token_div2"
-    assert variant_by_name(name).name == "vim_base_patch16_224"
-
-
-def test_an_unknown_variant_suggests_the_nearest():
-    with pytest.raises(ConfigError, match=r"Did you mean vim_small_patch16_224\?"):
-        variant_by_name("vim_smal_patch16")
-
-
-def test_a_variant_like_none_gets_the_list_alone():
-    with pytest.raises(ConfigError, match=r"There is no variant 'zzz'\. The variants are: vim_tiny_patch16_224, "):
-        variant_by_name("zzz")
-
-
-@pytest.mark.parametrize(
-    ("class_token", "tokens", "index"),
-    [("middle", 25, 12), ("first", 25, 0), ("none", 24, None)],
-)
-def test_the_class_token_among_24_patches(class_token, tokens, index):
-    config = VimConfig(image_size=(64, 96), class_token=class_token)
-    assert (config.tokens, config.class_token_index) == (tokens, index)
-
-
-def test_the_grid_of_an_image_that_is_not_square():
-    assert VimConfig(image_size=(64, 96)).grid == (4, 6)
-
-
-def test_the_grid_of_overlapping_patches():
-    assert VimConfig(image_size=(32, 48), stride=8).grid == (3, 5)
-
-
-def test_the_rank_of_the_step_size_is_a_sixteenth_rounded_up():
-    assert VimConfig(dim=40).dt_rank == 3
-
-
-@pytest.mark.parametrize(
-    ("numbers", "message"),
-    [
-        ({"image_size": (250, 224)}, "image height of 250; the nearest that they divide are 240 and 256"),
-        ({"image_size": (224, 250)}, "image width of 250"),
-        ({"image_size": (8, 224)}, "image height of 8; the nearest that they divide are 16 and 32"),
-        ({"depth": 0}, "depth must be a whole number of at least 1, found 0"),
-        ({"dim": -64}, "dim must be a whole number of at least 1, found -64"),
-        ({"dim": 64.5}, "dim must be a whole number of at least 1, found 64.5"),
-        ({"stride": 32}, "stride must not pass patch_size 16, found 32"),
-        ({"class_token": "last"}, "class_token must be one of middle, first, none, found 'last'"),
-    ],
-)
-def test_numbers_that_no_model_can_have(numbers, message):
-    with pytest.raises(ConfigError, match=message):
-        VimConfig(**numbers)
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"crop": 0.0}, "crop must be above 0 and at most 1"),
-        ({"crop": 1.5}, "crop must be above 0 and at most 1"),
-        ({"interpolation": "cubic"}, "one of bicubic, bilinear, lanczos, nearest, found 'cubic'"),
-        ({"mean": (0.5,)}, "1 or 3 values each"),
-        ({"std": (0.2, 0.0, 0.2)}, "std above 0"),
-    ],
-)
-def test_recipes_that_no_picture_can_follow(fields, message):
-    with pytest.raises(ConfigError, match=message):
-        Recipe(**fields)
-
-
-def test_the_default_recipe_is_the_evaluation_of_the_released_weights():
-    recipe = Recipe()
-    assert (recipe.crop, recipe.interpolation) == (0.875, "bicubic")
-    assert (recipe.mean, recipe.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-
-def test_replace_leaves_the_rest():
-    assert VimConfig(dim=64).replace(depth=3) == VimConfig(dim=64, depth=3)
+    @pytest.mark.parametrize("name", ["zzz", ""])
+    def test_a_variant_like_none_gets_the_list_alone(self, name):
+        with pytest.raises(ConfigError, match=rf"There is no variant '{name}'\. The variants are: vim_tiny_patch16_22"):
+            variant_by_name(name)
 
 
 class TestDescription:
@@ -126,8 +78,15 @@ class TestDescription:
         described = {"config": {"dim": 32, "num_classes": 2}, "recipe": {"crop": 1.0}, "labels": ["cat", "dog"]}
         path.write_text(json.dumps(described))
         variant = variant_by_name(str(path))
-        assert (variant.name, variant.labels) == ("mine", ("cat", "dog"))
+        assert (variant.name, variant.architecture, variant.labels) == ("mine", "vim", ("cat", "dog"))
         assert (variant.config, variant.recipe) == (VimConfig(dim=32, num_classes=2), Recipe(crop=1.0))
+
+    def test_another_name_and_another_architecture(self, tmp_path):
+        path = tmp_path / "mine.json"
+        described = {"name": "my DeiT", "architecture": "deit", "config": {"dim": 32, "heads": 2}}
+        path.write_text(json.dumps(described))
+        variant = variant_by_name(str(path))
+        assert (variant.name, variant.architecture, variant.config) == ("my DeiT", "deit", DeiTConfig(32, 2))
 
     def test_a_missing_file(self):
         with pytest.raises(ConfigError, match=r"There is no model description no/such\.json"):
@@ -143,6 +102,9 @@ class TestDescription:
             '{"config": {"image_size": 224}}',
             '{"config": {"dim": "64"}}',
             '{"config": {}, "recipe": {"crop": "all"}}',
+            '{"config": {}, "architecture": "mamba9"}',
+            '{"config": {}, "architecture": "deit"}',
+            '{"config": {}, "labels": 5}',
         ],
     )
     def test_what_describes_no_model(self, tmp_path, text):
@@ -159,17 +121,56 @@ class TestDescription:
 
 
 class TestLabels:
-    def test_one_a_line(self, tmp_path):
+    def test_one_per_line(self, tmp_path):
         path = tmp_path / "labels.txt"
         path.write_text("tench\n great white shark \n\nkite\n")
         assert labels_from_file(path) == ("tench", "great white shark", "kite")
 
     def test_a_missing_file(self, tmp_path):
-        with pytest.raises(ConfigError, match="one label a line"):
+        with pytest.raises(ConfigError, match="one label per line"):
             labels_from_file(tmp_path / "none.txt")
 
     def test_a_file_that_is_no_text(self, tmp_path):
         path = tmp_path / "labels.txt"
         path.write_bytes(b"\xff\xfe\x00")
-        with pytest.raises(ConfigError, match="one label a line"):
+        with pytest.raises(ConfigError, match="one label per line"):
             labels_from_file(path)
+
+
+class TestStrictWeights:
+    BACKBONE: ClassVar = {"backbone.norm_f.weight": (4,), "backbone.cls_token": (1, 1, 4)}
+    HEAD: ClassVar = {"head.weight": (2, 4), "head.bias": (2,)}
+
+    def test_all_that_is_wanted_and_no_more(self):
+        assert strict_weights(self.BACKBONE | self.HEAD, self.HEAD | self.BACKBONE) == []
+
+    def test_a_head_that_is_not_wanted_is_passed_over(self):
+        assert strict_weights(self.BACKBONE, self.BACKBONE | self.HEAD) == ["head.bias", "head.weight"]
+
+    def test_a_head_that_is_not_there(self):
+        with pytest.raises(CheckpointError) as caught:
+            strict_weights(self.BACKBONE | self.HEAD, self.BACKBONE)
+        assert str(caught.value) == (
+            "The checkpoint has no classifier head: head.bias, head.weight are not there. "
+            "Use --task features, which wants the backbone alone."
+        )
+
+    def test_a_part_of_the_head_that_is_not_there(self):
+        with pytest.raises(CheckpointError, match=r"Missing \(1\): head\.bias\. Unused \(0\): none\."):
+            strict_weights(self.BACKBONE | self.HEAD, self.BACKBONE | {"head.weight": (2, 4)})
+
+    def test_missing_and_unused_names_are_listed(self):
+        found = {"backbone.cls_token": (1, 1, 4), "backbone.extra.weight": (1,)}
+        with pytest.raises(CheckpointError, match=r"Missing \(1\): norm_f\.weight\. Unused \(1\): extra\.weight\.$"):
+            strict_weights(self.BACKBONE, found)
+
+    def test_if_there_are_many_the_first_are_listed(self):
+        found = self.BACKBONE | {f"backbone.extra.{i}": (1,) for i in range(9)}
+        message = r"Missing \(0\): none\. Unused \(9\): extra\.0, .*extra\.5, \.\.\.\."
+        with pytest.raises(CheckpointError, match=message):
+            strict_weights(self.BACKBONE, found)
+
+    def test_other_shapes_are_listed(self):
+        found = self.BACKBONE | self.HEAD | {"head.bias": (9,)}
+        with pytest.raises(CheckpointError, match=r"1 shapes .*head\.bias: wanted \[2\], found \[9\]"):
+            strict_weights(self.BACKBONE | self.HEAD, found)

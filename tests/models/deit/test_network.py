@@ -1,28 +1,27 @@
 import pytest
 import torch
 
-from vimdeploy.errors import ConfigError
-from vimdeploy.models.deit import DEIT_VARIANTS, DeiT, DeiTConfig
+from vimdeploy.models.deit.config import VARIANTS, DeiTConfig
+from vimdeploy.models.deit.network import DeiT
+from vimdeploy.models.heads.classification import Classifier
 
 
-@pytest.mark.parametrize(
-    ("name", "parameters"),
-    [
-        ("deit_tiny_patch16_224", 5_717_416),
-        ("deit_small_patch16_224", 22_050_664),
-        ("deit_base_patch16_224", 86_567_656),
-    ],
-)
-def test_parameters_are_those_of_the_released_models(name, parameters):
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=lambda variant: variant.name)
+def test_the_config_counts_the_parameters(variant):
     with torch.device("meta"):
-        model = DeiT(DEIT_VARIANTS[name])
-    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+        model = Classifier(DeiT(variant.config))
+    assert sum(parameter.numel() for parameter in model.parameters()) == variant.config.parameters
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def small():
     torch.manual_seed(0)
-    return DeiT(DeiTConfig(dim=24, heads=3, image_size=(32, 48), depth=2, num_classes=7)).eval()
+    return Classifier(DeiT(DeiTConfig(dim=24, heads=3, image_size=(32, 48), depth=2, num_classes=7))).eval()
+
+
+@pytest.fixture
+def images():
+    return torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(1))
 
 
 def test_an_image_that_is_not_square_gives_logits(small):
@@ -30,7 +29,7 @@ def test_an_image_that_is_not_square_gives_logits(small):
 
 
 def test_attention_is_softmax_of_scaled_products(small):
-    attention = small.blocks[0].attn
+    attention = small.backbone.blocks[0].attn
     x = torch.randn(1, 5, 24, generator=torch.Generator().manual_seed(1))
     q, k, v = attention.qkv(x)[0].split(24, dim=-1)
     heads = [
@@ -40,17 +39,46 @@ def test_attention_is_softmax_of_scaled_products(small):
     torch.testing.assert_close(attention(x)[0], attention.proj(torch.cat(heads, dim=-1)), rtol=1e-5, atol=1e-6)
 
 
+def test_fused_attention_is_another_node_and_the_same_answer(small, images):
+    config = small.backbone.config.replace(fused_attention=True)
+    fused = Classifier(DeiT(config)).eval()
+    fused.load_state_dict(small.state_dict())
+    torch.testing.assert_close(fused(images), small(images))
+
+
 def test_the_order_of_the_patches_matters_by_their_positions_alone(small):
     """Attention has no order: with equal positions, a mirrored picture of one-colour patches is the same picture."""
     image = torch.arange(6.0).reshape(2, 3).repeat_interleave(16, 0).repeat_interleave(16, 1).expand(1, 3, 32, 48)
-    positions = small.pos_embed.data.clone()
-    small.pos_embed.data[:, 1:] = 0
+    positions = small.backbone.pos_embed.data.clone()
+    small.backbone.pos_embed.data[:, 1:] = 0
     torch.testing.assert_close(small(image), small(image.flip(3)), rtol=1e-4, atol=1e-5)
-    small.pos_embed.data = positions
+    small.backbone.pos_embed.data = positions
     assert not torch.allclose(small(image), small(image.flip(3)), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("size", [(40, 32), (32, 40), (0, 32)])
-def test_patches_have_to_divide_the_image(size):
-    with pytest.raises(ConfigError, match=r"Patches of 16 pixels do not divide an image of \d+x\d+; both sides"):
-        DeiTConfig(dim=24, heads=3, image_size=size)
+class TestFeatures:
+    def tokens_after(self, backbone, images, blocks):
+        """(B, L, D) after so many blocks."""
+        patches = backbone.patch_embed(images)
+        x = torch.cat([backbone.cls_token.expand(len(images), -1, -1), patches], dim=1) + backbone.pos_embed
+        for block in backbone.blocks[:blocks]:
+            x = block(x)
+        return x
+
+    def test_the_map_is_of_the_patches_and_the_vector_of_the_class_token(self, small, images):
+        features = small.backbone.features(images)
+        tokens = small.backbone.norm(self.tokens_after(small.backbone, images, 2))
+        torch.testing.assert_close(features.pooled, tokens[:, 0])
+        torch.testing.assert_close(features.map, tokens[:, 1:].transpose(1, 2).reshape(2, 24, 2, 3))
+        assert features.blocks == []
+
+    def test_the_vector_alone_is_the_same(self, small, images):
+        torch.testing.assert_close(small.backbone.pooled(images), small.backbone.features(images).pooled)
+
+    def test_the_maps_of_blocks_are_in_the_order_asked_for(self, small, images):
+        for block, found in zip((1, 0), small.backbone.features(images, blocks=(1, 0)).blocks, strict=True):
+            wanted = self.tokens_after(small.backbone, images, block + 1)[:, 1:].transpose(1, 2)
+            torch.testing.assert_close(found, wanted.reshape(2, 24, 2, 3))
+
+    def test_nothing_is_stored_beside_the_parameters(self, small):
+        assert small.backbone.stored_tensors() == {}

@@ -1,9 +1,9 @@
-from helpers import oracle
 import pytest
 import torch
+from helpers import oracle
 
-from vimdeploy.models.config import VimConfig
-from vimdeploy.models.layers import BidirectionalMamba, Block, PatchEmbed, RMSNorm
+from vimdeploy.models.vim.config import VimConfig
+from vimdeploy.models.vim.layers import BidirectionalMamba, Block, PatchEmbed, RMSNorm
 
 SMALL = VimConfig(image_size=(16, 24), patch_size=8, stride=8, dim=24, depth=1, state_size=3, conv_width=3)
 
@@ -48,7 +48,9 @@ def test_a_block_adds_the_mixed_norm():
     own = weights(block)
     normed = oracle.rms_norm(x[0].double().numpy(), own["norm.weight"], SMALL.norm_eps)
     mixed = oracle.mixer(normed, {name.removeprefix("mixer."): value for name, value in own.items()}, SMALL)
-    assert_near(block(x)[0], x[0].double() + torch.from_numpy(mixed))
+    after, given = (value[0] for value in block(x))
+    assert_near(given, mixed)
+    assert_near(after, x[0].double() + torch.from_numpy(mixed))
 
 
 def test_rms_norm_by_hand():

@@ -70,7 +70,7 @@ class Vim(Backbone):
                 for operand, tensor in module.operands()._asdict().items()
             }
             if self.any_size:
-                grid, class_row = _grid_and_class_row(self.pos_embed, self.config)
+                grid, class_row = _grid_and_class_row(self.pos_embed.detach(), self.config)
                 stored |= {"pos_embed.grid": grid}
                 if class_row is not None:
                     stored |= {"pos_embed.class_row": class_row}

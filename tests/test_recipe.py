@@ -1,0 +1,38 @@
+import pytest
+
+from vimdeploy.errors import ConfigError
+from vimdeploy.recipe import INTERPOLATIONS, Recipe
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"crop": 0.0}, "crop must be above 0 and at most 1"),
+        ({"crop": 1.5}, "crop must be above 0 and at most 1"),
+        ({"interpolation": "cubic"}, "one of bicubic, bilinear, lanczos, nearest, found 'cubic'"),
+        ({"mean": (0.5,)}, "1 or 3 values each"),
+        ({"mean": (0.5, 0.5), "std": (1, 1)}, "1 or 3 values each"),
+        ({"std": (0.2, 0.0, 0.2)}, "std above 0"),
+    ],
+)
+def test_recipes_that_no_picture_can_follow(fields, message):
+    with pytest.raises(ConfigError, match=message):
+        Recipe(**fields)
+
+
+def test_the_default_recipe_is_the_evaluation_of_the_released_weights():
+    recipe = Recipe()
+    assert (recipe.crop, recipe.interpolation) == (0.875, "bicubic")
+    assert (recipe.mean, recipe.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def test_lists_of_whole_numbers_are_as_good():
+    """As JSON has them."""
+    assert Recipe(mean=[0, 0, 0], std=[1, 1, 1]) == Recipe(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_every_interpolation_is_pillows(interpolation):
+    from PIL import Image
+
+    assert Image.Resampling[Recipe(interpolation=interpolation).interpolation.upper()] is not None
