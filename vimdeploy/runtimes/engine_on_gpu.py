@@ -136,12 +136,13 @@ class EngineOnGpu:
         for name in inputs:
             smallest, _, largest = engine.get_tensor_profile_shape(name, 0)
             self._profile[name] = tuple(smallest), tuple(largest)
-            self._set_input_shape(name, tuple(largest))
         self._largest_batch = min(largest[0] for _, largest in self._profile.values())
+        for name, (_, largest) in self._profile.items():
+            self._set_input_shape(name, (self._largest_batch, *largest[1:]))
         self._outputs = [name for name in names if name not in inputs]
         self._host, self._on_gpu = {}, {}
         for name in names:
-            shape = self._profile[name][1] if name in inputs else tuple(context.get_tensor_shape(name))
+            shape = tuple(context.get_tensor_shape(name))
             self._host[name], self._on_gpu[name] = self._buffers(trt, name, shape)
         self._stream = self._cuda.Stream(_STREAM_NON_BLOCKING)
         self._cleanup.callback(self._forget_stream)
