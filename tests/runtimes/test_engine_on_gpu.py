@@ -229,6 +229,7 @@ class TestSeveralInputs:
         engine.run({"left": np.zeros((6, 2), np.float32), "right": np.zeros((6, 3), np.float32)})
         assert cuda.names().count("execute") == 2
 
+
 class TestGraph:
     CAPTURE = ("begin capture", "copy in", "execute", "copy out", "end capture", "instantiate", "free recording")
 
