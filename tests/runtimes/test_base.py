@@ -115,7 +115,7 @@ class TestSeveralInputs:
         assert str(error.value) == f"{wanted}{', '.join(names) or 'none'}."
 
     def test_an_array_without_a_name_is_the_first_alone(self, session):
-        with pytest.raises(InputError, match="Wanted the inputs left .*; found left"):
+        with pytest.raises(InputError, match=r"Wanted the inputs left .*; found left\."):
             session.run(np.zeros((4, 2), np.float32))
 
     def test_have_one_batch(self, session):

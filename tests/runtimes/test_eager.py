@@ -27,8 +27,8 @@ def test_every_output_has_its_name(tiny, images):
     }
 
 
-def test_pictures_of_any_size(extractor, picture):
-    answer = EagerSession(extractor).predict(picture, image_size=(16, 48))
+def test_pictures_of_any_size(any_size_network, picture):
+    answer = EagerSession(any_size_network).predict(picture, image_size=(16, 48))
     assert answer.arrays()["map"].shape == (16, 2, 6)
 
 
@@ -94,10 +94,10 @@ class TestStages:
         assert changed == {"layers.1.mixer.x_proj", "layers.1.mixer.scan"}
 
     @pytest.mark.parametrize("size", [(16, 16), (24, 40)])
-    def test_of_pictures_of_any_size(self, extractor, size):
-        stages = EagerSession(extractor).open_stages()
+    def test_of_pictures_of_any_size(self, any_size_network, size):
+        stages = EagerSession(any_size_network).open_stages()
         found = stages.values({"images": np.zeros((1, 3, *size), np.float32)})
-        assert found.keys() == {stage.name for stage in stages_of(extractor.info)}
+        assert found.keys() == {stage.name for stage in stages_of(any_size_network.info)}
         assert found["layers.1"].shape == (1, size[0] // 8 * size[1] // 8 + 1, 16)
 
     def test_of_an_architecture_whose_stages_nobody_listed(self, tiny_network):
@@ -113,7 +113,7 @@ class TestStoredTensors:
         assert sources <= stored.keys()
         assert {type(tensor) for tensor in stored.values()} == {np.ndarray}
 
-    def test_of_any_size_have_the_position_embedding_in_parts(self, extractor):
-        stored = EagerSession(extractor).stored_tensors()
+    def test_of_any_size_have_the_position_embedding_in_parts(self, any_size_network):
+        stored = EagerSession(any_size_network).stored_tensors()
         assert stored["backbone.pos_embed.grid"].shape == (1, 16, 4, 4)
         assert stored["backbone.pos_embed.class_row"].shape == (1, 1, 16)

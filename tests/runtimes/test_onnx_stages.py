@@ -52,10 +52,10 @@ class TestValues:
 
 class TestAnySize:
     @pytest.mark.parametrize("size", [(16, 16), (24, 40), (32, 32)])
-    def test_values_are_those_of_pytorch_in_a_row_and_apart(self, extractor, extractor_proto, operators, size):
+    def test_values_are_those_of_pytorch_in_a_row_and_apart(self, any_size_network, any_size_proto, operators, size):
         inputs = {"images": np.random.default_rng(0).standard_normal((1, 3, *size), dtype=np.float32)}
-        eager = EagerSession(extractor).open_stages()
-        stages = OnnxRuntimeSession(artifact_from_onnx(extractor_proto), operators=operators).open_stages()
+        eager = EagerSession(any_size_network).open_stages()
+        stages = OnnxRuntimeSession(artifact_from_onnx(any_size_proto), operators=operators).open_stages()
         wanted = eager.values(inputs)
         assert stages.names == wanted.keys()
         for found in (stages.values(inputs), stages.values_apart(inputs, wanted)):
