@@ -10,13 +10,14 @@ import onnx
 import onnx_ir
 import pytest
 import torch
+from helpers.precision import lowered
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from vimdeploy.artifact import artifact_from_onnx
 from vimdeploy.errors import ConfigError
 from vimdeploy.exporters.onnx_graph import onnx_from_model
-from vimdeploy.graphs.precision import lower_precision, nodes_by_value_in_t
+from vimdeploy.graphs.precision import nodes_by_value_in_t
 from vimdeploy.inputs import random_inputs
 from vimdeploy.model_info import ModelInfo
 from vimdeploy.networks import network_of_variant
@@ -48,17 +49,6 @@ def half(tiny_proto, precision):
 def opset_22(tiny_network):
     """The tiny model in float32, of an opset that has convolutions of bfloat16."""
     return onnx_from_model(tiny_network.module, tiny_network.info, opset=22)
-
-
-def lowered(proto, precision, kept=()):
-    """A float32 model in T, but for some nodes."""
-    graph = onnx_ir.from_proto(proto)
-    lower_precision(graph, precision, kept)
-    model = onnx_ir.to_proto(graph)
-    onnx.helper.set_model_props(
-        model, {e.key: precision if e.key == "vimdeploy.precision" else e.value for e in proto.metadata_props}
-    )
-    return model
 
 
 @cache
