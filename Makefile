@@ -8,7 +8,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml $(shell find vimdeploy plugins -type f -not -path '*/__pycache__/*')
 DEPS := $(CURDIR)/build/deps
-CPP_FILES = find plugins tests/plugins samples -name '*.h' -o -name '*.cpp' -o -name '*.cu'
+CPP_FILES = find plugins tests/plugins benchmarks/native samples -name '*.h' -o -name '*.cpp' -o -name '*.cu'
 
 .PHONY: demo test lint test-cpp test-python format clean
 
@@ -24,7 +24,8 @@ lint: .venv/installed
 	$(CPP_FILES) | xargs $(BIN)/clang-format --dry-run --Werror
 
 test-cpp: build/deps
-	cmake -S plugins -B build/plugins -DCMAKE_BUILD_TYPE=Release -DVIMDEPLOY_DEPS_DIR=$(DEPS) -DVIMDEPLOY_BUILD_TESTS=ON
+	cmake -S plugins -B build/plugins -DCMAKE_BUILD_TYPE=Release -DVIMDEPLOY_DEPS_DIR=$(DEPS) \
+		-DVIMDEPLOY_BUILD_TESTS=ON -DVIMDEPLOY_BUILD_BENCHMARKS=ON
 	cmake --build build/plugins --parallel 2
 	ctest --test-dir build/plugins --output-on-failure
 	@echo "Why tests were skipped, and how many:"

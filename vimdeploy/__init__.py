@@ -1,56 +1,104 @@
-"""Deploy Vision Mamba: checkpoint -> ONNX -> answers on any machine, with proof that they stay the same.
+"""Deploy Vision Mamba: a checkpoint becomes one ONNX file that runs on any machine, with proof that it answers the same.
 
 >>> session = vimdeploy.load("vim_tiny.onnx")
->>> session.classify(["cat.jpg"], top=5)
+>>> session.predict("cat.jpg")
 """
 
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 # ONNX Runtime 1.29 and newer report to their maker unless this is set before they are imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from vimdeploy.api.bench import bench
+    from vimdeploy.api.build import build
+    from vimdeploy.api.convert import convert
+    from vimdeploy.api.export import export
+    from vimdeploy.api.inspect import inspect
+    from vimdeploy.api.quantize import quantize
+    from vimdeploy.api.verify import verify
+    from vimdeploy.errors import (
+        CheckpointError,
+        ConfigError,
+        ExecutionError,
+        ImageError,
+        InputError,
+        MissingPackageError,
+        ModelFileError,
+        OutputError,
+        ParityError,
+        SlowOperatorsWarning,
+        VimdeployError,
+        VimdeployWarning,
+    )
     from vimdeploy.runtimes.base import Session
+    from vimdeploy.runtimes.load import load
 
-__all__ = ["__version__", "load"]
+    __version__: str
+
+_VERBS = ("export", "convert", "quantize", "build", "verify", "bench", "inspect")
+_ERRORS = (
+    "CheckpointError",
+    "ConfigError",
+    "ExecutionError",
+    "ImageError",
+    "InputError",
+    "MissingPackageError",
+    "ModelFileError",
+    "OutputError",
+    "ParityError",
+    "SlowOperatorsWarning",
+    "VimdeployError",
+    "VimdeployWarning",
+)
+_HOMES = {
+    **{verb: f"vimdeploy.api.{verb}" for verb in _VERBS},
+    **dict.fromkeys(_ERRORS, "vimdeploy.errors"),
+    "Session": "vimdeploy.runtimes.base",
+    "load": "vimdeploy.runtimes.load",
+}
+"""Where each name is: modules are imported when a name is used, so that ``import vimdeploy`` stays light."""
+
+__all__ = [  # noqa: RUF022  # in the order of use
+    "load",
+    "export",
+    "convert",
+    "quantize",
+    "build",
+    "verify",
+    "bench",
+    "inspect",
+    "Session",
+    "CheckpointError",
+    "ConfigError",
+    "ExecutionError",
+    "ImageError",
+    "InputError",
+    "MissingPackageError",
+    "ModelFileError",
+    "OutputError",
+    "ParityError",
+    "SlowOperatorsWarning",
+    "VimdeployError",
+    "VimdeployWarning",
+    "__version__",
+]
 
 
-def load(path: str | Path, device: str = "auto", threads: int | None = None, **options: Any) -> Session:
-    """Open an artifact.
-
-    Args:
-        path: an ONNX file of ``vimdeploy export``, or an engine of ``vimdeploy build``.
-        device: ``auto``, ``cpu`` or ``cuda``; an engine runs on ``cuda`` alone.
-        threads: that one operator may use; None takes all cores.
-        **options: of the runtime: ``operators``, ``providers`` (``runtimes.onnxruntime.OnnxRuntimeSession``); ``gpu``,
-            ``allow_engine_code`` (``runtimes.tensorrt.TensorRTSession``).
-
-    Returns:
-        A session: ``run(array)``, ``classify(images)``.
-
-    Raises:
-        ModelFileError: where the file is not there, damaged, not ours, or of a version unknown here.
-        ConfigError: for an option that this machine or this vimdeploy does not have.
-    """
-    from vimdeploy.engine_file import is_engine
-
-    if is_engine(path):
-        from vimdeploy.runtimes.tensorrt import session_from_engine
-
-        return session_from_engine(path, device=device, threads=threads, **options)
-    from vimdeploy.runtimes.onnxruntime import session_from_onnx
-
-    return session_from_onnx(path, device=device, threads=threads, **options)
-
-
-def __getattr__(name: str) -> str:
+def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import version
 
         return version("vimdeploy")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

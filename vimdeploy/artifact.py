@@ -1,8 +1,10 @@
-"""A model file, opened once: read, hashed, parsed and believed only after that. The opened thing travels, not its path."""
+"""A model file, opened once: read, hashed, parsed, and only then believed. What is opened travels, not its path."""
 
 from __future__ import annotations
 
+import builtins
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ from vimdeploy.engine_file import EngineInfo, is_engine, read_engine
 from vimdeploy.errors import ConfigError, ModelFileError
 from vimdeploy.model_info import PREFIX, ModelInfo, TensorSpec
 from vimdeploy.ops.contract import DOMAIN
+from vimdeploy.tasks import TASKS, task_by_name
 
 if TYPE_CHECKING:
     import onnx
@@ -26,14 +29,13 @@ class Artifact:
     """What is known of an engine; None for ONNX."""
     ours: bool
     """Whether vimdeploy made it; else its inputs and outputs are all that is known."""
-
     has_operators: bool
     """Whether nodes of the graph are operators of ours."""
 
     def __init__(
         self,
         path: Path | None,
-        data: bytes,
+        data: builtins.bytes,
         info: ModelInfo,
         engine: EngineInfo | None = None,
         model: onnx.ModelProto | None = None,
@@ -42,7 +44,7 @@ class Artifact:
         """Hold what was read and checked; ``open_artifact`` and ``artifact_from_onnx`` are the ways in."""
         self.path, self.info, self.engine, self.ours = path, info, engine, ours
         self.sha256, self.bytes = hashlib.sha256(data).hexdigest(), len(data)
-        self._data: bytes | None = data
+        self._data: builtins.bytes | None = data
         self._model = model
         self.has_operators = engine is not None or bool(operator_counts(self.model))
 
@@ -54,7 +56,7 @@ class Artifact:
         return f"<Artifact {self}: {self.info.name}, {self.info.size_text}, {self.info.precision}, {kind}>"
 
     @property
-    def data(self) -> bytes:
+    def data(self) -> builtins.bytes:
         """The contents of the file.
 
         Raises:
@@ -103,6 +105,10 @@ def open_artifact(path: str | Path | Artifact, foreign: bool = False) -> Artifac
     path = Path(path)
     if is_engine(path):
         plan, engine = read_engine(path)
+        try:
+            _check_task(engine.model)
+        except ModelFileError as error:
+            raise ModelFileError(f"{path} cannot be used: {error}.") from error
         return Artifact(path, plan, engine.model, engine)
     return _from_bytes(path, _read(path), foreign)
 
@@ -164,13 +170,16 @@ def _from_bytes(path: Path | None, data: bytes, foreign: bool) -> Artifact:
     model = _parse(data, name)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     ours = any(key.startswith(PREFIX) for key in metadata)
-    inputs, outputs = (_specs(values) for values in (model.graph.input, model.graph.output))
+    stored = {tensor.name for tensor in model.graph.initializer}  # which older files list among the inputs too
+    inputs = _specs([value for value in model.graph.input if value.name not in stored])
+    outputs = _specs(model.graph.output)
     if foreign and not ours:
         info = ModelInfo(name if path is None else path.name, inputs, outputs)
     else:
         try:
             info = ModelInfo.from_metadata(metadata)
             _check_names(info, inputs, outputs)
+            _check_task(info)
         except ModelFileError as error:
             raise ModelFileError(f"{name} cannot be used: {error}.") from error
         if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
@@ -180,14 +189,14 @@ def _from_bytes(path: Path | None, data: bytes, foreign: bool) -> Artifact:
     return Artifact(path, data, info, model=model, ours=ours)
 
 
-def _specs(values: list[onnx.ValueInfoProto]) -> tuple[TensorSpec, ...]:
+def _specs(values: Iterable[onnx.ValueInfoProto]) -> tuple[TensorSpec, ...]:
     import onnx
 
     specs = []
     for value in values:
         tensor = value.type.tensor_type
         dims = tuple(
-            dim.dim_value if dim.HasField("dim_value") else dim.dim_param or f"{value.name}_{axis}"
+            dim.dim_value if dim.dim_value > 0 else dim.dim_param or f"{value.name}_{axis}"
             for axis, dim in enumerate(tensor.shape.dim)
         )
         type_ = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
@@ -205,18 +214,32 @@ def _check_names(info: ModelInfo, inputs: tuple[TensorSpec, ...], outputs: tuple
             )
 
 
+def _check_task(info: ModelInfo) -> None:
+    """Whether what a file says of itself is a model of its task; a task of a newer vimdeploy is passed over."""
+    if info.task in TASKS:
+        try:
+            task_by_name(info.task).check(info)
+        except ConfigError as error:
+            raise ModelFileError(f"its vimdeploy.* metadata is damaged ({error}); export it again") from error
+
+
 def check_same_interface(first: Artifact, second: Artifact) -> None:
     """Refuse to compare files that take or give different things.
 
     Raises:
         ConfigError: says what differs.
     """
-    for what in ("task", "inputs", "outputs", "labels"):
-        wanted, found = getattr(first.info, what), getattr(second.info, what)
-        if wanted != found:
-            shown = "" if what == "labels" else f": {_shown(wanted)} and {_shown(found)}"
+    wanted, found = first.info, second.info
+    for what, one, other in (
+        ("tasks", wanted.task or "none", found.task or "none"),
+        ("inputs", wanted.inputs, found.inputs),
+        ("outputs", wanted.outputs, found.outputs),
+        ("labels", wanted.labels, found.labels),
+    ):
+        if one != other:
+            shown = "" if what == "labels" else f": {_shown(one)} and {_shown(other)}"
             raise ConfigError(f"The two files cannot be compared, because their {what} differ{shown}.")
 
 
-def _shown(value: str | tuple[TensorSpec, ...]) -> str:
+def _shown(value: str | tuple[object, ...]) -> str:
     return value if isinstance(value, str) else ", ".join(map(str, value))

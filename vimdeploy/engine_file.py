@@ -22,6 +22,7 @@ FORMAT = "1"
 """Version of the layout of the file beside the engine."""
 
 FLAVORS = ("tensorrt", "rtx")
+HARDWARE_COMPATIBILITY = ("none", "ampere_plus", "same_compute_capability")
 _SUFFIXES = (".engine", ".plan")
 
 

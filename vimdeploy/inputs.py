@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vimdeploy.errors import ConfigError, ImageError
-from vimdeploy.model_info import ModelInfo, SizeRange
+from vimdeploy.errors import ConfigError, ImageError, InputError
+from vimdeploy.model_info import ModelInfo, SizeRange, TensorSpec
 from vimdeploy.preprocess import IMAGE_SUFFIXES, Picture, image_of, tensor_from_image
 from vimdeploy.tasks import task_of
 
@@ -88,7 +88,7 @@ def random_inputs(info: ModelInfo, count: int, seed: int, image_size: tuple[int,
         image_size: height and width in pixels, if the file leaves them open; None: the size that it was trained at.
 
     Raises:
-        InputError: if the model does not take that size.
+        InputError: if the model does not take that size, or values of a type that numpy does not have.
     """
     sizes: dict[str, int] = {}
     if info.picture is not None:
@@ -101,12 +101,23 @@ def random_inputs(info: ModelInfo, count: int, seed: int, image_size: tuple[int,
         )
         for spec in info.inputs
     }
+    types = {spec.name: _numpy_type(spec) for spec in info.inputs}
 
     def one(number: int) -> Arrays:
         generator = np.random.default_rng((number, seed % 2**64))
-        return {name: generator.standard_normal(shape, dtype=np.float32) for name, shape in shapes.items()}
+        return {
+            name: generator.standard_normal(shape, dtype=np.float32).astype(types[name])
+            for name, shape in shapes.items()
+        }
 
     return Inputs(f"{count} random inputs (seed {seed})", [f"input {i}" for i in range(count)], one)
+
+
+def _numpy_type(spec: TensorSpec) -> np.dtype[Any]:
+    try:
+        return np.dtype(spec.type)
+    except TypeError as error:
+        raise InputError(f"There are no random inputs of the type {spec.type}, which {spec.name} is of.") from error
 
 
 def picture_inputs(
@@ -164,7 +175,7 @@ def folder_inputs(
     Args:
         folder: with the pictures in it, or in sub-folders, one per class.
         info: of the model.
-        table: a CSV file with the columns ``file``, a path in the folder, and ``class``, a name: instead of sub-folders.
+        table: instead of sub-folders, a CSV file with the columns ``file``, a path in the folder, and ``class``.
         image_size: height and width in pixels, if the file leaves them open; None: the size that it was trained at.
 
     Raises:
@@ -235,5 +246,3 @@ def _in_table(table: Path, folder: Path) -> tuple[list[Path], list[str]]:
     if missing is not None:
         raise ImageError(f"{table} lists {missing.name}, and there is no file {missing}.")
     return paths, [row["class"] for row in rows]
-
-

@@ -46,7 +46,11 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class SizeRange:
-    """The sizes that a free dimension may have: ``least``, ``least + step``, ... up to ``most``."""
+    """The sizes that a free dimension may have: ``least``, ``least + step``, ... up to ``most``.
+
+    Raises:
+        ConfigError: if there are no such sizes.
+    """
 
     least: int = 1
     most: int | None = None
@@ -54,6 +58,10 @@ class SizeRange:
     step: int = 1
     typical: int | None = None
     """The size to take if nobody asks for another, such as the one that the weights were trained at."""
+
+    def __post_init__(self) -> None:
+        if self.least < 1 or self.step < 1 or (self.most is not None and self.most < self.least):
+            raise ConfigError(f"No size is from {self.least} to {self.most} in steps of {self.step}.")
 
     def allows(self, size: int) -> bool:
         """Whether a dimension may have this size."""

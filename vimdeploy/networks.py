@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vimdeploy.errors import CheckpointError, ConfigError, require
+from vimdeploy.errors import CheckpointError, ConfigError, ModelFileError, require
 from vimdeploy.model_info import BATCH, HEIGHT, WIDTH, FromCheckpoint, FromSeed, ModelInfo, SizeRange, TensorSpec
 from vimdeploy.models import ARCHITECTURES, architecture_of, strict_weights
-from vimdeploy.models.architecture import Architecture
+from vimdeploy.models.architecture import Architecture, CheckpointModel
 from vimdeploy.models.stages import StageSpec
 from vimdeploy.models.variant import Variant
 from vimdeploy.tasks import task_by_name, task_of
 from vimdeploy.tasks.base import Task
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from vimdeploy.checkpoint import Checkpoint
 
@@ -67,12 +67,8 @@ def network_of_variant(
     """
     require("torch", "export")
     architecture, job = ARCHITECTURES[variant.architecture], task_by_name(task)
-    config, tensors, origin = variant.config, None, FromSeed(0)
-    if isinstance(checkpoint, int):
-        origin = FromSeed(checkpoint)
-    else:
-        config, tensors = architecture.from_checkpoint(checkpoint, variant)
-        origin = FromCheckpoint(checkpoint.sha256, ema)
+    held = None if isinstance(checkpoint, int) else architecture.from_checkpoint(checkpoint, variant)
+    config = variant.config if held is None else held.config
     labels = variant.labels if job.name == "classification" else ()
     sizes, dims = _sizes(config, image_size)
     grid = _grid(config, dims)
@@ -86,10 +82,10 @@ def network_of_variant(
         config=_numbers(config),
         recipe=variant.recipe,
         labels=labels,
-        origin=origin,
+        origin=FromSeed(checkpoint) if isinstance(checkpoint, int) else FromCheckpoint(checkpoint.sha256, ema),
     )
     job.check(info)
-    return _network(architecture, job, config, info, tensors)
+    return _network(architecture, job, config, info, held)
 
 
 def network_of_info(info: ModelInfo, checkpoint: Checkpoint | None) -> Network:
@@ -101,24 +97,25 @@ def network_of_info(info: ModelInfo, checkpoint: Checkpoint | None) -> Network:
 
     Raises:
         CheckpointError: if the checkpoint holds another model.
-        ConfigError: if the file does not say what model it is.
+        ConfigError: if the file does not say what model it is, or needs a checkpoint.
+        ModelFileError: if what it says cannot be.
         MissingPackageError: without torch.
     """
     require("torch", "export")
     architecture = architecture_of(info)
     if architecture is None or not info.task:
         raise ConfigError(f"{info.name} is a model that vimdeploy did not make; compare it with --against FILE.")
-    config, tensors = architecture.config(info.config), None
+    config, held = _config_of(architecture, info), None
     if checkpoint is not None:
-        found, tensors = architecture.from_checkpoint(checkpoint, Variant(info.name, architecture.name, config))
-        if found.replace(num_classes=config.num_classes) != config:
+        held = architecture.from_checkpoint(checkpoint, Variant(info.name, architecture.name, config))
+        if held.config.replace(num_classes=config.num_classes) != config:
             raise CheckpointError(
                 f"{checkpoint.path} is not the checkpoint of {info.name}: wanted {_numbers(config)}, found "
-                f"{_numbers(found)}."
+                f"{_numbers(held.config)}."
             )
     elif not isinstance(info.origin, FromSeed):
         raise ConfigError(f"The weights of {info.name} came from a checkpoint: give it with --checkpoint FILE.")
-    return _network(architecture, task_by_name(info.task), config, replace(info, precision="fp32"), tensors)
+    return _network(architecture, task_by_name(info.task), config, replace(info, precision="fp32"), held)
 
 
 def random_weights(architecture: Architecture, task: Task, config: Any, info: ModelInfo, seed: int) -> nn.Module:
@@ -133,26 +130,36 @@ def random_weights(architecture: Architecture, task: Task, config: Any, info: Mo
 
 
 def _network(
-    architecture: Architecture, task: Task, config: Any, info: ModelInfo, tensors: dict[str, Tensor] | None
+    architecture: Architecture, task: Task, config: Any, info: ModelInfo, held: CheckpointModel | None
 ) -> Network:
     """The network with a checkpoint's tensors, or with random ones from the info's seed, at the info's image size."""
+    import torch
+
     height, width = info.image_size
     any_size = isinstance(height, str)
     at = config if any_size else config.replace(image_size=(height, width))
-    if tensors is None:
+    if held is None:
         assert isinstance(info.origin, FromSeed)
         trained = random_weights(architecture, task, config, info, info.origin.seed)
-        tensors = dict(trained.state_dict())
-    tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    like = task.head(architecture.backbone(config), info.outputs).state_dict()
-    wanted, found = ({name: tuple(tensor.shape) for name, tensor in state.items()} for state in (like, tensors))
+        held = CheckpointModel(config, trained.state_dict())
+    with torch.device("meta"):  # the weights come from elsewhere: no memory, and no random numbers of the caller's
+        like = task.head(architecture.backbone(config), info.outputs).state_dict()
+        network = task.head(architecture.backbone(at, any_size), info.outputs)
+    wanted, found = ({name: tuple(tensor.shape) for name, tensor in state.items()} for state in (like, held.tensors))
     passed_over = strict_weights(wanted, found)
-    used = {name: tensors[name] for name in wanted}
+    used = {name: held.tensors[name].detach().to(like[name].dtype, copy=True) for name in wanted}
     if at.image_size != config.image_size:
         used = architecture.at_image_size(used, config, at.image_size)
-    network = task.head(architecture.backbone(at, any_size), info.outputs)
-    network.load_state_dict(used)
-    return Network(network.eval(), info, tuple(passed_over))
+    network.load_state_dict(used, assign=True)
+    return Network(network.eval(), info, (*passed_over, *held.passed_over))
+
+
+def _config_of(architecture: Architecture, info: ModelInfo) -> Any:
+    """The architecture's config of a file."""
+    try:
+        return architecture.config(info.config)
+    except (TypeError, ConfigError) as error:
+        raise ModelFileError(f"The config of {info.name} is damaged ({error}); export it again.") from error
 
 
 def _sizes(
@@ -164,16 +171,13 @@ def _sizes(
     two_patches = config.patch_size + config.stride
     least = image_size.least or (two_patches, two_patches)
     sizes = {}
+    for size in (least, image_size.most or least):
+        config.replace(image_size=size)  # refuses what patches do not divide
     for axis, word in enumerate((HEIGHT, WIDTH)):
-        bounds = [least[axis], *([image_size.most[axis]] if image_size.most else [])]
-        for bound in bounds:
-            config.replace(image_size=(bound, bound))  # refuses what patches do not divide
-        if bounds != sorted(bounds) or least[axis] < two_patches:
-            raise ConfigError(
-                f"The bounds of the image {word} must ascend from {two_patches} on, found "
-                f"{', '.join(map(str, bounds))}."
-            )
         most = image_size.most[axis] if image_size.most else None
+        if least[axis] < two_patches or (most is not None and most <= least[axis]):
+            bounds = f"{least[axis]}" + (f", {most}" if most is not None else "")
+            raise ConfigError(f"The bounds of the image {word} must ascend from {two_patches} on, found {bounds}.")
         exact = SizeRange(least[axis], most, config.stride)
         sizes[word] = replace(exact, typical=exact.nearest(config.image_size[axis]))
     return sizes, (HEIGHT, WIDTH)
@@ -198,12 +202,13 @@ def stages_of(info: ModelInfo) -> tuple[StageSpec, ...]:
 
     Raises:
         ConfigError: if nobody has listed those of the model.
+        ModelFileError: if the file describes a model that cannot be.
     """
     architecture, task = architecture_of(info), task_of(info)
     stages: tuple[StageSpec, ...] = ()
     if architecture is not None and task is not None:
         any_size = info.picture is not None and isinstance(info.image_size[0], str)
-        stages = architecture.stages(architecture.config(info.config), any_size)
+        stages = architecture.stages(_config_of(architecture, info), any_size)
         stages += task.stages(info) if stages else ()
     if not stages:
         raise ConfigError(f"vimdeploy does not know the stages of {info.name}")

@@ -66,23 +66,24 @@ def image_of(picture: Picture) -> Image.Image:
         return picture
     if isinstance(picture, (str, Path)):
         return open_image(picture)
-    if hasattr(picture, "detach"):  # a tensor of torch
-        picture = picture.detach().cpu().numpy()
-    if not isinstance(picture, np.ndarray):
+    detach = getattr(picture, "detach", None)  # a tensor of torch has it
+    if detach is None and not isinstance(picture, np.ndarray):
         raise ImageError(
             f"Wanted a picture: a path, a PIL image, or an array (H, W, 3) of uint8; found {type(picture).__name__}."
         )
-    if picture.dtype != np.uint8:
+    type_ = str(picture.dtype).removeprefix("torch.")
+    if type_ != "uint8":
         raise ImageError(
-            f"Wanted a picture as an array of uint8, values 0 to 255; found {picture.dtype}. What is preprocessed already "
+            f"Wanted a picture as an array of uint8, values 0 to 255; found {type_}. What is preprocessed already "
             "goes to run(), pictures of floats are times 255 first."
         )
-    if picture.ndim != 2 and (picture.ndim != 3 or picture.shape[-1] != 3):
+    shape = tuple(picture.shape)
+    if len(shape) not in (2, 3) or shape[2:] not in ((), (3,)) or 0 in shape:
         raise ImageError(
-            f"Wanted a picture as an array (H, W, 3) or (H, W), found {picture.shape}; "
+            f"Wanted a picture as an array (H, W, 3) or (H, W), found {shape}; "
             "several pictures go in as a list, channels stand last."
         )
-    return Image.fromarray(np.ascontiguousarray(picture))
+    return Image.fromarray(np.ascontiguousarray(picture if detach is None else detach().cpu().numpy()))
 
 
 def open_image(path: str | Path) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -18,8 +19,15 @@ def silent(phase: str, done: int, steps: int) -> None:
 def tracked(items: Iterable[T], phase: str, steps: int, progress: Progress) -> Iterator[T]:
     """Hand on the items, and tell after each that one more step of the phase is done."""
     progress(phase, 0, steps)
-    done = 0
-    for done, item in enumerate(items, 1):  # noqa: B007
+    for done, item in enumerate(items, 1):
         yield item
         progress(phase, min(done, steps), steps)
     progress(phase, steps, steps)
+
+
+@contextmanager
+def step(phase: str, progress: Progress) -> Iterator[None]:
+    """Tell of a piece of work that begins, and that it is done."""
+    progress(phase, 0, 1)
+    yield
+    progress(phase, 1, 1)

@@ -96,7 +96,10 @@ def _float32_units(stage: StageSpec) -> tuple[float, str]:
         return 256.0, "softplus, exp and a sum of decaying terms, which may be smaller than they are"  # seen: 46
     if stage.kind == "conv1d":
         return 64.0, f"a sum of {stage.terms} terms, and SiLU"  # seen: 14
-    return 32 + 4 * math.sqrt(stage.terms), f"a sum of {stage.terms} terms in another order"  # seen: 38 of 768 terms
+    why = f"a sum of {stage.terms} terms in another order"  # seen: 38 of 768 terms
+    if stage.more_units:
+        why += ", and coordinates that are rounded before they are interpolated at"
+    return 32 + 4 * math.sqrt(stage.terms) + stage.more_units, why
 
 
 def carried_tolerance(stage: StageSpec, stages: Sequence[StageSpec], precision: str) -> Tolerance:

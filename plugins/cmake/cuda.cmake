@@ -1,11 +1,11 @@
-# The CUDA kernels, where CUDA's compiler is: VIMDEPLOY_CUDA is OFF, ON, or AUTO, where nvcc 12 or newer is found.
+# The CUDA kernels. VIMDEPLOY_CUDA is OFF, ON, or AUTO, which builds them if nvcc 12 or newer is found.
 #
-# Target vimdeploy_scan_cuda: the kernels for every architecture in CMAKE_CUDA_ARCHITECTURES, by default all that the
-# compiler knows of those below, with CUDA's runtime linked statically: a library of ours loads on machines without CUDA.
+# Target vimdeploy_scan_cuda: the kernels for every architecture in CMAKE_CUDA_ARCHITECTURES, by default all of those
+# below that the compiler knows. CUDA's runtime is linked statically, so that the libraries load on machines without it.
 
-set(VIMDEPLOY_CUDA AUTO CACHE STRING "CUDA kernels: OFF, ON, or AUTO, where CUDA's compiler is found")
+set(VIMDEPLOY_CUDA AUTO CACHE STRING "CUDA kernels: OFF, ON, or AUTO, if nvcc is found")
 
-# Sets `version` to that of nvcc, as 12.6, or to nothing, and CMAKE_CUDA_COMPILER to its path where it was not set.
+# Sets `version` to that of nvcc, such as 12.6, or to nothing, and CMAKE_CUDA_COMPILER to its path if it was not set.
 function(_find_nvcc version)
   include(CheckLanguage)
   check_language(CUDA)
@@ -18,7 +18,7 @@ function(_find_nvcc version)
   set(${version} ${found} PARENT_SCOPE)
 endfunction()
 
-# From Turing on; 87 is Jetson Orin. The newest also as PTX, for devices that are newer still.
+# From Turing on; 87 is Jetson Orin. The newest one also as PTX, for devices that are newer still.
 function(_architectures_of version result)
   if(version VERSION_LESS 12.8)
     set(${result} 75-real 80-real 86-real 87-real 89-real 90 PARENT_SCOPE)

@@ -1,4 +1,4 @@
-# Where each dependency is: VIMDEPLOY_DEPS_DIR (made by tools/fetch_headers), then the system's folders, then the network,
+# Finds each dependency: in VIMDEPLOY_DEPS_DIR (made by tools/fetch_headers), in the system's folders, or on the network,
 # by hash. Highway, ONNX Runtime and TensorRT are headers only here; GoogleTest is built from its sources.
 
 include(FetchContent)

@@ -1,4 +1,4 @@
-# Lets a shared library show the given C functions and nothing else, and refuses symbols nobody defines.
+# Makes a shared library export the given C functions and nothing else, and rejects undefined symbols.
 function(export_only target)
   set_target_properties(${target} PROPERTIES PREFIX lib SUFFIX ${CMAKE_SHARED_LIBRARY_SUFFIX})
   if(APPLE)

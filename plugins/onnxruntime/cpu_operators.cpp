@@ -1,12 +1,10 @@
-// The operators on the CPU, on the session's threads.
+// The operators on the CPU, computed by the session's threads.
 
 #include <thread>
 
 #include "onnxruntime/custom_op.h"
 #include "onnxruntime/devices.h"
-#include "onnxruntime/operators.h"
-#include "scan/conv1d.h"
-#include "scan/selective_scan.h"
+#include "scan/cpu/operators.h"
 
 namespace vimdeploy::onnxruntime {
 namespace {
@@ -18,7 +16,7 @@ ParallelFor parallel_for_of(OrtKernelContext* context) {
           }};
 }
 
-// The session tells nobody how many threads it has; the machine's are an upper bound.
+// ONNX Runtime does not say how many threads a session has; the machine's threads are an upper bound.
 CpuFacts cpu_facts() {
   static const unsigned threads = std::thread::hardware_concurrency();
   return {threads == 0 ? 1 : static_cast<int64_t>(threads)};
@@ -54,9 +52,6 @@ class CpuDevice {
 
 }  // namespace
 
-void add_cpu_operators(Ort::CustomOpDomain& domain) {
-  add_all_types<Conv1d, CpuDevice>(domain);
-  add_all_types<SelectiveScan, CpuDevice>(domain);
-}
+void add_cpu_operators(Ort::CustomOpDomain& domain) { add_all_operators<CpuDevice>(domain); }
 
 }  // namespace vimdeploy::onnxruntime

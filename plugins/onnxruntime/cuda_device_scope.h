@@ -1,4 +1,4 @@
-// The calling thread's current CUDA device, for the length of a scope: kernels launch on the current one.
+// Makes a device the calling thread's current CUDA device for a scope: kernels are launched on the current device.
 
 #pragma once
 

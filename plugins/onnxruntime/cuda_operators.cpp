@@ -1,11 +1,10 @@
 // The operators on a CUDA device, queued on the session's stream.
 
-#include "scan/cuda.h"
+#include "scan/cuda/operators.h"
 
 #include "onnxruntime/cuda_device_scope.h"
 #include "onnxruntime/custom_op.h"
 #include "onnxruntime/devices.h"
-#include "onnxruntime/operators.h"
 
 namespace vimdeploy::onnxruntime {
 namespace {
@@ -43,9 +42,6 @@ class CudaDevice {
 
 }  // namespace
 
-void add_cuda_operators(Ort::CustomOpDomain& domain) {
-  add_all_types<Conv1d, CudaDevice>(domain);
-  add_all_types<SelectiveScan, CudaDevice>(domain);
-}
+void add_cuda_operators(Ort::CustomOpDomain& domain) { add_all_operators<CudaDevice>(domain); }
 
 }  // namespace vimdeploy::onnxruntime

@@ -1,14 +1,17 @@
 // An operator of operators.h on a device, as ONNX Runtime's custom operator: check, convert, call.
 //
-// A Device has the name of its execution provider, kProvider; it is made from the OrtKernelInfo of a node, and its
-// run(context, problem, tensors) computes, or queues the work on the session's stream.
+// A Device has the name of its execution provider, kProvider. It is constructed from the OrtKernelInfo of a node; its
+// run(context, problem, tensors) computes the result, or queues the work on the session's stream.
 
 #pragma once
 
 #include <algorithm>
+#include <iterator>
 #include <memory>
+#include <vector>
 
 #include "onnxruntime/host.h"
+#include "onnxruntime/operators.h"
 #include "support/guard.h"
 
 namespace vimdeploy::onnxruntime {
@@ -38,7 +41,7 @@ class NodeKernel {
     return device_.run(raw_context, problem, Operator::tensors(inputs.data(), output));
   }
 
-  typename Operator::Problem problem_;  // the attributes and the type; sizes come with every call
+  typename Operator::Problem problem_;  // attributes and type; the sizes are read at every call
   Device device_;
 };
 
@@ -74,13 +77,19 @@ class CustomOp : public Ort::CustomOpBase<CustomOp<Operator, Device>, NodeKernel
   ElementType type_;
 };
 
-// A schema switches a model's own function body off, so every type of the contract has to have a kernel.
+// ONNX Runtime ignores a model's function body for an operator that is registered here, so every type of the contract
+// has to have a kernel. The domain is never freed (library.cpp), and so the operators that it refers to are not either.
 template <typename Operator, typename Device>
 void add_all_types(Ort::CustomOpDomain& domain) {
-  static const CustomOp<Operator, Device> ops[] = {CustomOp<Operator, Device>(ElementType::float32),
-                                                   CustomOp<Operator, Device>(ElementType::float16),
-                                                   CustomOp<Operator, Device>(ElementType::bfloat16)};
-  for (const auto& op : ops) domain.Add(&op);
+  using Op = CustomOp<Operator, Device>;
+  static const auto& ops = *new std::vector<Op>(std::begin(kElementTypes), std::end(kElementTypes));
+  for (const Op& op : ops) domain.Add(&op);
+}
+
+template <typename Device>
+void add_all_operators(Ort::CustomOpDomain& domain) {
+  add_all_types<Conv1d, Device>(domain);
+  add_all_types<SelectiveScan, Device>(domain);
 }
 
 }  // namespace vimdeploy::onnxruntime

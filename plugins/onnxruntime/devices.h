@@ -1,4 +1,4 @@
-// Where the operators run: one file a device, each of which adds both operators, of every type, to the domain.
+// The devices that the operators run on: one file for each adds both operators, for every type, to the domain.
 
 #pragma once
 
@@ -8,7 +8,7 @@ namespace vimdeploy::onnxruntime {
 
 void add_cpu_operators(Ort::CustomOpDomain& domain);
 
-// Adds nothing where the library was built without a CUDA compiler.
+// Adds nothing if the library was built without a CUDA compiler.
 void add_cuda_operators(Ort::CustomOpDomain& domain);
 
 }  // namespace vimdeploy::onnxruntime

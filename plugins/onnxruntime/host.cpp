@@ -6,7 +6,7 @@
 namespace vimdeploy::onnxruntime {
 namespace {
 
-// The type and shape of an input while the graph is loaded; -1 and "" stand for sizes not known.
+// Type and shape of an input when the graph is loaded; unknown sizes are -1 with symbol "".
 struct KnownInput {
   ONNXTensorElementDataType type;
   std::vector<int64_t> sizes;
@@ -17,7 +17,7 @@ KnownInput known_input(OrtShapeInferContext* context, size_t index) {
   const OrtApi& api = Ort::GetApi();
   OrtTensorTypeAndShapeInfo* raw = nullptr;
   Ort::ThrowOnError(api.ShapeInferContext_GetInputTypeShape(context, index, &raw));
-  // The context owns `raw`, so this wrapper does not.
+  // A wrapper that does not own `raw`: the context does.
   const Ort::ConstTensorTypeAndShapeInfo info(raw);
   KnownInput input{info.GetElementType(), info.GetShape(), {}};
   std::vector<const char*> symbols(input.sizes.size(), "");
@@ -66,8 +66,8 @@ Scratch KernelAllocator::scratch(size_t bytes) const {
 
 Scratch KernelAllocator::stream_scratch(OrtKernelContext* context, size_t bytes) const {
   if (bytes == 0) return {};
-  // KernelContext_GetScratchBuffer ends the process where memory is short (seen in 1.31); this throws instead, and
-  // leaves the memory where the call after it finds it.
+  // KernelContext_GetScratchBuffer aborts the process if memory is short (seen in 1.31). This allocation throws
+  // instead, and leaves the memory in the arena for the next call.
   scratch(bytes).reset();
   void* data = nullptr;
   Ort::ThrowOnError(Ort::GetApi().KernelContext_GetScratchBuffer(context, memory(), bytes, &data));

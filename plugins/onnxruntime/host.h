@@ -1,4 +1,4 @@
-// What ONNX Runtime gives to an operator, in the terms of plugins/scan: memory, shapes, errors.
+// ONNX Runtime's memory, shapes and errors, translated for plugins/scan.
 
 #pragma once
 
@@ -15,10 +15,10 @@ namespace vimdeploy::onnxruntime {
 
 ONNXTensorElementDataType onnx_type(ElementType type);
 
-// Null for success, which is ONNX Runtime's way; the caller of the C border owns what is returned.
+// Null for success, as ONNX Runtime expects it; the caller owns the result.
 OrtStatusPtr to_ort_status(const Status& status) noexcept;
 
-// Memory for the length of one call, given back at the end of its scope. Null where no bytes were asked for.
+// Memory for one call, freed at the end of its scope. Null if no bytes were requested.
 struct FreeScratch {
   OrtAllocator* allocator = nullptr;
 
@@ -33,11 +33,11 @@ class KernelAllocator {
 
   int device_id() const { return memory().GetDeviceId(); }
 
-  // For work that is done when the call ends.
+  // For work that has finished when the call returns.
   Scratch scratch(size_t bytes) const;
 
-  // For work that the call only queues on the session's stream. What is given back goes to later work of the same
-  // stream, and to another stream's only after both have met; memory of scratch() would go to anybody at once.
+  // For work that the call only queues on the session's stream. Freed memory is reused by later work of the same
+  // stream, and by another stream only after the two have synchronized; memory of scratch() could be reused at once.
   Scratch stream_scratch(OrtKernelContext* context, size_t bytes) const;
 
  private:
@@ -52,7 +52,7 @@ class KernelAllocator {
 
 std::vector<Shape> input_shapes(const Ort::KernelContext& context);
 
-// Sets type (the first input's) and shape of the only output; sizes that are not known yet stay open.
+// Sets the type (that of the first input) and the shape of the only output; sizes that are not known yet stay unknown.
 Status infer_output(OrtShapeInferContext* context, const std::vector<InputAxis>& output);
 
 }  // namespace vimdeploy::onnxruntime

@@ -1,4 +1,4 @@
-// The entry point by which ONNX Runtime takes in the operators: session_options.register_custom_ops_library(path).
+// The entry point that registers the operators in ONNX Runtime: session_options.register_custom_ops_library(path).
 
 #include "onnxruntime/devices.h"
 #include "onnxruntime/host.h"
@@ -8,10 +8,10 @@
 namespace vimdeploy::onnxruntime {
 namespace {
 
-// Sessions refer to the domain as long as they live, and may outlive the library's static objects: it is never freed.
+// Sessions refer to the domain and may outlive the library's static objects, so it is never freed.
 Ort::CustomOpDomain& domain_of_all_operators() {
   static Ort::CustomOpDomain& domain = *[] {
-    auto* made = new Ort::CustomOpDomain("vimdeploy");
+    auto* made = new Ort::CustomOpDomain(kDomain);
     add_cpu_operators(*made);
     add_cuda_operators(*made);
     return made;

@@ -1,10 +1,9 @@
-// What the library says of itself, as JSON, to whoever loads it without ONNX Runtime (`vimdeploy doctor` does).
+// A description of the library, as JSON, for programs that load it without ONNX Runtime, as `vimdeploy doctor` does.
 
 #include <sstream>
 #include <string>
 
-#include "scan/conv1d.h"
-#include "scan/selective_scan.h"
+#include "scan/cpu/operators.h"
 #include "support/export.h"
 
 namespace vimdeploy {
@@ -16,7 +15,7 @@ std::string json_list(const std::vector<std::string>& words) {
   return "[" + list + "]";
 }
 
-// Of "a,b": what CMake can hand over.
+// Splits "a,b", the form in which CMake passes a list.
 std::vector<std::string> words_of(const std::string& joined) {
   std::vector<std::string> words;
   std::istringstream stream(joined);

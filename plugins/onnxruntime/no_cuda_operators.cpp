@@ -1,4 +1,4 @@
-// Stands for cuda_operators.cpp where no CUDA compiler was found.
+// Takes the place of cuda_operators.cpp in a build without a CUDA compiler.
 
 #include "onnxruntime/devices.h"
 

@@ -1,4 +1,4 @@
-// The operators for custom_op.h: those of plugins/scan, and how each reads its attributes from a node.
+// The operators of plugins/scan for custom_op.h: each with a function that reads its attributes from a node.
 
 #pragma once
 
@@ -11,7 +11,7 @@
 
 namespace vimdeploy::onnxruntime {
 
-// An attribute the node must have; `read` gets it from the node.
+// Reads an attribute that the node must have, by `read(attribute)`.
 template <typename Read>
 auto required(const char* op, const char* attribute, Read read) {
   try {

@@ -1,4 +1,4 @@
-// Numbers of the functions that the kernels of all devices compute alike.
+// Polynomial coefficients that the kernels of all devices share.
 
 #pragma once
 
@@ -6,8 +6,8 @@ namespace vimdeploy {
 
 inline constexpr float kLog2E = 1.44269504088896f;
 
-// log1p(e) = e * (kLog1p1 + e * (kLog1p2 + ...)) for e in [0, 1]: 3.1e-8. Smallest largest relative error (Lawson's
-// iteration in double), then rounded to float32.
+// log1p(e) = e * (kLog1p1 + e * (kLog1p2 + ...)) for e in [0, 1]: relative error 3.1e-8. Minimax (Lawson's iteration
+// in double), then rounded to float32.
 inline constexpr float kLog1p1 = 9.999999403953552e-1f;
 inline constexpr float kLog1p2 = -4.999949336051941e-1f;
 inline constexpr float kLog1p3 = 3.331909775733948e-1f;

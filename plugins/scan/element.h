@@ -1,5 +1,5 @@
-// The types a tensor of type T may have, and their conversion from and to float32, one number at a time.
-// Rounding is to nearest, ties to even; NaN stays NaN, and what is too large becomes infinity.
+// The types that T can be, and their scalar conversion from and to float32. Rounding is to nearest, ties to even; NaN
+// stays NaN, and what is too large becomes infinity.
 
 #pragma once
 
@@ -30,7 +30,7 @@ constexpr const char* name_of(ElementType type) {
 
 constexpr int64_t bytes_of(ElementType type) { return type == ElementType::float32 ? 4 : 2; }
 
-// Calls body(T()) with the C++ type of an element: the one list from a type's name to its kernels.
+// Calls body(T()) with the C++ type of an element.
 template <typename Body>
 void with_element_type(ElementType type, Body&& body) {
   switch (type) {

@@ -1,4 +1,4 @@
-// Marks what runs on a CUDA device and on the host alike: the text of the kernels, which tests run on a CPU.
+// Marks functions that are compiled for a CUDA device and for the host: the kernels' source, which tests run on a CPU.
 
 #pragma once
 
@@ -8,8 +8,8 @@
 #define VIMDEPLOY_HD inline
 #endif
 
-// Before a loop over registers, whose numbers must be known when the kernel is compiled; and before one that is too
-// rare to take registers from the others.
+// UNROLL: before a loop over an array that is kept in registers, whose indices must be compile-time constants.
+// DO_NOT_UNROLL: before a rare loop, which unrolled would take registers from the others.
 #ifdef __CUDA_ARCH__
 #define VIMDEPLOY_UNROLL _Pragma("unroll")
 #define VIMDEPLOY_DO_NOT_UNROLL _Pragma("unroll 1")

@@ -1,4 +1,5 @@
-// What an adapter to a framework needs to know of an operator beside its problem: names, types, the output's sizes.
+// What an adapter to a framework needs to know about an operator besides its problem: names, types, sizes of the
+// output.
 
 #pragma once
 
@@ -35,7 +36,7 @@ struct SelectiveScanOperator {
   static constexpr const char* kOutputName = "y";
   static constexpr size_t kInputs = std::size(kInputNames);
 
-  static bool is_float32(size_t input) { return input >= 4; }  // dt_bias, A and D, whatever T is
+  static bool is_float32(size_t input) { return input >= 4; }  // dt_bias, A and D, for any T
 
   static std::vector<InputAxis> output() { return {{1, 0}, {1, 1}, {5, 1}}; }  // B and L of xz, E of A
 

@@ -18,6 +18,8 @@
 
 namespace vimdeploy {
 
+// Domain in ONNX models, and namespace of the TensorRT plugins.
+inline constexpr const char* kDomain = "vimdeploy";
 inline constexpr int kOperatorsVersion = 1;
 inline constexpr const char* kConv1dName = "BidirectionalConv1d";
 inline constexpr const char* kSelectiveScanName = "BidirectionalSelectiveScan";
@@ -67,7 +69,7 @@ struct SelectiveScanTensors {
 // One flag (0 or 1) per direction.
 Status check_reverse(const char* op, const std::vector<int64_t>& reverse);
 
-// Whether the sizes are ones an operator can have; an empty tensor (B or L of 0) is.
+// Whether the operator is defined for these sizes; empty tensors (B or L of 0) are allowed.
 Status check(const Conv1dProblem& problem);
 Status check(const SelectiveScanProblem& problem);
 

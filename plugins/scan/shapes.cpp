@@ -9,7 +9,7 @@ std::string to_string(const Shape& shape) {
   return text + ")";
 }
 
-// An input as the contract names it, with the shape that was found.
+// An input: its name and dimensions in the contract, and the shape that was found.
 struct Input {
   const char* op;
   const char* name;

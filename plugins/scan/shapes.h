@@ -1,4 +1,4 @@
-// From the shapes of an operator's inputs to its problem: every input is held against the others.
+// From the shapes of an operator's inputs to its problem: every input is checked against the others.
 
 #pragma once
 
@@ -10,7 +10,7 @@ namespace vimdeploy {
 
 using Shape = std::vector<int64_t>;
 
-// `inputs` in the operator's order. The problem's type, reverse and scale are set by the caller and kept.
+// `inputs` is in the operator's order. The problem's type, reverse and scale are the caller's and are kept.
 Status sizes_from_shapes(const std::vector<Shape>& inputs, Conv1dProblem& problem);
 Status sizes_from_shapes(const std::vector<Shape>& inputs, SelectiveScanProblem& problem);
 

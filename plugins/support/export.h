@@ -1,4 +1,4 @@
-// Marks the few functions that a library shows to its host.
+// Marks the functions that a shared library exports.
 
 #pragma once
 

@@ -1,4 +1,4 @@
-// The guard at every C border: no exception of ours crosses into a host that may not know exceptions.
+// The guard at every C interface: no exception may leave the library, because its host may not be C++.
 
 #pragma once
 
@@ -10,7 +10,7 @@
 
 namespace vimdeploy {
 
-// Calls `body`, which returns a Status, and turns whatever it throws into one.
+// Calls `body`, which returns a Status, and turns exceptions into one.
 template <typename Body>
 [[nodiscard]] Status guard(Body&& body) noexcept {
   try {

@@ -1,4 +1,4 @@
-// What a call that can fail gives back: nothing, or a sentence for the person who made the call.
+// The result of a call that can fail: success, or an error message for the user.
 
 #pragma once
 

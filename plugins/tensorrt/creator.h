@@ -1,4 +1,5 @@
-// Makes plugins of one operator: from a node's attributes at build, from what an engine kept of them at run time.
+// Creates plugins of one operator: from a node's attributes at build time, from an engine's serialized fields at run
+// time.
 
 #pragma once
 
@@ -6,7 +7,7 @@
 
 namespace vimdeploy::tensorrt {
 
-// Without a device an engine can be neither built nor run, but a network can be described.
+// The defaults without a device: no engine can be built or run then, but a network can be defined.
 inline CudaFacts facts_of_device() {
   CudaFacts facts;
   return read_cuda_facts(facts).ok() ? facts : CudaFacts();
@@ -21,8 +22,8 @@ class Creator final : public nvinfer1::IPluginCreatorV3One {
   }
 
   const char* getPluginName() const noexcept override { return Operator::kName; }
-  const char* getPluginVersion() const noexcept override { return kVersion; }
-  const char* getPluginNamespace() const noexcept override { return kNamespace; }
+  const char* getPluginVersion() const noexcept override { return plugin_version(); }
+  const char* getPluginNamespace() const noexcept override { return kDomain; }
 
   const nvinfer1::PluginFieldCollection* getFieldNames() noexcept override { return fields_.collection(); }
 

@@ -8,7 +8,7 @@ namespace vimdeploy::tensorrt {
 using nvinfer1::PluginField;
 using nvinfer1::PluginFieldType;
 
-// An engine is read on machines like the one it was built on, by a library that knows the same facts: bytes will do.
+// Serialized as plain bytes: an engine is read on a machine of the same kind, by a library with the same struct.
 static_assert(std::is_trivially_copyable_v<CudaFacts>);
 
 void FieldReader::operator()(const char* name, std::vector<int64_t>& numbers) {
@@ -71,7 +71,7 @@ void FieldList::operator()(const char* name, const CudaFacts& device) {
 
 void FieldList::add(const char* name, PluginFieldType type, size_t count, const void* data, size_t bytes) {
   const auto* first = static_cast<const unsigned char*>(data);
-  // The bytes stay where they are when the vector around them grows: a vector that moves takes its memory along.
+  // The address stays valid when values_ grows: a moved vector keeps its memory.
   const auto& kept = values_.emplace_back(first, first + bytes);
   fields_.emplace_back(name, kept.data(), type, static_cast<int32_t>(count));
   collection_ = {static_cast<int32_t>(fields_.size()), fields_.data()};

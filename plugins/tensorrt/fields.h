@@ -1,5 +1,5 @@
-// The named values by which TensorRT makes a plugin, and which an engine keeps of it. An operator names each of its
-// attributes once, for whoever has an overload for its type: the three classes here.
+// Plugin fields: the named values that a plugin is created from, and that an engine serializes. visit_attributes() of
+// an operator names each attribute once; the three classes here are its visitors.
 
 #pragma once
 
@@ -8,12 +8,12 @@
 #include <string>
 #include <vector>
 
-#include "scan/plan_cuda.h"
+#include "scan/cuda/plan.h"
 #include "support/status.h"
 
 namespace vimdeploy::tensorrt {
 
-// Every field that is read must be there; others are passed over, as TensorRT adds its own.
+// Reads fields. A field that is read must exist; others are ignored, because TensorRT adds its own.
 class FieldReader {
  public:
   FieldReader(const char* op, const nvinfer1::PluginFieldCollection* fields) : op_(op), fields_(fields) {}
@@ -22,7 +22,7 @@ class FieldReader {
   void operator()(const char* name, float& number);
   void operator()(const char* name, CudaFacts& device);
 
-  // The first thing that was wrong.
+  // The first error.
   const Status& status() const { return status_; }
 
  private:
@@ -34,7 +34,7 @@ class FieldReader {
   Status status_;
 };
 
-// Owns what its fields point to.
+// Collects fields, and owns the data that they point to.
 class FieldList {
  public:
   FieldList() = default;
@@ -55,7 +55,7 @@ class FieldList {
   nvinfer1::PluginFieldCollection collection_;
 };
 
-// The values in words, to tell one plugin from another.
+// Writes the values as text, which identifies a plugin.
 class FieldText {
  public:
   void operator()(const char* name, const std::vector<int64_t>& numbers);

@@ -1,6 +1,7 @@
 #include "tensorrt/host.h"
 
 #include <algorithm>
+#include <iterator>
 
 namespace vimdeploy::tensorrt {
 
@@ -23,6 +24,15 @@ std::optional<ElementType> element_type(DataType type) {
 std::string name_of(DataType type) {
   if (const auto known = element_type(type)) return name_of(*known);
   return "DataType " + std::to_string(static_cast<int>(type));
+}
+
+std::string names_of_element_types() {
+  std::string names;
+  const size_t count = std::size(kElementTypes);
+  for (size_t i = 0; i < count; ++i) {
+    names += (i == 0 ? "" : i + 1 < count ? ", " : " or ") + std::string(name_of(kElementTypes[i]));
+  }
+  return names;
 }
 
 Shape shape_of(const nvinfer1::Dims& dims) { return dims.nbDims > 0 ? Shape(dims.d, dims.d + dims.nbDims) : Shape(); }

@@ -1,11 +1,11 @@
-// The entry points by which TensorRT takes in the plugins: IPluginRegistry::loadLibrary(path).
+// The entry points that register the plugins in TensorRT: IPluginRegistry::loadLibrary(path).
 
 #include "support/export.h"
 #include "tensorrt/creator.h"
 
 VIMDEPLOY_EXPORT nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) {
   using namespace vimdeploy::tensorrt;
-  // A registry refers to the creators as long as it lives, and may outlive our static objects: they are never freed.
+  // A registry refers to the creators and may outlive the library's static objects, so they are never freed.
   static nvinfer1::IPluginCreatorInterface* const creators[] = {new Creator<Conv1d>, new Creator<SelectiveScan>};
   count = static_cast<int32_t>(std::size(creators));
   return creators;

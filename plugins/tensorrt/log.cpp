@@ -10,8 +10,8 @@ namespace {
 
 std::atomic<nvinfer1::ILoggerFinder*> known_finder{nullptr};
 
-// The major version of the TensorRT that made `object`, by the library that its table of virtual functions lies in;
-// 0 where that library does not tell.
+// The major version of the TensorRT that made `object`, asked from the library that contains its vtable; 0 if that
+// library does not say.
 int major_version_behind(const void* object) {
   Dl_info where;
   if (dladdr(*static_cast<void* const*>(object), &where) == 0) return 0;
@@ -31,7 +31,7 @@ nvinfer1::ILogger* logger() {
 }  // namespace
 
 void set_logger_finder(nvinfer1::ILoggerFinder* finder) noexcept {
-  // findLogger has another place in the table of virtual functions from TensorRT 11 on: the headers' own or none.
+  // From TensorRT 11 on, findLogger is at another index of the vtable: only the version of the headers can be called.
   const bool can_be_called = finder != nullptr && major_version_behind(finder) == NV_TENSORRT_MAJOR;
   known_finder = can_be_called ? finder : nullptr;
 }

@@ -1,4 +1,4 @@
-// Where a refusal's sentence goes: to the logger of the TensorRT that called us, else to standard error.
+// Error messages: to the logger of the TensorRT that called the library, else to standard error.
 
 #pragma once
 
@@ -15,7 +15,7 @@ void set_logger_finder(nvinfer1::ILoggerFinder* finder) noexcept;
 
 void log_error(const std::string& sentence) noexcept;
 
-// The guard of TensorRT's methods: 0, or 1 after the reason has been logged.
+// The guard for TensorRT's methods: returns 0, or logs the error and returns 1.
 template <typename Body>
 int32_t logged(Body&& body) noexcept {
   const Status status = guard(std::forward<Body>(body));

@@ -1,15 +1,15 @@
-// What sets one operator apart from another for plugin.h: attributes, tactics, workspace, kernels.
+// What differs between the operators for plugin.h: attributes, tactics, workspace, kernels.
 
 #pragma once
 
 #include <memory>
 
-#include "scan/cuda.h"
+#include "scan/cuda/operators.h"
 #include "scan/operators.h"
 
 namespace vimdeploy::tensorrt {
 
-// What a kernel may use beside its tensors.
+// What a kernel can use besides its tensors.
 struct Resources {
   void* workspace;
   CUstream_st* stream;
@@ -32,7 +32,7 @@ struct Conv1d : Conv1dOperator {
 };
 
 struct SelectiveScan : SelectiveScanOperator {
-  static constexpr int32_t kTactics = 2;  // the regimes by their numbers; 0, TensorRT's default, is the automatic one
+  static constexpr int32_t kTactics = 2;  // the regimes' numbers; 0, TensorRT's default, is Regime::automatic
   static_assert(Regime{0} == Regime::automatic && Regime{1} == Regime::sequences && Regime{2} == Regime::chunks);
 
   template <typename ProblemOrConst, typename Visit>
@@ -41,7 +41,7 @@ struct SelectiveScan : SelectiveScanOperator {
     visit("scale", problem.scale);
   }
 
-  // TensorRT promises no alignment of a workspace, so what it takes to align one is asked for too.
+  // TensorRT does not promise an aligned workspace, so the room to align it is requested too.
   static constexpr size_t kAlignment = 256;
 
   static size_t workspace_bytes(const SelectiveScanProblem& largest, const CudaFacts& device) {

@@ -1,10 +1,11 @@
-// An operator of operators.h as TensorRT's plugin: check, convert, call. Nothing is kept from call to call but what the
-// plugin was made with and the tactic; sizes and types come with every call.
+// An operator of operators.h as a TensorRT plugin: check, convert, call. A plugin keeps its attributes, its device and
+// the tactic; sizes and types are read at every call.
 
 #pragma once
 
 #include <algorithm>
 #include <memory>
+#include <string>
 
 #include "tensorrt/fields.h"
 #include "tensorrt/log.h"
@@ -13,9 +14,11 @@
 
 namespace vimdeploy::tensorrt {
 
-inline constexpr const char* kNamespace = "vimdeploy";
-inline constexpr const char* kVersion = "1";
-static_assert(kOperatorsVersion == 1, "the plugins' version is the operators'");
+// The operators' version as text, as TensorRT takes versions.
+inline const char* plugin_version() {
+  static const std::string version = std::to_string(kOperatorsVersion);
+  return version.c_str();
+}
 
 template <typename Operator>
 class Plugin final : public nvinfer1::IPluginV3,
@@ -27,8 +30,8 @@ class Plugin final : public nvinfer1::IPluginV3,
   using Tensor = nvinfer1::PluginTensorDesc;
   using DynamicTensor = nvinfer1::DynamicPluginTensorDesc;
 
-  // Plans are made for `device`, the one that the engine is built on, wherever the engine runs: then a workspace that
-  // was granted at build is enough for every plan.
+  // Plans are made for `device`, on which the engine is built, on whatever device it runs: so the workspace that was
+  // requested at build time is enough for every plan.
   Plugin(Problem attributes, const CudaFacts& device) : attributes_(std::move(attributes)), device_(device) {
     const auto fields = std::make_shared<FieldList>();
     Operator::visit_attributes(attributes_, *fields);
@@ -64,8 +67,8 @@ class Plugin final : public nvinfer1::IPluginV3,
   // Core
 
   const char* getPluginName() const noexcept override { return Operator::kName; }
-  const char* getPluginVersion() const noexcept override { return kVersion; }
-  const char* getPluginNamespace() const noexcept override { return kNamespace; }
+  const char* getPluginVersion() const noexcept override { return plugin_version(); }
+  const char* getPluginNamespace() const noexcept override { return kDomain; }
 
   // Build
 
@@ -135,8 +138,8 @@ class Plugin final : public nvinfer1::IPluginV3,
     return bytes;
   }
 
-  // A tactic is timed at one size and then holds for all that the engine takes. Where sizes are open none is offered:
-  // tactic 0 takes the better one at every size.
+  // A tactic is timed at one size and then used for all sizes of the engine. With dynamic shapes none is offered:
+  // tactic 0 chooses the better regime at every size.
   int32_t getNbTactics() noexcept override { return has_open_sizes_ ? 0 : Operator::kTactics; }
 
   int32_t getValidTactics(int32_t* tactics, int32_t count) noexcept override {
@@ -207,7 +210,7 @@ class Plugin final : public nvinfer1::IPluginV3,
   CudaFacts device_;
   Regime regime_ = Regime::automatic;
   bool has_open_sizes_ = false;
-  std::shared_ptr<const FieldList> fields_;  // what an engine keeps; the same for all clones
+  std::shared_ptr<const FieldList> fields_;  // what is serialized into an engine; shared by all clones
   std::string identity_;
 };
 

@@ -1,4 +1,4 @@
-// The tensors that TensorRT brings to an operator, held against its contract. Positions count the inputs, then the
+// Checks the tensors that TensorRT passes to an operator against its contract. Positions number the inputs, then the
 // output.
 
 #pragma once
@@ -19,7 +19,7 @@ Status check_counts(int32_t inputs, int32_t outputs) {
                        std::to_string(outputs) + " outputs, wanted " + std::to_string(Operator::kInputs) + " and 1");
 }
 
-// The first input sets T.
+// The first input determines T.
 template <typename Operator>
 nvinfer1::DataType wanted_type(size_t position, nvinfer1::DataType first) {
   const bool is_float32 = position < Operator::kInputs && Operator::is_float32(position);
@@ -38,10 +38,10 @@ Status check_type(size_t position, nvinfer1::DataType type, nvinfer1::DataType f
   const nvinfer1::DataType wanted = wanted_type<Operator>(position, first);
   if (element_type(wanted) && type == wanted) return {};
   return Status::error(name_of_tensor<Operator>(position) + " has type " + name_of(type) + ", wanted " +
-                       (position == 0 ? "float32, float16 or bfloat16" : name_of(wanted)));
+                       (position == 0 ? names_of_element_types() : name_of(wanted)));
 }
 
-// Sets the problem's type and sizes by the inputs and the output; what its attributes say stays.
+// Sets the problem's type and sizes from the inputs and the output; attributes are kept.
 template <typename Operator>
 Status read_tensors(const std::vector<nvinfer1::PluginTensorDesc>& tensors, typename Operator::Problem& problem) {
   std::vector<Shape> shapes;

@@ -5,9 +5,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from gpu import cli, machine
-from gpu.records import Record, read_results
-from gpu.steps import REPOSITORY
+from gpu_kit import cli, machine
+from gpu_kit.records import Record, read_results
+from gpu_kit.steps import REPOSITORY
 
 MACHINE = {"device": "NVIDIA Invented 80GB", "commit": "abc"}
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from gpu import check_kernels, check_models
-from gpu.build import pip_command
-from gpu.records import Log, read_log
-from gpu.steps import Settings
-from gpu.timing import summary
+from gpu_kit import check_kernels, check_models
+from gpu_kit.build import pip_command
+from gpu_kit.records import Log, read_log
+from gpu_kit.steps import Settings
+from gpu_kit.timing import summary
 
 
 @pytest.fixture

@@ -6,16 +6,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gpu import reference
-from gpu.models import FusedMixer
-from gpu.problems import Problem, scan_operands
-from gpu.replaced_path import TheirScan
+from gpu_kit import reference
+from gpu_kit.models import FusedMixer
+from gpu_kit.problems import Problem, scan_operands
+from gpu_kit.replaced_path import TheirScan
 
 PROBLEM = Problem("any", batch=2, tokens=9, channels=5, rank=3, states=4, width=4, scale=0.5)
 
 
 class PlainKernels:
-    """``gpu.kernels.Kernels`` in float64."""
+    """``gpu_kit.kernels.Kernels`` in float64."""
 
     def conv1d(self, operands, reverse, u):
         u.copy_(reference.conv1d(operands, reverse))

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gpu.problems import (
+from gpu_kit.problems import (
     LARGE,
     Problem,
     conv_bytes,

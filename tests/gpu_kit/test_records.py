@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from gpu.records import Log, Record, markdown, read_log, read_results, write_results
+from gpu_kit.records import Log, Record, markdown, read_log, read_results, write_results
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from helpers import oracle
 import pytest
 import torch
 
-from gpu import reference
-from gpu.problems import Problem, conv_operands, scan_operands
+from gpu_kit import reference
+from gpu_kit.problems import Problem, conv_operands, scan_operands
 
 PROBLEM = Problem("any", batch=2, tokens=9, channels=5, rank=3, states=4, width=4, scale=0.5, reverse=(0, 1, 1))
 

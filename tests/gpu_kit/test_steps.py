@@ -3,8 +3,8 @@ import re
 
 import pytest
 
-from gpu.records import Record
-from gpu.steps import GROUPS, STEPS, Settings, Step, chosen_steps, run_step
+from gpu_kit.records import Record
+from gpu_kit.steps import GROUPS, STEPS, Settings, Step, chosen_steps, run_step
 
 
 @pytest.fixture

@@ -61,13 +61,13 @@ class Sight:
 
     found: dict
     console: list
-    """Errors and warnings that a developer would see."""
+    """Errors and warnings in the browser's console."""
     requests: list
-    """Addresses that the page asked for, whether or not they answered."""
+    """Addresses that the page requested, successfully or not."""
 
 
 def look(page, folder, width=360, height=800, scheme="light", picture=None):
-    """Open a page in a frame so many pixels wide; ``picture`` names a PNG to write."""
+    """Open a page in a frame ``width`` pixels wide; ``picture`` names a PNG to write."""
     frame = folder / "frame.html"
     text = json.dumps(page).replace("</", "<\\/").replace("<!--", "<\\!--")
     frame.write_text(_FRAME.format(page=text, width=width, height=height, scheme=scheme), encoding="utf-8")

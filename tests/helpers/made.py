@@ -1,4 +1,4 @@
-"""Comparisons made up for the page: every noun of ``parity.results`` with plain numbers in it."""
+"""Made-up comparisons: every class of ``parity.results``, with plain numbers in it."""
 
 import io
 
@@ -6,20 +6,18 @@ import numpy as np
 from PIL import Image
 
 from vimdeploy.parity.results import (
-    Agreement,
-    ChangedAnswer,
     DeterminismCheck,
     Deviation,
     Histogram,
-    LogitErrors,
+    OutputErrors,
     Place,
-    Proportion,
     Side,
     Stage,
     Verification,
     WeightCheck,
     WeightDifference,
 )
+from vimdeploy.tasks.base import Agreement, Change, Measure, Proportion
 from vimdeploy.tolerance import Tolerance
 
 MACHINE = {
@@ -31,6 +29,19 @@ MACHINE = {
     "versions": {"vimdeploy": "0.1.0", "onnxruntime": "1.31.0"},
     "instruction_set": "AVX-512",
 }
+CHANGED = "Images whose answer changed"
+SECTIONS = (
+    "What was compared",
+    "Answers",
+    "Error by depth",
+    "Output errors",
+    "Weights in the file",
+    "Determinism",
+    "NaN and infinity",
+    CHANGED,
+    "What is allowed, and why",
+)
+"""The headings of a page, in their order."""
 EDGES = (0.0, *(10.0 ** (n / 4) for n in range(-36, 9)), float("inf"))
 KINDS = ("in_proj", "conv", "x_proj", "scan", "out_proj", "residual")
 
@@ -46,9 +57,20 @@ def histogram(largest=1e-4):
     return Histogram(EDGES, tuple(counts))
 
 
-def logits(largest=2e-5, nan=0, infinite=0):
+def output(name="logits", largest=2e-5, nan=0, infinite=0, index=(3,)):
     tolerance = Tolerance(1e-4, "float32 sums in another order, through all blocks")
-    return LogitErrors(largest, place(), largest / 50, 2.0, 0.999999999, histogram(largest), nan, infinite, tolerance)
+    return OutputErrors(
+        name=name,
+        largest=largest,
+        place=place(index=index),
+        mean=largest / 50,
+        std=2.0,
+        cosine=0.999999999,
+        histogram=histogram(largest),
+        nan=nan,
+        infinite=infinite,
+        tolerance=tolerance,
+    )
 
 
 def deviation(error, limit):
@@ -56,7 +78,7 @@ def deviation(error, limit):
 
 
 def stages(blocks=2, fault_at=None, nan_at=None):
-    """Those of so many blocks; from ``fault_at`` = (block, kind) on, errors are large."""
+    """The stages of ``blocks`` blocks; errors are large from ``fault_at`` = (block, kind) on."""
     noise = np.random.default_rng(1)
     made, faulty = [], False
     for block in range(blocks):
@@ -86,30 +108,39 @@ def png(seed=0):
     return data.getvalue()
 
 
-def changed(count, image="pictures/3/{}.png", label="{}"):
+def changes(count, image="pictures/3/{}.png", label="{}"):
     return tuple(
-        ChangedAnswer(image.format(n), label.format(n % 10), label.format((n + 1) % 10), 0.0123, 0.0045, "3", png(n))
+        Change(
+            image.format(n), label.format(n % 10), label.format((n + 1) % 10), label.format(3), (0.0123, 0.0045), png(n)
+        )
         for n in range(count)
     )
 
 
+def classified(same=450, correct=445, shown=()):
+    """The answers of a classifier to 450 labelled pictures."""
+    return Agreement(
+        measures=(
+            Measure("same top-1", Proportion(same, 450)),
+            Measure("same top-5, in any order", Proportion(449, 450)),
+            Measure("top-1 correct", Proportion(correct, 450), Proportion(445, 450)),
+            Measure("top-5 correct", Proportion(450, 450), Proportion(450, 450)),
+        ),
+        changes=shown,
+        changed=450 - same,
+        margin="top logit minus second",
+    )
+
+
 def passing(**fields):
-    """A comparison in which all is well; ``fields`` in place of its own."""
+    """A classifier without faults; ``fields`` replace its own."""
     made = {
         "reference": Side("Eager (eager, cpu)", "digits.safetensors"),
         "candidate": Side("OnnxRuntime (library, cpu)", "digits.onnx"),
         "images": 450,
         "inputs": "450 pictures of pictures",
-        "logits": logits(),
-        "answers": Agreement(
-            top1=Proportion(450, 450),
-            top5=Proportion(449, 450),
-            reference_top1=Proportion(445, 450),
-            candidate_top1=Proportion(445, 450),
-            reference_top5=Proportion(450, 450),
-            candidate_top5=Proportion(450, 450),
-        ),
-        "changed": (),
+        "outputs": (output(),),
+        "answers": classified(),
         "stages": stages(),
         "weights": WeightCheck(52, (), ()),
         "determinism": (
@@ -121,14 +152,30 @@ def passing(**fields):
 
 
 def failing(**fields):
-    """A comparison whose block 13 has a fault."""
+    """A classifier with a fault in block 13."""
     different = WeightDifference("layers.13.mixer.in_proj.weight", "Block 13, in_proj", 1, 9216, (3, 4), 0.1, 0.2)
-    right = {"reference_top1": Proportion(445, 450), "candidate_top1": Proportion(431, 450)}
     made = {
-        "logits": logits(0.8),
-        "answers": Agreement(Proportion(430, 450), None, **right),
-        "changed": changed(12),
+        "outputs": (output(largest=0.8),),
+        "answers": classified(430, 431, changes(12)),
         "stages": stages(24, fault_at=(13, "in_proj")),
         "weights": WeightCheck(52, (), (different,)),
     }
     return passing(**made | fields)
+
+
+def features(**fields):
+    """A feature extractor without faults: several outputs, and answers without margins or labels."""
+    made = {
+        "outputs": (
+            output("map", 4e-5, index=(11, 3, 2)),
+            output("pooled", 9e-6),
+            output("block_5", 2e-5, index=(7, 0, 1)),
+        ),
+        "answers": Agreement((Measure("same nearest neighbour", Proportion(450, 450)),)),
+    }
+    return passing(**made | fields)
+
+
+def taskless(**fields):
+    """A model whose task nobody knows: outputs alone are compared."""
+    return passing(**{"outputs": (output("y"),), "answers": Agreement()} | fields)

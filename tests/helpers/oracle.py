@@ -78,18 +78,47 @@ def patches(image, config):
     return np.stack([image[:, top : top + size, left : left + size].ravel() for top, left in corners])
 
 
-def vim(image, weights, config):
-    """(C, H, W) -> (classes,), with the weights of a whole checkpoint."""
+def class_token_index(config):
+    """Where the class token stands among the tokens; None if there is none."""
+    return {"middle": config.patches // 2, "first": 0, "none": None}[config.class_token]
+
+
+def rotated(tokens, grid):
+    """(M, D) -> (M, D): neighbouring channels as complex numbers, turned by the token's row or column."""
+    rows, columns = grid
+    turned = np.empty_like(tokens)
+    quarter = tokens.shape[1] // 4
+    for token, (row, column) in enumerate(np.ndindex(rows, columns)):
+        for pair in range(2 * quarter):
+            place = 14 * row / rows if pair < quarter else 14 * column / columns
+            angle = place / 10000 ** (pair % quarter / quarter)
+            number = complex(*tokens[token, 2 * pair : 2 * pair + 2]) * np.exp(1j * angle)
+            turned[token, 2 * pair : 2 * pair + 2] = number.real, number.imag
+    return turned
+
+
+def blocks(image, weights, config):
+    """(C, H, W) -> for each block what it reads, what its mixer gives, and the residual after it, (L, D) each."""
     kernel = weights["patch_embed.proj.weight"]
     tokens = patches(image, config) @ kernel.reshape(len(kernel), -1).T + weights["patch_embed.proj.bias"]
-    position = config.class_token_index
+    position = class_token_index(config)
     if position is not None:
         tokens = np.insert(tokens, position, weights["cls_token"][0, 0], axis=0)
     hidden, residual = tokens + weights["pos_embed"][0], 0
+    found = []
     for i in range(config.depth):
         residual = residual + hidden
+        if config.rotary:
+            residual = rotated(residual, config.grid)
         prefix = f"layers.{i}.mixer."
         own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
         hidden = mixer(rms_norm(residual, weights[f"layers.{i}.norm.weight"], config.norm_eps), own, config)
-    normed = rms_norm(residual + hidden, weights["norm_f.weight"], config.norm_eps)
+        found.append((residual, hidden, residual + hidden))
+    return found
+
+
+def vim(image, weights, config):
+    """(C, H, W) -> (classes,), with the weights of a whole checkpoint."""
+    normed = rms_norm(blocks(image, weights, config)[-1][2], weights["norm_f.weight"], config.norm_eps)
+    position = class_token_index(config)
     return weights["head.weight"] @ (normed.mean(0) if position is None else normed[position]) + weights["head.bias"]

@@ -5,8 +5,19 @@ from datetime import datetime, timezone
 
 import pytest
 from helpers.browser import CHROMIUM, look
-from helpers.made import MACHINE, changed, failing, passing, stages
-from test_page import SECTIONS
+from helpers.made import (
+    CHANGED,
+    MACHINE,
+    SECTIONS,
+    changes,
+    classified,
+    failing,
+    features,
+    output,
+    passing,
+    stages,
+    taskless,
+)
 
 from vimdeploy.parity.results import Side
 from vimdeploy.report.page import page_of
@@ -23,8 +34,19 @@ LONG = "a_long_name_without_a_space_" * 8
 @pytest.fixture(scope="module")
 def pages():
     side = Side(LONG, LONG, "fp32", "0" * 64)
-    wide = failing(reference=side, inputs=LONG, changed=changed(3, image=LONG, label=LONG), stages=stages(60))
-    made = {"pass": [passing()], "fail": [failing()], "both": [passing(), failing()], "long names": [wide]}
+    wide = failing(
+        reference=side, inputs=LONG, answers=classified(430, shown=changes(3, LONG, LONG)), stages=stages(60)
+    )
+    outputs = features(outputs=tuple(output(name) for name in ("map", LONG, "block_5")), answers=classified(430))
+    made = {
+        "pass": [passing()],
+        "fail": [failing()],
+        "both": [passing(), failing()],
+        "long names": [wide],
+        "features": [features()],
+        "no task": [taskless()],
+        "long outputs": [outputs],
+    }
     return {name: page_of(verifications, MACHINE, DATE) for name, verifications in made.items()}
 
 
@@ -40,7 +62,17 @@ def sight(pages, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("name", "width"), [("pass", 360), ("fail", 360), ("both", 360), ("long names", 360), ("both", 1200)]
+    ("name", "width"),
+    [
+        ("pass", 360),
+        ("fail", 360),
+        ("both", 360),
+        ("long names", 360),
+        ("features", 360),
+        ("no task", 360),
+        ("long outputs", 360),
+        ("both", 1200),
+    ],
 )
 def test_a_page_fits_its_window_and_is_quiet(sight, name, width):
     seen = sight(name, width)
@@ -48,7 +80,7 @@ def test_a_page_fits_its_window_and_is_quiet(sight, name, width):
     assert seen.found["scroll_width"] <= width
     assert (seen.console, seen.requests) == ([], [])
     headings = {heading for _, heading in seen.found["headings"]}
-    assert headings >= set(SECTIONS)
+    assert headings >= set(SECTIONS) - ({CHANGED} if name == "no task" else set())
 
 
 def test_pictures_are_shown(sight):
@@ -71,13 +103,20 @@ def test_a_page_that_is_too_wide_or_asks_for_something_is_noticed(tmp_path):
     assert seen.requests == ["http://example.invalid/x.png"]
 
 
+def test_the_other_outputs_are_folded(sight):
+    text = sight("features").found["text"]
+    assert "The other 2 outputs" in text
+    assert "Output map, the worst" in text
+    assert "Output pooled. Bars" not in text
+
+
 def test_what_a_policy_forbids_is_noticed(pages, tmp_path):
     page = pages["pass"].replace("</body>", "<script>alert(1)</script></body>")
     assert any("Content Security Policy" in line for line in look(page, tmp_path).console)
 
 
 def _luminance(color):
-    """Of ``rgb(31, 35, 40)``, as WCAG defines it."""
+    """The luminance of ``rgb(31, 35, 40)``, as WCAG defines it."""
 
     def linear(channel):
         return channel / 12.92 if channel <= 0.04045 else ((channel + 0.055) / 1.055) ** 2.4

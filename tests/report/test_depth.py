@@ -18,9 +18,11 @@ def test_no_stages_no_plot():
 
 def test_every_stage_is_a_point_at_its_place():
     made = stages(2)
-    alone, carried = depth_chart(made, None).panels
+    own, carried = depth_chart(made, None).panels
+    assert own.title == "Own: the stage alone, given the reference's inputs"
+    assert carried.title == "Carried: including errors from earlier stages"
     assert len(carried.points) == len(made)
-    assert len(alone.points) == sum(stage.own is not None for stage in made)
+    assert len(own.points) == sum(stage.own is not None for stage in made)
     assert [point.x for point in carried.points] == sorted({point.x for point in carried.points})
     assert carried.points[0].note.startswith("Block 0, in_proj: ")
 
@@ -40,7 +42,7 @@ def test_stages_of_one_band_share_its_shape():
     ]
 
 
-def test_the_failing_stage_is_named_where_it_is_out():
+def test_the_failing_stage_is_named_if_it_is_out_of_its_band():
     made = stages(24, fault_at=(13, "scan"))
     failing = next(n for n, stage in enumerate(made) if not stage.passed)
     chart = depth_chart(made, failing)
@@ -60,7 +62,7 @@ def test_what_has_no_logarithm_lies_on_an_end(error, y):
     assert panel.points[0].y == y
 
 
-def test_no_error_at_all_is_told_apart_from_a_small_one():
+def test_no_error_at_all_differs_from_a_small_one():
     assert depth_chart((stage(0.0), stage(1e-7)), None).has_exact
     assert not depth_chart((stage(1e-7),), None).has_exact
 

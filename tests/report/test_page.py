@@ -6,25 +6,29 @@ from datetime import datetime, timezone
 from html.parser import HTMLParser
 
 import pytest
-from helpers.made import MACHINE, changed, deviation, failing, logits, passing, place, stages
+from helpers.made import (
+    CHANGED,
+    MACHINE,
+    SECTIONS,
+    changes,
+    classified,
+    deviation,
+    failing,
+    features,
+    output,
+    passing,
+    place,
+    stages,
+    taskless,
+)
 
 from vimdeploy.errors import MissingPackageError, OutputError
-from vimdeploy.parity.results import Agreement, Proportion, Side, Stage, WeightCheck
+from vimdeploy.parity.results import Side, Stage, WeightCheck
 from vimdeploy.report.page import check_report, page_of
+from vimdeploy.tasks.base import Agreement, Change, Measure, Proportion
 
 DATE = datetime(2026, 11, 22, 4, 0, tzinfo=timezone.utc)
 HOSTILE = """<script>alert(1)</script>"><img src=x onerror='alert(2)'>{{ 7 * 7 }}\N{RIGHT-TO-LEFT OVERRIDE}&amp;"""
-SECTIONS = (
-    "What was compared",
-    "Answers",
-    "Error by depth",
-    "Errors of the logits",
-    "Weights in the file",
-    "Determinism",
-    "NaN and infinity",
-    "Images whose answer changed",
-    "What was allowed, and why",
-)
 
 
 class Reader(HTMLParser):
@@ -60,7 +64,13 @@ def read(*verifications):
     return Reader(page_of(verifications, MACHINE, DATE))
 
 
-@pytest.mark.parametrize("verification", [passing(), failing()], ids=["pass", "fail"])
+def plain(*verifications):
+    """The text of a page, in characters that a keyboard has."""
+    special = {"\N{NARROW NO-BREAK SPACE}": " ", "\N{MULTIPLICATION SIGN}": "x", "\N{EN DASH}": "-"}
+    return " ".join(read(*verifications).text.translate(str.maketrans(special)).split())
+
+
+@pytest.mark.parametrize("verification", [passing(), failing(), features()], ids=["pass", "fail", "features"])
 def test_all_sections_are_there(verification):
     headings = read(verification).headings
     assert [heading for heading in headings if heading in SECTIONS] == list(SECTIONS)
@@ -68,20 +78,20 @@ def test_all_sections_are_there(verification):
 
 def test_sections_without_data_say_so():
     bare = passing(
-        answers=Agreement(Proportion(8, 8), None),
+        answers=Agreement((Measure("same top-1", Proportion(8, 8)),)),
         stages=(),
-        stages_note="An engine tells nothing of its stages.",
+        stages_note="An engine does not expose its stages.",
         weights=None,
         determinism=(),
     )
     page = read(bare)
     assert [heading for heading in page.headings if heading in SECTIONS] == list(SECTIONS)
     for sentence in (
-        "Accuracy is not known: the inputs have no labels.",
-        "An engine tells nothing of its stages.",
+        "How often each side is right is unknown, because the inputs have no labels.",
+        "An engine does not expose its stages.",
         "Not compared: no checkpoint was given.",
         "Not checked.",
-        "None in the candidate's logits.",
+        "None in the candidate's outputs.",
         "None of 450.",
     ):
         assert sentence in page.text
@@ -91,7 +101,7 @@ def test_the_verdict_comes_first():
     assert read(passing()).headings[0] == "Pass. Every error is within its bounds"
     page = read(failing())
     assert page.headings[0] == "Fail. Block 13, in_proj"
-    assert "of 144 stages leave their band; the first is Block 13, in_proj." in page.text
+    assert "of 144 stages fail; the first is Block 13, in_proj." in page.text
 
 
 def test_what_was_compared():
@@ -115,20 +125,68 @@ def test_several_candidates_have_a_chapter_each_and_the_first_fault_is_the_verdi
     assert f"{body.description}: Fail. Block 13, in_proj" in page.headings
 
 
-def test_parts_have_their_interval():
-    text = read(failing()).text.replace("\N{NARROW NO-BREAK SPACE}", " ")
-    assert "Same first answer 430 of 450 95.56 % 93.24 to 97.10 %" in text
+def test_answers_are_a_table_of_measures():
+    text = plain(failing())
+    assert "of all images reference candidate 95 % interval" in text
+    assert "same top-1 - 95.56 % 430 of 450 93.24 to 97.10 %" in text
+    assert "top-1 correct 98.89 % 445 of 450 95.78 % 431 of 450 93.50 to 97.28 %" in text
+    assert "no labels" not in text
+
+
+def test_a_feature_extractor_has_a_table_of_outputs_and_a_histogram_of_each():
+    page = read(features())
+    text = plain(features())
+    for line in (
+        "map 2.0 x 10⁻⁵ 1.0 x 10⁻⁴ pass 4.0 x 10⁻⁷ 0.999999999",
+        "pooled 4.5 x 10⁻⁶ 1.0 x 10⁻⁴ pass",
+        "block_5 1.0 x 10⁻⁵ 1.0 x 10⁻⁴ pass",
+        "Output map, the worst. Bars: the number of values",
+        "The other 2 outputs",
+        "Output pooled. Bars:",
+        "element 11, 3, 2: ",
+        "same nearest neighbour 100.00 % 450 of 450",
+        "same nearest neighbour for 450 of 450 images; the largest error of output map is 2.0 x 10⁻⁵ standard",
+    ):
+        assert line in text
+    assert "reference candidate" not in text
+    assert [a["aria-label"].split(";")[0] for tag, a in page.tags if "values of" in a.get("aria-label", "")] == [
+        "5,000 values of map",
+        "5,000 values of pooled",
+        "5,000 values of block_5",
+    ]
+    assert not re.search("logit|class", page.text)
+
+
+def test_an_output_out_of_its_tolerance_is_the_verdict():
+    page = read(features(outputs=(output("map"), output("pooled", 0.5)), stages=()))
+    assert page.headings[0] == "Fail. Output pooled"
+    assert "Output pooled, the worst" in page.text
+    assert "The other output" in page.text
+
+
+def test_a_model_without_a_task_has_outputs_alone():
+    page = read(taskless())
+    assert [heading for heading in page.headings if heading in SECTIONS] == [s for s in SECTIONS if s != CHANGED]
+    assert "Only outputs were compared, no answers." in page.text
+    assert "agrees with Eager (eager, cpu): the largest error is " in page.text
+
+
+def test_an_output_of_equal_values_has_no_relative_mean():
+    flat = dataclasses.replace(output("map"), largest=0.0, mean=0.0, std=0.0)
+    assert "map 0 1.0 x 10⁻⁴ pass - " in plain(features(outputs=(flat, output("pooled"))))
 
 
 def test_hostile_names_and_labels_stay_text():
     stage = Stage(HOSTILE, HOSTILE, None, HOSTILE, deviation(1.0, 1e-5), None, 1, 0)
-    worst = dataclasses.replace(logits(), place=place(image=HOSTILE))
+    worst = dataclasses.replace(output(HOSTILE), place=place(image=HOSTILE))
+    changed = changes(3, image=HOSTILE.replace("{", "{{").replace("}", "}}"), label="'\"><b>")
+    answers = Agreement((Measure(HOSTILE, Proportion(1, 4)),), changed, 3, HOSTILE)
     page = read(
         failing(
             reference=Side(HOSTILE, HOSTILE, HOSTILE, HOSTILE),
             inputs=HOSTILE,
-            logits=worst,
-            changed=changed(3, image=HOSTILE.replace("{", "{{").replace("}", "}}"), label="'\"><b>"),
+            outputs=(worst, output("pooled")),
+            answers=answers,
             stages=(stage,),
             weights=WeightCheck(1, (HOSTILE,), ()),
             stages_note=HOSTILE,
@@ -138,7 +196,7 @@ def test_hostile_names_and_labels_stay_text():
     assert not tags & {"script", "b"}
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
     assert len([tag for tag, _ in page.tags if tag == "img"]) == 3
-    assert page.text.count(HOSTILE) >= 5
+    assert page.text.count(HOSTILE) >= 7
 
 
 def test_names_that_are_no_text_can_be_written():
@@ -161,25 +219,38 @@ def test_the_policy_allows_nothing_but_the_pages_own():
     assert rules == {"default-src": "'none'", "img-src": "data:", "base-uri": "'none'", "form-action": "'none'"}
 
 
-def test_not_a_number_is_told_and_placed():
-    page = read(passing(logits=logits(math.inf, nan=7, infinite=2), stages=stages(4, nan_at=(2, "scan"))))
+def test_not_a_number_is_counted_and_located():
+    page = read(passing(outputs=(output(largest=math.inf, nan=7, infinite=2),), stages=stages(4, nan_at=(2, "scan"))))
     assert page.headings[0] == "Fail. Block 2, scan"
     assert "Block 2, scan 4 0" in page.text
-    assert "Logits 7 2" in page.text
+    assert "Output logits 7 2" in page.text
 
 
-def test_as_many_changed_answers_as_are_told_of():
-    assert "20 of 450; the first 12 of them are here." in read(failing()).text
+def test_all_changed_answers_are_counted_and_the_first_are_shown():
+    assert "20 of 450; the first 12 of them are shown." in read(failing()).text
     pictures = [attributes for tag, attributes in read(failing()).tags if tag == "img"]
     assert len(pictures) == 12
     assert all(picture["alt"] and picture["src"].startswith("data:image/png;base64,") for picture in pictures)
 
 
 def test_changed_answers_of_random_inputs_have_no_picture():
-    bare = tuple(dataclasses.replace(answer, png=b"", truth="") for answer in changed(2))
-    page = read(failing(changed=bare))
+    bare = tuple(dataclasses.replace(change, png=b"", truth="") for change in changes(2))
+    page = read(failing(answers=classified(448, shown=bare)))
     assert "img" not in {tag for tag, _ in page.tags}
     assert "pictures/3/1.png" in page.text
+
+
+def test_changed_answers_have_margins_and_what_these_are():
+    text = read(failing()).text
+    assert "Margin = top logit minus second; the reference's largest margin among them is 0.0123." in text
+    assert "0, margin 0.0123" in text
+
+
+def test_changed_answers_without_margins():
+    changed = (Change("a.png", "b.png", "c.png"),)
+    text = read(features(answers=Agreement((Measure("same", Proportion(449, 450)),), changed, 1))).text
+    assert "1 of 450." in text
+    assert "argin" not in text
 
 
 def test_hundreds_of_stages():

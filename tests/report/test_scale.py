@@ -9,7 +9,7 @@ def test_whole_decades_around_the_values():
     assert LogScale.around([3e-7, 2e-2]) == LogScale(-7, -1)
 
 
-def test_what_has_no_logarithm_is_passed_over():
+def test_what_has_no_logarithm_is_left_out():
     assert LogScale.around([0.0, math.inf, math.nan, 2e-3]) == LogScale(-3, -2)
     assert LogScale.around([0.0]).part(0.0) == 0
 

@@ -1,12 +1,8 @@
-import dataclasses
 import math
 
 import pytest
-from helpers.made import deviation, failing, passing, place, stages
 
-from vimdeploy.parity.results import Deviation
-from vimdeploy.report.text import bounds_of, exact, percent, quantity, scientific
-from vimdeploy.tolerance import Tolerance
+from vimdeploy.report.text import exact, percent, quantity, scientific
 
 PLAIN = str.maketrans({"\N{MINUS SIGN}": "-", "\N{MULTIPLICATION SIGN}": "x", "\N{NARROW NO-BREAK SPACE}": " "})
 
@@ -41,7 +37,7 @@ def test_quantities_far_from_one_have_a_power_of_ten():
     assert quantity(5e8) == scientific(5e8)
 
 
-def test_exact_tells_neighbours_of_float32_apart():
+def test_exact_distinguishes_neighbours_of_float32():
     assert exact(1.5) != exact(1.500001)
     assert [exact(value).translate(PLAIN) for value in (0.0, -1.5, math.nan)] == ["0", "-1.5", "NaN"]
 
@@ -49,28 +45,3 @@ def test_exact_tells_neighbours_of_float32_apart():
 def test_percent():
     assert percent(449 / 450).translate(PLAIN) == "99.78 %"
     assert percent(math.nan) == "NaN"
-
-
-def test_tolerances_of_one_reason_stand_together():
-    verification = passing()
-    bounds = {bound.where: bound for bound in bounds_of(verification)}
-    assert list(bounds) == [
-        "Logits",
-        "in_proj, conv, x_proj, scan, out_proj alone",
-        "Stages with all before them",
-        "the same run twice",
-        "alone and in a batch",
-    ]
-    assert bounds["Logits"].reason == verification.logits.tolerance.reason
-    assert bounds["alone and in a batch"].highest == 1e-5
-
-
-def test_the_widest_band_tells_why_it_is_so_wide():
-    narrow, wide = deviation(0, 1e-6), Deviation(0, Tolerance(1e-4, "of 24 blocks"), place())
-    both = tuple(dataclasses.replace(stages(1)[0], own=None, carried=carried) for carried in (narrow, wide))
-    (bound,) = [bound for bound in bounds_of(passing(stages=both)) if bound.where.startswith("Stages")]
-    assert (bound.lowest, bound.highest, bound.reason) == (1e-6, 1e-4, "of 24 blocks")
-
-
-def test_bounds_of_many_blocks_are_few():
-    assert len(bounds_of(failing(stages=stages(48)))) == len(bounds_of(failing(stages=stages(1))))

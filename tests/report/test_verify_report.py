@@ -12,7 +12,7 @@ from PIL import Image
 
 @pytest.fixture
 def pictures(tmp_path):
-    """40 pictures under a name that is no friend of HTML."""
+    """40 pictures in a folder whose name contains HTML."""
     folder = tmp_path / "<b>pictures & co"
     folder.mkdir()
     for n in range(40):
@@ -23,7 +23,7 @@ def pictures(tmp_path):
 
 @pytest.fixture
 def faulty(tmp_path, tiny_proto):
-    """The tiny model with block 1's in_proj turned round."""
+    """The tiny model with the sign of in_proj in block 1 flipped."""
     model = onnx.ModelProto()
     model.CopyFrom(tiny_proto)
     (tensor,) = (t for t in model.graph.initializer if t.name.startswith("layers.1.mixer.in_proj"))

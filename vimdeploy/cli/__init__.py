@@ -12,11 +12,14 @@ from typing import Any
 
 import click
 
-from vimdeploy.cli.bench import bench
+# bench
 from vimdeploy.cli.build import build
+from vimdeploy.cli.console import warnings_as_lines
 from vimdeploy.cli.convert import convert
+from vimdeploy.cli.doctor import doctor
 from vimdeploy.cli.export import export
-from vimdeploy.cli.look import doctor, inspect, models
+from vimdeploy.cli.inspect import inspect
+from vimdeploy.cli.models import models
 from vimdeploy.cli.quantize import quantize
 from vimdeploy.cli.run import run
 from vimdeploy.cli.verify import verify
@@ -24,11 +27,12 @@ from vimdeploy.errors import ExecutionError, ParityError, VimdeployError
 
 
 class _Group(click.Group):
-    """Turns errors of vimdeploy into one line and an exit code."""
+    """Turns errors of vimdeploy into one line and an exit code, and its warnings into lines."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with warnings_as_lines():
+                return super().invoke(ctx)
         except VimdeployError as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(1 if isinstance(error, (ParityError, ExecutionError)) else 2)
@@ -43,7 +47,7 @@ def main() -> None:
     """Deploy Vision Mamba: a checkpoint becomes one ONNX file that runs on any machine, with proof.
 
     \b
-    vimdeploy models                                               what there is
+    vimdeploy models                                               list the variants
     vimdeploy export vim_tiny_patch16_224 -c C.pth -o vim.onnx     checkpoint to ONNX, checked
     vimdeploy convert vim.onnx -o half.onnx --precision fp16       float32 to float16, checked
     vimdeploy quantize vim.onnx -o vim8.onnx --images DIR          Linear layers to int8
@@ -57,5 +61,5 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwind, so that no half-written file stays
 
 
-for _command in (models, export, convert, quantize, build, run, verify, bench, inspect, doctor):
+for _command in (models, export, convert, quantize, build, run, verify, inspect, doctor):
     main.add_command(_command)

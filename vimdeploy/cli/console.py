@@ -1,80 +1,106 @@
-"""How commands show what they do: tables on standard output, progress on standard error."""
+"""How commands show what they do: tables on standard output, progress and warnings on standard error."""
 
 from __future__ import annotations
 
 import json
 import math
+import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from vimdeploy.errors import VimdeployWarning
+
 if TYPE_CHECKING:
-    from rich.console import Console
-
-T = TypeVar("T")
-
-
-@contextmanager
-def step(title: str) -> Iterator[None]:
-    """A piece of work: a spinner while it lasts, a line with its time when it is done."""
-    with _timed(title) as console, console.status(f"{title} ..."):
-        yield
+    from vimdeploy.model_info import ModelInfo
+    from vimdeploy.parity.results import Verification
+    from vimdeploy.progress import Progress
 
 
 @contextmanager
-def phases(title: str, quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+def phases(title: str, quiet: bool = False, each: bool = False) -> Iterator[Progress]:
     """A piece of work that tells how far it is: bars while it lasts, a line with its time when it is done.
 
     Args:
         title: of the work.
-        quiet: draw when told of progress and at no other time, so that nothing disturbs what is timed in between.
+        quiet: draw only when told of progress, so that nothing disturbs what is timed in between.
+        each: print a line with its time for each phase instead of one for the whole.
 
     Yields:
-        A function to be told a phase's name, how many of its steps are done, and how many there are. Phases may lie in
-        each other.
+        A ``Progress``. Phases may lie in each other.
     """
-    from rich.progress import Progress
+    from rich.console import Console
+    from rich.progress import Progress as Bars
 
-    with (
-        _timed(title) as console,
-        Progress(console=console, transient=True, disable=not console.is_terminal, auto_refresh=not quiet) as shown,
-    ):
-        bars: dict[str, Any] = {}
+    console = Console(stderr=True, highlight=False)
+    begin = time.perf_counter()
+    bars: dict[str, Any] = {}
+    begun: dict[str, float] = {}
+    with Bars(console=console, transient=True, disable=not console.is_terminal, auto_refresh=not quiet) as shown:
 
-        def report(phase: str, done: int, steps: int) -> None:
+        def progress(phase: str, done: int, steps: int) -> None:
             if phase not in bars:
                 bars[phase] = shown.add_task(phase, total=steps)
+                begun.setdefault(phase, time.perf_counter())
             shown.update(bars[phase], completed=done)
             if done >= steps:
                 shown.remove_task(bars.pop(phase))
+                if each:
+                    console.print(f"{phase}: {time.perf_counter() - begun.pop(phase):.1f} s")
             if quiet:
                 shown.refresh()
 
-        yield report
+        yield progress
+    if not each:
+        console.print(f"{title}: {time.perf_counter() - begin:.1f} s")
 
 
 @contextmanager
-def _timed(title: str) -> Iterator[Console]:
-    from rich.console import Console
+def interrupts_kept() -> Iterator[None]:
+    """Ctrl-C ends the work inside by KeyboardInterrupt, whatever foreign code makes of it.
 
-    console = Console(stderr=True, highlight=False)
-    start = time.perf_counter()
-    yield console
-    console.print(f"{title}: {time.perf_counter() - start:.1f} s")
+    An interrupt inside torch's exporter comes out as an error of the exporter, or not at all.
+    """
+    pressed = False
+
+    def interrupt(*_: Any) -> None:
+        nonlocal pressed
+        pressed = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    except Exception:
+        if not pressed:
+            raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
 
 
-def track(items: Iterable[T], total: int, title: str) -> Iterator[T]:
-    """The items, with a progress bar on standard error."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Warnings of vimdeploy as one line each on standard error, none twice; those of others as they are."""
+    shown = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", VimdeployWarning)
+        others = warnings.showwarning
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield from progress.track(items, total=total, description=title)
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if not issubclass(category, VimdeployWarning):
+                others(message, category, *where, **more)
+            elif str(message) not in shown:
+                shown.add(str(message))
+                click.echo(f"Warning: {message}", err=True)
+
+        warnings.showwarning = show
+        yield
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -88,12 +114,39 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 
 def print_json(document: Any) -> None:
     """One JSON document, alone on standard output; NaN and infinity, which JSON does not have, become null."""
-    click.echo(json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False))
+    click.echo(json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def _finite(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_kept(info: ModelInfo) -> None:
+    """The nodes that a file keeps in float32, and why."""
+    if info.kept_in_float32:
+        print_table(("kept in float32", "because"), info.kept_in_float32.items())
+
+
+def print_parity(parity: Sequence[Verification], source: str) -> None:
+    """How near a file's outputs are to those of what it was made from."""
+    errors = ", ".join(f"{result.candidate.description} {result.worst.relative:.1e}" for result in parity)
+    click.echo(f"Largest error against {source}, in standard deviations of the output: {errors}")
+
+
+def parity_document(parity: Sequence[Verification]) -> list[dict[str, Any]]:
+    """The same for JSON."""
+    return [
+        {
+            "candidate": result.candidate.description,
+            "largest_error": result.worst.relative,
+            "output": result.worst.name,
+            "passed": result.passed,
+        }
+        for result in parity
+    ]
+
+

@@ -8,35 +8,43 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vimdeploy.cli.console import print_json, track
-from vimdeploy.cli.made_file import print_answers, print_kept, refuse_other_answers
-from vimdeploy.cli.options import PATH, json_option
-from vimdeploy.errors import InputError, ModelFileError
+from vimdeploy.cli.console import parity_document, phases, print_json, print_kept, print_parity
+from vimdeploy.cli.options import PATH, image_size_option, json_option, seed_option
 
 if TYPE_CHECKING:
-    from vimdeploy.artifact import ModelInfo
-    from vimdeploy.converters.conversion import ConvertedModel
-    from vimdeploy.converters.ranges import Range
-    from vimdeploy.parity.inputs import Inputs
-    from vimdeploy.parity.results import Verification
-
-BATCH = 8
+    from vimdeploy.api.convert import Converted
 
 
 @click.command()
 @click.argument("model", type=PATH)
-@click.option("-o", "--output", type=PATH, required=True, help="The ONNX file to write.")
-@click.option("--precision", type=click.Choice(["fp16", "bf16"]), required=True, help="Of weights and products.")
-@click.option("--images", type=PATH, metavar="DIR", help="Real pictures to look at; without, random inputs.")
+@click.option("-o", "--output", type=PATH, required=True, help="Write this ONNX file.")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp16", "bf16"]),
+    required=True,
+    help="Store weights and compute matrix products in this type.",
+)
+@click.option(
+    "--images",
+    type=PATH,
+    metavar="DIR",
+    help="Look at these pictures. Default: random inputs, which may not reach as far as real ones.",
+)
 @click.option(
     "--count",
     type=click.IntRange(min=1),
     default=16,
     show_default=True,
-    help="Inputs to look at: pictures evenly spread over DIR, or random ones.",
+    help="Look at this many inputs: pictures evenly spread over DIR, or random ones. More find rarer extremes.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the random inputs.")
-@click.option("--keep", multiple=True, metavar="NODE", help="Stays in float32; * stands for anything. May come again.")
+@seed_option
+@image_size_option
+@click.option(
+    "--keep",
+    multiple=True,
+    metavar="NODE",
+    help="Keep this node in float32. Wildcards (*) are allowed; repeat the option for more nodes.",
+)
 @json_option
 def convert(
     model: Path,
@@ -45,108 +53,68 @@ def convert(
     images: Path | None,
     count: int,
     seed: int,
+    image_size: tuple[int, int] | None,
     keep: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """A float32 file to float16 or bfloat16, half the size.
+    """Bring a float32 file to float16 or bfloat16, half the size.
 
-    MODEL is a file of vimdeploy export. Sample inputs go through it, and each tensor that would be stored in the new
-    type is looked at: its nodes stay in float32 where it comes too near to the type's end, or lies so low that the type
-    has few digits for it. vimdeploy inspect tells them again, with the reasons.
+    MODEL is a file of vimdeploy export. Sample inputs go through it. A node stays in float32 if one of its tensors comes
+    close to overflowing the new type, or is so small that it would lose precision. vimdeploy inspect lists these nodes
+    and the reasons.
 
     \b
     vimdeploy convert vim_tiny.onnx -o vim_tiny_fp16.onnx --precision fp16 --images pictures
     vimdeploy convert vim_tiny.onnx -o vim_tiny_fp16.onnx --precision fp16 --keep 'layers.0.mixer.*'
 
-    The file is written when its answers are those of MODEL, and not before; exits with 1 when they are not.
+    The file is written only if its answers are those of MODEL; if they are not, the exit code is 1.
     """
-    from vimdeploy.artifact import read_onnx
-    from vimdeploy.engine_file import is_engine
-    from vimdeploy.files import check_writable, write_whole
+    from vimdeploy.api.convert import convert as convert_model
+    from vimdeploy.artifact import require_onnx
 
-    if is_engine(model):
-        raise ModelFileError(f"{model} is an engine; wanted the ONNX file that it was built from.")
-    check_writable(output)
-    if model.resolve() == output.resolve():
-        raise InputError(f"Wanted another file for the result than MODEL, found {output} for both.")
-    proto, info = read_onnx(model)
-    inputs = _inputs(info, images, count, seed)
-    if images is None:
-        click.echo(
-            "Note: random inputs are looked at; tensors of real pictures may reach further: --images DIR.", err=True
+    source = require_onnx(model)
+    with phases("Converting") as progress:
+        made = convert_model(
+            source,
+            output,
+            precision,
+            images=images,
+            count=count,
+            seed=seed,
+            image_size=image_size,
+            keep=keep,
+            progress=progress,
         )
-
-    from vimdeploy.converters.conversion import converted_onnx
-    from vimdeploy.parity.check import check_parity
-    from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, sessions_of_all_operators
-
-    # One at a time: of a batch, all inner values are in memory.
-    converted = converted_onnx(
-        proto, precision, track(inputs.batches(1), len(inputs.names), "Looking at the tensors"), keep
-    )
-    data = converted.model.SerializeToString()
-    results = check_parity(
-        OnnxRuntimeSession(model, info, device="cpu"),
-        sessions_of_all_operators(data, converted.info),
-        track(inputs.batches(BATCH), -(-len(inputs.names) // BATCH), "Comparing"),
-        names=inputs.names,
-    )
-    refuse_other_answers(results, str(model), output)
-    write_whole(output, data)
     if as_json:
-        print_json(_document(model, output, inputs.description, converted, results))
+        print_json(_document(model, source.bytes, made))
     else:
-        _print(model, output, inputs.description, converted, results)
+        _print(model, source.bytes, made)
 
 
-def _inputs(info: ModelInfo, images: Path | None, count: int, seed: int) -> Inputs:
-    """What the model is looked at with."""
-    from vimdeploy.parity.inputs import picture_inputs, random_inputs
-    from vimdeploy.preprocess import find_images
-
-    config = info.config
-    if images is None:
-        return random_inputs((config.in_channels, *config.image_size), count, seed)
-    paths = find_images(images).paths
-    return picture_inputs(paths[:: -(-len(paths) // count)], config.image_size, info.recipe, None)
-
-
-def _document(
-    model: Path, output: Path, inputs: str, converted: ConvertedModel, results: list[Verification]
-) -> dict[str, object]:
+def _document(model: Path, bytes_before: int, made: Converted) -> dict[str, object]:
     return {
         "model": str(model),
-        "output": str(output),
-        "precision": converted.info.precision,
-        "bytes_before": model.stat().st_size,
-        "bytes": output.stat().st_size,
-        "inputs": inputs,
-        "kept_in_float32": converted.info.kept_in_float32,
-        "ranges": {name: _range(found) for name, found in converted.ranges.items()},
-        "parity": [
-            {
-                "candidate": result.candidate.description,
-                "largest_error": result.logits.relative,
-                "passed": result.passed,
-            }
-            for result in results
-        ],
+        "output": str(made.artifact),
+        "precision": made.artifact.info.precision,
+        "bytes_before": bytes_before,
+        "bytes": made.artifact.bytes,
+        "inputs": made.inputs,
+        "kept_in_float32": made.artifact.info.kept_in_float32,
+        "ranges": {name: {**dataclasses.asdict(r), "fault": r.fault} for name, r in made.ranges.items()},
+        "parity": parity_document(made.parity),
     }
 
 
-def _range(found: Range) -> dict[str, object]:
-    return {**dataclasses.asdict(found), "fault": found.fault}
-
-
-def _print(model: Path, output: Path, inputs: str, converted: ConvertedModel, results: list[Verification]) -> None:
-    info = converted.info
-    height, width = info.config.image_size
-    before, after = (path.stat().st_size / 1e6 for path in (model, output))
-    click.echo(f"{output}: {info.variant}, {height}x{width}, {info.precision}, {after:.1f} MB, before {before:.1f} MB")
-    largest = max(converted.ranges, key=lambda name: converted.ranges[name].largest)
+def _print(model: Path, bytes_before: int, made: Converted) -> None:
+    info = made.artifact.info
     click.echo(
-        f"{inputs} looked at; the largest value is {converted.ranges[largest].largest:.3g}, in {largest}; "
+        f"{made.artifact}: {info.name}, {info.size_text}, {info.precision}, {made.artifact.bytes / 1e6:.1f} MB "
+        f"(before: {bytes_before / 1e6:.1f} MB)"
+    )
+    largest = max(made.ranges, key=lambda name: made.ranges[name].largest)
+    click.echo(
+        f"Looked at {made.inputs}: the largest value is {made.ranges[largest].largest:.3g}, in {largest}; "
         f"{len(info.kept_in_float32)} nodes are kept in float32"
     )
     print_kept(info)
-    print_answers(results, str(model))
+    print_parity(made.parity, str(model))

@@ -2,59 +2,94 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vimdeploy.artifact import PRECISIONS
-from vimdeploy.cli.console import step
-from vimdeploy.cli.made_file import print_answers, print_kept, refuse_other_answers
-from vimdeploy.cli.options import PATH, ImageSize, checkpoint_option
-from vimdeploy.errors import ConfigError, require
+from vimdeploy.cli.console import parity_document, phases, print_json, print_kept, print_parity
+from vimdeploy.cli.options import PATH, Numbers, SizeOrRange, checkpoint_option, json_option
+from vimdeploy.model_info import PRECISIONS
+from vimdeploy.tasks import TASKS
 
 if TYPE_CHECKING:
-    from vimdeploy.artifact import ModelInfo
-    from vimdeploy.models.config import Variant
-    from vimdeploy.models.vim import Vim
-    from vimdeploy.parity.inputs import Inputs
-    from vimdeploy.parity.results import Verification
+    from vimdeploy.api.export import Exported
 
-LOOKED_AT = 8
-"""Random inputs, for what float16 and bfloat16 can hold."""
+SHOWN = 3
+"""Tensors that were passed over, of those that are named."""
 
 
 @click.command()
 @click.argument("variant")
-@click.option("-o", "--output", type=PATH, required=True, help="The ONNX file to write.")
+@click.option("-o", "--output", type=PATH, required=True, help="Write this ONNX file.")
 @checkpoint_option
-@click.option("--ema", is_flag=True, help="Take the averaged weights, model_ema, from a training state.")
-@click.option("--random-weights", type=int, metavar="SEED", help="No checkpoint: untrained weights, to try things.")
-@click.option("--image-size", type=ImageSize(), help="Another input size; the position embedding is resized.")
+@click.option(
+    "--ema", is_flag=True, help="Take the averaged weights, model_ema, from a training state: they often score higher."
+)
+@click.option(
+    "--random-weights",
+    type=int,
+    metavar="SEED",
+    help="Take untrained weights instead of a checkpoint, to try things; the same for the same seed.",
+)
+@click.option(
+    "--task",
+    type=click.Choice(list(TASKS)),
+    default="classification",
+    show_default=True,
+    help="Choose what the file answers: logits of classes; or feature maps and a pooled vector, for heads of your own.",
+)
+@click.option(
+    "--blocks",
+    type=Numbers(least=0),
+    default=(),
+    help="With --task features, add the maps of these blocks as outputs, numbered from 0, for necks that read several "
+    "depths. Default: none.",
+)
+@click.option(
+    "--image-size",
+    type=SizeOrRange(),
+    help="Set the image size in pixels: one size; dynamic, which takes every size in steps of the model's stride; or the "
+    "smallest and the largest of a range. The position embedding is resized. Default: the size that the weights were "
+    "trained at.",
+)
 @click.option(
     "--precision",
     type=click.Choice(list(PRECISIONS)),
     default="fp32",
     show_default=True,
-    help="Of weights and matrix products; norms, the residual and the scan's inside are always in float32.",
+    help="Store weights and compute matrix products in this type; norms, the residual and the inside of the scan are "
+    "always float32, because they lose too much otherwise.",
 )
-@click.option("--labels", type=PATH, metavar="FILE", help="Names of the classes, one a line, kept in the file.")
-@click.option("--opset", type=int, default=20, show_default=True, help="Of the ONNX standard: 20 to 24.")
+@click.option(
+    "--class-names",
+    "--labels",
+    "labels",
+    type=PATH,
+    metavar="FILE",
+    help="Store the names of the classes in the file, from a text file with one per line, so that answers have names.",
+)
+@click.option(
+    "--opset", type=int, default=20, show_default=True, help="Write this opset of the ONNX standard, 20 to 24."
+)
+@json_option
 def export(
     variant: str,
     output: Path,
     checkpoint: str | None,
     ema: bool,
     random_weights: int | None,
-    image_size: tuple[int, int] | None,
+    task: str,
+    blocks: tuple[int, ...],
+    image_size: Any,
     precision: str,
     labels: Path | None,
     opset: int,
+    as_json: bool,
 ) -> None:
-    """Checkpoint to ONNX, compared with PyTorch on the spot.
+    """Turn a checkpoint into an ONNX file, compared with PyTorch on the spot.
 
-    The file is written when its answers are PyTorch's, and not before.
+    The file is written only if its answers are PyTorch's.
 
     VARIANT is a released model (vimdeploy models lists them), its entry point in hustvl/Vim, or NAME.json, a file that
     describes a model of your own: {"config": {...}, "recipe": {...}, "labels": [...]}.
@@ -64,95 +99,65 @@ def export(
     vimdeploy export vim_small_patch16_224 -o vim_small.onnx \\
         -c hf://hustvl/Vim-small-midclstok/vim_s_midclstok_80p5acc.pth
     vimdeploy export vim_tiny_patch16_224 --random-weights 0 --image-size 384x512 -o trial.onnx
+    vimdeploy export vim_tiny_patch16_224 -c upernet_vim_tiny.pth --task features --blocks 5,11,17,23 -o maps.onnx
+    vimdeploy export vim_tiny_patch16_224 -c C.pth --image-size dynamic -o any_size.onnx
 
-    Every block becomes a dozen nodes; the two that no standard has carry their meaning in the file, so that it runs
-    where vimdeploy is not installed too. The batch is dynamic, the image size fixed.
+    The operators that no standard has carry their meaning in the file, so that it runs without vimdeploy too. The batch
+    is always dynamic.
 
-    Files of fp16 and bf16 are about half the size, and meant for GPUs. On a CPU vimdeploy runs them too, with every
-    rounding, to compare them with PyTorch; no faster than fp32. Nodes whose tensors the type cannot hold stay in
-    float32, as far as random inputs tell; vimdeploy convert goes by your pictures.
+    Checkpoints of mmsegmentation and detectron2 are taken too: their backbone is exported, and heads that the task does
+    not want are passed over and named.
+
+    Files of fp16 and bf16 are about half the size and meant for GPUs. On a CPU vimdeploy runs them too, with every
+    rounding, to compare them with PyTorch; no faster than fp32. A node stays in float32 if random inputs show that the
+    type cannot hold its tensors; vimdeploy convert goes by your own pictures.
     """
-    from vimdeploy.files import check_writable, write_whole
-    from vimdeploy.models.config import labels_from_file, variant_by_name
+    from vimdeploy.api.export import export as export_model
+    from vimdeploy.networks import AnySize
 
-    chosen = variant_by_name(variant)
-    check_writable(output)
-    if (checkpoint is None) == (random_weights is None):
-        known = f"; the released weights are {chosen.weights}" if chosen.weights else ""
-        raise ConfigError(
-            f"Wanted weights: either --checkpoint FILE, or --random-weights SEED to try things without any{known}."
+    is_range = isinstance(image_size, tuple) and isinstance(image_size[0], tuple)
+    with phases("Exporting", each=True) as progress:
+        made = export_model(
+            variant,
+            output,
+            checkpoint=checkpoint,
+            random_weights=random_weights,
+            ema=ema,
+            task=task,
+            blocks=blocks,
+            image_size=AnySize(*image_size) if is_range else image_size,
+            precision=precision,
+            labels=labels,
+            opset=opset,
+            progress=progress,
         )
-    chosen = dataclasses.replace(chosen, labels=labels_from_file(labels)) if labels else chosen
-    require("torch", "export")
-
-    from vimdeploy.converters.conversion import converted_onnx
-    from vimdeploy.exporters.onnx_graph import onnx_from_model
-
-    with step("Making the model"):
-        if checkpoint is not None:
-            model, info = _from_checkpoint(chosen, checkpoint, ema, image_size)
-        else:
-            model, info = _from_seed(chosen, random_weights or 0, image_size)
-    with step("Tracing the model"):
-        proto = onnx_from_model(model, info, opset)
-    if precision != "fp32":
-        with step("Looking at the tensors"):
-            converted = converted_onnx(proto, precision, _inputs(info, LOOKED_AT).batches(1))
-        proto, info = converted.model, converted.info
-    data = proto.SerializeToString()
-    with step("Comparing with PyTorch"):
-        results = _compare(model, info, data)
-    refuse_other_answers(results, "PyTorch", output)
-    write_whole(output, data)
-    height, width = info.config.image_size
-    click.echo(f"{output}: {info.variant}, {height}x{width}, {precision}, {len(data) / 1e6:.1f} MB")
-    print_kept(info)
-    print_answers(results, "PyTorch")
+    if as_json:
+        print_json(_document(made))
+    else:
+        _print(made)
 
 
-def _from_checkpoint(
-    variant: Variant, checkpoint: str, ema: bool, image_size: tuple[int, int] | None
-) -> tuple[Vim, ModelInfo]:
-    """The model with the weights of a checkpoint."""
-    from vimdeploy.artifact import ModelInfo
-    from vimdeploy.checkpoint import config_from_checkpoint, load_checkpoint
-    from vimdeploy.models.vim import vim_from_tensors
+def _document(made: Exported) -> dict[str, Any]:
+    from vimdeploy.api.inspect import inspect
 
-    loaded = load_checkpoint(checkpoint, ema)
-    trained = config_from_checkpoint(loaded, variant)
-    model = vim_from_tensors(trained, loaded.tensors, image_size)
-    return model, ModelInfo(
-        variant.name,
-        model.config,
-        variant.recipe,
-        variant.labels,
-        trained_image_size=trained.image_size,
-        weights="checkpoint model_ema" if ema else "checkpoint",
-        checkpoint_sha256=loaded.sha256,
+    return {
+        "output": str(made.artifact),
+        "bytes": made.artifact.bytes,
+        "passed_over": list(made.passed_over),
+        "parity": parity_document(made.parity),
+        "model": inspect(made.artifact)["model"],
+    }
+
+
+def _print(made: Exported) -> None:
+    info = made.artifact.info
+    click.echo(
+        f"{made.artifact}: {info.name}, {info.task}, {info.size_text}, {info.precision}, {made.artifact.bytes / 1e6:.1f} MB"
     )
-
-
-def _from_seed(variant: Variant, seed: int, image_size: tuple[int, int] | None) -> tuple[Vim, ModelInfo]:
-    """The model as it is before training."""
-    from vimdeploy.artifact import ModelInfo
-    from vimdeploy.models.vim import vim_with_random_weights
-
-    config = variant.config.replace(image_size=image_size or variant.config.image_size)
-    info = ModelInfo(variant.name, config, variant.recipe, variant.labels, weights=f"random seed {seed}")
-    return vim_with_random_weights(config, seed), info
-
-
-def _compare(model: Vim, info: ModelInfo, data: bytes) -> list[Verification]:
-    """The file's answers, with and without the library, against PyTorch's."""
-    from vimdeploy.parity.check import check_parity
-    from vimdeploy.runtimes.eager import EagerSession
-    from vimdeploy.runtimes.onnxruntime import sessions_of_all_operators
-
-    inputs = _inputs(info, 2)
-    return check_parity(EagerSession(model, info), sessions_of_all_operators(data, info), inputs.batches(2))
-
-
-def _inputs(info: ModelInfo, count: int) -> Inputs:
-    from vimdeploy.parity.inputs import random_inputs
-
-    return random_inputs((info.config.in_channels, *info.config.image_size), count, seed=0)
+    if info.task != "classification":
+        click.echo(f"Outputs: {', '.join(map(str, info.outputs))}")
+    if made.passed_over:
+        more = f" and {len(made.passed_over) - SHOWN} more" if len(made.passed_over) > SHOWN else ""
+        click.echo(f"Passed over in the checkpoint: {', '.join(made.passed_over[:SHOWN])}{more}")
+    print_kept(info)
+    print_parity(made.parity, "PyTorch")

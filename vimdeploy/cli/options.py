@@ -8,19 +8,20 @@ from typing import Any
 
 import click
 
-from vimdeploy.errors import ConfigError
+DEVICES = ("auto", "cpu", "cuda")
+OPERATORS = ("auto", "library", "function-body")
 
 
 class ImageSize(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click only
-    """``224`` or ``HxW``, in pixels."""
+    """``224`` or ``384x512``, height by width, in pixels."""
 
-    name = "H[xW]"
+    name = "HxW"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
         """To (height, width)."""
         if isinstance(value, tuple):
             return value
-        match = re.fullmatch(r"(\d+)(?:x(\d+))?", value)
+        match = re.fullmatch(r"(\d+)(?:[xX](\d+))?", value)
         if not match:
             self.fail(f"wanted a size such as 224 or 384x512 (height x width), found {value!r}.", param, ctx)
         return int(match[1]), int(match[2] or match[1])
@@ -29,7 +30,7 @@ class ImageSize(click.ParamType):  # type: ignore[type-arg]  # generic in newer 
 class ImageSizes(click.ParamType):  # type: ignore[type-arg]
     """``224,384x512``: image sizes, none twice."""
 
-    name = "H[xW][,...]"
+    name = "HxW[,HxW...]"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -40,33 +41,68 @@ class ImageSizes(click.ParamType):  # type: ignore[type-arg]
         return tuple(dict.fromkeys(ImageSize().convert(part, param, ctx) for part in value.split(",")))
 
 
-class Batch(click.ParamType):  # type: ignore[type-arg]
+class SizeOrRange(click.ParamType):  # type: ignore[type-arg]
+    """One image size; ``dynamic``; or the smallest and the largest of a range, ``224,1248``."""
+
+    name = "HxW|MIN,MAX|dynamic"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """To (height, width), ``dynamic``, or a tuple of two sizes."""
+        if not isinstance(value, str) or value == "dynamic":
+            return value
+        sizes = [ImageSize().convert(part, param, ctx) for part in value.split(",")]
+        if len(sizes) > 2:
+            self.fail(f"wanted one size, or the smallest and the largest, found {value!r}.", param, ctx)
+        return sizes[0] if len(sizes) == 1 else tuple(sizes)
+
+
+class Bounds(click.ParamType):  # type: ignore[type-arg]
     """``MIN,OPT,MAX``, or one number for all three."""
 
     name = "MIN,OPT,MAX"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int, int]:
-        """To three batch sizes."""
+        """To three sizes."""
         if isinstance(value, tuple):
             return value
         match = re.fullmatch(r"(\d+)(?:,(\d+),(\d+))?", value)
         if not match:
-            self.fail(f"wanted batch sizes such as 1,1,8 (smallest, best, largest) or 8, found {value!r}.", param, ctx)
+            self.fail(f"wanted sizes such as 1,1,8 (smallest, best, largest) or 8, found {value!r}.", param, ctx)
         return int(match[1]), int(match[2] or match[1]), int(match[3] or match[1])
 
 
+class NamedBounds(click.ParamType):  # type: ignore[type-arg]
+    """``height=224,640,1248``: a free dimension and its sizes."""
+
+    name = "NAME=MIN,OPT,MAX"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[int, int, int]]:
+        """To the name and three sizes."""
+        if isinstance(value, tuple):
+            return value
+        name, equals, sizes = value.partition("=")
+        if not equals or not name:
+            self.fail(f"wanted a dimension and its sizes, such as height=224,640,1248, found {value!r}.", param, ctx)
+        return name, Bounds().convert(sizes, param, ctx)
+
+
 class Numbers(click.ParamType):  # type: ignore[type-arg]
-    """``1,4``: whole numbers of at least 1, none twice."""
+    """``1,4``: whole numbers, none twice."""
 
     name = "N[,N...]"
+
+    def __init__(self, least: int = 1) -> None:
+        self._least = least
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         """To the numbers in their order."""
         if isinstance(value, tuple):
             return value
         parts = value.split(",")
-        if not all(re.fullmatch(r"0*[1-9]\d*", part) for part in parts):
-            self.fail(f"wanted whole numbers of at least 1, such as 1,4; found {value!r}.", param, ctx)
+        if not all(re.fullmatch(r"\d+", part) and int(part) >= self._least for part in parts):
+            self.fail(f"wanted whole numbers of at least {self._least}, such as 1,4; found {value!r}.", param, ctx)
         return tuple(dict.fromkeys(map(int, parts)))
 
 
@@ -85,48 +121,61 @@ class Bytes(click.ParamType):  # type: ignore[type-arg]
         return int(match[1]) << {"K": 10, "M": 20, "G": 30}[match[2].upper()]
 
 
+class OperatorsChoice(click.Choice):  # type: ignore[type-arg]
+    """``OPERATORS``, and ``function body``, as ``function-body`` was spelled first."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """To one of ``OPERATORS``."""
+        return super().convert(str(value).replace(" ", "-"), param, ctx)
+
+
 PATH = click.Path(path_type=Path)
 
 artifact_argument = click.argument("artifact", type=PATH)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document instead of a table, for programs."
+)
 threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), help="Threads that one operator may use. Default: all cores."
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Let one operator use this many threads. Default: all cores, which is fastest on an idle machine.",
 )
 operators_option = click.option(
     "--operators",
-    type=click.Choice(["auto", "library", "function body"]),
+    type=OperatorsChoice(OPERATORS),
     default="auto",
     show_default=True,
-    help="What computes our operators: the compiled library, or the body in the file. auto: the library if installed.",
+    help="Choose what computes vimdeploy's operators: the compiled library, or the function body inside the file. auto "
+    "takes the library if it is installed, because it is 6 to 11 times as fast.",
 )
 device_option = click.option(
     "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
+    type=click.Choice(DEVICES),
     default="auto",
     show_default=True,
-    help="Where to run. auto: on a GPU where that can be done here; cuda: nowhere else.",
+    help="Choose the device to run on. auto uses a GPU if one is usable; cuda fails instead of falling back to the CPU.",
 )
 engine_code_option = click.option(
-    "--allow-engine-code", is_flag=True, help="Run the code that an engine carries; allow it if you trust its builder."
+    "--allow-engine-code",
+    is_flag=True,
+    help="Run the code that an engine carries. It can do all that you can do, so allow it only if you trust its builder.",
 )
 checkpoint_option = click.option(
     "-c",
     "--checkpoint",
     metavar="FILE|hf://OWNER/REPO[/FILE]",
-    help="The weights: .pth (a training state or a state dict) or .safetensors. Nothing in it is executed.",
+    help="Take the weights from this file: .pth (a training state or a state dict) or .safetensors. Nothing in it is "
+    "executed.",
 )
-
-
-def engine_options(artifact: Path, allow_engine_code: bool) -> dict[str, Any]:
-    """The options that engines alone take.
-
-    Raises:
-        ConfigError: where one is given for a file that is no engine.
-    """
-    from vimdeploy.engine_file import is_engine
-
-    if is_engine(artifact):
-        return {"allow_engine_code": allow_engine_code}
-    if allow_engine_code:
-        raise ConfigError(f"--allow-engine-code is for engines; {artifact} is none.")
-    return {}
+image_size_option = click.option(
+    "--image-size",
+    type=ImageSize(),
+    help="Set the image size in pixels, if the file leaves it open. Default: the size that the weights were trained at.",
+)
+seed_option = click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Set the seed of the random inputs, so that a run can be repeated.",
+)

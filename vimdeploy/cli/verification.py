@@ -11,93 +11,110 @@ import click
 from vimdeploy.cli.console import print_table
 
 if TYPE_CHECKING:
-    from vimdeploy.parity.results import Deviation, Proportion, Stage, Verification
+    from vimdeploy.parity.results import Deviation, Stage, Verification
+    from vimdeploy.tasks.base import Proportion
 
 SHOWN = 10
-"""Failing stages and changed answers that are listed; the page and the JSON document have more."""
+"""The most failing stages, weights and changed answers that are listed; the JSON document has more."""
+_LEFT_OUT = frozenset({"complaint", "png", "worst"})
+"""Sentences, pictures, and an output that the document has among the outputs."""
 
 
 def document_of(value: Any) -> Any:
-    """Results with all that follows from them, as JSON has it; the pictures are on the page alone."""
+    """Results as JSON: their fields, and the properties that follow from them."""
     if isinstance(value, (list, tuple)):
         return [document_of(item) for item in value]
     if not dataclasses.is_dataclass(value):
         return value
-    derived = [name for name, item in vars(type(value)).items() if isinstance(item, property) and name != "complaint"]
+    derived = [name for name, item in vars(type(value)).items() if isinstance(item, property)]
     names = [field.name for field in dataclasses.fields(value)] + derived
-    return {name: document_of(getattr(value, name)) for name in names if name != "png"}
+    return {name: document_of(getattr(value, name)) for name in names if name not in _LEFT_OUT}
 
 
 def print_verifications(results: Sequence[Verification], all_stages: bool) -> None:
-    """The verdict in a sentence, then tables."""
+    """Print the verdict as a sentence, then tables.
+
+    Args:
+        results: at least one; all with the same reference and the same inputs.
+        all_stages: whether to list every stage instead of one line per kind.
+    """
     click.echo(_verdict(results))
     first = results[0]
     source = f" of {first.reference.source}" if first.reference.source else ""
     click.echo(f"\nReference: {first.reference.description}{source}; {first.inputs}.")
-    _print_logits(results)
+    _print_outputs(results)
     _print_answers(results)
     for result in results:
         _print_stages(result, all_stages)
     _print_weights(first)
     _print_determinism(results)
     for result in results:
-        _print_changed(result)
+        _print_changes(result)
 
 
 def _verdict(results: Sequence[Verification]) -> str:
     for result in results:
         if result.fault is not None:
             return f"{result.fault.where}: {result.fault.what} [{result.candidate.description}]."
-    first = results[0]
     sides = " and ".join(result.candidate.description for result in results)
-    errors = max(result.logits.relative for result in results)
-    verb = "answers" if len(results) == 1 else "answer"
-    return f"Passed: {sides} {verb} as {first.reference.description} does, to {errors:.1e} of the logits' spread."
+    worst = max((result.worst for result in results), key=lambda output: output.relative)
+    verb = "agrees" if len(results) == 1 else "agree"
+    return (
+        f"Passed: {sides} {verb} with {results[0].reference.description}: the largest error of output {worst.name} "
+        f"is {worst.relative:.1e} standard deviations."
+    )
 
 
-def _print_logits(results: Sequence[Verification]) -> None:
+def _print_outputs(results: Sequence[Verification]) -> None:
     rows = [
         (
             result.candidate.description,
-            f"{logits.relative:.1e}",
-            f"{logits.tolerance.limit:.1e}",
-            f"{logits.place.image}, logit {logits.place.index[0]}: "
-            f"{logits.place.wanted:.6g} / {logits.place.found:.6g}",
-            f"{logits.mean / logits.spread:.1e}" if logits.spread else "",
-            f"{logits.cosine:.9f}",
-            _word(logits.passed),
+            output.name,
+            f"{output.relative:.1e}",
+            f"{output.tolerance.limit:.1e}",
+            f"{output.place.image}, element {', '.join(map(str, output.place.index))}: "
+            f"{output.place.wanted:.6g} / {output.place.found:.6g}",
+            f"{output.mean / output.std:.1e}" if output.std else "",
+            f"{output.cosine:.9f}",
+            _word(output.passed),
         )
         for result in results
-        for logits in [result.logits]
+        for output in result.outputs
     ]
-    click.echo(f"\nLogits, in parts of their standard deviation of {results[0].logits.spread:.4g}:")
-    print_table(("candidate", "largest error", "allowed", "where: reference / candidate", "mean", "cosine", ""), rows)
-    for reason in dict.fromkeys(result.logits.tolerance.reason for result in results):
+    click.echo("\nErrors of the outputs, in standard deviations of the reference's values:")
+    headers = ("candidate", "output", "largest error", "allowed", "where: reference / candidate", "mean", "cosine", "")
+    print_table(headers, rows)
+    for reason in dict.fromkeys(output.tolerance.reason for result in results for output in result.outputs):
         click.echo(f"Allowed: {reason}.")
 
 
 def _print_answers(results: Sequence[Verification]) -> None:
-    first = results[0].answers
+    """A line per measure, a column per side."""
+    first = results[0]
+    if not first.answers.measures:
+        click.echo("\nOnly outputs were compared, no answers.")
+        return
+    sides = zip(*(result.answers.measures for result in results), strict=True)
+    headers = ["measure", first.reference.description, *(result.candidate.description for result in results)]
     rows = [
-        (result.candidate.description, *map(_percent, (a.top1, a.top5, a.candidate_top1, a.candidate_top5)))
-        for result in results
-        for a in [result.answers]
+        [
+            measures[0].name,
+            f"{measures[0].reference.part:.2%}" if measures[0].reference else "",
+            *(_with_interval(measure.candidate) for measure in measures),
+        ]
+        for measures in sides
     ]
-    if first.reference_top1 is not None:
-        of_reference = map(_percent, (first.reference_top1, first.reference_top5))
-        rows.insert(0, (results[0].reference.description, "", "", *of_reference))
-    headers = ("", "same first class", "same first five", "right first", "right among five")
-    shown = [i for i in range(len(headers)) if i == 0 or any(row[i] for row in rows)]
-    click.echo(f"\nAnswers to {results[0].images} images, with 95 % intervals:")
-    print_table([headers[i] for i in shown], [[row[i] for i in shown] for row in rows])
+    click.echo(f"\nAnswers to {first.images} images, with 95 % confidence intervals:")
+    _print_filled(headers, rows)
 
 
 def _print_stages(result: Verification, all_stages: bool) -> None:
     if not result.stages:
-        click.echo(f"\n{result.candidate.description}: {result.stages_note}" if result.stages_note else "")
+        if result.stages_note:
+            click.echo(f"\n{result.candidate.description}: {result.stages_note}")
         return
-    click.echo(f"\nStages of {result.candidate.description}: the largest error in parts of what stands there,")
-    click.echo("own: fed with the same values as the reference; carried: with all errors of the stages before.")
+    click.echo(f"\nStages of {result.candidate.description}. Largest relative error.")
+    click.echo("'own': the stage alone, given the reference's inputs. 'carried': including errors from earlier stages.")
     if all_stages:
         rows = [_row(stage.title, [stage]) for stage in result.stages]
     else:
@@ -108,11 +125,11 @@ def _print_stages(result: Verification, all_stages: bool) -> None:
     print_table(("stage", "own", "carried", "worst carried in", ""), rows)
     missing = sum(not stage.passed for stage in result.stages) - SHOWN
     if missing > 0 and not all_stages:
-        click.echo(f"{missing} more stages are out of their bands; --stages lists all.")
+        click.echo(f"{_count(missing, 'more stage')} failed; --stages lists all.")
 
 
 def _row(title: str, stages: Sequence[Stage]) -> Sequence[str]:
-    """One stage, or all of a kind: where they come nearest to their bands."""
+    """A line for one stage or for all of a kind: the errors that come nearest to what is allowed."""
     own = [stage.own for stage in stages if stage.own is not None]
     carried = max(stages, key=lambda stage: _nearness(stage.carried))
     return (
@@ -136,11 +153,15 @@ def _print_weights(result: Verification) -> None:
     weights = result.weights
     if weights is None:
         return
-    click.echo(f"\nWeights: {weights.compared} tensors of the file compared, {len(weights.differences)} differ.")
+    different = len(weights.differences)
+    click.echo(
+        f"\nWeights: {_count(weights.compared, 'tensor')} compared with the checkpoint's, {different} different."
+    )
     for difference in weights.differences[:SHOWN]:
         click.echo(f"{difference.stage}: {difference.complaint}")
     if weights.unknown:
-        click.echo(f"Not found under the names of our exports: {len(weights.unknown)}, first {weights.unknown[0]}.")
+        missing = _count(len(weights.unknown), "tensor")
+        click.echo(f"The file does not contain {missing} of the checkpoint by name; the first is {weights.unknown[0]}.")
 
 
 def _print_determinism(results: Sequence[Verification]) -> None:
@@ -148,36 +169,45 @@ def _print_determinism(results: Sequence[Verification]) -> None:
         (
             result.candidate.description,
             check.name,
-            "equal to the bit" if check.error == 0 else f"{check.error:.1e}",
+            "identical to the bit" if check.error == 0 else f"{check.error:.1e}",
             f"{check.tolerance.limit:.1e}",
             _word(check.passed),
         )
         for result in results
         for check in result.determinism
     ]
-    click.echo("\nThe same inputs in other ways, in parts of the logits' spread:")
-    print_table(("candidate", "compared", "difference", "allowed", ""), rows)
+    if rows:
+        click.echo("\nDeterminism: the largest difference of any output, in its standard deviations:")
+        print_table(("candidate", "compared", "difference", "allowed", ""), rows)
 
 
-def _print_changed(result: Verification) -> None:
-    changed = result.answers.top1.total - result.answers.top1.count
-    if not changed:
+def _print_changes(result: Verification) -> None:
+    answers = result.answers
+    if not answers.changed:
         return
-    click.echo(
-        f"\n{changed} answers of {result.candidate.description} are others; margins are first minus second logit:"
-    )
-    rows = [
-        (a.image, a.truth, a.wanted, f"{a.reference_margin:.4g}", a.found, f"{a.candidate_margin:.4g}")
-        for a in result.changed[:SHOWN]
-    ]
-    print_table(("image", "right", "reference", "its margin", "candidate", "its margin"), rows)
+    changes = answers.changes[:SHOWN]
+    rest = f", the first {len(changes)} listed" if len(changes) < answers.changed else ""
+    margin = f" (margin = {answers.margin})" if answers.margin else ""
+    images = _count(answers.changed, "image")
+    click.echo(f"\n{result.candidate.description} gives a different answer for {images}{rest}{margin}:")
+    margins = [["", ""] if c.margins is None else [f"{margin:.4g}" for margin in c.margins] for c in changes]
+    rows = [(c.image, c.truth, c.reference, m[0], c.candidate, m[1]) for c, m in zip(changes, margins, strict=True)]
+    _print_filled(("image", "label", "reference", "margin", "candidate", "margin"), rows)
 
 
-def _percent(proportion: Proportion | None) -> str:
-    if proportion is None:
-        return ""
+def _print_filled(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table without the columns that are empty in all rows."""
+    filled = [i for i in range(len(headers)) if any(row[i] for row in rows)]
+    print_table([headers[i] for i in filled], [[row[i] for i in filled] for row in rows])
+
+
+def _with_interval(proportion: Proportion) -> str:
     low, high = proportion.interval
     return f"{proportion.part:.2%} ({low:.2%} to {high:.2%})"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _word(passed: bool) -> str:

@@ -10,12 +10,13 @@ from fnmatch import filter as matching
 import onnx
 from onnx import numpy_helper
 
-from vimdeploy.artifact import PRECISIONS, ModelInfo
+from vimdeploy.artifact import Artifact, artifact_from_onnx
 from vimdeploy.converters.ranges import MARGIN, Range, RangeTally
 from vimdeploy.errors import ConfigError, ModelFileError, require
-from vimdeploy.exporters.precision import lower_precision, nodes_by_value_in_t
+from vimdeploy.graphs.precision import lower_precision, nodes_by_value_in_t
+from vimdeploy.model_info import PRECISIONS, PREFIX, ModelInfo
 from vimdeploy.ops.schema import register_schemas
-from vimdeploy.preprocess import FloatArray
+from vimdeploy.runtimes.base import Array
 from vimdeploy.runtimes.inner_values import inner_values
 
 ASKED = "asked for"
@@ -26,55 +27,56 @@ ASKED = "asked for"
 class ConvertedModel:
     """A file in another precision, in memory."""
 
-    model: onnx.ModelProto
-    info: ModelInfo
-    """Its ``kept_in_float32`` says which nodes are not in that precision, and why."""
+    artifact: Artifact
+    """Its info's ``kept_in_float32`` says which nodes are not in that precision, and why."""
     ranges: Mapping[str, Range]
     """Of each tensor that would be stored in the precision, weights included, in the order of the graph."""
 
 
 def converted_onnx(
-    model: onnx.ModelProto, precision: str, batches: Iterable[FloatArray], keep: Sequence[str] = ()
+    artifact: Artifact, precision: str, batches: Iterable[Mapping[str, Array]], keep: Sequence[str] = ()
 ) -> ConvertedModel:
     """Bring a float32 file to float16 or bfloat16.
 
-    Looks at each tensor that would be stored in the type: weights as they are, inner values as they come of sample
-    inputs. A node stays in float32 where the type cannot hold a tensor that it makes or takes, and nowhere else: fewer
-    would not do, for each of them would have to round the tensor.
+    Looks at each tensor that would be stored in the type: weights as they are, inner values as sample inputs give them.
+    A node stays in float32 if the type cannot hold a tensor that it makes or takes, and only then: keeping fewer would
+    not do, because each of them would have to round the tensor.
 
     Args:
-        model: a float32 file of ours.
+        artifact: a float32 file of ours.
         precision: ``fp16`` or ``bf16``.
-        batches: sample inputs (B, C, H, W), one at least; all inner values of a batch are in memory at once.
+        batches: sample inputs by name, at least one; all inner values of a batch are in memory at once.
         keep: names of further nodes to keep in float32; ``*`` stands for anything.
 
     Raises:
-        ModelFileError: where the model is not in float32.
+        ModelFileError: if the model is not in float32.
         ConfigError: for a name in ``keep`` that no node has which would be in the type.
         MissingPackageError: without onnx_ir.
-        ExecutionError: where ONNX Runtime gives up.
+        ExecutionError: if ONNX Runtime gives up.
     """
-    info = ModelInfo.from_metadata(_metadata(model))
+    model, info = artifact.model, artifact.info
     if info.precision != "fp32":
         raise ModelFileError(f"Wanted a file in fp32, found one in {info.precision}: what that rounded is lost.")
     onnx_ir = require("onnx_ir", "export")
     graph = onnx_ir.from_proto(model)
     nodes = nodes_by_value_in_t(graph, precision)
     asked = _asked_for(keep, [node for of_value in nodes.values() for node in of_value])
-    ranges = _ranges(model, nodes, PRECISIONS[precision], batches)
+    ranges = _ranges(artifact, nodes, PRECISIONS[precision], batches)
     reasons = asked | _reasons(nodes, ranges)
     kept = {node.name: reasons[node.name] for node in model.graph.node if node.name in reasons}
     lower_precision(graph, precision, kept)
     info = dataclasses.replace(info, precision=precision, kept_in_float32=kept)
     converted: onnx.ModelProto = onnx_ir.to_proto(graph)
-    onnx.helper.set_model_props(converted, _metadata(model) | info.to_metadata())
+    return ConvertedModel(finished(converted, info, model), ranges)
+
+
+def finished(converted: onnx.ModelProto, info: ModelInfo, original: onnx.ModelProto) -> Artifact:
+    """A converted model with what it says of itself, checked; entries of other programs in the original's stay."""
+    entries = {entry.key: entry.value for entry in original.metadata_props if not entry.key.startswith(PREFIX)}
+    onnx.helper.set_model_props(converted, entries | info.to_metadata())
     register_schemas()
     onnx.checker.check_model(converted, full_check=True)
-    return ConvertedModel(converted, info, ranges)
-
-
-def _metadata(model: onnx.ModelProto) -> dict[str, str]:
-    return {entry.key: entry.value for entry in model.metadata_props}
+    return artifact_from_onnx(converted)
 
 
 def _asked_for(keep: Sequence[str], nodes: Collection[str]) -> dict[str, str]:
@@ -84,7 +86,7 @@ def _asked_for(keep: Sequence[str], nodes: Collection[str]) -> dict[str, str]:
         found = matching(nodes, pattern)
         if not found:
             raise ConfigError(
-                f"There is no node {pattern!r} to keep in float32; of those that would not stay in it, the first are: "
+                f"No node matches {pattern!r}. Nodes that you can keep in float32 include: "
                 f"{', '.join(list(dict.fromkeys(nodes))[:4])} ..."
             )
         asked |= dict.fromkeys(found, ASKED)
@@ -92,15 +94,15 @@ def _asked_for(keep: Sequence[str], nodes: Collection[str]) -> dict[str, str]:
 
 
 def _ranges(
-    model: onnx.ModelProto, names: Iterable[str], type_name: str, batches: Iterable[FloatArray]
+    artifact: Artifact, names: Iterable[str], type_name: str, batches: Iterable[Mapping[str, Array]]
 ) -> dict[str, Range]:
-    """The range of each tensor: weights, inner values, the input."""
-    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    """The range of each tensor: weights, inner values, inputs."""
+    weights = {tensor.name: tensor for tensor in artifact.model.graph.initializer}
     tallies = {name: RangeTally(type_name, 1 if name in weights else MARGIN) for name in names}
     for name in tallies.keys() & weights.keys():
         tallies[name].add(numpy_helper.to_array(weights[name]))
     inner = [name for name in tallies if name not in weights]
-    for values in inner_values(model, inner, batches):
+    for values in inner_values(artifact, inner, batches):
         for name in inner:
             tallies[name].add(values[name])
     return {name: tally.result() for name, tally in tallies.items()}

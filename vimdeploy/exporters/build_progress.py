@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-Report = Callable[[str, int, int], None]
-"""A phase's name, how many of its steps are done, and how many there are."""
+from vimdeploy.progress import Progress
 
 
-def progress_monitor(trt: ModuleType, report: Report | None) -> Any:
-    """An ``IProgressMonitor`` that tells ``report``, with ``cancel()``: TensorRT gives up at its next step.
+def progress_monitor(trt: ModuleType, progress: Progress) -> Any:
+    """An ``IProgressMonitor`` that tells ``progress``, with ``cancel()``: TensorRT gives up at its next step.
 
     TensorRT calls it from several threads, and no exception may get back into it.
     """
@@ -40,7 +38,6 @@ def progress_monitor(trt: ModuleType, report: Report | None) -> Any:
 
         def _tell(self, phase: str, done: int) -> None:
             with contextlib.suppress(Exception):
-                if report is not None:
-                    report(phase, done, self._steps.get(phase, 1))
+                progress(phase, done, self._steps.get(phase, 1))
 
     return Monitor()

@@ -10,22 +10,27 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from vimdeploy.artifact import ModelInfo, read_onnx
-from vimdeploy.engine_file import FLAVORS, EngineInfo, sha256_of
+from vimdeploy.artifact import Artifact
+from vimdeploy.engine_file import FLAVORS, HARDWARE_COMPATIBILITY, EngineInfo, sha256_of
 from vimdeploy.errors import ConfigError, ExecutionError, first_line, require
-from vimdeploy.exporters.build_progress import Report, progress_monitor
+from vimdeploy.exporters.build_progress import progress_monitor
 from vimdeploy.exporters.tensorrt_network import ParsedNetwork, parsed_network
 from vimdeploy.flavors import collecting_logger, load_plugins, tensorrt_module
 from vimdeploy.gpu import Gpu, gpus
 from vimdeploy.libraries import library_path
+from vimdeploy.model_info import BATCH, ModelInfo, SizeRange
+from vimdeploy.progress import Progress, silent
 
-HARDWARE_COMPATIBILITY = ("none", "ampere_plus", "same_compute_capability")
+BATCH_SIZES = (1, 1, 8)
+"""The smallest, the one that the engine is fastest at, the largest, unless others are asked for."""
+
+Bounds = tuple[int, int, int]
+"""Of a free dimension: the smallest size, the one that the engine is fastest at, the largest."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +38,8 @@ class BuildOptions:
     """How an engine is to be built."""
 
     flavor: str = "tensorrt"
-    batch: tuple[int, int, int] = (1, 1, 8)
-    """The smallest, the one it is fastest at, the largest."""
+    shapes: Mapping[str, Bounds] = field(default_factory=dict)
+    """The bounds of the model's free dimensions, by their words: ``batch``, ``height``, ``width``."""
     workspace_bytes: int | None = None
     """The most scratch memory that a layer may use; None: all of the GPU's."""
     optimization_level: int | None = None
@@ -49,11 +54,11 @@ class BuildOptions:
     def __post_init__(self) -> None:
         if self.flavor not in FLAVORS:
             raise ConfigError(f"flavor must be one of {', '.join(FLAVORS)}, found {self.flavor!r}.")
-        smallest, best, largest = self.batch
-        if not 1 <= smallest <= best <= largest:
-            raise ConfigError(
-                f"The batch sizes must be MIN <= OPT <= MAX, MIN at least 1; found {smallest},{best},{largest}."
-            )
+        for word, (smallest, best, largest) in self.shapes.items():
+            if not 1 <= smallest <= best <= largest:
+                raise ConfigError(
+                    f"The sizes of {word} must be MIN <= OPT <= MAX, MIN at least 1; found {smallest},{best},{largest}."
+                )
         if self.hardware_compatibility not in HARDWARE_COMPATIBILITY:
             raise ConfigError(
                 f"hardware_compatibility must be one of {', '.join(HARDWARE_COMPATIBILITY)}, "
@@ -77,39 +82,39 @@ class BuiltEngine:
     timing_cache: bytes | None
     """The cache that was given, with what this build measured; None where none was given."""
     layers: str | None
-    """JSON of TensorRT's engine inspector, where ``layer_report`` asked for it."""
+    """JSON of TensorRT's engine inspector, if ``layer_report`` asked for it."""
 
 
 def engine_from_onnx(
-    path: Path, options: BuildOptions, timing_cache: bytes | None = None, report: Report | None = None
+    artifact: Artifact, options: BuildOptions, timing_cache: bytes | None = None, progress: Progress = silent
 ) -> BuiltEngine:
-    """Build an engine of a file of ``vimdeploy export``.
+    """Build an engine from an ONNX file of ours.
 
     Args:
-        path: the ONNX file.
+        artifact: the ONNX file.
         options: how to build.
         timing_cache: of an earlier build, or empty for a first one; None: no cache is kept.
-        report: is told how far each phase is: name, steps done, steps in all; called from several threads.
+        progress: is told how far each phase is; called from several threads.
 
     Raises:
-        ModelFileError: where the file is not ours, or TensorRT's parser refuses it.
-        ConfigError: for an option that the installed TensorRT does not have, and without the GPU or the plugin library
-            that flavour ``tensorrt`` needs.
+        ModelFileError: if TensorRT's parser refuses the file.
+        ConfigError: for an option that the installed TensorRT does not have or that contradicts the file, and without
+            the GPU or the plugin library that flavour ``tensorrt`` needs.
         MissingPackageError: without TensorRT or Polygraphy.
-        ExecutionError: where TensorRT gives up.
+        ExecutionError: if TensorRT gives up.
     """
     if timing_cache is not None and options.flavor == "rtx":
         raise ConfigError("TensorRT-RTX times nothing while it builds, so it has no timing cache; leave it out.")
-    model, info = read_onnx(path)
+    model, info = artifact.model, artifact.info
+    profile = _profile(info, options)
     trt = tensorrt_module(options.flavor)
     polygraphy = _polygraphy(options.flavor)
     gpu = _gpu(options)
     if options.flavor == "tensorrt":
         load_plugins(trt, str(info.operators_version))
     logger = collecting_logger(trt)
-    monitor = progress_monitor(trt, report)
+    monitor = progress_monitor(trt, progress)
     network = parsed_network(trt, model, options.flavor, logger)
-    profile = {model.graph.input[0].name: _shapes(info, options)}
     config = _config(trt, polygraphy, network, profile, options, monitor)
     if timing_cache is not None:
         _use_timing_cache(config, timing_cache, logger)
@@ -119,7 +124,7 @@ def engine_from_onnx(
         flavor=options.flavor,
         tensorrt_version=trt.__version__,
         profile=profile,
-        onnx_sha256=sha256_of(path.read_bytes()),
+        onnx_sha256=artifact.sha256,
         engine_sha256=sha256_of(plan),
         engine_bytes=len(plan),
         plugin_version=str(info.operators_version) if options.flavor == "tensorrt" else None,
@@ -154,7 +159,7 @@ def _polygraphy(flavor: str) -> ModuleType:
 
 
 def _gpu(options: BuildOptions) -> Gpu | None:
-    """The GPU that the build uses: TensorRT takes the first; None where it needs none."""
+    """The GPU that the build uses: TensorRT takes the first; None if it needs none."""
     if options.flavor == "rtx" and not options.layer_report:
         return None
     try:
@@ -166,9 +171,44 @@ def _gpu(options: BuildOptions) -> Gpu | None:
     return found if options.flavor == "tensorrt" else None
 
 
-def _shapes(info: ModelInfo, options: BuildOptions) -> tuple[tuple[int, ...], ...]:
-    """The input's smallest, best and largest shape; a file of ours is dynamic in its batch alone."""
-    return tuple((size, info.config.in_channels, *info.config.image_size) for size in options.batch)
+def _profile(info: ModelInfo, options: BuildOptions) -> dict[str, tuple[tuple[int, ...], ...]]:
+    """Each input's smallest, best and largest shape.
+
+    Raises:
+        ConfigError: if the file does not have such a dimension, or it cannot be of such a size.
+    """
+    free = {dim for spec in info.inputs for dim in spec.dims if isinstance(dim, str)}
+    unknown = options.shapes.keys() - free
+    if unknown:
+        raise ConfigError(
+            f"The file has no free dimension {', '.join(sorted(unknown))}; it has {', '.join(sorted(free)) or 'none'}."
+        )
+    bounds = {word: _bounds(word, info.sizes.get(word, SizeRange()), options.shapes.get(word)) for word in free}
+    return {
+        spec.name: tuple(
+            tuple(dim if isinstance(dim, int) else bounds[dim][which] for dim in spec.dims) for which in range(3)
+        )
+        for spec in info.inputs
+    }
+
+
+def _bounds(word: str, allowed: SizeRange, asked: Bounds | None) -> Bounds:
+    if asked is not None:
+        wrong = next((size for size in asked if not allowed.allows(size)), None)
+        if wrong is not None:
+            raise ConfigError(
+                f"Wanted a {word} of {allowed}, found {wrong}; the nearest is {allowed.nearest(wrong)}."
+            )
+        return asked
+    if word == BATCH:
+        return BATCH_SIZES
+    typical = allowed.typical or allowed.least
+    if allowed.most is None:
+        raise ConfigError(
+            f"The file takes any {word} ({allowed}), an engine needs bounds: give them with "
+            f"--shape {word}={allowed.least},{typical},{allowed.nearest(2 * typical)}."
+        )
+    return allowed.least, typical, allowed.most
 
 
 def _config(

@@ -1,4 +1,4 @@
-"""The models: a folder per architecture, the heads that stand on them, and the table of all variants. Needs no torch."""
+"""The models: a folder per architecture, the heads on them, and the table of all variants. Needs no torch."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from vimdeploy.recipe import Recipe
 
 if TYPE_CHECKING:
     from vimdeploy.model_info import ModelInfo
+
+BACKBONE = "backbone."
+"""What the names of a backbone's tensors begin with; those of the head that stands on it do not."""
 
 ARCHITECTURES: dict[str, Architecture] = {
     architecture.name: architecture for architecture in (VimArchitecture(), DeiTArchitecture())
@@ -75,7 +78,7 @@ def _variant_from_file(path: Path) -> Variant:
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(
             f'{path} does not describe a model; wanted {{"config": {{...}}, "recipe": {{...}}, "labels": [...]}} '
-            f"with the fields of VimConfig and Recipe, found: {type(error).__name__} {error}."
+            f"with the fields of the architecture's config and of Recipe, found: {type(error).__name__} {error}."
         ) from error
 
 
@@ -91,33 +94,26 @@ def labels_from_file(path: Path) -> tuple[str, ...]:
         raise ConfigError(f"Wanted a text file with one label per line, but {path} cannot be read: {error}.") from error
 
 
-def check_labels(labels: tuple[str, ...], num_classes: int) -> None:
-    """Check that there is a label for each class, or none at all.
-
-    Raises:
-        ConfigError: if there are fewer or more.
-    """
-    if labels and len(labels) != num_classes:
-        raise ConfigError(f"Wanted {num_classes} labels, one per class; found {len(labels)}.")
-
-
-def strict_weights(
-    wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], ignored: str = ""
-) -> list[str]:
+def strict_weights(wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> list[str]:
     """Hold the tensors of a checkpoint against those of a network.
 
     Args:
         wanted: shapes by name, of the network.
         found: shapes by name, of the checkpoint, under the network's names.
-        ignored: not used by the network, and allowed to be there: names that do not begin with this.
 
     Returns:
-        The names that the network has no use for.
+        The names that the network has no use for: those of a head that it does not have.
 
     Raises:
         CheckpointError: lists the names that are missing or unused, and the first shapes that differ.
     """
-    passed_over = sorted(name for name in found.keys() - wanted if not name.startswith(ignored or "backbone."))
+    passed_over = sorted(name for name in found.keys() - wanted if not name.startswith(BACKBONE))
+    heads = [sorted(name for name in names if not name.startswith(BACKBONE)) for names in (wanted, found)]
+    if heads[0] and not heads[1]:
+        raise CheckpointError(
+            f"The checkpoint has no classifier head: {', '.join(heads[0])} are not there. "
+            "Use --task features, which wants the backbone alone."
+        )
     missing, unused = sorted(wanted.keys() - found), sorted(found.keys() - wanted - set(passed_over))
     if missing or unused:
         raise CheckpointError(
@@ -135,7 +131,7 @@ def strict_weights(
 
 
 def _short(name: str) -> str:
-    return name.removeprefix("backbone.")
+    return name.removeprefix(BACKBONE)
 
 
 def _first(items: list[str], count: int = 6) -> str:

@@ -23,6 +23,8 @@ class CheckpointModel(NamedTuple):
     """The architecture's config."""
     tensors: dict[str, Tensor]
     """Under the names of our modules: ``backbone.`` and what stands on it, ``head.`` for example."""
+    passed_over: tuple[str, ...] = ()
+    """The tensors that no task of ours has a use for, under the names of the file."""
 
 
 class Architecture(ABC):

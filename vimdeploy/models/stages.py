@@ -41,6 +41,8 @@ class StageSpec:
     float32_in: tuple[str, ...] = ()
     """The precisions whose files compute it in float32 all the same."""
     before_blocks: bool = False
+    more_units: float = 0.0
+    """Rounding units of float32 that its band has beyond those of its sum."""
 
     @property
     def title(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,6 +34,10 @@ class Config(Protocol):
         """Channels of a token."""
 
     @property
+    def grid(self) -> tuple[int, int]:
+        """Patches down and across at the trained size."""
+
+    @property
     def depth(self) -> int:
         """Number of blocks."""
 
@@ -62,6 +67,18 @@ class Variant:
     """Where the released weights are, as ``--checkpoint`` takes it."""
     top1: float | None = None
     """Accuracy in percent on ImageNet-1k, as the authors report it."""
+
+
+def check_whole_numbers(config: Any) -> None:
+    """Check that the fields of a config that are whole numbers are, and at least 1.
+
+    Raises:
+        ConfigError: names the first that is not.
+    """
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.type == "int" and (not isinstance(value, int) or value < 1):
+            raise ConfigError(f"{field.name} must be a whole number of at least 1, found {value}.")
 
 
 def check_image_size(image_size: tuple[int, int], patch_size: int, stride: int) -> None:

@@ -1,6 +1,6 @@
-"""What ``vimdeploy verify`` found, as one HTML page that needs nothing but itself.
+"""What ``vimdeploy verify`` found, as one HTML page that needs no other file.
 
-Plots are SVG of our own: places across are percentages and letters have their size in pixels, so a plot fits a phone
-without its letters shrinking, its colours follow the page's light and dark, and every point carries its name and
-numbers. A plotting library draws for one width and one background, and would be a package more for every ``verify``.
+The templates write the plots as SVG. Horizontal positions are percentages and font sizes are pixels, so a plot fits a
+phone and its text stays readable; colours follow the page's light or dark scheme, and every point has its name and
+numbers as a tooltip. A plotting library would draw for one width and one background, and be one more dependency.
 """

@@ -1,4 +1,4 @@
-"""Error by depth: where each stage's error lies beside its band."""
+"""Error by depth: the error of each stage, and how large it may be."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from vimdeploy.parity.results import Deviation, Stage
 from vimdeploy.report.scale import LogScale, Tick, down, thinned
 from vimdeploy.report.text import power_of_ten, scientific
 
+_OWN = "Own: the stage alone, given the reference's inputs"
+_CARRIED = "Carried: including errors from earlier stages"
 _BLOCK_LABELS = 8
-"""As many as a phone's width can hold."""
+"""As many as fit the width of a phone."""
 _LABEL_TURNS = 55.0
-"""In percent: behind it a label is written to the left of its point."""
+"""In percent of the width: farther right, a label is written to the left of its point."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +23,9 @@ class Point:
     """One stage's error."""
 
     x: float
-    """Percent across."""
+    """Percent from the left."""
     y: float
-    """Pixels from above."""
+    """Pixels from the top."""
     error: float
     passed: bool
     note: str
@@ -31,47 +33,47 @@ class Point:
 
 @dataclass(frozen=True)
 class Band:
-    """What is allowed to a run of stages: all below y."""
+    """The errors that are allowed to consecutive stages: all below y."""
 
     x: float
     width: float
-    """Percent across, both."""
+    """Both in percent of the plot's width."""
     y: float
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One kind of error of all stages."""
+    """One kind of error, for all stages."""
 
     title: str
     points: tuple[Point, ...]
     bands: tuple[Band, ...]
     marked: Point | None
-    """The point of the failing stage, where it is out of its band here."""
+    """The point of the failing stage; None if its error of this kind is within its band."""
     summary: str
-    """The panel in a sentence, for those who cannot see it."""
+    """The panel in a sentence, for people who cannot see it."""
 
 
 @dataclass(frozen=True)
 class DepthChart:
-    """The panels share their axes."""
+    """One or two panels with the same axes."""
 
     panels: tuple[Panel, ...]
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     failing: str
-    """The title of the stage that is marked; empty where all passed."""
+    """The title of the stage that is marked; empty if all passed."""
     failing_x: float
     label_at_left: bool
 
     @property
     def has_exact(self) -> bool:
-        """Whether any error is zero, which a logarithm puts at the foot."""
+        """Whether any error is zero: such a point lies at the low end of the logarithmic axis."""
         return any(not point.error for panel in self.panels for point in panel.points)
 
 
 def depth_chart(stages: Sequence[Stage], failing: int | None) -> DepthChart | None:
-    """The plot of all stages; None of none.
+    """The plot of all stages; None if there are none.
 
     Args:
         stages: in the order of the network.
@@ -81,9 +83,9 @@ def depth_chart(stages: Sequence[Stage], failing: int | None) -> DepthChart | No
         return None
     deviations = [d for stage in stages for d in (stage.own, stage.carried) if d is not None]
     scale = LogScale.around(value for d in deviations for value in (d.error, d.tolerance.limit))
-    panels = [_panel("Each stage with all before it", stages, failing, scale, lambda stage: stage.carried)]
+    panels = [_panel(_CARRIED, stages, failing, scale, lambda stage: stage.carried)]
     if any(stage.own for stage in stages):
-        panels.insert(0, _panel("Each stage alone", stages, failing, scale, lambda stage: stage.own))
+        panels.insert(0, _panel(_OWN, stages, failing, scale, lambda stage: stage.own))
     at = 0.0 if failing is None else _across(failing, len(stages))
     return DepthChart(
         panels=tuple(panels),
@@ -109,7 +111,7 @@ def _panel(
             down(scale.part(d.error)),
             d.error,
             d.passed,
-            f"{stage.title}: {scientific(d.error)}, band {scientific(d.tolerance.limit)}",
+            f"{stage.title}: {scientific(d.error)}, allowed {scientific(d.tolerance.limit)}",
         )
         for n, stage, d in there
     }
@@ -127,7 +129,7 @@ def _panel(
         tuple(points.values()),
         tuple(bands),
         marked if marked and not marked.passed else None,
-        f"{title}: {len(points)} stages, {out} out of their band, the largest error {scientific(worst)}.",
+        f"{title}: {len(points)} stages, {out} beyond what is allowed; the largest error is {scientific(worst)}.",
     )
 
 
@@ -136,7 +138,7 @@ def _across(number: int, count: int) -> float:
 
 
 def _block_ticks(stages: Sequence[Stage]) -> tuple[Tick, ...]:
-    """A number below the middle of a block, as far as there is room."""
+    """The number of each block below its middle; of every n-th block if there are many."""
     places: dict[int, list[float]] = {}
     for number, stage in enumerate(stages):
         if stage.block is not None:

@@ -13,32 +13,33 @@ from typing import TYPE_CHECKING, Any
 from vimdeploy.errors import require
 from vimdeploy.files import check_writable
 from vimdeploy.parity.results import Side, Verification
+from vimdeploy.report.bounds import bounds_of
 from vimdeploy.report.depth import DepthChart, depth_chart
-from vimdeploy.report.histogram import HistogramChart, histogram_chart
+from vimdeploy.report.histogram import histogram_chart
 from vimdeploy.report.scale import BOTTOM, TOP
-from vimdeploy.report.text import bounds_of, exact, percent, quantity, scientific
+from vimdeploy.report.text import exact, percent, quantity, scientific
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 
 def check_report(path: Path) -> None:
-    """Ask before long work whether a page can be made and written.
+    """Check, before long work, that a page can be made and written.
 
     Raises:
         MissingPackageError: without jinja2.
-        OutputError: where the page cannot be written.
+        OutputError: if the page cannot be written.
     """
     require("jinja2", "export")
     check_writable(path)
 
 
 def page_of(verifications: Sequence[Verification], machine: Mapping[str, Any], date: datetime) -> str:
-    """A whole HTML page; it refers to nothing outside, and its policy forbids a browser to load or to run anything.
+    """A whole HTML page. It refers to no other file, and its policy forbids the browser to load or run anything.
 
     Args:
-        verifications: at least one, of candidates that were compared with the same reference on the same inputs.
-        machine: as of ``bench.machine.describe_machine``.
+        verifications: at least one; all with the same reference and the same inputs.
+        machine: as ``vimdeploy.machine.describe_machine`` returns it.
         date: of the comparison, with its time zone.
     """
     style = _text("style.css")
@@ -56,7 +57,7 @@ def page_of(verifications: Sequence[Verification], machine: Mapping[str, Any], d
             style_hash=_policy_hash(style),
         )
     )
-    return page.encode(errors="replace").decode()  # a file's name may hold bytes that are no text
+    return page.encode(errors="replace").decode()  # file names may contain bytes that are not text
 
 
 def _environment() -> Environment:
@@ -72,7 +73,7 @@ def _environment() -> Environment:
         "depth": _depth,
         "exact": exact,
         "headline": _headline,
-        "histogram": _histogram,
+        "histogram": histogram_chart,
         "not_finite": _not_finite,
         "percent": percent,
         "quantity": quantity,
@@ -87,7 +88,7 @@ def _text(name: str) -> str:
 
 
 def _policy_hash(style: str) -> str:
-    """What a content security policy knows a style sheet by."""
+    """The hash by which a content security policy allows a style sheet."""
     return f"sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}"
 
 
@@ -100,25 +101,29 @@ def _sides(verifications: Sequence[Verification]) -> list[tuple[str, Side]]:
 
 
 def _headline(verification: Verification) -> str:
-    """What a reader has to know, behind pass or fail."""
+    """The verdict in a few words, written after pass or fail."""
     return verification.fault.where if verification.fault else "Every error is within its bounds"
 
 
 def _sentence(verification: Verification) -> str:
-    """What came out, with the numbers."""
+    """The verdict as a sentence with numbers."""
     if verification.fault is not None:
         return f"{verification.fault.what[:1].upper()}{verification.fault.what[1:]}."
-    same = verification.answers.top1
+    worst = verification.worst
+    same = "".join(
+        f"{measure.name} for {measure.candidate.count:,} of {measure.candidate.total:,} images; "
+        for measure in verification.answers.measures[:1]
+    )
+    output = f"of output {worst.name} " if len(verification.outputs) > 1 else ""
     return (
-        f"{verification.candidate.description} answers as {verification.reference.description}: {same.count:,} of "
-        f"{same.total:,} first answers are the same, and the largest error of a logit is "
-        f"{scientific(verification.logits.relative)} of their spread, where "
-        f"{scientific(verification.logits.tolerance.limit)} is allowed."
+        f"{verification.candidate.description} agrees with {verification.reference.description}: {same}the largest "
+        f"error {output}is {scientific(worst.relative)} standard deviations, {scientific(worst.tolerance.limit)} is "
+        "allowed."
     )
 
 
 def _failing(verification: Verification) -> int | None:
-    """The number of the stage that the fault names, or else of the first that has not passed."""
+    """The number of the stage that the fault names; else of the first stage that failed; None if none did."""
     failed = [n for n, stage in enumerate(verification.stages) if not stage.passed]
     where = verification.fault.where if verification.fault else ""
     named = [n for n in failed if verification.stages[n].title == where]
@@ -129,14 +134,11 @@ def _depth(verification: Verification) -> DepthChart | None:
     return depth_chart(verification.stages, _failing(verification))
 
 
-def _histogram(verification: Verification) -> HistogramChart | None:
-    return histogram_chart(verification.logits)
-
-
 def _not_finite(verification: Verification) -> Iterator[tuple[str, int, int]]:
-    """Where the candidate has NaN or infinity: the place, and how many of each."""
+    """The stages and outputs in which the candidate has NaN or infinity, and how many of each."""
     for stage in verification.stages:
         if stage.nan or stage.infinite:
             yield stage.title, stage.nan, stage.infinite
-    if verification.logits.nan or verification.logits.infinite:
-        yield "Logits", verification.logits.nan, verification.logits.infinite
+    for output in verification.outputs:
+        if output.nan or output.infinite:
+            yield f"Output {output.name}", output.nan, output.infinite

@@ -1,4 +1,4 @@
-"""Where values lie on an axis."""
+"""Positions of values along an axis."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 TOP, BOTTOM = 22.0, 200.0
-"""Of every plot's axis, in pixels from above."""
+"""The ends of every vertical axis, in pixels from the top of the plot."""
 _MOST_DECADES = 12
+"""Longer axes are cut off at the low end."""
 
 
 @dataclass(frozen=True)
 class Tick:
-    """A label beside an axis, at percent across or at pixels from above."""
+    """A label beside an axis. ``at`` is in percent from the left or in pixels from the top."""
 
     at: float
     label: str
 
 
 def down(part: float) -> float:
-    """Pixels from above for a part of the axis, 0 at its foot."""
+    """Pixels from the top for a part of the axis: 0 is its low end, 1 its high end."""
     return BOTTOM - (BOTTOM - TOP) * part
 
 
@@ -33,7 +34,7 @@ class LogScale:
 
     @classmethod
     def around(cls, values: Iterable[float]) -> LogScale:
-        """Whole decades that hold all values but zeros, NaN, infinities, and what is smaller by too many decades."""
+        """The whole decades that hold the values, except zeros, NaN, infinities and values far below the largest."""
         good = [math.log10(value) for value in values if value > 0 and math.isfinite(value)]
         if not good:
             return cls(-1, 0)
@@ -42,7 +43,7 @@ class LogScale:
         return cls(low, max(high, low + 1))
 
     def part(self, value: float) -> float:
-        """0 at the low end to 1 at the high end; what lies outside is put on the end, NaN on the high one."""
+        """0 at the low end to 1 at the high end. Values beyond an end are put on it, NaN on the high end."""
         if math.isnan(value) or value == math.inf:
             return 1.0
         if value <= 0:
@@ -50,12 +51,12 @@ class LogScale:
         return min(max((math.log10(value) - self.low) / (self.high - self.low), 0.0), 1.0)
 
     def ticks(self, most: int) -> list[int]:
-        """At most so many exponents, from the high end downwards at equal distances."""
+        """At most ``most`` exponents at equal distances, from the high end downwards."""
         step = max(1, math.ceil((self.high - self.low) / (most - 1)))
         return list(range(self.high, self.low - 1, -step))
 
 
 def thinned(count: int, most: int) -> int:
-    """Every which of so many labels to write, so that at most ``most`` are written."""
+    """The step n with which every n-th of ``count`` labels makes at most ``most`` labels."""
     steps = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 25, 50)
     return next((step for step in steps if count <= step * most), math.ceil(count / most))

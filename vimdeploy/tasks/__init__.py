@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from vimdeploy.errors import ConfigError
-from vimdeploy.model_info import ModelInfo
-from vimdeploy.tasks.base import Task
-from vimdeploy.tasks.classification import Classification
-from vimdeploy.tasks.features import FeatureExtraction
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-TASKS: dict[str, Task] = {task.name: task for task in (Classification(), FeatureExtraction())}
+from vimdeploy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vimdeploy.model_info import ModelInfo
+    from vimdeploy.tasks.base import Task
+
+TASKS = {
+    "classification": "Classification",
+    "features": "FeatureExtraction",
+}
+"""The class of each task, in the file of the task's name; imported when it is used, so that ``--help`` stays light."""
 
 
 def task_of(info: ModelInfo) -> Task | None:
@@ -20,6 +28,7 @@ def task_of(info: ModelInfo) -> Task | None:
     return task_by_name(info.task) if info.task else None
 
 
+@cache
 def task_by_name(name: str) -> Task:
     """One of ``TASKS``.
 
@@ -28,4 +37,5 @@ def task_by_name(name: str) -> Task:
     """
     if name not in TASKS:
         raise ConfigError(f"task must be one of {', '.join(TASKS)}, found {name!r}.")
-    return TASKS[name]
+    task: Task = getattr(import_module(f"vimdeploy.tasks.{name}"), TASKS[name])()
+    return task

@@ -1,4 +1,4 @@
-"""Everything that makes one task differ from another: its outputs, its answers, and how the answers of two sides compare.
+"""All that makes one task differ from another: its outputs, its answers, and how the answers of two sides compare.
 
 Needs neither torch nor a runtime; only ``Task.head`` imports torch's modules, when it is called.
 """
@@ -110,6 +110,10 @@ class Answer(ABC):
     def document(self) -> dict[str, Any]:
         """The answer as JSON has it."""
 
+    def first(self, count: int) -> Answer:
+        """The same answer with at most so many items in its table and document, if it is a list of them."""
+        return self
+
     def picture(self, image: Image.Image) -> Image.Image | None:
         """The answer drawn, on the picture that it is about; None if it is no picture."""
         return None
@@ -169,7 +173,7 @@ class Task(ABC):
         """The steps behind the backbone whose values can be compared."""
         return ()
 
-    def check(self, info: ModelInfo) -> None:
+    def check(self, info: ModelInfo) -> None:  # noqa: B027  # there may be nothing to check
         """Check what a file says of itself.
 
         Raises:
@@ -200,7 +204,7 @@ class Task(ABC):
             found: the names of all sub-folders, sorted.
 
         Raises:
-            ConfigError: if they are no classes of the model.
+            ImageError: if they are no classes of the model.
         """
         return {name: number for number, name in enumerate(found)}.__getitem__
 

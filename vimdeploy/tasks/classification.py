@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,11 +76,15 @@ class Classes(Answer):
 
     @property
     def margin(self) -> float:
-        """By how many logits the first class leads before the second; NaN if there is no first."""
+        """By how many logits the first class leads before the second; infinite if there is no second, NaN with NaN."""
         if len(self.logits) < 2:
             return math.inf
         second, first = np.sort(self.logits.astype(np.float64))[-2:]
         return float(first - second)
+
+    def first(self, count: int) -> Classes:
+        """With so many classes."""
+        return replace(self, top=count)
 
     def rows(self) -> list[tuple[str, ...]]:
         """A line per class."""
@@ -210,6 +214,8 @@ class _Tally(Comparison):
 
     def points_lost(self) -> float:
         """Of accuracy if the classes are known, else of equal top-1 answers."""
+        if not self._images:
+            return 0.0
         if self._right is None:
             return 100 * (self._images - self._same_first) / self._images
         return 100 * float(self._correct[0, 0] - self._correct[1, 0]) / self._images

@@ -67,7 +67,7 @@ class FeatureMaps(Answer):
         """The map's three strongest directions as red, green and blue, over the whole picture."""
         from PIL import Image
 
-        values = self.features[MAP].astype(np.float64)
+        values = np.nan_to_num(self.features[MAP].astype(np.float64), posinf=0, neginf=0)
         tokens = values.reshape(len(values), -1).T  # (M, D)
         tokens = tokens - tokens.mean(axis=0)
         directions = np.linalg.svd(tokens, full_matrices=False)[2][:3]  # (3, D)

@@ -1,6 +1,6 @@
-// BidirectionalConv1d on CUDA devices: the kernels around their text, and their launches.
+// BidirectionalConv1d on CUDA devices: the __global__ functions around conv1d.h, and their launches.
 
-#include "scan/cuda.h"
+#include "scan/cuda/operators.h"
 #include "scan/cuda/conv1d.h"
 #include "scan/cuda/launch.h"
 
@@ -8,7 +8,7 @@ namespace vimdeploy {
 namespace cuda {
 namespace {
 
-// 128 registers a thread.
+// At most 128 registers a thread.
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 4)
     conv1d_vectors(const __grid_constant__ ConvolutionArguments<T> arguments) {

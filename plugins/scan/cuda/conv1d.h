@@ -1,9 +1,9 @@
-// The text of the convolution's CUDA kernels. A thread makes u of all directions for a run of kRun tokens, so that x is
-// read once: kVector channels at a time with the taps of W = 4 in registers, or one channel with any W.
+// Source of the convolution's CUDA kernels. A thread computes u of all directions for a run of kRun tokens, so that x
+// is read once: for kVector channels with the taps of W = 4 in registers, or for one channel with any W.
 //
-// Counted for a token and channel in float16: 2 bytes of x read and 2 of u written for each direction, 6 for Vim; one
-// exponential and one reciprocal for each direction. Of x, W - 1 tokens on either side of a run are read again, out of
-// the caches, for the next runs are worked on by the threads beside.
+// Cost of a token and channel in float16: 2 bytes of x read and 2 of u written for each direction, 6 for Vim; one
+// exponential and one reciprocal for each direction. The halo of a run, W - 1 tokens of x on either side, comes from
+// the caches, because neighbouring threads compute the neighbouring runs.
 
 #pragma once
 
@@ -17,9 +17,9 @@ namespace vimdeploy::cuda {
 
 inline constexpr int kRun = kTokenTile;
 
-// Channels of a thread: more would not leave registers for x.
+// Channels of a thread: with more, the registers would not hold x.
 inline constexpr int kVector = 4;
-inline constexpr int kVectorWidth = 4;  // W
+inline constexpr int kVectorWidth = 4;  // the only W with taps in registers
 
 template <typename T>
 struct alignas(kVector * sizeof(T)) Vector {
@@ -29,7 +29,7 @@ struct alignas(kVector * sizeof(T)) Vector {
 template <typename T>
 struct ConvolutionArguments {
   int batch, tokens, channels, width, directions;
-  uint64_t reversed = 0;  // bit k is direction k's flag
+  uint64_t reversed = 0;  // bit k: direction k reads the tokens last to first
   const T* xz;            // (B, L, 2E)
   const T* weight;        // (K, E, W)
   const T* bias;          // (K, E)
@@ -60,7 +60,7 @@ struct ConvolutionArguments {
   }
 };
 
-// What thread `index` works on: neighbours have neighbouring channels, then the next run.
+// What thread `index` works on. Consecutive threads have consecutive channels, then the next run.
 struct Run {
   int b, begin, e;
 
@@ -71,8 +71,8 @@ struct Run {
         e(static_cast<int>(index % (a.channels / channels_of_each)) * channels_of_each) {}
 };
 
-// One direction of a run whose x, from W - 1 tokens before it to W - 1 behind it, is in registers. The first tap in the
-// order of the tokens meets the token kFirst places from the beginning of x.
+// One direction of a run. Its x is in registers, from W - 1 tokens before the run to W - 1 after it; the first tap in
+// the order of the tokens is multiplied with x[kFirst + t] for token t of the run.
 template <int kFirst, typename T>
 VIMDEPLOY_HD void convolve_vectors(const ConvolutionArguments<T>& a, const Run& run, int k,
                                    const Vector<T> (&x)[kRun + 2 * (kVectorWidth - 1)]) {
@@ -112,8 +112,8 @@ VIMDEPLOY_HD void convolve_vectors_thread(const ConvolutionArguments<T>& a, unsi
   VIMDEPLOY_UNROLL
   for (int i = 0; i < kRun + 2 * kHalo; ++i) {
     const int l = run.begin + i - kHalo;
-    const bool is_there = 0 <= l && l < a.tokens;
-    x[i] = is_there ? *reinterpret_cast<const Vector<T>*>(row + static_cast<int64_t>(l) * 2 * a.channels) : Vector<T>{};
+    const bool is_token = 0 <= l && l < a.tokens;
+    x[i] = is_token ? *reinterpret_cast<const Vector<T>*>(row + static_cast<int64_t>(l) * 2 * a.channels) : Vector<T>{};
   }
   for (int k = 0; k < a.directions; ++k) {
     if (a.reversed >> k & 1) {
@@ -124,21 +124,21 @@ VIMDEPLOY_HD void convolve_vectors_thread(const ConvolutionArguments<T>& a, unsi
   }
 }
 
-// Any width, one channel.
+// Any width, one channel a thread.
 template <typename T>
 VIMDEPLOY_HD void convolve_thread(const ConvolutionArguments<T>& a, unsigned index) {
   const Run run(a, index, 1);
   const int end = run.begin + kRun < a.tokens ? run.begin + kRun : a.tokens;
   const T* x = a.xz + static_cast<int64_t>(run.b) * a.tokens * 2 * a.channels + run.e;
   for (int k = 0; k < a.directions; ++k) {
-    const int away = a.reversed >> k & 1 ? 1 : -1;  // from a token to the one that the next tap back meets
+    const int tap_stride = a.reversed >> k & 1 ? 1 : -1;  // from a token to the one of the tap before
     const int64_t channel = static_cast<int64_t>(k) * a.channels + run.e;
     const T* weight = a.weight + channel * a.width;
     T* u = a.u + (static_cast<int64_t>(k) * a.batch + run.b) * a.tokens * a.channels + run.e;
     for (int l = run.begin; l < end; ++l) {
       float sum = to_float(a.bias[channel]);
       for (int w = 0; w < a.width; ++w) {
-        const int64_t from = l + static_cast<int64_t>(a.width - 1 - w) * away;
+        const int64_t from = l + static_cast<int64_t>(a.width - 1 - w) * tap_stride;
         if (0 <= from && from < a.tokens) sum += to_float(weight[w]) * to_float(x[from * 2 * a.channels]);
       }
       u[static_cast<int64_t>(l) * a.channels] = from_float<T>(silu(sum));

@@ -1,10 +1,10 @@
-// The threads of a block on the device, as the kernels' text sees them.
+// A thread block on the device, as the kernels' source sees it.
 
 #pragma once
 
 namespace vimdeploy::cuda {
 
-// Each thread runs its own share of a phase, with its own registers.
+// Each thread runs a phase for itself, with its own registers; a barrier ends the phase.
 template <typename Registers>
 struct DeviceTeam {
   Registers registers;

@@ -2,7 +2,7 @@
 #include <mutex>
 #include <utility>
 
-#include "scan/cuda.h"
+#include "scan/cuda/operators.h"
 #include "scan/cuda/launch.h"
 
 namespace vimdeploy {

@@ -21,7 +21,7 @@ Status allow_shared_memory(const void* kernel, const char* name) {
   if (allowed.count({kernel, device})) return {};
   Status s = status_of(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), name);
   if (s.ok()) s = status_of(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), name);
-  // The plan counts on all of it; the first-level cache can do with the rest.
+  // The plan counts on all of it; the L1 cache gets what is left.
   constexpr auto kCarveout = cudaFuncAttributePreferredSharedMemoryCarveout;
   if (s.ok()) s = status_of(cudaFuncSetAttribute(kernel, kCarveout, cudaSharedmemCarveoutMaxShared), name);
   if (s.ok()) allowed.insert({kernel, device});

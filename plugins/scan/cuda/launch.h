@@ -12,19 +12,19 @@
 
 namespace vimdeploy::cuda {
 
-// An error of CUDA as a sentence. The error is forgotten, so that the host's next call does not see it.
+// A CUDA error as a sentence. CUDA's record of it is cleared, so that the host's next call does not see it.
 Status status_of(cudaError_t error, const std::string& what);
 
-// Lets `kernel` have all the shared memory that the current device can give a block; asks once a kernel and device.
+// Lets `kernel` use all the shared memory that the current device can give a block; does so once per kernel and device.
 Status allow_shared_memory(const void* kernel, const char* name);
 
 template <typename Arguments>
 Status launch(const char* name, void (*kernel)(Arguments), const Arguments& arguments, int64_t blocks, int threads,
               size_t shared_bytes, cudaStream_t stream) {
-  constexpr int64_t kMostBlocks = std::numeric_limits<int32_t>::max();
-  if (blocks > kMostBlocks) {
+  constexpr int64_t kMaxBlocks = std::numeric_limits<int32_t>::max();
+  if (blocks > kMaxBlocks) {
     return Status::error(std::string(name) + ": " + std::to_string(blocks) +
-                         " blocks of threads, CUDA launches at most " + std::to_string(kMostBlocks) +
+                         " blocks of threads, CUDA launches at most " + std::to_string(kMaxBlocks) +
                          "; use smaller batches");
   }
   const auto* function = reinterpret_cast<const void*>(kernel);

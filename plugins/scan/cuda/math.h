@@ -1,4 +1,4 @@
-// The functions of the CUDA kernels, one number at a time: the device's instructions, and the same on a host.
+// Scalar functions of the CUDA kernels: the device's instructions, and their equivalent on a host.
 
 #pragma once
 
@@ -13,7 +13,7 @@ namespace vimdeploy::cuda {
 
 using vimdeploy::to_float;
 
-VIMDEPLOY_HD float smaller(float a, float b) { return fminf(a, b); }  // of a number and NaN: the number
+VIMDEPLOY_HD float smaller(float a, float b) { return fminf(a, b); }  // a number beside NaN: the number
 VIMDEPLOY_HD float larger(float a, float b) { return fmaxf(a, b); }
 
 // 2^x within 2e-7 in one instruction of the special function unit; below 2^-126 it gives 0.
@@ -55,10 +55,10 @@ VIMDEPLOY_HD float softplus(float x) {
   return p * e + larger(x, 0.0f);
 }
 
-// x / (1 + exp(-x)). Where exp(-x) is infinite its inverse is 0.
+// x / (1 + exp(-x)). If exp(-x) is infinite its reciprocal is 0.
 VIMDEPLOY_HD float silu(float x) { return x * reciprocal(1.0f + exp2_special(x * -kLog2E)); }
 
-// Four numbers that lie at a multiple of 16 bytes.
+// Loads float4: `from` is a multiple of 16 bytes.
 VIMDEPLOY_HD void load4(const float* from, float (&to)[4]) {
 #ifdef __CUDA_ARCH__
   const float4 all = *reinterpret_cast<const float4*>(from);
@@ -76,15 +76,15 @@ VIMDEPLOY_HD void store4(const float (&from)[4], float* to) {
 #endif
 }
 
-// A number of T between its load and its use, in a register of its own: compilers pack two of 16 bits into one, and
-// unpacking costs more than the register.
+// A value of T that is loaded ahead of its use, kept in a 32-bit register of its own: compilers would pack two 16-bit
+// values into one register, and unpacking costs more than the register.
 template <typename T>
-struct Held {
+struct Prefetched {
   uint32_t bits;
 };
 
 template <typename T>
-VIMDEPLOY_HD Held<T> held(T value) {
+VIMDEPLOY_HD Prefetched<T> prefetched(T value) {
   if constexpr (sizeof(T) == sizeof(float)) {
     return {bits_of(value)};
   } else {
@@ -93,7 +93,7 @@ VIMDEPLOY_HD Held<T> held(T value) {
 }
 
 template <typename T>
-VIMDEPLOY_HD float to_float(Held<T> value) {
+VIMDEPLOY_HD float to_float(Prefetched<T> value) {
   if constexpr (sizeof(T) == sizeof(float)) {
     return float_of(value.bits);
   } else {

@@ -1,83 +1,84 @@
-// The text of the scan's CUDA kernels, second part: the outputs of a block's channels and tokens. `Team` is the block's
-// threads: team.each(phase) runs phase(thread, its registers) for every one of them and ends with a barrier. On a
-// device each thread runs its own share; on a host a test runs all of them in turn, in any order.
+// Source of the scan's CUDA kernels, second part: the output of a thread block. `Team` is the threads of a block:
+// team.each(phase) runs phase(thread, its registers) for every thread and ends with a barrier. On a device every thread
+// runs it for itself; on a host a test runs all threads in turn, in any order.
 //
-// Counted for a token and channel of Vim (K = 2, N = 16, R = 12, float16): 8.5 bytes in global memory (4 of u, 2 of z,
-// 2 of y, 0.5 of dt_bc, whose rows other channel tiles find in the cache); 32 exponentials of the states, 2 of the step
-// sizes, 1 and a reciprocal of the gate. Regime `chunks` reads u and dt_bc twice and computes the first 34 exponentials
-// twice.
+// Cost of a token and channel of Vim (K = 2, N = 16, R = 12, float16): 8.5 bytes of global memory (4 of u, 2 of z, 2 of
+// y, 0.5 of dt_bc, whose rows other channel tiles find in the cache); 32 exponentials for the states, 2 for the step
+// sizes, 1 and a reciprocal for the gate. Regime `chunks` reads u and dt_bc twice and computes the first 34
+// exponentials twice.
 //
-// A warp issues 156 instructions for a token of one direction: those that it passes in the disassembled loop
-// (nvcc 13.0, sm_90) at a whole tile that it comes to first and at one that it comes to second, divided by 16. 88 are
-// the states', 31 the step size's, 6 the gate's. Its 18 special functions take 144 clocks of their unit: no exponential
-// is moved to the multiply-add units, where one by polynomial takes 12 instructions more.
+// A warp issues 156 instructions for a token of one direction: counted in the disassembled loop (nvcc 13.0, sm_90) for
+// a full tile that its group reaches first and for one that it reaches second, and divided by 16. 88 are for the
+// states, 31 for the step size, 6 for the gate. The 18 special functions take 144 clocks of their unit: it is not worth
+// moving an exponential to the multiply-add units, where a polynomial takes 12 instructions more.
 
 #pragma once
 
-#include "scan/cuda/walk.h"
+#include "scan/cuda/thread_scan.h"
 
 namespace vimdeploy::cuda {
 
 template <typename T>
 struct OutputRegisters {
-  Walk<T> walk;
-  int group;        // of the block's, or -1: without an item in this pass
-  int second_from;  // the step from which on the group comes second to its tiles
-  const T* z;       // this and the next two: the channel's, at the area's first token
+  ThreadScan<T> scan;
+  int group;        // thread group of the block, or -1 if it has no subscan in this pass
+  int second_from;  // from this step on the other group has been at the tile before
+  const T* z;       // z, out and sums: the thread's channel, at the first token of the extent
   T* out;
   float* sums;
-  float y[kTokenTile];     // of the thread's item alone
-  float gate[kTokenTile];  // scale * silu(z), of a tile that the group finishes
+  float y[kTokenTile];     // of the thread's own subscan
+  float gate[kTokenTile];  // scale * silu(z), for a tile that the group finishes
 };
 
-// The outputs of an area. In each pass two groups of threads walk two items, and meet: of the two, who comes to a tile
-// first leaves its y in the buffer of sums; who comes second, a barrier later, takes the sum on, and in the last pass
-// gates it and stores it. Each sum belongs to one pair of threads.
+// The output of a thread block. In each pass its two thread groups compute one subscan each, side by side. The group
+// that reaches a tile first writes its y to the buffer of sums; the group that reaches it second, after a barrier, adds
+// its own, and in the last pass applies the gate and stores y. Each sum is accessed by one pair of threads only.
 template <typename T>
 class OutputBlock {
  public:
   VIMDEPLOY_HD OutputBlock(const ScanArguments<T>& a, unsigned block, float* shared)
       : a_(a),
-        area_(a, block / a.channel_tiles / a.chunks, static_cast<int>(block / a.channel_tiles % a.chunks),
-              static_cast<int>(block % a.channel_tiles)),
-        passes_((a.items + kGroups - 1) / kGroups),
-        layout_(shared_layout(groups_of(a.items), a.rank, 0)),
+        extent_(a, block / a.channel_tiles / a.chunks, static_cast<int>(block / a.channel_tiles % a.chunks),
+                static_cast<int>(block % a.channel_tiles)),
+        passes_((a.subscans + kThreadGroups - 1) / kThreadGroups),
+        layout_(shared_layout(thread_groups_of(a.subscans), a.rank, 0)),
         shared_(shared) {
-    const int64_t channel_tile = static_cast<int64_t>(area_.b) * a.channel_tiles + block % a.channel_tiles;
+    const int64_t channel_tile = static_cast<int64_t>(extent_.b) * a.channel_tiles + block % a.channel_tiles;
     sums_ = a.sums_in_shared ? shared + layout_.sums
-                             : a.sums + (channel_tile * tokens_of_sums(a.tokens) + area_.begin) * kChannelTile;
+                             : a.sums + (channel_tile * tokens_of_sums(a.tokens) + extent_.begin) * kChannelTile;
   }
 
   VIMDEPLOY_HD int passes() const { return passes_; }
-  VIMDEPLOY_HD int steps() const { return area_.tiles; }
+  VIMDEPLOY_HD int steps() const { return extent_.tiles; }
 
-  // Phase: begins the items of a pass, with the first tile staged.
-  VIMDEPLOY_HD void enter(int thread, int pass, OutputRegisters<T>& r) const {
-    const int group = quotient(thread, kChannelTile), item = pass * kGroups + group;
-    r.group = item < a_.items ? group : -1;
+  // Phase: begins the subscans of a pass and stages their first tile.
+  VIMDEPLOY_HD void begin_scan(int thread, int pass, OutputRegisters<T>& r) const {
+    const int group = quotient(thread, kChannelTile), subscan = pass * kThreadGroups + group;
+    r.group = subscan < a_.subscans ? group : -1;
     if (r.group < 0) return;
     r.second_from = second_from(pass, group);
-    r.walk.enter(a_, area_, item, remainder(thread, kChannelTile), GroupMemory(layout_, shared_, group, a_.rank));
-    const int64_t token = area_.first_token(a_);
-    r.z = a_.xz + (2 * token + 1) * a_.channels + area_.channel_of(a_, r.walk.lane);
-    r.out = a_.y + token * a_.channels + area_.channel_of(a_, r.walk.lane);
-    r.sums = sums_ + r.walk.lane * 4;
+    r.scan.begin_scan(a_, extent_, subscan, remainder(thread, kChannelTile),
+                      GroupSharedMemory(layout_, shared_, group, a_.rank));
+    const int64_t token = extent_.first_token(a_);
+    r.z = a_.xz + (2 * token + 1) * a_.channels + extent_.channel_of(a_, r.scan.lane);
+    r.out = a_.y + token * a_.channels + extent_.channel_of(a_, r.scan.lane);
+    r.sums = sums_ + r.scan.lane * 4;
     if (a_.chunks > 1) {
-      const int64_t chunk = (static_cast<int64_t>(item) * a_.batch + area_.b) * a_.chunks + area_.chunk;
-      const float* states = a_.chunk_states + chunk * kStateGroup * a_.channels + area_.channel_of(a_, r.walk.lane);
+      const int64_t chunk = (static_cast<int64_t>(subscan) * a_.batch + extent_.b) * a_.chunks + extent_.chunk;
+      const float* states = a_.chunk_states + chunk * kStateGroup * a_.channels + extent_.channel_of(a_, r.scan.lane);
       VIMDEPLOY_UNROLL
-      for (int n = 0; n < kStateGroup; ++n) r.walk.h[n] = states[static_cast<int64_t>(n) * a_.channels];
+      for (int n = 0; n < kStateGroup; ++n) r.scan.h[n] = states[static_cast<int64_t>(n) * a_.channels];
     }
   }
 
-  // Phase: y of the step's tile.
+  // Phase: computes y of the step's tile.
   VIMDEPLOY_HD void advance(int pass, int step, OutputRegisters<T>& r) const {
     if (r.group < 0) return;
-    const int tile = r.walk.tile_at(area_, step);
+    const int tile = r.scan.tile_at(extent_, step);
     const bool is_second = step >= r.second_from, is_gated = is_second && pass + 1 == passes_;
-    Held<T> z[kTokenTile];
+    Prefetched<T> z[kTokenTile];
     if (is_gated) load_z(r, tile, z);
-    r.walk.advance(a_, area_, step, r.y);
+    r.scan.advance(a_, extent_, step, r.y);
     if (is_gated) {
       VIMDEPLOY_UNROLL
       for (int i = 0; i < kTokenTile; ++i) r.gate[i] = a_.scale * silu(to_float(z[i]));
@@ -87,55 +88,56 @@ class OutputBlock {
     store_sums(r, tile);
   }
 
-  // Phase, after the barrier that ends advance(): the tile of that step, if the group came to it second.
+  // Phase, after the barrier that ends advance(): finishes the tile of that step if the group reached it second.
   VIMDEPLOY_HD void finish(int pass, int step, OutputRegisters<T>& r) const {
     if (r.group < 0 || step < r.second_from) return;
-    const int tile = r.walk.tile_at(area_, step);
+    const int tile = r.scan.tile_at(extent_, step);
     if (pass > 0 || has_two(pass)) add_sums(r, tile);
     if (pass + 1 < passes_) return store_sums(r, tile);
-    const int there = area_.channel + r.walk.lane < a_.channels ? r.walk.tokens_there(area_, tile) : 0;
-    const Slots<T> y = slots_of(r.out, 1, r.walk, tile);
-    r.walk.each_slot(there, [&](int i) { y.at(i) = from_float<T>(r.gate[i] * r.y[i]); });
+    const int valid = extent_.channel + r.scan.lane < a_.channels ? r.scan.valid_tokens(extent_, tile) : 0;
+    const Slots<T> y = slots_of(r.out, 1, r.scan, tile);
+    r.scan.for_each_valid_slot(valid, [&](int i) { y.at(i) = from_float<T>(r.gate[i] * r.y[i]); });
   }
 
  private:
-  // Places of a tile's slots, in rows of the batch's tokens.
+  // A tensor's element of one channel for each slot of a tile.
   template <typename Element>
   struct Slots {
     Element* first;
-    int apart;
+    int stride;
 
-    VIMDEPLOY_HD Element& at(int slot) const { return first[static_cast<int64_t>(slot) * apart]; }
+    VIMDEPLOY_HD Element& at(int slot) const { return first[static_cast<int64_t>(slot) * stride]; }
   };
 
-  // `times` as many numbers apart as those of u.
+  // For a tensor whose rows are `times` as long as those of u.
   template <typename Element>
-  VIMDEPLOY_HD Slots<Element> slots_of(Element* channel, int times, const Walk<T>& walk, int tile) const {
-    return {channel + static_cast<int64_t>(walk.first_token(tile)) * (times * a_.channels), times * walk.apart};
+  VIMDEPLOY_HD Slots<Element> slots_of(Element* channel, int times, const ThreadScan<T>& scan, int tile) const {
+    return {channel + static_cast<int64_t>(scan.first_token(tile)) * (times * a_.channels), times * scan.slot_stride};
   }
 
-  VIMDEPLOY_HD void load_z(const OutputRegisters<T>& r, int tile, Held<T> (&z)[kTokenTile]) const {
-    const Slots<const T> from = slots_of(r.z, 2, r.walk, tile);
+  VIMDEPLOY_HD void load_z(const OutputRegisters<T>& r, int tile, Prefetched<T> (&z)[kTokenTile]) const {
+    const Slots<const T> from = slots_of(r.z, 2, r.scan, tile);
     VIMDEPLOY_UNROLL
-    for (int i = 0; i < kTokenTile; ++i) z[i] = Held<T>{};
-    r.walk.each_slot(r.walk.tokens_there(area_, tile), [&](int i) { z[i] = held<T>(from.at(i)); });
+    for (int i = 0; i < kTokenTile; ++i) z[i] = Prefetched<T>{};
+    r.scan.for_each_valid_slot(r.scan.valid_tokens(extent_, tile), [&](int i) { z[i] = prefetched<T>(from.at(i)); });
   }
 
-  // The sums of the thread's channel and four tokens of a tile; 4 * kChannelTile floats on, those of the other four.
+  // The sums of the thread's channel for the first four tokens of a tile; those of the other four are 4 * kChannelTile
+  // floats further on.
   VIMDEPLOY_HD float* sums_of(const OutputRegisters<T>& r, int tile) const {
     return r.sums + static_cast<int64_t>(tile) * (kTokenTile * kChannelTile);
   }
 
-  // The sums lie in the order of the tokens, for both ways of walking. The signs make numbers of places: a choice
-  // between places would be made by address, and put the registers into memory.
+  // Sums are kept in the order of the tokens, for both directions of a scan. The unary plus makes the operands of ?:
+  // values: a choice between two array elements would be made by address, and move the arrays from registers to memory.
   VIMDEPLOY_HD void add_sums(OutputRegisters<T>& r, int tile) const {
     float low[4], high[4];
     load4(sums_of(r, tile), low);
     load4(sums_of(r, tile) + 4 * kChannelTile, high);
     VIMDEPLOY_UNROLL
     for (int i = 0; i < 4; ++i) {
-      r.y[i] += r.walk.flip ? +high[3 - i] : +low[i];
-      r.y[i + 4] += r.walk.flip ? +low[3 - i] : +high[i];
+      r.y[i] += r.scan.reverse_mask ? +high[3 - i] : +low[i];
+      r.y[i + 4] += r.scan.reverse_mask ? +low[3 - i] : +high[i];
     }
   }
 
@@ -143,26 +145,27 @@ class OutputBlock {
     float low[4], high[4];
     VIMDEPLOY_UNROLL
     for (int i = 0; i < 4; ++i) {
-      low[i] = r.walk.flip ? +r.y[7 - i] : +r.y[i];
-      high[i] = r.walk.flip ? +r.y[3 - i] : +r.y[i + 4];
+      low[i] = r.scan.reverse_mask ? +r.y[7 - i] : +r.y[i];
+      high[i] = r.scan.reverse_mask ? +r.y[3 - i] : +r.y[i + 4];
     }
     store4(low, sums_of(r, tile));
     store4(high, sums_of(r, tile) + 4 * kChannelTile);
   }
 
-  VIMDEPLOY_HD bool has_two(int pass) const { return pass * kGroups + 1 < a_.items; }
+  VIMDEPLOY_HD bool has_two(int pass) const { return pass * kThreadGroups + 1 < a_.subscans; }
 
-  // Who is alone comes second to all tiles. Of two that walk the same way, group 1 does; of two that walk towards each
-  // other, both do from the middle on, and to the tile in the middle, which they reach at once, group 1 does.
+  // A group that is alone finishes all tiles. If both scan in the same direction, group 1 does; if they scan towards
+  // each other, each finishes the tiles after the middle, and group 1 a tile in the middle, which both reach at the
+  // same step.
   VIMDEPLOY_HD int second_from(int pass, int group) const {
     if (!has_two(pass)) return 0;
-    const int item = pass * kGroups;
-    if (a_.is_reversed(item) == a_.is_reversed(item + 1)) return group == 1 ? 0 : area_.tiles;
-    return group == 1 ? area_.tiles / 2 : (area_.tiles + 1) / 2;
+    const int subscan = pass * kThreadGroups;
+    if (a_.is_reversed(subscan) == a_.is_reversed(subscan + 1)) return group == 1 ? 0 : extent_.tiles;
+    return group == 1 ? extent_.tiles / 2 : (extent_.tiles + 1) / 2;
   }
 
   const ScanArguments<T>& a_;
-  Area area_;
+  BlockExtent extent_;
   int passes_;
   SharedLayout layout_;
   float* shared_;
@@ -178,7 +181,7 @@ template <typename T, typename Team>
 VIMDEPLOY_HD void output_block(Team& team, const ScanArguments<T>& a, unsigned index, float* shared) {
   const OutputBlock<T> block(a, index, shared);
   for (int pass = 0; pass < block.passes(); ++pass) {
-    team.each([&](int thread, OutputRegisters<T>& r) { block.enter(thread, pass, r); });
+    team.each([&](int thread, OutputRegisters<T>& r) { block.begin_scan(thread, pass, r); });
     for (int step = 0; step <= block.steps(); ++step) {
       team.each([&](int, OutputRegisters<T>& r) {
         if (step > 0) block.finish(pass, step - 1, r);

@@ -1,6 +1,7 @@
-// BidirectionalSelectiveScan on CUDA devices: the kernels around their text, and their launches.
+// BidirectionalSelectiveScan on CUDA devices: the __global__ functions around output.h and chunks.h, and their
+// launches.
 
-#include "scan/cuda.h"
+#include "scan/cuda/operators.h"
 #include "scan/cuda/chunks.h"
 #include "scan/cuda/device_team.h"
 #include "scan/cuda/launch.h"
@@ -10,7 +11,7 @@ namespace vimdeploy {
 namespace cuda {
 namespace {
 
-constexpr int kOutputThreads = kGroups * kChannelTile;
+constexpr int kOutputThreads = kThreadGroups * kChannelTile;
 
 template <typename T>
 __global__ void __launch_bounds__(kOutputThreads, kResidentThreads / kOutputThreads)
@@ -53,7 +54,7 @@ Status run(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& pla
     }
   }
   return launch("selective_scan_output", &selective_scan_output<T>, arguments, output_blocks(arguments),
-                groups_of(arguments.items) * kChannelTile, plan.shared_bytes, stream);
+                thread_groups_of(arguments.subscans) * kChannelTile, plan.shared_bytes, stream);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// A host of the library that is not ONNX Runtime: takes in what the library registers, and runs a node of it.
+// A fake of ONNX Runtime's C API: collects what the library registers, and runs single nodes.
 
 #pragma once
 
@@ -15,7 +15,7 @@
 
 namespace vimdeploy::testing {
 
-// A node, as its kernel sees it. The tensors have shapes and no memory.
+// A node, as its kernel sees it. Its tensors have shapes but no memory.
 struct FakeNode {
   std::vector<int64_t> reverse;
   float scale = 1;
@@ -131,14 +131,14 @@ inline const std::vector<const OrtCustomOp*>& operators_of_library() {
   return fake::registered();
 }
 
-// What a status says; empty for success.
+// The message of a status; empty for success.
 inline std::string message_of(OrtStatus* status) {
   if (status == nullptr) return "";
   const std::unique_ptr<std::string> message(reinterpret_cast<std::string*>(status));
   return *message;
 }
 
-// Makes the kernel of a node and calls it once; what it says.
+// Creates the kernel of a node and calls it once; returns its error message.
 inline std::string run(const OrtCustomOp* op, FakeNode& node) {
   void* kernel = nullptr;
   const std::string refusal =

@@ -1,4 +1,4 @@
-// The library as a host loads it.
+// Loads the library as a host does.
 
 #pragma once
 
@@ -18,7 +18,7 @@ inline void* load(const char* library) {
 #endif
 }
 
-// Null where the library or the function is not there.
+// Null if the library or the function does not exist.
 template <typename Function>
 Function* entry_point(const char* name) {
   void* library = load(VIMDEPLOY_LIBRARY);

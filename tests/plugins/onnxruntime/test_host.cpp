@@ -1,4 +1,4 @@
-// The memory of kernels, from an allocator that counts and ends.
+// Memory of kernels, from an allocator that records its calls and has a limit.
 
 #include "onnxruntime/host.h"
 
@@ -15,10 +15,10 @@ namespace {
 constexpr size_t kCapacity = 1000;
 constexpr int kDevice = 3;
 
-// What happened, in order.
+// The allocator's calls, in order.
 std::vector<std::string> events;
 
-// As ONNX Runtime's: throws where memory is short, though its interface is C.
+// Like ONNX Runtime's arena: throws if memory is short, although its interface is C.
 struct Arena : OrtAllocator {
   Arena() : OrtAllocator{} {
     version = ORT_API_VERSION;
@@ -112,7 +112,7 @@ TEST_F(KernelMemory, ThatIsShortIsASentence) {
       EXPECT_EQ(error.what(), sentence);
     }
   }
-  EXPECT_TRUE(events.empty());  // ONNX Runtime's stream order was not asked, which would end the process
+  EXPECT_TRUE(events.empty());  // KernelContext_GetScratchBuffer was not called: it would abort the process
 }
 
 }  // namespace

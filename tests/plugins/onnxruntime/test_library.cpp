@@ -1,4 +1,4 @@
-// What the library registers, and how its kernels answer where there is nothing to compute or nothing to compute with.
+// What the library registers, and its kernels' answers to empty tensors, wrong shapes and a missing CUDA driver.
 
 #include <gtest/gtest.h>
 

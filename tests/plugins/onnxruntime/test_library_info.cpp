@@ -1,4 +1,4 @@
-// The library as a host without ONNX Runtime sees it.
+// The library's description of itself, read without ONNX Runtime.
 
 #include <gtest/gtest.h>
 

@@ -10,7 +10,7 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// The value that the bits of a small floating-point format stand for, by its definition.
+// The value of the bits of a small floating-point format, by the format's definition.
 double value_by_definition(uint32_t bits, int exponent_bits, int fraction_bits) {
   const double sign = bits >> (exponent_bits + fraction_bits) ? -1.0 : 1.0;
   const int exponent = static_cast<int>(bits >> fraction_bits) & ((1 << exponent_bits) - 1);
@@ -37,7 +37,7 @@ void expect_all_values_go_there_and_back(int exponent_bits, int fraction_bits) {
   }
 }
 
-// Between each two neighbours: just below the middle, the middle (to the even one), just above.
+// Between any two neighbours: just below the midpoint, the midpoint (to even), just above it.
 template <typename T>
 void expect_rounding_to_nearest_even(uint16_t largest) {
   for (uint16_t bits = 0; bits < largest; ++bits) {

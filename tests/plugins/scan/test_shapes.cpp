@@ -5,7 +5,7 @@
 namespace vimdeploy {
 namespace {
 
-// K 2, B 3, L 5, E 8, N 4, R 6, W 7: each size is another number.
+// K 2, B 3, L 5, E 8, N 4, R 6, W 7: all sizes are different.
 const std::vector<Shape> kConv = {{3, 5, 16}, {2, 8, 7}, {2, 8}};
 const std::vector<Shape> kScan = {{2, 3, 5, 8}, {3, 5, 16}, {2, 3, 5, 14}, {2, 8, 6}, {2, 8}, {2, 8, 4}, {2, 8}};
 

@@ -1,15 +1,15 @@
-// Runs both plugins on the device as TensorRT runs them, without TensorRT: made for a build, asked for a workspace,
-// kept in an engine, made again from it, attached to a context, given a tactic, called on a stream. Every result is
-// held against the plain loops. A line for each case; exits with 1 where one fails, with 77 where there is no device.
+// Runs both plugins on the device as TensorRT does, without TensorRT: creates them for a build, asks for the workspace,
+// serializes them, creates them again, attaches them to a context, sets a tactic, and calls enqueue on a stream.
+// Compares every result with the plain loops. Prints a line for each case; exits with 1 if one fails, with 77 without a
+// device.
 
 #include <cstdio>
 #include <random>
 
-#include "gpu/device.h"
-#include "scan/conv1d.h"
-#include "scan/selective_scan.h"
+#include "scan/reference/operators.h"
 #include "tensorrt/plugin_host.h"
 #include "testing/compare.h"
+#include "testing/cuda_device.h"
 #include "testing/expectations.h"
 
 namespace vimdeploy::testing {
@@ -25,7 +25,7 @@ void expect(bool is_good, const char* what) {
   if (!is_good) throw std::runtime_error(what);
 }
 
-// What an engine whose batch goes up to `most` runs: the plugin of its build, kept and made again.
+// The plugin of an engine whose batch goes up to `most`: configured for the build, serialized and created again.
 class Engine {
  public:
   Engine(PluginPointer built, const Call& call, const Call& most) {
@@ -74,7 +74,7 @@ PluginPointer plugin_of(const SelectiveScanProblem& p) {
               Fields().ints("reverse", {p.reverse.begin(), p.reverse.end()}).number("scale", p.scale));
 }
 
-// Whether an engine gives what the plain loop gave, with every tactic, and also where larger batches are open to it.
+// Whether an engine agrees with the plain loop, with every tactic, and also if it is built for larger batches.
 template <typename Case>
 bool agrees(const Case& c, const Tensor& wanted, const std::vector<const void*>& inputs) {
   const Call call = call_of(c.problem, type_of(c.problem.type));

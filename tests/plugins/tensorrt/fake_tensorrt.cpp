@@ -1,4 +1,4 @@
-// A library that hands out a logger as TensorRT does, and says that it is the version it was told.
+// A library that hands out a logger as TensorRT does, and reports the version that it was told.
 
 #include <NvInferRuntime.h>
 

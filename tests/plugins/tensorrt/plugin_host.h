@@ -1,5 +1,4 @@
-// A host of the plugins without TensorRT: takes the library's creators, fills in fields and tensors, hears what is
-// said.
+// A host of the plugins without TensorRT: finds the library's creators, makes fields and tensors, captures messages.
 
 #pragma once
 
@@ -31,8 +30,8 @@ Function* entry_point(const char* name) {
   return library == nullptr ? nullptr : reinterpret_cast<Function*>(dlsym(library, name));
 }
 
-// The plugin registry of a real TensorRT, with our library in it, where VIMDEPLOY_TENSORRT_RUNTIME names TensorRT's
-// library; test_registry.py sets it. Ends the program with 77 where our headers are of another major version.
+// The plugin registry of a real TensorRT, with the plugin library loaded, if VIMDEPLOY_TENSORRT_RUNTIME names
+// TensorRT's library; test_registry.py sets it. Exits with 77 if the headers are of another major version.
 inline nvinfer1::IPluginRegistry* real_registry() {
   static nvinfer1::IPluginRegistry* const registry = []() -> nvinfer1::IPluginRegistry* {
     const char* path = std::getenv("VIMDEPLOY_TENSORRT_RUNTIME");
@@ -97,8 +96,8 @@ inline PluginPointer make(const char* op, const Fields& fields,
   return PluginPointer(creator_of(op).createPlugin("node", &collection, phase));
 }
 
-// What is written to standard error meanwhile.
-inline std::string heard(const std::function<void()>& action) {
+// What `action` writes to standard error.
+inline std::string stderr_of(const std::function<void()>& action) {
   ::testing::internal::CaptureStderr();
   action();
   return ::testing::internal::GetCapturedStderr();
@@ -123,7 +122,7 @@ inline nvinfer1::Dims dims_of(const Shape& shape) {
   return dims;
 }
 
-// Of one call: the inputs, then the output.
+// The tensors of one call: the inputs, then the output.
 struct Call {
   std::vector<DataType> types;
   std::vector<Shape> shapes;
@@ -159,7 +158,7 @@ inline Call selective_scan_call(DataType T, int64_t B, int64_t L) {
   return call_of(SelectiveScanProblem{ElementType::float32, B, L, 6, 4, 3, {0, 1}, 0.5f}, T);
 }
 
-// An operator as the tests go through them.
+// An operator, for tests that run for both.
 struct Operator {
   const char* name;
   Call (*call)(DataType T, int64_t B, int64_t L);
@@ -174,7 +173,7 @@ struct Operator {
 inline const Operator kOperators[] = {{kConv1dName, conv1d_call}, {kSelectiveScanName, selective_scan_call}};
 inline constexpr DataType kTypes[] = {DataType::kFLOAT, DataType::kHALF, DataType::kBF16};
 
-// As TensorRT describes a network's tensors: `known` where least, best and most are the same, else -1 and the three.
+// As TensorRT describes a network's tensors: a size that is the same in `least`, `best` and `most`, else -1.
 inline std::vector<nvinfer1::DynamicPluginTensorDesc> dynamic(const Call& least, const Call& best, const Call& most) {
   std::vector<nvinfer1::DynamicPluginTensorDesc> tensors;
   for (size_t i = 0; i < least.types.size(); ++i) {

@@ -40,7 +40,7 @@ TEST(Creator, PassesOverFieldsOfTensorRT) {
 }
 
 void expect_refused(const char* op, const Fields& fields, const std::string& sentence) {
-  const std::string found = heard([&] { EXPECT_EQ(make(op, fields), nullptr) << sentence; });
+  const std::string found = stderr_of([&] { EXPECT_EQ(make(op, fields), nullptr) << sentence; });
   EXPECT_EQ(found, "[vimdeploy] " + (op + (": " + sentence)) + "\n");
 }
 
@@ -78,8 +78,9 @@ TEST(Creator, RefusesWrongFieldsInOneSentence) {
 TEST(Creator, RefusesNoFieldsAtAll) {
   for (const Operator& op : kOperators) {
     auto& creator = creator_of(op.name);
-    EXPECT_NE(heard([&] { EXPECT_EQ(creator.createPlugin("x", nullptr, nvinfer1::TensorRTPhase::kBUILD), nullptr); }),
-              "");
+    EXPECT_NE(
+        stderr_of([&] { EXPECT_EQ(creator.createPlugin("x", nullptr, nvinfer1::TensorRTPhase::kBUILD), nullptr); }),
+        "");
   }
 }
 
@@ -107,7 +108,7 @@ TEST(Creator, MakesFromAnEngineWhatWasPutThere) {
 TEST(Creator, RefusesAnEngineOfAnotherVersion) {
   for (const Operator& op : kOperators) {
     const auto refused = [&](const Fields& fields) {
-      return heard([&] { EXPECT_EQ(make(op.name, fields, nvinfer1::TensorRTPhase::kRUNTIME), nullptr); });
+      return stderr_of([&] { EXPECT_EQ(make(op.name, fields, nvinfer1::TensorRTPhase::kRUNTIME), nullptr); });
     };
     EXPECT_NE(refused(op.fields())
                   .find("field device is missing, wanted the bytes that this version of the library "

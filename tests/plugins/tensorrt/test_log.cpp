@@ -1,5 +1,5 @@
-// Where a sentence goes depends on who hands the logger over: fake_tensorrt.cpp is a library that says which version it
-// is.
+// Messages go to TensorRT's logger only if that TensorRT is of the headers' version: fake_tensorrt.cpp is a library
+// with a logger that says any version.
 
 #include "tensorrt/plugin_host.h"
 
@@ -32,27 +32,27 @@ const std::string kSentence = "BidirectionalConv1d: field reverse is missing, wa
 
 TEST_F(Log, TellsTheLoggerOfTheTensorRTThatTheHeadersAreOf) {
   set_finder_of_version(NV_TENSORRT_MAJOR);
-  EXPECT_EQ(heard(make_nothing), "");
+  EXPECT_EQ(stderr_of(make_nothing), "");
   EXPECT_EQ(logged(), kSentence);
 }
 
-TEST_F(Log, TellsStandardErrorWhereTensorRTIsOfAnotherVersion) {
+TEST_F(Log, TellsStandardErrorIfTensorRTIsOfAnotherVersion) {
   for (int32_t major : {1, NV_TENSORRT_MAJOR - 1, NV_TENSORRT_MAJOR + 1}) {
     set_finder_of_version(major);
-    EXPECT_EQ(heard(make_nothing), "[vimdeploy] " + kSentence + "\n");
+    EXPECT_EQ(stderr_of(make_nothing), "[vimdeploy] " + kSentence + "\n");
     EXPECT_EQ(logged(), "");
   }
 }
 
-TEST_F(Log, TellsStandardErrorWhereThereIsNoLogger) {
+TEST_F(Log, TellsStandardErrorIfThereIsNoLogger) {
   set_finder_of_version(NV_TENSORRT_MAJOR);
   of_fake_tensorrt<void()>("lose_logger")();
-  EXPECT_EQ(heard(make_nothing), "[vimdeploy] " + kSentence + "\n");
+  EXPECT_EQ(stderr_of(make_nothing), "[vimdeploy] " + kSentence + "\n");
   set_finder(nullptr);
-  EXPECT_EQ(heard(make_nothing), "[vimdeploy] " + kSentence + "\n");
+  EXPECT_EQ(stderr_of(make_nothing), "[vimdeploy] " + kSentence + "\n");
 }
 
-// Of a library that does not say what it is: this program.
+// A finder of a library that does not say its version: this program.
 class Finder final : public nvinfer1::ILoggerFinder {
  public:
   nvinfer1::ILogger* findLogger() override {
@@ -64,7 +64,7 @@ class Finder final : public nvinfer1::ILoggerFinder {
 TEST_F(Log, DoesNotCallAFinderOfUnknownOrigin) {
   Finder finder;
   set_finder(&finder);
-  EXPECT_EQ(heard(make_nothing), "[vimdeploy] " + kSentence + "\n");
+  EXPECT_EQ(stderr_of(make_nothing), "[vimdeploy] " + kSentence + "\n");
 }
 
 }  // namespace

@@ -34,7 +34,7 @@ int32_t change_shape(nvinfer1::IPluginV3& plugin, const Call& call) {
   return runtime(plugin).onShapeChange(tensors.data(), call.inputs(), &tensors.back(), 1);
 }
 
-// Without any memory behind the tensors: for calls that end before they would touch it.
+// Tensors without memory: for calls that return before they access it.
 int32_t enqueue(nvinfer1::IPluginV3& plugin, const std::vector<nvinfer1::PluginTensorDesc>& tensors) {
   const std::vector<const void*> inputs(tensors.size() - 1, nullptr);
   void* output = nullptr;
@@ -99,7 +99,7 @@ TEST(Plugin, GivesTheOutputTheTypeOfTheInputs) {
 TEST(Plugin, RefusesWrongTypesInOneSentence) {
   const PluginPointer plugin = made(kOperators[1]);
   const auto refused = [&](std::vector<DataType> inputs) {
-    return heard([&] {
+    return stderr_of([&] {
       DataType output;
       EXPECT_NE(build(*plugin).getOutputDataTypes(&output, 1, inputs.data(), static_cast<int32_t>(inputs.size())), 0);
     });
@@ -116,8 +116,8 @@ TEST(Plugin, RefusesWrongTypesInOneSentence) {
             "[vimdeploy] BidirectionalSelectiveScan: found 2 inputs and 1 outputs, wanted 7 and 1\n");
 }
 
-// Stand for sizes of the network; the plugin only hands them on. TensorRT forbids deriving from them for the sake of
-// its own later versions, which does not touch a test.
+// Fake sizes of a network; the plugin only passes them on. TensorRT asks not to derive from these classes, because they
+// may change in later versions; that does not matter for a test.
 struct Size final : nvinfer1::IDimensionExpr {};
 struct Sizes final : nvinfer1::IExprBuilder {};
 
@@ -148,7 +148,7 @@ TEST(Plugin, DerivesTheOutputsSizesFromTheInputs) {
     EXPECT_EQ(found, call.shapes.back());
 
     inputs[1].nbDims = 1;
-    const std::string sentence = heard([&] {
+    const std::string sentence = stderr_of([&] {
       EXPECT_NE(build(*plugin).getOutputShapes(inputs.data(), call.inputs(), nullptr, 0, &output, 1, builder), 0);
       EXPECT_NE(build(*plugin).getOutputShapes(inputs.data(), 1, nullptr, 0, &output, 1, builder), 0);
     });
@@ -172,10 +172,10 @@ void expect_refused_everywhere(const Operator& op, const Call& call, const std::
   const PluginPointer plugin = made(op);
   const std::string said = std::string("[vimdeploy] ") + op.name + ": " + sentence + "\n";
   const auto tensors = dynamic(call, call, call);
-  EXPECT_EQ(heard([&] { EXPECT_NE(configure(*plugin, tensors), 0); }), said);
-  EXPECT_EQ(heard([&] { EXPECT_EQ(workspace(*plugin, tensors), 0u); }), said);
-  EXPECT_EQ(heard([&] { EXPECT_NE(change_shape(*plugin, call), 0); }), said);
-  EXPECT_EQ(heard([&] { EXPECT_NE(enqueue(*plugin, call.tensors()), 0); }), said);
+  EXPECT_EQ(stderr_of([&] { EXPECT_NE(configure(*plugin, tensors), 0); }), said);
+  EXPECT_EQ(stderr_of([&] { EXPECT_EQ(workspace(*plugin, tensors), 0u); }), said);
+  EXPECT_EQ(stderr_of([&] { EXPECT_NE(change_shape(*plugin, call), 0); }), said);
+  EXPECT_EQ(stderr_of([&] { EXPECT_NE(enqueue(*plugin, call.tensors()), 0); }), said);
 }
 
 TEST(Plugin, RefusesWrongShapesAndTypesWhereverItMeetsThem) {
@@ -193,7 +193,7 @@ TEST(Plugin, RefusesWrongShapesAndTypesWhereverItMeetsThem) {
   call.types[3] = DataType::kHALF;
   expect_refused_everywhere(conv1d, call, "output u has type float16, wanted float32");
   call = conv1d.call(DataType::kFLOAT, 2, 5);
-  call.shapes[1] = {3, 6, 4};  // three directions, where reverse has two
+  call.shapes[1] = {3, 6, 4};  // three directions, but reverse has two
   expect_refused_everywhere(conv1d, call, "input weight has shape (3, 6, 4), wanted (K, E, W) = (2, 6, 4)");
 }
 
@@ -202,7 +202,7 @@ TEST(Plugin, RefusesWhatTheKernelsCannotTake) {
   const SelectiveScanProblem problem{ElementType::float16, 1, 5, 6, 4, 100000, {0, 1}, 0.5f};
   const Call call = call_of(problem, DataType::kHALF);
   const auto tensors = dynamic(call, call, call);
-  const std::string sentence = heard([&] { EXPECT_NE(configure(*made(scan), tensors), 0); });
+  const std::string sentence = stderr_of([&] { EXPECT_NE(configure(*made(scan), tensors), 0); });
   EXPECT_NE(sentence.find("R (rank) is 100000"), std::string::npos) << sentence;
 }
 
@@ -211,7 +211,7 @@ TEST(Plugin, RefusesAnotherFormatAtACall) {
     const PluginPointer plugin = made(op);
     auto tensors = op.call(DataType::kHALF, 2, 5).tensors();
     tensors[1].format = TensorFormat::kHWC8;
-    const std::string sentence = heard([&] { EXPECT_NE(enqueue(*plugin, tensors), 0); });
+    const std::string sentence = stderr_of([&] { EXPECT_NE(enqueue(*plugin, tensors), 0); });
     EXPECT_NE(sentence.find(" has TensorFormat "), std::string::npos) << sentence;
   }
 }
@@ -224,7 +224,7 @@ TEST(Plugin, AnEmptyBatchIsNoWork) {
   }
 }
 
-// Also of sizes that are no larger, as a batch between least and most is.
+// Also for smaller sizes, such as a batch between the smallest and the largest.
 TEST(Plugin, AsksForAWorkspaceForTheLargestSizes) {
   const auto& [conv1d, scan] = kOperators;
   const auto bytes = [](const Operator& op, int64_t least, int64_t most) {
@@ -264,7 +264,7 @@ TEST(Plugin, TakesTheTacticsItOffersAndNoOther) {
     const int32_t last = build(*plugin).getNbTactics();
     for (int32_t tactic = 0; tactic <= last; ++tactic) EXPECT_EQ(runtime(*plugin).setTactic(tactic), 0);
     for (int32_t tactic : {-1, last + 1}) {
-      EXPECT_EQ(heard([&] { EXPECT_NE(runtime(*plugin).setTactic(tactic), 0); }),
+      EXPECT_EQ(stderr_of([&] { EXPECT_NE(runtime(*plugin).setTactic(tactic), 0); }),
                 std::string("[vimdeploy] ") + op.name + ": found tactic " + std::to_string(tactic) + ", wanted 0 to " +
                     std::to_string(last) + "\n");
     }
@@ -291,7 +291,7 @@ TEST(Plugin, AClonesStateIsTheOriginalsAndOutlivesIt) {
     for (bool for_a_context : {false, true}) {
       const PluginPointer copy(for_a_context ? runtime(*plugin).attachToContext(nullptr) : plugin->clone());
       ASSERT_NE(copy, nullptr);
-      EXPECT_EQ(build(*copy).getNbTactics(), 0);  // as configured: its sizes are open
+      EXPECT_EQ(build(*copy).getNbTactics(), 0);  // as configured: with dynamic shapes
     }
     const PluginPointer copy(plugin->clone());
     const std::string identity = build(*plugin).getTimingCacheID();

@@ -1,4 +1,4 @@
-// Holds a kernel's result against the reference, number by number, and names the worst one and its place.
+// Compares a kernel's result with the reference, element by element, and reports the worst one and its index.
 
 #pragma once
 
@@ -15,12 +15,12 @@ namespace vimdeploy::testing {
 
 inline constexpr float kEpsilon = 0x1p-24f;  // half a unit in the last place of float32: one rounding
 
-// Two results that differ by next to nothing may round to neighbours in T: one unit in the last place.
+// Two results that are almost equal may round to neighbours in T: one unit in the last place.
 inline float unit_of(ElementType type) {
   return type == ElementType::float32 ? 0.0f : type == ElementType::float16 ? 0x1p-10f : 0x1p-7f;
 }
 
-// Float16 is spaced 2^-24 near zero. exp2 flushes below 2^-126, and so float32 results may.
+// Absolute tolerance near zero: float16 is spaced 2^-24 there; exp2 flushes results below 2^-126 to zero.
 inline float floor_of(ElementType type) { return type == ElementType::float16 ? 0x1p-24f : 0x1p-122f; }
 
 inline std::string place_of(int64_t index, const std::vector<int64_t>& shape) {
@@ -32,8 +32,8 @@ inline std::string place_of(int64_t index, const std::vector<int64_t>& shape) {
   return "[" + place;
 }
 
-// |found - wanted| <= roundings * kEpsilon * magnitude, beside the rounding to T. `magnitude` is the sum of the
-// absolute values that were added up to `wanted`. NaN and infinity must be the same on both sides.
+// Whether |found - wanted| <= roundings * kEpsilon * magnitude, plus the rounding to T. `magnitude` is the sum of the
+// absolute values of the terms of `wanted`. NaN and infinity must be the same on both sides.
 inline ::testing::AssertionResult is_close(const Tensor& found, const Tensor& wanted,
                                            const std::vector<float>& magnitude, float roundings,
                                            const std::vector<int64_t>& shape) {

@@ -1,4 +1,4 @@
-// The texts of the CUDA kernels on a CPU: every thread of every block, in an order that hides nothing.
+// Runs the source of the CUDA kernels on a CPU: every thread of every block, in different orders.
 
 #pragma once
 
@@ -15,8 +15,8 @@
 
 namespace vimdeploy::testing {
 
-// In what order the threads of a block run between two barriers. One that needs another's result of the same phase sees
-// NaN, or an old number, in some order.
+// The order in which the threads of a block run between two barriers. A thread that reads what another one writes in
+// the same phase sees NaN, or an old number, in some order.
 enum class ThreadOrder { forward, backward, shuffled };
 
 inline constexpr ThreadOrder kThreadOrders[] = {ThreadOrder::forward, ThreadOrder::backward, ThreadOrder::shuffled};
@@ -30,7 +30,7 @@ inline std::vector<int64_t> indices_in(ThreadOrder order, int64_t count, std::mt
   return indices;
 }
 
-// The threads of a block. Their registers begin as NaN.
+// The threads of a block, one after the other. Their registers begin as NaN.
 template <typename Registers>
 class CpuTeam {
  public:
@@ -50,7 +50,7 @@ class CpuTeam {
   std::mt19937 random_{1};
 };
 
-// What selective_scan_cuda launches, in the same order. Blocks share nothing, so they too come in any order.
+// Does what selective_scan_cuda launches, in the same order. Blocks are independent, so they run in any order, too.
 template <typename T>
 void run_selective_scan_blocks(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan,
                                const SelectiveScanTensors& tensors, void* workspace, ThreadOrder order) {
@@ -72,11 +72,12 @@ void run_selective_scan_blocks(const SelectiveScanProblem& problem, const Select
     for (int64_t index : indices_in(order, cuda::carry_threads(arguments), random))
       cuda::carry_thread(arguments, index);
   }
-  run(cuda::OutputRegisters<T>{}, cuda::output_blocks(arguments), cuda::groups_of(arguments.items) * cuda::kChannelTile,
-      plan.shared_bytes, [](auto&&... of) { cuda::output_block(of...); });
+  run(cuda::OutputRegisters<T>{}, cuda::output_blocks(arguments),
+      cuda::thread_groups_of(arguments.subscans) * cuda::kChannelTile, plan.shared_bytes,
+      [](auto&&... of) { cuda::output_block(of...); });
 }
 
-// What conv1d_cuda launches.
+// Does what conv1d_cuda launches.
 template <typename T>
 void run_conv1d_threads(const Conv1dProblem& problem, const Conv1dTensors& tensors) {
   const cuda::ConvolutionArguments<T> arguments(problem, tensors);

@@ -1,4 +1,4 @@
-// What a kernel's result may differ by from the reference, which adds up the same terms in another order.
+// Tolerances for a kernel's result: the reference adds the same terms in another order.
 
 #pragma once
 
@@ -6,8 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "scan/conv1d.h"
-#include "scan/selective_scan.h"
+#include "scan/reference/operators.h"
 #include "testing/random_tensors.h"
 
 namespace vimdeploy::testing {
@@ -19,7 +18,7 @@ inline std::string describe(const Conv1dProblem& p) {
   return text;
 }
 
-// |bias| + sum |weight * x| of every number of u.
+// |bias| + sum |weight * x| for every element of u.
 inline std::vector<float> magnitudes(const Conv1dCase& c) {
   const auto& p = c.problem;
   std::vector<float> sums;
@@ -29,10 +28,10 @@ inline std::vector<float> magnitudes(const Conv1dCase& c) {
         const int64_t l = bl % p.tokens;
         float sum = std::fabs(c.bias.get(k * p.channels + e));
         for (int64_t w = 0; w < p.width; ++w) {
-          const int64_t away = p.reverse[static_cast<size_t>(k)] ? p.width - 1 - w : w - p.width + 1;
-          if (l + away < 0 || l + away >= p.tokens) continue;
-          sum +=
-              std::fabs(c.weight.get((k * p.channels + e) * p.width + w) * c.xz.get((bl + away) * 2 * p.channels + e));
+          const int64_t offset = p.reverse[static_cast<size_t>(k)] ? p.width - 1 - w : w - p.width + 1;
+          if (l + offset < 0 || l + offset >= p.tokens) continue;
+          sum += std::fabs(c.weight.get((k * p.channels + e) * p.width + w) *
+                           c.xz.get((bl + offset) * 2 * p.channels + e));
         }
         sums.push_back(sum);
       }
@@ -41,7 +40,7 @@ inline std::vector<float> magnitudes(const Conv1dCase& c) {
   return sums;
 }
 
-// A rounding for each of the W + 1 terms on either side, and ten for silu, whose slope is at most 1.1.
+// One rounding for each of the W + 1 terms, in kernel and reference, and ten for silu, whose slope is at most 1.1.
 inline float roundings(const Conv1dProblem& problem) {
   return 1.1f * 2.0f * static_cast<float>(problem.width + 1) + 10.0f;
 }
@@ -66,7 +65,7 @@ inline Tensor float32(const Tensor& from) {
   return to;
 }
 
-// The same scan with every term that is added up made positive; the step sizes stay.
+// The same scan with the absolute value of every term; step sizes are kept.
 inline std::vector<float> magnitudes(const SelectiveScanCase& c) {
   SelectiveScanCase positive = c;
   positive.problem.type = ElementType::float32;
@@ -86,9 +85,9 @@ inline std::vector<float> magnitudes(const SelectiveScanCase& c) {
   return sums;
 }
 
-// A state passes L steps, each with an exponential (4 roundings of 2^-24, and as much for its rounded argument), and a
-// multiplication and addition, on either side; the step size has R terms and y has N, with a few more of softplus and
-// silu.
+// A state goes through L steps, each with an exponential (4 roundings of 2^-24, and as much for its rounded argument),
+// a multiplication and an addition, in kernel and reference; the step size has R terms, y has N, and softplus and silu
+// add a few roundings.
 inline float roundings(const SelectiveScanProblem& p) {
   return 16.0f * static_cast<float>(p.tokens) + 8.0f * static_cast<float>(p.rank + p.states);
 }

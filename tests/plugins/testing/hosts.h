@@ -1,4 +1,4 @@
-// Hosts to run kernels in: threads that come in any order, and memory that notices a write past its ends.
+// Hosts to run kernels in: threads in any order, and memory that detects writes past its ends.
 
 #pragma once
 
@@ -8,11 +8,11 @@
 #include <thread>
 #include <vector>
 
-#include "scan/parallel_for.h"
+#include "scan/cpu/parallel_for.h"
 
 namespace vimdeploy::testing {
 
-// One thread for each index, all at once.
+// One thread for each index, all at the same time.
 inline ParallelFor threaded_for() {
   return {nullptr, [](void*, size_t count, void (*task)(void*, size_t), void* user) {
             std::vector<std::thread> threads;
@@ -21,8 +21,8 @@ inline ParallelFor threaded_for() {
           }};
 }
 
-// Memory between two strips that nobody may write to. It begins at an odd place and full of NaN, so that a kernel that
-// reads what it has not written shows it.
+// Memory between two guard strips. It is not aligned to a vector, and filled with NaN, which shows reads of
+// uninitialized memory.
 class GuardedMemory {
  public:
   explicit GuardedMemory(size_t bytes) : bytes_(kStrip + bytes + kStrip, kUntouched), size_(bytes) {
@@ -39,7 +39,7 @@ class GuardedMemory {
   }
 
  private:
-  static constexpr int kStrip = 1028;  // a multiple of 4 and of no vector
+  static constexpr int kStrip = 1028;  // a multiple of 4 and of no vector's size
   static constexpr unsigned char kUntouched = 0xab;
   static constexpr unsigned char kNaN = 0xff;
   std::vector<unsigned char> bytes_;

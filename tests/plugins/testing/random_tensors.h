@@ -1,4 +1,4 @@
-// Problems of any size with random tensors, for the tests and the benchmarks.
+// Problems of any size with random tensors, for the tests and for benchmarks/native.
 
 #pragma once
 
@@ -11,7 +11,7 @@
 
 namespace vimdeploy::testing {
 
-// Begins on a cache line, as ONNX Runtime's tensors do.
+// Allocates at a cache line, as ONNX Runtime does for its tensors.
 template <typename T>
 struct CacheLineAllocator {
   using value_type = T;
@@ -27,7 +27,7 @@ struct CacheLineAllocator {
   bool operator!=(const CacheLineAllocator&) const { return false; }
 };
 
-// A tensor of T: the numbers as T holds them.
+// A tensor of T.
 struct Tensor {
   ElementType type = ElementType::float32;
   std::vector<unsigned char, CacheLineAllocator<unsigned char>> bytes;
@@ -98,7 +98,7 @@ struct SelectiveScanCase {
   Tensor u, xz, dt_bc, dt_weight, y;
   std::vector<float> dt_bias, A, D;
 
-  // Step sizes and decays as trained models have them: around 0.01 to 1, and -1 to -N.
+  // Step sizes and A as in trained models: around 0.01 to 1, and -1 to -N.
   explicit SelectiveScanCase(const SelectiveScanProblem& p, uint32_t seed = 1) : problem(p) {
     std::mt19937 random(seed);
     const int64_t K = p.directions(), tokens = p.batch * p.tokens, E = p.channels, N = p.states;

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import onnx
 
-from vimdeploy.converters.quantize.answers import Pictures, Runner
+from vimdeploy.artifact import Artifact
+from vimdeploy.converters.quantize.answers import Runner
 from vimdeploy.converters.quantize.linears import Linear
 from vimdeploy.converters.quantize.scales import Scales, best_scales
 from vimdeploy.errors import ExecutionError
+from vimdeploy.inputs import Inputs
 from vimdeploy.preprocess import FloatArray
+from vimdeploy.progress import tracked
 from vimdeploy.runtimes.inner_values import inner_values
 
 ROWS = 512
@@ -19,34 +21,34 @@ ROWS = 512
 
 
 def calibrated(
-    model: onnx.ModelProto, layers: Sequence[Linear], runner: Runner, pictures: Pictures
+    artifact: Artifact, layers: Sequence[Linear], runner: Runner, inputs: Inputs
 ) -> dict[str, Scales]:
     """The best scales of each layer for some pictures.
 
     Args:
-        model: in float32.
+        artifact: in float32.
         layers: of the model.
         runner: of the model.
-        pictures: taken one by one.
+        inputs: taken one by one.
 
     Raises:
-        ImageError: where a picture cannot be read.
-        ExecutionError: where ONNX Runtime gives up, or a layer is given numbers that are not finite.
+        ImageError: if a picture cannot be read.
+        ExecutionError: if ONNX Runtime gives up, or a layer is given numbers that are not finite.
     """
     seen = {layer.input: _Seen() for layer in layers}
-    generator, count = np.random.default_rng(0), -(-ROWS // len(pictures.paths))
-    batches = runner.batches(pictures, 1, "Calibrating")
-    for values in inner_values(model, list(seen), batches, runner.threads):
-        for name, inputs in seen.items():
-            inputs.add(values[name].reshape(-1, values[name].shape[-1]), count, generator)
+    generator, count = np.random.default_rng(0), -(-ROWS // len(inputs))
+    batches = tracked(inputs.batches(1), "Calibrating", len(inputs), runner.progress)
+    for values in inner_values(artifact, list(seen), batches, runner.threads):
+        for name, of_layer in seen.items():
+            of_layer.add(values[name].reshape(-1, values[name].shape[-1]), count, generator)
     scales = {}
     for done, layer in enumerate(layers):
-        runner.report("Choosing scales", done, len(layers))
+        runner.progress("Choosing scales", done, len(layers))
         rows, largest = np.concatenate(seen[layer.input].rows), seen[layer.input].largest
         if not np.isfinite(largest).all():
             raise ExecutionError(f"{layer.name} is given numbers that are not finite, in float32 already.")
         scales[layer.name] = best_scales(rows, largest, layer.weight)
-    runner.report("Choosing scales", len(layers), len(layers))
+    runner.progress("Choosing scales", len(layers), len(layers))
     return scales
 
 

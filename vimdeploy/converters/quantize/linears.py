@@ -9,8 +9,8 @@ from onnx import numpy_helper
 
 from vimdeploy.preprocess import FloatArray
 
-BATCHED = "one weight a direction: ONNX Runtime has no int8 product of those with a step a column"
-LOGITS = "gives the logits themselves"
+BATCHED = "batched over the two directions; ONNX Runtime has no int8 batched MatMul with per-column scales"
+OUTPUT = "gives an output of the model"
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Linear:
     """A product of a value with a constant matrix."""
 
     name: str
-    """Of the node."""
+    """The node's."""
     input: str
     """The value (..., in)."""
     weight: FloatArray
@@ -38,14 +38,15 @@ def linear_layers(model: onnx.ModelProto) -> list[Linear]:
 def other_products(model: onnx.ModelProto) -> dict[str, str]:
     """The products with constants that stay in float32 in every file, and why.
 
-    With one step for the whole weight ONNX Runtime has an int8 x_proj. It makes Vim-Ti 5 % faster on one core, and
-    alone changes the logits by 1.5 % of their spread where all other layers change them by 2.4 % (samples/fashion).
+    With one scale for the whole weight ONNX Runtime has an int8 x_proj. It makes Vim-Ti 5 % faster on one core, and
+    alone changes the logits by 1.5 % of their standard deviation, when all other layers together change them by 2.4 %
+    (samples/fashion).
     """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     reasons = {}
     for node in model.graph.node:
         if node.op_type == "Gemm":
-            reasons[node.name] = LOGITS
+            reasons[node.name] = OUTPUT
         elif node.op_type == "MatMul" and node.input[1] in constants and len(constants[node.input[1]].dims) != 2:
             reasons[node.name] = BATCHED
     return reasons

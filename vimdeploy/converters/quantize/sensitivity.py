@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from vimdeploy.converters.quantize.answers import Pictures, Runner
+from vimdeploy.converters.quantize.answers import Runner
 from vimdeploy.converters.quantize.qdq import with_int8
 from vimdeploy.converters.quantize.scales import Scales
+from vimdeploy.inputs import Inputs
 from vimdeploy.preprocess import FloatArray
 
 
@@ -23,15 +24,15 @@ class Sensitivity:
     """Whether a Mul evens out the channels of its input."""
     sqnr_db: float
     """The layer's output against the error in it, in decibels of their squares."""
-    logit_error: float
-    """Root of the mean square of what the logits change by, in parts of their standard deviation."""
+    output_error: float
+    """Root of the mean square of what the outputs change by, relative to their standard deviation."""
 
 
 def sensitivities(
     model: onnx.ModelProto,
     scales: Mapping[str, Scales],
     runner: Runner,
-    pictures: Pictures,
+    inputs: Inputs,
 ) -> list[Sensitivity]:
     """The layers, from the least to the most sensitive.
 
@@ -39,18 +40,23 @@ def sensitivities(
         model: in float32.
         scales: of its layers.
         runner: of the model.
-        pictures: few, for every layer answers to all of them.
+        inputs: few, because they run once for every layer, and the outputs of all are in memory.
     """
 
-    def logits(of: onnx.ModelProto, phase: str) -> FloatArray:
-        return np.concatenate(list(runner.logits(of, pictures, phase)))
+    def outputs(of: onnx.ModelProto, phase: str) -> dict[str, FloatArray]:
+        batches = list(runner.outputs(of, inputs, phase))
+        return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
-    wanted = logits(model, "Answers in float32")
+    wanted = outputs(model, "Outputs in float32")
     found = []
     for done, (layer, of_layer) in enumerate(scales.items()):
-        runner.report("Each layer alone in int8", done, len(scales))
-        change = logits(with_int8(model, {layer: of_layer}), layer) - wanted
-        error = float(np.sqrt(np.square(change).mean()) / wanted.std())
+        runner.progress("Each layer alone in int8", done, len(scales))
+        changed = outputs(with_int8(model, {layer: of_layer}), layer)
+        error = max(_relative_change(wanted[name], changed[name]) for name in wanted)
         found.append(Sensitivity(layer, of_layer.smoothing is not None, of_layer.sqnr_db, error))
-    runner.report("Each layer alone in int8", len(scales), len(scales))
-    return sorted(found, key=lambda judged: judged.logit_error)
+    runner.progress("Each layer alone in int8", len(scales), len(scales))
+    return sorted(found, key=lambda judged: judged.output_error)
+
+
+def _relative_change(wanted: FloatArray, found: FloatArray) -> float:
+    return float(np.sqrt(np.square(found - wanted).mean()) / wanted.std())

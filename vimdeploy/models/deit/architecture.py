@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from vimdeploy.models.deit.network import DeiT
 
 
+_BLOCK = re.compile(r"blocks\.(\d+)\.")
+
+
 class DeiTArchitecture(Architecture):
     """The attention model that Vim is compared with."""
 
@@ -42,16 +45,24 @@ class DeiTArchitecture(Architecture):
     def from_checkpoint(self, checkpoint: Checkpoint, variant: Variant) -> CheckpointModel:
         """A released classifier, at the variant's image size."""
         tensors, wanted = checkpoint.tensors, variant.config
-        try:
-            tokens, dim = tensors["pos_embed"].shape[1:]
-            depth = 1 + max(int(match[1]) for name in tensors if (match := re.match(r"blocks\.(\d+)\.", name)))
-            classes = tensors["head.weight"].shape[0]
-        except (KeyError, ValueError) as error:
-            raise CheckpointError(f"{checkpoint.path} holds no DeiT: {error} is not there.") from error
-        if (tokens, dim, depth) != (wanted.tokens, wanted.dim, wanted.depth):
+        blocks = [int(match[1]) for match in map(_BLOCK.match, tensors) if match]
+        if "pos_embed" not in tensors or tensors["pos_embed"].dim() != 3 or not blocks:
             raise CheckpointError(
-                f"{checkpoint.path} is not a checkpoint of {variant.name}: wanted dim {wanted.dim}, depth {wanted.depth} "
-                f"and {wanted.tokens} tokens, found dim {dim}, depth {depth} and {tokens} tokens."
+                f"{checkpoint.path} holds no DeiT: wanted pos_embed (1, tokens, dim) and blocks, found {len(tensors)} "
+                f"tensors that begin with: {', '.join(list(tensors)[:4])}."
+            )
+        _, tokens, dim = tensors["pos_embed"].shape
+        depth, classes = 1 + max(blocks), wanted.num_classes
+        if "head.weight" in tensors:
+            classes = tensors["head.weight"].shape[0]
+        found = (dim, depth, tokens)
+        if found != _shape(wanted):
+            fitting = [other.name for other in VARIANTS.values() if found == _shape(other.config)]
+            hint = f"this file fits {fitting[0]}" if fitting else "it fits none of the released variants"
+            raise CheckpointError(
+                f"{checkpoint.path} is not a checkpoint of {variant.name}: wanted dim {wanted.dim}, depth "
+                f"{wanted.depth} and {wanted.tokens} tokens, found dim {dim}, depth {depth} and {tokens} tokens; "
+                f"{hint}."
             )
         named = {name if name.startswith("head.") else f"backbone.{name}": tensor for name, tensor in tensors.items()}
         return CheckpointModel(wanted.replace(num_classes=classes), named)
@@ -68,3 +79,8 @@ class DeiTArchitecture(Architecture):
         size = config.replace(image_size=image_size).grid
         resized = F.interpolate(grid, size=size, mode="bicubic", align_corners=False).flatten(2).transpose(1, 2)
         return tensors | {"backbone.pos_embed": torch.cat([rows[:, :1], resized], dim=1)}
+
+
+def _shape(config: DeiTConfig) -> tuple[int, int, int]:
+    """What the shapes of a checkpoint tell."""
+    return config.dim, config.depth, config.tokens

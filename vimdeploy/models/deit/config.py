@@ -6,7 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from vimdeploy.models.variant import Variant, check_image_size
+from vimdeploy.errors import ConfigError
+from vimdeploy.models.variant import Variant, check_image_size, check_whole_numbers
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class DeiTConfig:
     """A DeiT (https://arxiv.org/abs/2012.12877) without distillation token.
 
     Raises:
-        ConfigError: if the patches do not divide the image.
+        ConfigError: if no model can have these numbers.
     """
 
     dim: int
@@ -30,6 +31,9 @@ class DeiTConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_size", tuple(self.image_size))
+        check_whole_numbers(self)
+        if self.dim % self.heads:
+            raise ConfigError(f"dim must be a multiple of heads, found {self.dim} and {self.heads}.")
         check_image_size(self.image_size, self.patch_size, self.patch_size)
 
     @property

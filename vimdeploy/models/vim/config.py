@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vimdeploy.errors import ConfigError
-from vimdeploy.models.variant import Variant, check_image_size
+from vimdeploy.models.variant import Variant, check_image_size, check_whole_numbers
 
 CLASS_TOKENS = ("middle", "first", "none")
 BLOCK_FEATURES = ("residual", "mixer", "rotated")
@@ -48,17 +48,14 @@ class VimConfig:
     final_norm: bool = True
     """Whether the tokens are normalised after the last block."""
     block_feature: str = "residual"
-    """What the map of a block is: the ``residual`` after it; what its ``mixer`` gave; or the residual ``rotated`` as the
-    next block reads it, as upstream's segmentation scripts have it for Vim-S."""
+    """What the map of a block is: the ``residual`` after it; what its ``mixer`` gave; or the residual ``rotated`` as
+    the next block reads it, as upstream's segmentation scripts have it for Vim-S."""
 
     def __post_init__(self) -> None:
         if self.dt_rank == 0:
             object.__setattr__(self, "dt_rank", math.ceil(self.dim / 16))
         object.__setattr__(self, "image_size", tuple(self.image_size))
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.type == "int" and (not isinstance(value, int) or value < 1):
-                raise ConfigError(f"{field.name} must be a whole number of at least 1, found {value}.")
+        check_whole_numbers(self)
         if self.class_token not in CLASS_TOKENS:
             raise ConfigError(f"class_token must be one of {', '.join(CLASS_TOKENS)}, found {self.class_token!r}.")
         if self.block_feature not in BLOCK_FEATURES:
@@ -67,6 +64,8 @@ class VimConfig:
             )
         if self.rotary and (self.dim % 4 or self.class_token != "none"):
             raise ConfigError("A rotary embedding wants a dim that is a multiple of 4 and no class token.")
+        if self.block_feature == "rotated" and not self.rotary:
+            raise ConfigError("The block_feature rotated wants a rotary embedding.")
         if self.stride > self.patch_size:
             raise ConfigError(f"stride must not pass patch_size {self.patch_size}, found {self.stride}.")
         check_image_size(self.image_size, self.patch_size, self.stride)

@@ -3,8 +3,8 @@
 | who wrote it | the backbone's tensors begin with | beside them |
 |---|---|---|
 | hustvl/Vim's classifiers | nothing | ``head.`` |
-| mmsegmentation, hustvl/Vim's seg folder | ``backbone.`` | necks ``backbone.fpn*``, ``decode_head.``, ``auxiliary_head.`` |
-| detectron2, hustvl/Vim's det folder | ``backbone.net.`` | ``backbone.simfp_*``, ``proposal_generator.``, ``roi_heads.`` |
+| mmsegmentation (its seg folder) | ``backbone.`` | necks ``backbone.fpn*``, ``decode_head.``, ``auxiliary_head.`` |
+| detectron2 (its det folder) | ``backbone.net.`` | ``backbone.simfp_*``, ``proposal_generator.``, ``roi_heads.`` |
 """
 
 from __future__ import annotations
@@ -80,14 +80,19 @@ def model_from_checkpoint(checkpoint: Checkpoint, variant: Variant) -> Checkpoin
         others = [other.name for other in VARIANTS.values() if _fitting(checkpoint, parts, other)]
         hint = f"this file fits {others[0]}" if others else "it fits none of the released variants"
         raise CheckpointError(
-            f"{checkpoint.path} is not a checkpoint of {variant.name}: wanted dim {wanted.dim}, depth {wanted.depth} and "
-            f"{wanted.tokens} tokens, found dim {found.dim}, depth {found.depth} and {parts.tokens} tokens; {hint}."
+            f"{checkpoint.path} is not a checkpoint of {variant.name}: wanted dim {wanted.dim}, depth {wanted.depth} "
+            f"and {wanted.tokens} tokens, found dim {found.dim}, depth {found.depth} and {parts.tokens} tokens; {hint}."
         )
-    own, others_by_name = dict(parts.own), dict(parts.others)
-    if parts.source.dense:  # the rotation is computed, and the norm is unused in upstream too
-        for name in [name for name in own if name == "norm_f.weight" or name.startswith("rope.")]:
-            others_by_name[f"{parts.source.prefix}{name}"] = own.pop(name)
-    return CheckpointModel(found, {f"backbone.{name}": tensor for name, tensor in own.items()} | others_by_name)
+    own = {f"backbone.{name}": tensor for name, tensor in parts.own.items() if not _is_unused(parts.source, name)}
+    if not parts.source.dense:
+        return CheckpointModel(found, own | dict(parts.others))
+    unused = [f"{parts.source.prefix}{name}" for name in parts.own if _is_unused(parts.source, name)]
+    return CheckpointModel(found, own, (*parts.others, *unused))
+
+
+def _is_unused(source: _Source, name: str) -> bool:
+    """Whether a backbone's tensor is read by nobody: the rotation is computed, a dense model's norm unused upstream."""
+    return source.dense and (name == "norm_f.weight" or name.startswith("rope."))
 
 
 def variant_of(checkpoint: Checkpoint) -> Variant:

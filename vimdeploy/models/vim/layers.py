@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vimdeploy.models.vim.config import VimConfig
 from vimdeploy.ops.torch_ops import bidirectional_conv1d, bidirectional_selective_scan
 
+_ROTARY_SIDE, _ROTARY_BASE = 14, 10000.0
 REVERSE = (0, 1)
 """The two directions of a Vim block: first to last, and last to first."""
 
@@ -134,3 +135,36 @@ class Block(nn.Module):
         """(B, L, D) -> the residual after the block, and what its mixer gave to it, (B, L, D) both."""
         mixed = self.mixer(self.norm(residual))
         return residual + mixed, mixed
+
+
+class Rotation(nn.Module):
+    """The angles by which the rotary embedding of hustvl/Vim's seg and det folders turns the channels of each token.
+
+    Neighbouring channels are turned together, those of the first half by the token's row, those of the second half by
+    its column; rows and columns are counted from 0 to 14 on every grid.
+    """
+
+    def __init__(self, dim: int, any_size: bool) -> None:
+        super().__init__()
+        self._dim, self._any_size = dim, any_size
+
+    def forward(self, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+        """The cosines and the signed sines of a grid, (M, D) each.
+
+        In float64, because 24 turns add up what is rounded; a graph that computes them at run time does with float32.
+        """
+        half = self._dim // 2
+        frequencies = _ROTARY_BASE ** (-torch.arange(0, half, 2, dtype=torch.float64) / half)  # (D / 4,)
+        if self._any_size:
+            frequencies = frequencies.float()
+        down, across = (torch.arange(n)[:, None] * _ROTARY_SIDE / n * frequencies for n in (rows, columns))
+        both = [down[:, None].expand(rows, columns, -1), across[None].expand(rows, columns, -1)]
+        angles = torch.cat(both, dim=-1).flatten(0, 1)  # (M, D / 2)
+        cos, sin = angles.cos().float(), angles.sin().float()
+        return cos.repeat_interleave(2, dim=-1), torch.stack([-sin, sin], dim=-1).flatten(-2)
+
+
+def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """(B, M, D) -> (B, M, D): neighbouring channels turned together."""
+    neighbour = torch.arange(x.shape[-1]) ^ 1
+    return x * cos + x.index_select(-1, neighbour) * sin

@@ -10,11 +10,7 @@ from torch import Tensor, nn
 
 from vimdeploy.models.backbone import Backbone, Features
 from vimdeploy.models.vim.config import VimConfig
-from vimdeploy.models.vim.layers import BidirectionalMamba, Block, PatchEmbed, RMSNorm
-
-_ROTARY_SIDE = 14
-"""Rows and columns of the grid that the rotary embedding's positions are counted in, whatever the picture's are."""
-_ROTARY_BASE = 10000.0
+from vimdeploy.models.vim.layers import BidirectionalMamba, Block, PatchEmbed, RMSNorm, Rotation, rotated
 
 
 class Vim(Backbone):
@@ -35,6 +31,7 @@ class Vim(Backbone):
             self.cls_token = nn.Parameter(torch.zeros(1, 1, config.dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, config.tokens, config.dim))
         self.position = Position(config, any_size)
+        self.rotation = Rotation(config.dim, any_size) if config.rotary else None
         self.layers = nn.ModuleList(Block(config) for _ in range(config.depth))
         if config.final_norm:
             self.norm_f = RMSNorm(config.dim, config.norm_eps)
@@ -43,7 +40,7 @@ class Vim(Backbone):
         """(B, C, H, W) -> maps (B, D, rows, columns) and the pooled vector (B, D)."""
         last = len(self.layers) - 1
         residual, (*of_blocks, of_last) = self._tokens(images, (*blocks, last))
-        tokens = self.norm_f(residual) if self.config.final_norm else of_last
+        tokens = self._normed(residual, of_last)
         position = self._class_position(images)
         return Features(
             map=self._map(tokens, images),
@@ -53,14 +50,15 @@ class Vim(Backbone):
 
     def pooled(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D): the class token after the last norm, or the mean of all tokens if there is none."""
-        residual, _ = self._tokens(images, ())
+        residual, (of_last,) = self._tokens(images, (len(self.layers) - 1,))
         position = self._class_position(images)
         if position is None:
-            return self._normed(residual).mean(dim=1)
-        return self._normed(residual[:, position])
+            return self._normed(residual, of_last).mean(dim=1)
+        return self._normed(residual[:, position], of_last[:, position])
 
-    def _normed(self, residual: Tensor) -> Tensor:
-        return self.norm_f(residual) if self.config.final_norm else residual
+    def _normed(self, residual: Tensor, of_last: Tensor) -> Tensor:
+        """The residual after the last norm; without one, what the map of the last block is made of."""
+        return self.norm_f(residual) if self.config.final_norm else of_last
 
     def stored_tensors(self) -> dict[str, Tensor]:
         """What an exported file stores, beside the parameters: the mixers' operands, and the parts of pos_embed."""
@@ -85,12 +83,12 @@ class Vim(Backbone):
         if self.config.class_token != "none":
             x = _with_class_token(x, self.cls_token, self.config)  # (B, L, D)
         x = self.position(x if self.any_size else x + self.pos_embed, self.pos_embed, rows, columns)
-        turn = _Rotation(rows, columns, self.config.dim) if self.config.rotary else None
+        turn = self.rotation(rows, columns) if self.rotation is not None else None
         found: dict[int, Tensor] = {}
         last = len(self.layers) - 1
         for block, layer in enumerate(self.layers):
             if turn is not None:
-                x = turn(x)
+                x = rotated(x, *turn)
                 if self.config.block_feature == "rotated":
                     found[block - 1] = x
             x, mixed = layer(x)
@@ -140,8 +138,8 @@ def class_token_position(config: VimConfig, patches: int) -> int | None:
 def resize_pos_embed(pos_embed: Tensor, config: VimConfig, rows: int, columns: int) -> Tensor:
     """Fit a position embedding to another grid of patches, at export or inside the exported graph.
 
-    The class token's row is taken out where it stands, the grid is interpolated (bicubic), and the row is put back where
-    it stands in the new grid. Upstream takes row 0 for the class token, which is wrong for a token in the middle.
+    The class token's row is taken out where it stands, the grid is interpolated (bicubic), and the row is put back
+    where it stands in the new grid. Upstream takes row 0 for the class token, which is wrong for a token in the middle.
 
     Args:
         pos_embed: (1, L of the trained size, D) float32.
@@ -173,32 +171,10 @@ def _with_class_token(patches: Tensor, token: Tensor, config: VimConfig) -> Tens
     A gather and a choice insert it, so that the exported graph needs no arithmetic on the batch.
     """
     position = class_token_position(config, patches.shape[1])
+    assert position is not None  # of a model with a class token
     index = torch.arange(patches.shape[1] + 1)
     source = index - (index > position).long()
     return torch.where((index == position)[None, :, None], token, patches.index_select(1, source))
-
-
-class _Rotation:
-    """Turns neighbouring channels of each token by angles of its row (first half) and its column (second half).
-
-    The rotary embedding of hustvl/Vim's seg and det folders: rows and columns are counted from 0 to 14 on every grid.
-    """
-
-    def __init__(self, rows: int, columns: int, dim: int) -> None:
-        half = dim // 2
-        frequencies = _ROTARY_BASE ** (-torch.arange(0, half, 2) / half)  # (D / 4,)
-        angles = [torch.arange(n)[:, None] * _ROTARY_SIDE / n * frequencies for n in (rows, columns)]  # (n, D / 4)
-        down = angles[0][:, None].expand(rows, columns, -1)
-        across = angles[1][None].expand(rows, columns, -1)
-        both = torch.cat([down, across], dim=-1).flatten(0, 1)  # (M, D / 2)
-        self._cos = both.cos().repeat_interleave(2, dim=-1)  # (M, D)
-        sin = both.sin()
-        self._sin = torch.stack([-sin, sin], dim=-1).flatten(-2)  # (M, D)
-        self._neighbour = torch.arange(dim) ^ 1
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """(B, M, D) -> (B, M, D)."""
-        return x * self._cos + x.index_select(-1, self._neighbour) * self._sin
 
 
 def reset_parameters(network: nn.Module) -> None:

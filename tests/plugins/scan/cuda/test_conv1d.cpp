@@ -1,10 +1,10 @@
-// The texts of the convolution's CUDA kernels against the reference, on a CPU.
+// The source of the convolution's CUDA kernels, compiled for a CPU, against the reference.
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 
-#include "scan/conv1d.h"
+#include "scan/reference/operators.h"
 #include "scan/shapes.h"
 #include "testing/compare.h"
 #include "testing/cuda_blocks.h"
@@ -15,7 +15,7 @@
 namespace vimdeploy::testing {
 namespace {
 
-// Where the output begins: at a multiple of 16 bytes, as hosts allocate it, or beside.
+// Alignment of the output: to 16 bytes, as hosts allocate it, or to none.
 enum class Place { aligned, odd };
 
 void expect_agreement(const Conv1dCase& c, Place place = Place::aligned) {
@@ -45,7 +45,7 @@ TEST(CudaConv1d, AgreesWithTheReferenceForEveryTypeAndSize) {
   }
 }
 
-TEST(CudaConv1d, TakesVectorsWhereTheMemoryAllows) {
+TEST(CudaConv1d, TakesVectorsIfTheMemoryIsAligned) {
   for (ElementType type : kElementTypes) {
     const Conv1dCase c({type, 2, 21, 384, 4, {0, 1}});
     alignas(16) unsigned char memory[32];

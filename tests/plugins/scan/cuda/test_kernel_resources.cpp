@@ -1,5 +1,5 @@
-// What ptxas said of every kernel when it was compiled: no registers spilled, and room for the warps the plan counts
-// on.
+// What ptxas reported of every kernel when it was compiled: no register spills, and as many resident warps as the plan
+// counts on.
 
 #include <gtest/gtest.h>
 
@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "scan/cuda/layout.h"
-#include "scan/plan_cuda.h"
+#include "scan/cuda/plan.h"
 
 namespace vimdeploy {
 namespace {
@@ -22,7 +22,7 @@ struct Compiled {
   int architecture = 0, registers = 0, stack = 0, spill_stores = 0, spill_loads = 0;
 };
 
-// As ptxas reports kernels: a line with the mangled name, one with the stack, one with the registers.
+// ptxas reports a kernel in three lines: the mangled name, the stack, the registers.
 std::vector<Compiled> read_report(const std::string& path) {
   const std::regex name("Compiling entry function '.*(selective_scan_\\w+?|conv1d_\\w+?)I(\\w+)' for 'sm_(\\d+)'");
   const std::regex stack("(\\d+) bytes stack frame, (\\d+) bytes spill stores, (\\d+) bytes spill loads");
@@ -58,7 +58,7 @@ std::vector<Compiled> read_reports() {
   return kernels;
 }
 
-// Of a multiprocessor: CUDA C++ Programming Guide, technical specifications per compute capability.
+// Limits of a multiprocessor, from the CUDA C++ Programming Guide, technical specifications per compute capability.
 struct Multiprocessor {
   int architecture, warps, blocks, shared_kibibytes;
 };
@@ -68,13 +68,15 @@ constexpr Multiprocessor kMultiprocessors[] = {{75, 32, 16, 64},   {80, 64, 32, 
                                                {100, 64, 32, 228}, {120, 48, 24, 100}};
 
 int threads_of(const std::string& kernel) {
-  if (kernel == "selective_scan_output") return cuda::kGroups * cuda::kChannelTile;
+  if (kernel == "selective_scan_output") return cuda::kThreadGroups * cuda::kChannelTile;
   return kernel == "selective_scan_summary" ? cuda::kChannelTile : cuda::kThreads;
 }
 
 // For Vim-Ti: N = 16, R = 12, sums in the workspace.
 int64_t shared_bytes_of(const std::string& kernel) {
-  const int groups = kernel == "selective_scan_output" ? cuda::kGroups : kernel == "selective_scan_summary" ? 1 : 0;
+  const int groups = kernel == "selective_scan_output"    ? cuda::kThreadGroups
+                     : kernel == "selective_scan_summary" ? 1
+                                                          : 0;
   return cuda::shared_layout(groups, 12, 0).floats * 4;
 }
 
@@ -90,7 +92,7 @@ class KernelResources : public ::testing::Test {
  protected:
   void SetUp() override {
 #ifndef VIMDEPLOY_CUDA_OBJECTS
-    GTEST_SKIP() << "built without CUDA's compiler";
+    GTEST_SKIP() << "built without a CUDA compiler";
 #endif
   }
   const std::vector<Compiled> kernels_ = read_reports();

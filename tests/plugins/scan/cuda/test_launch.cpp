@@ -1,10 +1,10 @@
-// What the operators answer where no device is, and that they ask for nothing where there is no work.
+// Errors of launches: the operators without a device, and with nothing to do.
 
 #include "scan/cuda/launch.h"
 
 #include <gtest/gtest.h>
 
-#include "scan/cuda.h"
+#include "scan/cuda/operators.h"
 
 namespace vimdeploy {
 namespace {

@@ -1,4 +1,4 @@
-// The functions of the CUDA kernels, as they are on a host, against double precision.
+// The scalar functions of the CUDA kernels, compiled for a host, against double precision.
 
 #include "scan/cuda/math.h"
 
@@ -12,7 +12,7 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// Largest relative error over [-range, range], where the wanted number is not too small for float32.
+// Largest relative error over [-range, range]; values that are too small for float32 are left out.
 template <typename Found, typename Wanted>
 double worst_error(float range, Found found, Wanted wanted) {
   double worst = 0.0;
@@ -25,10 +25,10 @@ double worst_error(float range, Found found, Wanted wanted) {
   return worst;
 }
 
-TEST(CudaMath, SoftplusKeepsItsRelativeAccuracyWhereItIsSmall) {
+TEST(CudaMath, SoftplusIsAccurateRelativeToSmallValuesToo) {
   const auto exact = [](double x) { return std::log1p(std::exp(x)); };
   for (float range : {0.01f, 1.0f, 20.0f, 80.0f}) {
-    // An exponential's argument of 80 is rounded by 80 * 2^-24 at most.
+    // The argument of the exponential, up to 80, is rounded by at most 80 * 2^-24.
     EXPECT_LT(worst_error(range, softplus, exact), 4e-7 + static_cast<double>(range) * 0x1p-23) << range;
   }
 }
@@ -52,13 +52,13 @@ TEST(CudaMath, SiluIsAccurateAndOfSpecialNumbersAsTheReference) {
   EXPECT_TRUE(std::isnan(silu(std::nanf(""))));
 }
 
-TEST(CudaMath, ANumberThatIsHeldStaysWhatItIs) {
+TEST(CudaMath, APrefetchedNumberKeepsItsValue) {
   for (float value : {0.0f, -1.5f, 65504.0f, 0x1p-24f, kInfinity}) {
-    EXPECT_EQ(to_float(held(value)), value);
-    EXPECT_EQ(to_float(held(from_float<Float16>(value))), value);
+    EXPECT_EQ(to_float(prefetched(value)), value);
+    EXPECT_EQ(to_float(prefetched(from_float<Float16>(value))), value);
   }
-  EXPECT_EQ(to_float(held(from_float<BFloat16>(-1.5f))), -1.5f);
-  EXPECT_EQ(to_float(Held<Float16>{}), 0.0f);
+  EXPECT_EQ(to_float(prefetched(from_float<BFloat16>(-1.5f))), -1.5f);
+  EXPECT_EQ(to_float(Prefetched<Float16>{}), 0.0f);
 }
 
 }  // namespace

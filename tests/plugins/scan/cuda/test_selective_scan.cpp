@@ -1,12 +1,12 @@
-// The texts of the scan's CUDA kernels against the reference, on a CPU.
+// The source of the scan's CUDA kernels, compiled for a CPU, against the reference.
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <random>
 
-#include "scan/plan_cuda.h"
-#include "scan/selective_scan.h"
+#include "scan/cuda/plan.h"
+#include "scan/reference/operators.h"
 #include "scan/shapes.h"
 #include "testing/compare.h"
 #include "testing/cuda_blocks.h"
@@ -17,7 +17,7 @@
 namespace vimdeploy::testing {
 namespace {
 
-// y of the plan, and that nothing was written outside of the workspace and of y.
+// Computes y by the plan, and expects that nothing is written outside of the workspace and of y.
 Tensor output_of(const SelectiveScanCase& c, const SelectiveScanCudaPlan& plan, ThreadOrder order) {
   GuardedMemory workspace(plan.workspace_bytes), y(c.y.bytes.size());
   Tensor found = c.y;
@@ -31,7 +31,7 @@ Tensor output_of(const SelectiveScanCase& c, const SelectiveScanCudaPlan& plan, 
   return found;
 }
 
-// Every way to divide the problem into that many chunks agrees with the reference.
+// Expects every plan with these numbers of chunks to agree with the reference.
 void expect_agreement(const SelectiveScanCase& c, const std::vector<int64_t>& chunks = {1, 3},
                       ThreadOrder order = ThreadOrder::forward) {
   SCOPED_TRACE(describe(c.problem));

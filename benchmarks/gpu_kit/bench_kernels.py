@@ -1,0 +1,126 @@
+"""Step kernels: both operators alone, every regime, beside the device's ceilings, measured in the same process."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+
+import torch
+
+from gpu_kit.ceilings import Ceilings, measure_ceilings
+from gpu_kit.kernels import Kernels, empty_workspace
+from gpu_kit.machine import clocks
+from gpu_kit.problems import Problem, conv_bytes, conv_operands, floor_us, problems, scan_bytes, scan_operands
+from gpu_kit.records import Log
+from gpu_kit.steps import Settings
+from gpu_kit.timing import Timing, sets_of_inputs, time_calls
+
+DTYPES = (torch.float16, torch.float32)
+
+
+def kernels(settings: Settings, log: Log) -> None:
+    """Times, and shares of the ceilings: fewest bytes / time / copy bandwidth, decays / time / rate of exp2."""
+    library = settings.built("libvimdeploy_gpu_bench.so")
+    if library is None:
+        return log.skipped("kernels", "the build made no libvimdeploy_gpu_bench.so")
+    own = Kernels(library)
+    generator = torch.Generator("cuda").manual_seed(settings.seed)
+    ceilings = measure_ceilings(own, settings.seconds)
+    log.measured("ceilings", **dataclasses.asdict(ceilings), **clocks())
+    for problem in problems(settings.quick):
+        for dtype in DTYPES:
+            _bench_scan(own, problem, dtype, generator, ceilings, settings, log)
+            _bench_conv1d(own, problem, dtype, generator, ceilings, settings, log)
+            _bench_step_size_product(problem, dtype, generator, settings, log)
+            torch.cuda.empty_cache()
+    log.measured("clocks at the end", **clocks())
+    return None
+
+
+def _bench_scan(
+    own: Kernels,
+    problem: Problem,
+    dtype: torch.dtype,
+    generator: torch.Generator,
+    ceilings: Ceilings,
+    settings: Settings,
+    log: Log,
+) -> None:
+    least_bytes = scan_bytes(problem, dtype.itemsize)
+    sets = [scan_operands(problem, dtype, generator) for _ in range(sets_of_inputs(least_bytes))]
+    outputs = [torch.empty_like(operands.u[0]) for operands in sets]
+    automatic, _ = own.plan(problem, dtype, "automatic")
+    floor_bytes, floor_exp2 = floor_us(problem, dtype.itemsize, ceilings.bytes_per_s, ceilings.exp2_per_s)
+    for regime in ("sequences", "chunks"):
+        plan, workspace_bytes = own.plan(problem, dtype, regime)
+        workspace = empty_workspace(workspace_bytes)
+        timing = time_calls(
+            [
+                partial(own.selective_scan, problem, operands, regime, workspace, y)
+                for operands, y in zip(sets, outputs, strict=True)
+            ],
+            settings.seconds,
+        )
+        log.measured(
+            f"scan {problem.name} {_name(dtype)} {regime}",
+            **times(timing),
+            automatic="this" if plan == automatic else "the other",
+            **{
+                "of copy bandwidth": floor_bytes / timing.median_us,
+                "of exp2 rate": floor_exp2 / timing.median_us,
+                "times the floor": timing.median_us / max(floor_bytes, floor_exp2),
+                "bytes": float(least_bytes),
+                "exponentials": float(problem.decays),
+                "sets": float(len(sets)),
+            },
+            plan=plan,
+        )
+
+
+def _bench_conv1d(
+    own: Kernels,
+    problem: Problem,
+    dtype: torch.dtype,
+    generator: torch.Generator,
+    ceilings: Ceilings,
+    settings: Settings,
+    log: Log,
+) -> None:
+    least_bytes = conv_bytes(problem, dtype.itemsize)
+    sets = [conv_operands(problem, dtype, generator) for _ in range(sets_of_inputs(least_bytes))]
+    shape = (len(problem.reverse), problem.batch, problem.tokens, problem.channels)
+    outputs = [torch.empty(shape, dtype=dtype, device="cuda") for _ in sets]
+    timing = time_calls(
+        [partial(own.conv1d, operands, problem.reverse, u) for operands, u in zip(sets, outputs, strict=True)],
+        settings.seconds,
+    )
+    log.measured(
+        f"conv1d {problem.name} {_name(dtype)}",
+        **times(timing),
+        **{
+            "of copy bandwidth": least_bytes / ceilings.bytes_per_s / timing.median_us * 1e6,
+            "bytes": float(least_bytes),
+            "sets": float(len(sets)),
+        },
+    )
+
+
+def _bench_step_size_product(
+    problem: Problem, dtype: torch.dtype, generator: torch.Generator, settings: Settings, log: Log
+) -> None:
+    """What making the step sizes outside would cost by itself: one product (K, B L, R) x (K, R, E), written out."""
+    operands = scan_operands(problem, dtype, generator)
+    low_rank = operands.dt_bc[..., : problem.rank].flatten(1, 2)  # (K, B L, R), a view
+    weight = operands.dt_weight.transpose(1, 2)
+    outputs = [low_rank @ weight for _ in range(sets_of_inputs(2 * problem.positions * dtype.itemsize))]
+    timing = time_calls([partial(torch.bmm, low_rank, weight, out=out) for out in outputs], settings.seconds)
+    log.measured(f"separate step sizes {problem.name} {_name(dtype)}", **times(timing))
+
+
+def times(timing: Timing) -> dict[str, float]:
+    """For a table."""
+    return {"us": timing.median_us, "10 %": timing.low_us, "90 %": timing.high_us, "spread": timing.spread}
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

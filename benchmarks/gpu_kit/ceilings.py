@@ -1,0 +1,41 @@
+"""What the device can do at most: bytes copied, exp2 and multiply-adds, each measured with nothing else running."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from gpu_kit.kernels import Kernels
+from gpu_kit.timing import time_calls
+
+COPY_BYTES = 2 << 30
+BLOCKS_PER_MULTIPROCESSOR = 8
+"""Of 256 threads: as many as a multiprocessor holds, or they run in turns."""
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """Rates in 1/s."""
+
+    bytes_per_s: float
+    """From the device's memory to itself, bytes read and bytes written counted."""
+    exp2_per_s: float
+    fma_per_s: float
+
+
+def measure_ceilings(kernels: Kernels, seconds: float) -> Ceilings:
+    """All three, on data that is not zero."""
+    numbers = min(COPY_BYTES, torch.cuda.mem_get_info()[0] // 4) // 4
+    source = torch.randn(numbers, device="cuda")
+    target = torch.empty_like(source)
+    copy_us = time_calls([partial(target.copy_, source)], seconds).median_us
+    return Ceilings(2 * 4 * numbers / copy_us * 1e6, _rate(kernels, "exp2", seconds), _rate(kernels, "fma", seconds))
+
+
+def _rate(kernels: Kernels, function: str, seconds: float) -> float:
+    blocks = BLOCKS_PER_MULTIPROCESSOR * torch.cuda.get_device_properties(0).multi_processor_count
+    out = torch.rand(blocks * 256, device="cuda")
+    operations = kernels.count(function, blocks, out)
+    return operations / time_calls([partial(kernels.count, function, blocks, out)], seconds).median_us * 1e6

@@ -1,0 +1,72 @@
+"""Step models: whole models with random weights against PyTorch in float32, on 64 random images."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from gpu_kit.models import MAX_BATCH, PRECISIONS, RUNTIMES, eager_session, exact_float32, session_of
+from gpu_kit.records import Log
+from gpu_kit.steps import Settings
+from vimdeploy.errors import MissingPackageError
+from vimdeploy.parity.inputs import random_inputs
+from vimdeploy.preprocess import FloatArray
+from vimdeploy.runtimes.base import Session
+
+IMAGES = 64
+FP32_BOUND = 1e-5
+
+
+def models(settings: Settings, log: Log) -> None:
+    """FP32: the relative error of all logits; FP16: the same class first for every image."""
+    with exact_float32():
+        for name in settings.models:
+            reference = eager_session(name)
+            shape = (3, *reference.info.config.image_size)
+            batches = list(random_inputs(shape, IMAGES, settings.seed).batches(MAX_BATCH))
+            wanted = _logits(reference, batches)
+            del reference
+            for runtime in RUNTIMES:
+                for precision in PRECISIONS:
+                    _check(f"{name} {precision} {runtime}", runtime, name, precision, batches, wanted, settings, log)
+                    torch.cuda.empty_cache()
+
+
+def _check(
+    subject: str,
+    runtime: str,
+    name: str,
+    precision: str,
+    batches: list[FloatArray],
+    wanted: FloatArray,
+    settings: Settings,
+    log: Log,
+) -> None:
+    try:
+        found = _logits(session_of(runtime, name, precision, settings), batches)
+    except MissingPackageError as missing:
+        return log.skipped(subject, str(missing))
+    except Exception as error:  # one runtime's failure is not the next one's
+        return log.failed(subject, f"{type(error).__name__}: {error}")
+    return judge(subject, precision, found, wanted, log)
+
+
+def judge(subject: str, precision: str, found: FloatArray, wanted: FloatArray, log: Log) -> None:
+    """Whether a runtime's logits (images, classes) are those of the reference."""
+    error = float(np.linalg.norm(found.astype(np.float64) - wanted) / np.linalg.norm(wanted.astype(np.float64)))
+    differing = found.argmax(1) != wanted.argmax(1)
+    agreement = {"top-1 agreement": float(1 - differing.mean())}
+    if precision == "fp32":
+        return log.within(subject, "relative error", error, FP32_BOUND, **agreement)
+    values = {"relative error": error, **agreement}
+    if np.isnan(found).any() or differing.any():
+        best = np.sort(wanted[differing], axis=1)
+        margins = (best[:, -1] - best[:, -2]) / wanted.std()
+        largest = f"{margins.max():.1e}" if len(margins) else "none"
+        reason = f"another class first, where the reference's first two differ by up to {largest} of the logits' spread"
+        return log.failed(subject, reason, **values)
+    return log.passed(subject, **values)
+
+
+def _logits(session: Session, batches: list[FloatArray]) -> FloatArray:
+    return np.concatenate([session.run(batch) for batch in batches])

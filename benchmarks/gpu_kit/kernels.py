@@ -1,0 +1,113 @@
+"""Our CUDA kernels, called on PyTorch's tensors and its current stream, through the library ``vimdeploy_gpu_bench``."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gpu_kit.problems import ConvOperands, Problem, ScanOperands
+
+REGIMES = ("automatic", "sequences", "chunks")
+TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
+"""In the order of ``ElementType`` in plugins/scan/element.h."""
+
+_PLAN_CHARACTERS = 512
+
+
+class KernelError(Exception):
+    """What the library answers instead of computing."""
+
+
+class Kernels:
+    """The library; benchmarks/native/gpu_c_api.cpp says what its functions take."""
+
+    def __init__(self, library: Path) -> None:
+        self._library = ctypes.CDLL(str(library))
+        for name in ("conv1d", "scan_plan", "scan", "count_exp2", "count_fma"):
+            getattr(self._library, f"vimdeploy_gpu_{name}").restype = ctypes.c_char_p
+
+    def conv1d(self, operands: ConvOperands, reverse: Sequence[int], u: Tensor) -> None:
+        """Into u (K, B, L, E), on the current stream."""
+        batch, tokens, _ = operands.xz.shape
+        _, channels, width = operands.weight.shape
+        self._call(
+            "conv1d",
+            TYPES[operands.xz.dtype],
+            _numbers(batch, tokens, channels, width),
+            len(reverse),
+            _numbers(*reverse),
+            _pointers(*operands.tensors(), u),
+            _stream(),
+        )
+
+    def plan(self, problem: Problem, dtype: torch.dtype, regime: str) -> tuple[str, int]:
+        """The plan in words, and the bytes of workspace that it asks for."""
+        text = ctypes.create_string_buffer(_PLAN_CHARACTERS)
+        workspace = ctypes.c_size_t()
+        p = problem
+        self._call(
+            "scan_plan",
+            TYPES[dtype],
+            _numbers(p.batch, p.tokens, p.channels, p.states, p.rank),
+            len(p.reverse),
+            _numbers(*p.reverse),
+            REGIMES.index(regime),
+            text,
+            ctypes.c_size_t(len(text)),
+            ctypes.byref(workspace),
+        )
+        return text.value.decode().partition(": ")[2], workspace.value  # without the operator's name
+
+    def selective_scan(
+        self, problem: Problem, operands: ScanOperands, regime: str, workspace: Tensor, y: Tensor
+    ) -> None:
+        """Into y (B, L, E), on the current stream; the workspace is as large as ``plan`` says."""
+        p = problem
+        self._call(
+            "scan",
+            TYPES[operands.u.dtype],
+            _numbers(p.batch, p.tokens, p.channels, p.states, p.rank),
+            len(p.reverse),
+            _numbers(*p.reverse),
+            ctypes.c_float(p.scale),
+            REGIMES.index(regime),
+            _pointers(*operands.tensors(), y),
+            ctypes.c_void_p(workspace.data_ptr()),
+            _stream(),
+        )
+
+    def count(self, function: str, blocks: int, out: Tensor) -> int:
+        """Keep the device busy with ``exp2`` or ``fma`` and nothing else; how many there are in all."""
+        operations = ctypes.c_int64()
+        self._call(f"count_{function}", blocks, ctypes.c_void_p(out.data_ptr()), ctypes.byref(operations), _stream())
+        return operations.value
+
+    def _call(self, name: str, *arguments: object) -> None:
+        problem = getattr(self._library, f"vimdeploy_gpu_{name}")(*arguments)
+        if problem is not None:
+            raise KernelError(problem.decode())
+
+
+def empty_workspace(size: int, device: torch.device | str = "cuda") -> Tensor:
+    """Device memory of so many bytes, full of NaN; PyTorch aligns it to 512 bytes."""
+    return torch.full((max(math.ceil(size / 4), 1),), math.nan, device=device)
+
+
+def _numbers(*values: int) -> ctypes.Array[ctypes.c_int64]:
+    return (ctypes.c_int64 * len(values))(*values)
+
+
+def _pointers(*tensors: Tensor) -> ctypes.Array[ctypes.c_void_p]:
+    for tensor in tensors:
+        if not tensor.is_contiguous():
+            raise KernelError(f"Wanted dense tensors, found strides {tensor.stride()} of shape {tuple(tensor.shape)}.")
+    return (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
+
+
+def _stream() -> ctypes.c_void_p:
+    return ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)

@@ -1,0 +1,147 @@
+"""Whole models on the device: PyTorch as it is, the same with our kernels, and the runtimes that are installed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import vimdeploy
+from gpu_kit.kernels import Kernels
+from gpu_kit.problems import MODELS, ConvOperands, ScanOperands, problem_in
+from gpu_kit.steps import Settings
+from vimdeploy.artifact import ModelInfo
+from vimdeploy.errors import MissingPackageError, require
+from vimdeploy.models.config import VARIANTS, VimConfig
+from vimdeploy.models.layers import REVERSE, BidirectionalMamba
+from vimdeploy.models.vim import Vim, vim_with_random_weights
+from vimdeploy.preprocess import FloatArray
+from vimdeploy.runtimes.base import Session
+
+WEIGHTS_SEED = 0
+PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
+RUNTIMES = ("PyTorch with our kernels", "ONNX Runtime CUDA", "TensorRT", "TensorRT-RTX")
+MAX_BATCH = 8
+
+
+class TorchSession(Session):
+    """A PyTorch model on the device."""
+
+    def __init__(self, model: Vim, info: ModelInfo) -> None:
+        self.model = model.cuda().eval()
+        self.info, self.device, self.operators = info, "cuda", "eager"
+
+    def _run(self, array: FloatArray) -> FloatArray:
+        with torch.inference_mode():
+            logits: FloatArray = self.model(torch.from_numpy(array).cuda()).float().cpu().numpy()
+        return logits
+
+
+class FusedMixer(nn.Module):
+    """A mixer of a Vim with our kernels for its operators, and its weights stacked beforehand, as in an ONNX file."""
+
+    def __init__(self, mixer: BidirectionalMamba, config: VimConfig, kernels: Kernels, dtype: torch.dtype) -> None:
+        super().__init__()
+        m, self.config, self.kernels, self.dtype = mixer, config, kernels, dtype
+        self.in_proj, self.out_proj = (layer.weight.to(dtype) for layer in (m.in_proj, m.out_proj))
+        self.x_weight = torch.stack([layer.weight.T for layer in (m.x_proj, m.x_proj_b)])[:, None].to(dtype)
+        convolutions, steps = (m.conv1d, m.conv1d_b), (m.dt_proj, m.dt_proj_b)
+        self.conv_weight = torch.stack([c.weight[:, 0] for c in convolutions]).to(dtype)
+        self.conv_bias = torch.stack([c.get_parameter("bias") for c in convolutions]).to(dtype)
+        self.dt_weight = torch.stack([step.weight for step in steps]).to(dtype)
+        self.dt_bias = torch.stack([step.bias for step in steps])
+        self.A = -torch.exp(torch.stack([m.A_log, m.A_b_log]))
+        self.D = torch.stack([m.D, m.D_b])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, D) -> (B, L, D)."""
+        problem = problem_in(self.config, len(x))
+        xz = F.linear(x.to(self.dtype), self.in_proj)  # (B, L, 2E)
+        u = xz.new_empty(len(REVERSE), *x.shape[:2], problem.channels)
+        self.kernels.conv1d(ConvOperands(xz, self.conv_weight, self.conv_bias), REVERSE, u)
+        _, workspace_bytes = self.kernels.plan(problem, self.dtype, "automatic")
+        workspace = torch.empty(max(workspace_bytes, 1), dtype=torch.uint8, device=x.device)
+        operands = ScanOperands(u, xz, u @ self.x_weight, self.dt_weight, self.dt_bias, self.A, self.D)
+        y = torch.empty_like(u[0])
+        self.kernels.selective_scan(problem, operands, "automatic", workspace, y)
+        return F.linear(y, self.out_proj)
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Without TF32, whose products have 10 bits of fraction."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+def eager_session(name: str) -> TorchSession:
+    """PyTorch in float32 with the plain loops over the tokens: the reference."""
+    config = VARIANTS[MODELS[name]].config
+    return TorchSession(vim_with_random_weights(config, WEIGHTS_SEED), ModelInfo(MODELS[name], config))
+
+
+def session_of(runtime: str, name: str, precision: str, settings: Settings) -> Session:
+    """A model in one of RUNTIMES, with the weights of ``eager_session``.
+
+    Raises:
+        MissingPackageError: where the runtime is not on this machine.
+        Exception: whatever goes wrong with one that is.
+    """
+    if runtime == RUNTIMES[0]:
+        return _fused_session(name, PRECISIONS[precision], settings)
+    if runtime == "ONNX Runtime CUDA":
+        _want_cuda_provider()
+        return vimdeploy.load(_onnx_file(name, precision, settings), device="cuda")
+    package, flavor = {"TensorRT": ("tensorrt", "tensorrt"), "TensorRT-RTX": ("tensorrt_rtx", "rtx")}[runtime]
+    for needed in (package, "pycuda"):
+        require(needed, flavor)
+    onnx = _onnx_file(name, precision, settings)
+    engine = onnx.with_suffix(f".{flavor}.engine")
+    if not engine.exists():
+        _vimdeploy("build", onnx, "-o", engine, "--flavor", flavor, "--batch", f"1,{MAX_BATCH},{MAX_BATCH}")
+    return vimdeploy.load(engine)
+
+
+def _fused_session(name: str, dtype: torch.dtype, settings: Settings) -> TorchSession:
+    library = settings.built("libvimdeploy_gpu_bench.so")
+    if library is None:
+        raise MissingPackageError("the build made no libvimdeploy_gpu_bench.so")
+    session, kernels = eager_session(name), Kernels(library)
+    with torch.no_grad():
+        for layer in session.model.layers:
+            assert isinstance(layer.mixer, BidirectionalMamba)
+            layer.mixer = FusedMixer(layer.mixer, session.info.config, kernels, dtype)
+    session.operators = "library"
+    return session
+
+
+def _want_cuda_provider() -> None:
+    if "CUDAExecutionProvider" not in require("onnxruntime", "gpu").get_available_providers():
+        raise MissingPackageError("the ONNX Runtime here has no CUDA provider; install onnxruntime-gpu in its place")
+
+
+def _onnx_file(name: str, precision: str, settings: Settings) -> Path:
+    path = settings.work / f"{MODELS[name]}.{precision}.onnx"
+    if not path.exists():
+        seed = str(WEIGHTS_SEED)
+        _vimdeploy("export", MODELS[name], "--random-weights", seed, "--precision", precision, "-o", path)
+    return path
+
+
+def _vimdeploy(*arguments: str | Path) -> None:
+    """The command line, as a user calls it; its one sentence where it fails."""
+    code = "from vimdeploy.cli import main; main()"
+    result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    print(result.stdout, result.stderr)
+    if result.returncode:
+        raise RuntimeError(f"vimdeploy {arguments[0]} ended with {result.returncode}: {result.stderr.strip()[-500:]}")

@@ -1,0 +1,198 @@
+#include "scan/cuda/plan.h"
+
+#include <algorithm>
+#include <limits>
+#include <sstream>
+
+#include "scan/cuda/layout.h"
+
+namespace vimdeploy {
+namespace {
+
+// Model of the run time, in clocks. Its numbers are counted or taken from tables; no GPU has confirmed them.
+
+// Latency from a token to the next in one warp: shared memory, an exponential, two dependent multiply-adds.
+constexpr int64_t kTokenLatency = 180;
+// Instructions that a warp issues for a token of Vim, counted as output.h says. Its 18 exponentials and reciprocals
+// take only 144 clocks.
+constexpr int64_t kTokenIssue = 156;
+// From a block's start to its first token: two dependent loads from global memory.
+constexpr int64_t kBlockStart = 1500;
+// Regime `chunks`: two more launches, and for each chunk one step of the serial carry.
+constexpr int64_t kExtraLaunches = 6000, kCarryStep = 30;
+// Regime `chunks` passes over the tokens twice: for the states at the end, without C and y, and for the outputs.
+constexpr int64_t kTwoPassPercent = 180;
+
+// Shared memory that CUDA reserves for each block, in bytes.
+constexpr int64_t kReservedShared = 1024;
+// Chunks beyond two full waves of blocks only make the serial carry longer.
+constexpr int64_t kMaxWaves = 2;
+// Alignment of the workspace's parts, in bytes.
+constexpr size_t kAlignment = 256;
+
+int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+size_t aligned(int64_t floats) {
+  return (static_cast<size_t>(floats) * sizeof(float) + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+int64_t threads_of(const SelectiveScanProblem& problem) {
+  return cuda::thread_groups_of(cuda::subscans_of(problem)) * cuda::kChannelTile;
+}
+
+// Blocks of the output kernel for one chunk of every sequence.
+int64_t blocks_per_chunk(const SelectiveScanProblem& problem) {
+  return problem.batch * divide_up(problem.channels, cuda::kChannelTile);
+}
+
+int64_t floats_of_sums(const SelectiveScanProblem& problem) {
+  return blocks_per_chunk(problem) * cuda::kChannelTile * cuda::tokens_of_sums(problem.tokens);
+}
+
+// Blocks of `threads` threads that the registers of the whole device hold.
+int64_t blocks_per_full_wave(const CudaFacts& device, int64_t threads) {
+  return device.multiprocessors * (cuda::kResidentThreads / threads);
+}
+
+// Resident blocks of the output kernel on a multiprocessor; 0 if one needs more shared memory than a block may have.
+int64_t resident_blocks(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan,
+                        const CudaFacts& device) {
+  const auto bytes = static_cast<int64_t>(plan.shared_bytes);
+  if (bytes > device.shared_bytes_per_block) return 0;
+  return std::min(cuda::kResidentThreads / threads_of(problem),
+                  device.shared_bytes_per_multiprocessor / (bytes + kReservedShared));
+}
+
+// The plan with that many chunks, with its sums in shared memory if enough blocks stay resident that way.
+SelectiveScanCudaPlan plan_with_chunks(const SelectiveScanProblem& problem, const CudaFacts& device, int64_t chunks) {
+  const auto plan = cuda_plan_with(problem, chunks, true);
+  const int64_t per_multiprocessor = divide_up(blocks_per_chunk(problem) * plan.chunks, device.multiprocessors);
+  const int64_t wanted = std::min(per_multiprocessor, cuda::kResidentThreads / threads_of(problem));
+  return resident_blocks(problem, plan, device) >= wanted ? plan : cuda_plan_with(problem, chunks, false);
+}
+
+int64_t clocks_of(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan, const CudaFacts& device) {
+  const int64_t blocks = blocks_per_chunk(problem) * plan.chunks,
+                passes = divide_up(cuda::subscans_of(problem), cuda::kThreadGroups);
+  const int64_t resident = std::max<int64_t>(1, resident_blocks(problem, plan, device));
+  // Time of a wave with `count` blocks on a multiprocessor, whose four schedulers share their warps.
+  const auto wave = [&](int64_t count) {
+    const int64_t warps = divide_up(count * threads_of(problem), 4 * 32);
+    return passes * (kBlockStart + plan.chunk_tokens * std::max(kTokenLatency, kTokenIssue * warps));
+  };
+  const int64_t blocks_per_wave = resident * device.multiprocessors;
+  const int64_t rest = divide_up(blocks % blocks_per_wave, device.multiprocessors);
+  const int64_t one_pass = blocks / blocks_per_wave * wave(resident) + (rest > 0 ? wave(rest) : 0);
+  if (plan.chunks == 1) return one_pass;
+  return one_pass * kTwoPassPercent / 100 + kExtraLaunches + kCarryStep * plan.chunks;
+}
+
+// Indices within a sequence, and within a tile of xz, whose rows are 2E long, are 32-bit; the directions' flags are the
+// bits of a 64-bit number.
+constexpr int64_t kMaxExtent = std::numeric_limits<int32_t>::max() / (2 * cuda::kTokenTile);
+constexpr int64_t kMaxDirections = 64;
+constexpr int64_t kMaxThreads = std::numeric_limits<uint32_t>::max() - cuda::kThreads;
+
+Status check_at_most(const char* op, const char* what, int64_t found, int64_t most) {
+  if (found <= most) return {};
+  return Status::error(std::string(op) + ": " + what + " is " + std::to_string(found) +
+                       ", the CUDA kernels take at most " + std::to_string(most) + " here; run this model on the CPU");
+}
+
+template <typename Problem>
+Status check_common(const char* op, const Problem& problem) {
+  if (Status s = check_at_most(op, "K (directions)", problem.directions(), kMaxDirections); !s.ok()) return s;
+  if (Status s = check_at_most(op, "B (batch)", problem.batch, kMaxExtent); !s.ok()) return s;
+  if (Status s = check_at_most(op, "L (tokens)", problem.tokens, kMaxExtent); !s.ok()) return s;
+  return check_at_most(op, "E (channels)", problem.channels, kMaxExtent);
+}
+
+}  // namespace
+
+Status check(const Conv1dProblem& problem, const CudaFacts&) {
+  if (Status s = check_common(kConv1dName, problem); !s.ok()) return s;
+  if (Status s = check_at_most(kConv1dName, "W (width)", problem.width, kMaxExtent); !s.ok()) return s;
+  // Thread indices are 32-bit: one thread for each run of eight tokens of a channel.
+  const int64_t runs = problem.batch * divide_up(problem.tokens, cuda::kTokenTile);
+  return check_at_most(kConv1dName, "B * L / 8 (runs of tokens)", runs, kMaxThreads / problem.channels);
+}
+
+Status check(const SelectiveScanProblem& problem, const CudaFacts& device) {
+  const char* op = kSelectiveScanName;
+  if (Status s = check_common(op, problem); !s.ok()) return s;
+  if (Status s = check_at_most(op, "N (states)", problem.states, kMaxExtent / kMaxDirections); !s.ok()) return s;
+  // The low rank of the step sizes and its weights are kept in shared memory.
+  const int64_t groups = cuda::thread_groups_of(cuda::subscans_of(problem)), floats = device.shared_bytes_per_block / 4;
+  const int64_t others = cuda::shared_layout(groups, 0, 0).floats;
+  const int64_t most_rank = (floats - others) / (cuda::shared_layout(groups, 1, 0).floats - others);
+  return check_at_most(op, "R (rank)", problem.rank, most_rank);
+}
+
+SelectiveScanCudaPlan cuda_plan_with(const SelectiveScanProblem& problem, int64_t chunks, bool sums_in_shared) {
+  SelectiveScanCudaPlan plan;
+  if (problem.batch == 0 || problem.tokens == 0) return plan;
+  const int64_t subscans = cuda::subscans_of(problem);
+  plan.channel_tile = cuda::kChannelTile;
+  plan.chunk_tokens = divide_up(divide_up(problem.tokens, chunks), cuda::kTokenTile) * cuda::kTokenTile;
+  plan.chunks = divide_up(problem.tokens, plan.chunk_tokens);
+  plan.sums_in_shared = sums_in_shared && subscans > 1;
+
+  const int64_t tokens_of_sums = plan.sums_in_shared ? plan.chunk_tokens : 0;
+  plan.shared_bytes =
+      static_cast<size_t>(cuda::shared_layout(cuda::thread_groups_of(subscans), problem.rank, tokens_of_sums).floats) *
+      sizeof(float);
+
+  const int64_t ends = plan.chunks > 1 ? problem.batch * plan.chunks * problem.channels : 0;
+  const bool has_sums = subscans > 1 && !sums_in_shared;
+  plan.chunk_dt = plan.chunk_states + aligned(subscans * ends * cuda::kStateGroup);
+  plan.sums = plan.chunk_dt + aligned(problem.directions() * ends);
+  plan.workspace_bytes = plan.sums + aligned(has_sums ? floats_of_sums(problem) : 0);
+  return plan;
+}
+
+SelectiveScanCudaPlan cuda_plan_of(const SelectiveScanProblem& problem, const CudaFacts& device, Regime regime) {
+  if (problem.batch == 0 || problem.tokens == 0) return {};
+  auto plan = plan_with_chunks(problem, device, 1);
+  if (regime == Regime::sequences) return plan;
+  const int64_t filled =
+      divide_up(kMaxWaves * blocks_per_full_wave(device, threads_of(problem)), blocks_per_chunk(problem));
+  const int64_t most = std::min(divide_up(problem.tokens, cuda::kTokenTile), std::max<int64_t>(2, filled));
+  // Candidates 2, 3, 4, 6, 8, 12 ...: few enough to try all of them at every call.
+  for (int64_t power = 2; power <= most; power *= 2) {
+    for (int64_t chunks : {power, power / 2 * 3}) {
+      if (chunks > most) continue;
+      const auto candidate = plan_with_chunks(problem, device, chunks);
+      const bool is_first = regime == Regime::chunks && plan.chunks == 1;
+      if (is_first || clocks_of(problem, candidate, device) < clocks_of(problem, plan, device)) plan = candidate;
+    }
+  }
+  return plan;
+}
+
+size_t workspace_bound(const SelectiveScanProblem& largest, const CudaFacts& device) {
+  // B * chunks * E is bounded by the most chunks of a sequence, and by the most blocks of a plan, each a channel tile.
+  const int64_t blocks = kMaxWaves * blocks_per_full_wave(device, cuda::kChannelTile) + 2 * blocks_per_chunk(largest);
+  const int64_t ends = std::min(largest.batch * divide_up(largest.tokens, cuda::kTokenTile) * largest.channels,
+                                blocks * cuda::kChannelTile);
+  return aligned(cuda::subscans_of(largest) * ends * cuda::kStateGroup) + aligned(largest.directions() * ends) +
+         aligned(floats_of_sums(largest));
+}
+
+std::string SelectiveScanCudaPlan::to_string() const {
+  std::ostringstream text;
+  text << kSelectiveScanName << " on CUDA: ";
+  if (chunks == 0) {
+    text << "nothing to do";
+  } else if (chunks == 1) {
+    text << "whole sequences of " << chunk_tokens << " tokens";
+  } else {
+    text << chunks << " chunks of " << chunk_tokens << " tokens";
+  }
+  if (chunks == 0) return text.str();
+  text << ", " << channel_tile << " channels and " << shared_bytes << " bytes of shared memory a block, "
+       << workspace_bytes << " bytes of workspace";
+  if (sums_in_shared) text << ", sums in shared memory";
+  return text.str();
+}
+
+}  // namespace vimdeploy

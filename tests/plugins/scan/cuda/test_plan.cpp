@@ -1,0 +1,123 @@
+#include "scan/cuda/plan.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+
+#include "scan/cuda/layout.h"
+
+namespace vimdeploy {
+namespace {
+
+constexpr CudaFacts kH100{132, 228 << 10, 227 << 10};
+constexpr CudaFacts kOrin{16, 164 << 10, 163 << 10};
+constexpr CudaFacts kTuring{40, 64 << 10, 64 << 10};
+
+// Vim-Ti at 224.
+SelectiveScanProblem tiny(int64_t batch, int64_t tokens = 197) {
+  return {ElementType::float16, batch, tokens, 384, 16, 12, {0, 1}, 0.5f};
+}
+
+TEST(CudaPlan, ManySequencesAreScannedWhole) {
+  const auto plan = cuda_plan_of(tiny(128), kH100);
+  EXPECT_EQ(plan.chunks, 1);
+  EXPECT_EQ(plan.chunk_tokens, 200);
+  EXPECT_TRUE(plan.sums_in_shared);
+  EXPECT_EQ(plan.workspace_bytes, 0u);
+}
+
+TEST(CudaPlan, FewOrLongSequencesAreCutIntoChunks) {
+  for (const CudaFacts& device : {kH100, kOrin, kTuring}) {
+    EXPECT_GT(cuda_plan_of(tiny(1), device).chunks, 1);
+    EXPECT_GT(cuda_plan_of(tiny(1, 6085), device).chunks, 1);
+  }
+}
+
+TEST(CudaPlan, ARegimeCanBeAskedFor) {
+  EXPECT_EQ(cuda_plan_of(tiny(1), kH100, Regime::sequences).chunks, 1);
+  EXPECT_GT(cuda_plan_of(tiny(128), kH100, Regime::chunks).chunks, 1);
+  EXPECT_EQ(cuda_plan_of(tiny(1, 8), kH100, Regime::chunks).chunks, 1);  // too short
+}
+
+TEST(CudaPlan, ASumThatDoesNotFitSharedMemoryIsInTheWorkspace) {
+  const auto plan = cuda_plan_of(tiny(128, 2000), kH100, Regime::sequences);
+  EXPECT_FALSE(plan.sums_in_shared);
+  EXPECT_GE(plan.workspace_bytes, size_t{128 * 2000 * 384 * 4});
+}
+
+TEST(CudaPlan, OneSubscanNeedsNoSum) {
+  auto problem = tiny(128);
+  problem.reverse = {0};
+  const auto plan = cuda_plan_of(problem, kH100);
+  EXPECT_FALSE(plan.sums_in_shared);
+  EXPECT_EQ(plan.workspace_bytes, 0u);
+}
+
+// Invariants of every plan, for any problem and device.
+TEST(CudaPlan, CoversTheTokensWithinTheDeviceAndTheBound) {
+  std::mt19937 random(5);
+  const auto up_to = [&](int64_t most) { return std::uniform_int_distribution<int64_t>(1, most)(random); };
+  for (int i = 0; i < 2000; ++i) {
+    SelectiveScanProblem largest{
+        ElementType::float32, up_to(64), up_to(4000), up_to(1024), up_to(40), up_to(48), {}, 1.0f};
+    for (int64_t k = up_to(4); k > 0; --k) largest.reverse.push_back(up_to(2) - 1);
+    SelectiveScanProblem problem{
+        ElementType::float32,  up_to(largest.batch), up_to(largest.tokens), up_to(largest.channels),
+        up_to(largest.states), up_to(largest.rank),  largest.reverse,       1.0f};
+    problem.reverse.resize(static_cast<size_t>(up_to(largest.directions())));
+    for (const CudaFacts& device : {kH100, kOrin, kTuring, CudaFacts{}}) {
+      for (Regime regime : {Regime::automatic, Regime::sequences, Regime::chunks}) {
+        const auto plan = cuda_plan_of(problem, device, regime);
+        SCOPED_TRACE(plan.to_string());
+        EXPECT_TRUE(check(problem, device).ok());
+        EXPECT_EQ(plan.chunk_tokens % cuda::kTokenTile, 0);
+        EXPECT_GE(plan.chunks * plan.chunk_tokens, problem.tokens);
+        EXPECT_LT((plan.chunks - 1) * plan.chunk_tokens, problem.tokens);
+        EXPECT_LE(plan.shared_bytes, static_cast<size_t>(device.shared_bytes_per_block));
+        EXPECT_LE(plan.workspace_bytes, workspace_bound(largest, device));
+        EXPECT_EQ(plan.chunk_dt % 256, 0u);
+        EXPECT_EQ(plan.sums % 256, 0u);
+      }
+    }
+  }
+}
+
+// Shared memory is read as float4.
+TEST(CudaPlan, SharedMemoryIsAligned) {
+  for (int64_t rank : {1, 2, 3, 12, 13}) {
+    EXPECT_EQ(cuda::tile_floats(rank) % 4, 0);
+    EXPECT_EQ((rank * cuda::kTokenTile) % 4, 0);
+    EXPECT_EQ(cuda::kStateRow % 4, 0);
+  }
+}
+
+TEST(CudaPlan, RefusesWhatTheDeviceCannotTake) {
+  auto problem = tiny(1);
+  problem.rank = 1000;
+  const Status status = check(problem, kTuring);
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(
+      status.message(),
+      "BidirectionalSelectiveScan: R (rank) is 1000, the CUDA kernels take at most 94 here; run this model on the "
+      "CPU");
+  problem = tiny(1);
+  problem.reverse.assign(65, 0);
+  EXPECT_FALSE(check(problem, kH100).ok());
+  EXPECT_FALSE(check(Conv1dProblem{ElementType::float32, 1, int64_t{1} << 40, 4, 4, {0}}, kH100).ok());
+  EXPECT_FALSE(check(Conv1dProblem{ElementType::float32, 1 << 20, 1 << 10, 384, 4, {0}}, kH100).ok());
+}
+
+TEST(CudaPlan, AnEmptyTensorNeedsNothing) {
+  EXPECT_EQ(cuda_plan_of(tiny(0), kH100).to_string(), "BidirectionalSelectiveScan on CUDA: nothing to do");
+  EXPECT_EQ(cuda_plan_of(tiny(1, 0), kH100).workspace_bytes, 0u);
+}
+
+TEST(CudaPlan, PrintsItself) {
+  EXPECT_EQ(cuda_plan_of(tiny(128), kH100).to_string(),
+            "BidirectionalSelectiveScan on CUDA: whole sequences of 200 tokens, 64 channels and 64000 bytes of shared "
+            "memory a block, 0 bytes of workspace, sums in shared memory");
+}
+
+}  // namespace
+}  // namespace vimdeploy

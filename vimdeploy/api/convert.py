@@ -1,0 +1,102 @@
+"""``vimdeploy.convert``."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vimdeploy.api.export import refuse_other_answers
+from vimdeploy.artifact import Artifact, open_artifact, require_onnx
+from vimdeploy.errors import ConfigError, VimdeployWarning
+from vimdeploy.files import check_outputs, write_whole
+from vimdeploy.inputs import some_inputs
+from vimdeploy.model_info import PRECISIONS
+from vimdeploy.progress import Progress, silent, tracked
+
+if TYPE_CHECKING:
+    from vimdeploy.converters.ranges import Range
+    from vimdeploy.parity.results import Verification
+
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A file that was written, and how it compares with the one it was made from."""
+
+    artifact: Artifact
+    """Its info's ``kept_in_float32`` says which nodes are not in the new precision, and why."""
+    inputs: str
+    """What was looked at: ``16 pictures of DIR``."""
+    ranges: Mapping[str, Range]
+    """Of each tensor that would be stored in the precision, weights included, in the order of the graph."""
+    parity: tuple[Verification, ...]
+    """With the operator library, if it is installed, and with the function bodies."""
+
+
+def convert(
+    model: str | Path | Artifact,
+    output: str | Path,
+    precision: str,
+    *,
+    images: str | Path | None = None,
+    count: int = 16,
+    seed: int = 0,
+    image_size: tuple[int, int] | None = None,
+    keep: Sequence[str] = (),
+    progress: Progress = silent,
+) -> Converted:
+    """Bring a float32 file to float16 or bfloat16, half the size; written only if its answers stay the same.
+
+    Sample inputs go through the model. A node stays in float32 if one of its tensors comes close to overflowing the new
+    type, or is so small that it would lose precision.
+
+    Args:
+        model: a float32 ONNX file of ours.
+        output: the ONNX file to write.
+        precision: ``fp16`` or ``bf16``.
+        images: a folder of real pictures to look at; None: random inputs, with a warning.
+        count: how many inputs, evenly spread over the folder.
+        seed: of the random inputs.
+        image_size: height and width in pixels of the inputs, if the file leaves them open.
+        keep: names of further nodes to keep in float32; ``*`` stands for anything.
+        progress: is told how far the work is.
+
+    Raises:
+        ModelFileError: if the file is not ours, an engine, or not in float32.
+        ConfigError: for another precision, or a node that is not there.
+        OutputError: if the file cannot be written.
+        ParityError: if the new file does not answer as the old one; nothing is written then.
+        MissingPackageError: without onnx_ir.
+    """
+    if precision not in PRECISIONS or precision == "fp32":
+        raise ConfigError(f"precision must be fp16 or bf16, found {precision!r}.")
+    artifact = require_onnx(model)
+    check_outputs([output], [artifact.path] if artifact.path else [])
+    inputs = some_inputs(artifact.info, images, count, seed, image_size=image_size).spread(count)
+    if images is None:
+        warnings.warn(
+            "Random inputs are looked at; tensors of real pictures may reach further: give some with --images DIR.",
+            VimdeployWarning,
+            stacklevel=2,
+        )
+
+    from vimdeploy.converters.conversion import converted_onnx
+    from vimdeploy.parity.check import check_parity
+    from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, sessions_of_all_operators
+
+    # One at a time, because all inner values of a batch are in memory.
+    looked_at = tracked(inputs.batches(1), "Looking at the tensors", len(inputs), progress)
+    converted = converted_onnx(artifact, precision, looked_at, keep)
+    parity = check_parity(
+        OnnxRuntimeSession(artifact, device="cpu"),
+        sessions_of_all_operators(converted.artifact),
+        tracked(inputs.batches(BATCH), "Comparing", inputs.batch_count(BATCH), progress),
+        names=inputs.names,
+    )
+    refuse_other_answers(parity, str(artifact), output)
+    write_whole(output, converted.artifact.data)
+    return Converted(open_artifact(output), inputs.description, converted.ranges, tuple(parity))

@@ -1,0 +1,186 @@
+"""``vimdeploy.export``."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vimdeploy.artifact import Artifact, artifact_from_onnx, open_artifact
+from vimdeploy.checkpoint import Checkpoint, load_checkpoint
+from vimdeploy.errors import ConfigError, ParityError, require
+from vimdeploy.files import check_outputs, write_whole
+from vimdeploy.inputs import random_inputs
+from vimdeploy.model_info import PRECISIONS
+from vimdeploy.models import labels_from_file, variant_by_name
+from vimdeploy.models.variant import Variant
+from vimdeploy.networks import AnySize, Network, network_of_variant
+from vimdeploy.progress import Progress, silent, step
+
+if TYPE_CHECKING:
+    from vimdeploy.parity.results import Verification
+
+LOOKED_AT = 8
+"""Random inputs, to see what float16 and bfloat16 can hold."""
+COMPARED = 2
+"""Random inputs that the file and PyTorch are compared on."""
+
+ImageSize = int | tuple[int, int] | str | AnySize | None
+"""A side or (height, width) in pixels, ``"dynamic"``, bounds, or None for the size that the weights were trained at."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written, and how it compares with PyTorch."""
+
+    artifact: Artifact
+    parity: tuple[Verification, ...]
+    """With the operator library, if it is installed, and with the function bodies."""
+    passed_over: tuple[str, ...] = ()
+    """Tensors of the checkpoint that the task has no use for: a head that was not asked for."""
+
+
+def export(
+    model: str | Variant | Network,
+    output: str | Path,
+    *,
+    checkpoint: str | Path | Checkpoint | None = None,
+    random_weights: int | None = None,
+    ema: bool = False,
+    task: str = "classification",
+    blocks: Sequence[int] = (),
+    image_size: ImageSize = None,
+    precision: str = "fp32",
+    labels: str | Path | Sequence[str] | None = None,
+    opset: int = 20,
+    progress: Progress = silent,
+) -> Exported:
+    """Turn a checkpoint into an ONNX file, which is written only if its answers are PyTorch's.
+
+    Args:
+        model: a name that ``vimdeploy models`` lists, a file NAME.json that describes one of your own, or a ``Variant``;
+            or a ``Network``: any PyTorch module with its weights, and what its file is to say of itself.
+        output: the ONNX file to write.
+        checkpoint: its weights: a path, ``hf://owner/repo[/file]``, or a loaded checkpoint. Nothing in it is executed.
+        random_weights: a seed, instead of a checkpoint: untrained weights, to try things.
+        ema: take the averaged weights, ``model_ema``, of a training state.
+        task: ``classification`` or ``features``.
+        blocks: of features: numbers of the blocks whose maps are outputs too, from 0 on.
+        image_size: of the pictures, in pixels; ``"dynamic"`` or ``AnySize`` leaves height and width free, in steps of the
+            model's stride.
+        precision: ``fp32``, ``fp16`` or ``bf16``, of weights and matrix products.
+        labels: names of the classes in the order of the logits, or a text file with one per line.
+        opset: of the ONNX standard, 20 to 24.
+        progress: is told how far the work is.
+
+    Returns:
+        The opened file and the comparison.
+
+    Raises:
+        CheckpointError: if the checkpoint cannot be read or holds another model.
+        ConfigError: for options that contradict each other or the model.
+        OutputError: if the file cannot be written.
+        ParityError: if the file does not answer as PyTorch does; nothing is written then.
+        MissingPackageError: without torch or onnxscript.
+    """
+    sources = [checkpoint] if isinstance(checkpoint, (str, Path)) and not str(checkpoint).startswith("hf://") else []
+    check_outputs([output], sources)
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, found {precision!r}.")
+    require("torch", "export")
+
+    if isinstance(model, Network):
+        network = model
+    else:
+        variant = _variant(model, labels)
+        _check_weights(variant, checkpoint, random_weights)
+        with step("Making the model", progress):
+            weights = _weights(checkpoint, random_weights, ema)
+            network = network_of_variant(variant, weights, task, sizes_of(image_size), blocks, ema)
+    with step("Tracing the model", progress):
+        artifact = _traced(network, opset)
+    if precision != "fp32":
+        from vimdeploy.converters.conversion import converted_onnx
+
+        with step("Looking at the tensors", progress):
+            batches = random_inputs(network.info, LOOKED_AT, seed=0).batches(1)
+            artifact = converted_onnx(artifact, precision, batches).artifact
+    with step("Comparing with PyTorch", progress):
+        parity = _compared(network, artifact)
+    refuse_other_answers(parity, "PyTorch", output)
+    write_whole(output, artifact.data)
+    return Exported(open_artifact(output), tuple(parity), network.passed_over)
+
+
+def sizes_of(image_size: ImageSize) -> tuple[int, int] | AnySize | None:
+    """What an image size means.
+
+    Raises:
+        ConfigError: for a word other than ``dynamic``.
+    """
+    if isinstance(image_size, int):
+        return image_size, image_size
+    if isinstance(image_size, str):
+        if image_size != "dynamic":
+            raise ConfigError(f"image_size must be numbers of pixels or 'dynamic', found {image_size!r}.")
+        return AnySize()
+    return image_size
+
+
+def _variant(model: str | Variant, labels: str | Path | Sequence[str] | None) -> Variant:
+    """The variant that is meant, with the labels that are given."""
+    variant = variant_by_name(model) if isinstance(model, str) else model
+    if labels is None:
+        return variant
+    names = labels_from_file(Path(labels)) if isinstance(labels, (str, os.PathLike)) else tuple(labels)
+    return dataclasses.replace(variant, labels=names)
+
+
+def _check_weights(variant: Variant, checkpoint: object, random_weights: int | None) -> None:
+    if (checkpoint is None) == (random_weights is None):
+        known = f"; the released weights are {variant.checkpoint}" if variant.checkpoint else ""
+        raise ConfigError(
+            f"Wanted weights: either --checkpoint FILE, or --random-weights SEED to try things without any{known}."
+        )
+
+
+def _weights(checkpoint: str | Path | Checkpoint | None, seed: int | None, ema: bool) -> Checkpoint | int:
+    if checkpoint is None:
+        assert seed is not None
+        return seed
+    return checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint, ema)
+
+
+def _traced(network: Network, opset: int) -> Artifact:
+    from vimdeploy.exporters.onnx_graph import onnx_from_model
+
+    return artifact_from_onnx(onnx_from_model(network.module, network.info, opset))
+
+
+def _compared(network: Network, artifact: Artifact) -> list[Verification]:
+    """The file's answers, with and without the library, against PyTorch's."""
+    from vimdeploy.parity.check import check_parity
+    from vimdeploy.runtimes.eager import EagerSession
+    from vimdeploy.runtimes.onnxruntime import sessions_of_all_operators
+
+    batches = random_inputs(network.info, COMPARED, seed=0).batches(COMPARED)
+    return check_parity(EagerSession(network), sessions_of_all_operators(artifact), batches)
+
+
+def refuse_other_answers(parity: Sequence[Verification], source: str, output: str | Path) -> None:
+    """Refuse a file that is not written yet and does not answer as its source.
+
+    Raises:
+        ParityError: names what differs, and by how much.
+    """
+    for result in parity:
+        if not result.passed:
+            rounded = result.candidate.precision != "fp32"
+            cure = " Further nodes can be kept in float32: vimdeploy convert --keep NODE." if rounded else ""
+            raise ParityError(
+                f"The file does not answer as {source} does: {result.candidate.description} gives {result.worst.name} "
+                f"with {result.worst.complaint}; {output} was not written.{cure}"
+            )

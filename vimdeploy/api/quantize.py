@@ -1,0 +1,80 @@
+"""``vimdeploy.quantize``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vimdeploy.artifact import Artifact, open_artifact, require_onnx
+from vimdeploy.files import check_outputs, write_whole
+from vimdeploy.inputs import folder_inputs
+from vimdeploy.progress import Progress, silent
+from vimdeploy.tasks import task_of
+
+if TYPE_CHECKING:
+    from vimdeploy.converters.quantize.sensitivity import Sensitivity
+    from vimdeploy.tasks.base import Agreement
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A file that was written, and how its answers compare with those in float32."""
+
+    artifact: Artifact
+    """Its info's ``kept_in_float32`` says which layers are not in int8, and why."""
+    layers: tuple[Sensitivity, ...]
+    """From the least to the most sensitive."""
+    images: int
+    """Pictures that it was judged by."""
+    agreement: Agreement
+    points_lost: float
+    """In percentage points of ``judged_by``."""
+    judged_by: str
+    """``accuracy``, or ``equal top-1 answers`` if the classes are not known."""
+
+
+def quantize(
+    model: str | Path | Artifact,
+    output: str | Path,
+    images: str | Path,
+    *,
+    budget: float = 0.5,
+    keep: Sequence[str] = (),
+    image_size: tuple[int, int] | None = None,
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> Quantized:
+    """Bring the Linear layers of a float32 file to int8, as many as a budget of accuracy allows.
+
+    Args:
+        model: a float32 ONNX file of ours.
+        output: the ONNX file to write.
+        images: a folder of a few hundred pictures that the model is meant for; with a sub-folder per class, accuracy
+            counts, else how often the answers stay the same.
+        budget: how much may be lost, in percentage points.
+        keep: names of layers to keep in float32; ``*`` stands for anything.
+        image_size: height and width in pixels of the pictures, if the file leaves them open.
+        threads: that one operator may use; None takes all cores.
+        progress: is told how far the work is.
+
+    Raises:
+        ModelFileError: if the file is not ours, an engine, or not in float32.
+        ImageError: if the folder or a picture cannot be read.
+        ConfigError: if a layer to keep is not there, or none is left.
+        OutputError: if the file cannot be written.
+        ParityError: if a single layer is over the budget; nothing is written then.
+    """
+    artifact = require_onnx(model)
+    check_outputs([output], [artifact.path] if artifact.path else [])
+    inputs = folder_inputs(images, artifact.info, image_size=image_size)
+
+    from vimdeploy.converters.quantize.choose import int8_from_float32
+
+    made = int8_from_float32(artifact, inputs, budget, keep, threads, progress)
+    write_whole(output, made.artifact.data)
+    task = task_of(artifact.info)
+    assert task is not None  # int8_from_float32 refuses files without
+    judged_by = task.counts[0 if inputs.classes is not None else 1]
+    return Quantized(open_artifact(output), made.layers, made.images, made.agreement, made.points_lost, judged_by)

@@ -1,0 +1,189 @@
+"""``vimdeploy.verify``."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vimdeploy.artifact import Artifact, check_same_interface, open_artifact
+from vimdeploy.checkpoint import Checkpoint, load_checkpoint
+from vimdeploy.errors import ConfigError, VimdeployWarning
+from vimdeploy.files import check_outputs, write_whole
+from vimdeploy.inputs import some_inputs
+from vimdeploy.model_info import FromCheckpoint, FromSeed
+from vimdeploy.networks import network_of_info, stages_of
+from vimdeploy.progress import Progress, silent
+from vimdeploy.runtimes.load import load
+
+if TYPE_CHECKING:
+    from vimdeploy.parity.results import Side, Verification, WeightCheck
+    from vimdeploy.runtimes.base import Session
+    from vimdeploy.runtimes.eager import EagerSession
+
+
+def verify(
+    artifact: str | Path | Artifact,
+    *,
+    checkpoint: str | Path | Checkpoint | None = None,
+    against: str | Path | Artifact | None = None,
+    images: str | Path | None = None,
+    classes: str | Path | None = None,
+    count: int = 8,
+    seed: int = 0,
+    image_size: tuple[int, int] | None = None,
+    report: str | Path | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    allow_engine_code: bool = False,
+    progress: Progress = silent,
+) -> list[Verification]:
+    """Prove that a file answers as PyTorch does, or find the first stage that does not.
+
+    The same inputs go through PyTorch and through the file: an engine as it is, an ONNX file once with the operator
+    library, if it is installed, and once with the function bodies alone.
+
+    Args:
+        artifact: the ONNX file or the engine.
+        checkpoint: that it was exported from; without one, and if the weights did not come from a seed, the library is
+            compared with the function bodies, with a warning.
+        against: an ONNX file or an engine to compare with, instead of PyTorch.
+        images: a folder of pictures to compare on, with a sub-folder per class if accuracy is to be known; None: random
+            inputs.
+        classes: a CSV file with the columns file (in ``images``) and class, instead of sub-folders.
+        count: how many random inputs.
+        seed: of the random inputs.
+        image_size: height and width in pixels of the inputs, if the file leaves them open.
+        report: an HTML page to write, too.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        threads: that one operator may use on a CPU; None takes all cores.
+        allow_engine_code: run the code that an engine carries, if you trust its builder.
+        progress: is told how far the work is.
+
+    Returns:
+        One result per candidate; ``passed`` is the verdict, ``fault`` the first thing that is wrong.
+
+    Raises:
+        InputError: if a file cannot be read, or does not fit the others.
+        ConfigError: if there is nothing to compare with.
+        MissingPackageError: without torch, if PyTorch is the reference; without jinja2, for a report.
+        ExecutionError: if a runtime gives up.
+    """
+    if checkpoint is not None and against is not None:
+        raise ConfigError("Wanted one thing to compare with: either --checkpoint or --against, not both.")
+    opened = open_artifact(artifact)
+    other = None if against is None else open_artifact(against)
+    if report is not None:
+        from vimdeploy.report.page import check_report
+
+        check_report(Path(report))
+        read = [opened.path, other.path if other else None, checkpoint if isinstance(checkpoint, (str, Path)) else None]
+        check_outputs([report], [path for path in read if path is not None])
+    weights: WeightCheck | None = None
+    candidates = _sessions(opened, device, threads, allow_engine_code)
+    source = str(other or opened)
+    sha256 = other.sha256 if other is not None else opened.sha256
+    loaded = _checkpoint(opened, checkpoint)
+    eager = None if other is not None else _eager_session(opened, loaded)
+    reference: Session
+    if other is not None:
+        check_same_interface(opened, other)
+        reference = load(other, device, threads, allow_engine_code=allow_engine_code and other.engine is not None)
+    elif eager is not None:
+        reference = eager
+        weights = _weights(opened, eager)
+        source, sha256 = (str(loaded.path), loaded.sha256) if loaded else (str(opened.info.origin), "")
+    else:
+        reference, candidates = _two_of_one_file(candidates)
+    inputs = some_inputs(opened.info, images, count, seed, classes, image_size)
+
+    from vimdeploy.parity.verify import verify_sessions
+
+    results = [
+        dataclasses.replace(
+            result,
+            reference=_side(result.reference, source, sha256),
+            candidate=_side(result.candidate, str(opened), opened.sha256),
+        )
+        for result in verify_sessions(reference, candidates, inputs, weights, progress)
+    ]
+    if report is not None:
+        from vimdeploy.machine import describe_machine
+        from vimdeploy.report.page import page_of
+
+        page = page_of(results, describe_machine(), datetime.now().astimezone())
+        write_whole(report, page.encode())
+    return results
+
+
+def _sessions(artifact: Artifact, device: str, threads: int | None, allow_engine_code: bool) -> Sequence[Session]:
+    """A session for each way in which a file can compute our operators here."""
+    if artifact.engine is not None or allow_engine_code:
+        return [load(artifact, device, threads, allow_engine_code=allow_engine_code)]
+    from vimdeploy.runtimes.onnxruntime import sessions_of_all_operators
+
+    return sessions_of_all_operators(artifact, threads, device)
+
+
+def _checkpoint(artifact: Artifact, checkpoint: str | Path | Checkpoint | None) -> Checkpoint | None:
+    """The checkpoint, read."""
+    if checkpoint is None or isinstance(checkpoint, Checkpoint):
+        return checkpoint
+    origin = artifact.info.origin
+    loaded = load_checkpoint(checkpoint, ema=isinstance(origin, FromCheckpoint) and origin.ema)
+    exported_from = origin.sha256 if isinstance(origin, FromCheckpoint) else ""
+    if exported_from not in ("", loaded.sha256):
+        warnings.warn(
+            f"{checkpoint} is not the file that {artifact} was exported from (their SHA-256 differ).",
+            VimdeployWarning,
+            stacklevel=3,
+        )
+    return loaded
+
+
+def _eager_session(artifact: Artifact, checkpoint: Checkpoint | None) -> EagerSession | None:
+    """The PyTorch model that a file came from; None if its weights are not at hand."""
+    if checkpoint is None and not isinstance(artifact.info.origin, FromSeed):
+        return None
+    network = network_of_info(artifact.info, checkpoint)
+
+    from vimdeploy.runtimes.eager import EagerSession
+
+    return EagerSession(network)
+
+
+def _weights(artifact: Artifact, eager: EagerSession) -> WeightCheck | None:
+    """The weights in an ONNX file against the model's; None for engines, which do not show theirs."""
+    from vimdeploy.parity.weights import check_weights
+
+    if artifact.engine is not None:
+        return None
+    try:
+        stages = stages_of(artifact.info)
+    except ConfigError:  # an architecture whose nodes nobody has listed
+        return None
+    return check_weights(artifact.model, stages, eager.stored_tensors())
+
+
+def _two_of_one_file(sessions: Sequence[Session]) -> tuple[Session, Sequence[Session]]:
+    """The function bodies as the reference, the library as the candidate."""
+    *library, body = sessions
+    if not library:
+        raise ConfigError(
+            "Nothing to compare with. Give --checkpoint FILE or --against FILE; comparing with the function bodies is not "
+            "possible here, because the file has one way to compute alone, or the operator library is not installed."
+        )
+    warnings.warn(
+        "Without --checkpoint the library is compared with the function bodies, not with PyTorch.",
+        VimdeployWarning,
+        stacklevel=3,
+    )
+    return body, library
+
+
+def _side(side: Side, source: str, sha256: str) -> Side:
+    """A side with the file it runs."""
+    return dataclasses.replace(side, source=source, sha256=sha256)
