@@ -25,7 +25,7 @@ from vimdeploy.engine_file import EngineInfo, sha256_of, write_engine
 from vimdeploy.errors import ConfigError
 from vimdeploy.models.variant import Variant
 from vimdeploy.models.vim.config import VimConfig
-from vimdeploy.networks import network_of_variant
+from vimdeploy.networks import AnySize, network_of_variant
 
 TINY = VimConfig(image_size=(32, 32), patch_size=8, stride=8, dim=16, depth=2, num_classes=5, state_size=4)
 """16 patches, so 17 tokens; the class token is number 8."""
@@ -92,6 +92,20 @@ def tiny_onnx(tmp_path_factory, tiny_proto):
     path = tmp_path_factory.mktemp("model") / "tiny.onnx"
     path.write_bytes(tiny_proto.SerializeToString())
     return path
+
+
+@pytest.fixture(scope="session")
+def any_size_network(tiny):
+    """A model that gives features of pictures of any size, in PyTorch."""
+    return network_of_variant(tiny, 0, task="features", image_size=AnySize(), blocks=(0,))
+
+
+@pytest.fixture(scope="session")
+def any_size_proto(any_size_network):
+    """It as ONNX, in memory."""
+    from vimdeploy.exporters.onnx_graph import onnx_from_model
+
+    return onnx_from_model(any_size_network.module, any_size_network.info)
 
 
 @pytest.fixture(autouse=True)

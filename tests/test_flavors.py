@@ -84,12 +84,24 @@ def test_a_file_that_is_no_library_is_refused_by_a_real_registry(tmp_path, monke
 
 @pytest.mark.parametrize("package", ["tensorrt_rtx", "tensorrt_lean"])
 def test_the_stand_in_has_no_names_of_its_own(package):
-    """What it has in place of TensorRT's classes and enumerations is in the real packages too.
+    """What it has in place of TensorRT's classes, their methods and enumerations is in the real packages too.
 
     The lean one has no builder.
     """
     real = pytest.importorskip(package)
     builders = {"Builder", "OnnxParser", "IPluginV3Layer", "LayerType", "NetworkDefinitionCreationFlag"}
+    real_name = {
+        stand_in_tensorrt.Engine: "ICudaEngine",
+        stand_in_tensorrt.Context: "IExecutionContext",
+        stand_in_tensorrt.Runtime: "Runtime",
+        stand_in_tensorrt.Registry: "IPluginRegistry",
+    }
+    if package == "tensorrt_rtx":
+        real_name |= {
+            stand_in_tensorrt.RuntimeConfig: "IRuntimeConfig",
+            stand_in_tensorrt.Network: "INetworkDefinition",
+            stand_in_tensorrt.Parser: "OnnxParser",
+        }
     known = vars(stand_in_tensorrt.tensorrt(cuda=stand_in_tensorrt.Cuda()))
     own = {name for name in known if name[0].isupper()} - (builders if package == "tensorrt_lean" else set())
     assert own <= set(dir(real))
@@ -97,3 +109,7 @@ def test_the_stand_in_has_no_names_of_its_own(package):
         if isinstance(known[name], type) and issubclass(known[name], Enum):
             missing = {member for member in known[name].__members__ if not hasattr(getattr(real, name), member)}
             assert missing <= {"EXPLICIT_BATCH"}, name
+    for stand_in, name in real_name.items():
+        members = {member for member in vars(stand_in) if not member.startswith("_")}
+        assert members, name
+        assert members <= set(dir(getattr(real, name))), name

@@ -1,8 +1,12 @@
+import sys
+from importlib import metadata
+from types import SimpleNamespace
+
 import pytest
 
 from vimdeploy import libraries
 from vimdeploy.errors import ConfigError
-from vimdeploy.libraries import architectures_cover, library_info
+from vimdeploy.libraries import architectures_cover, library_info, library_path
 
 
 class TestArchitectures:
@@ -20,6 +24,59 @@ class TestArchitectures:
 
     def test_none(self):
         assert not architectures_cover([], "9.0")
+
+
+class TestPath:
+    @pytest.fixture
+    def package(self, monkeypatch, tmp_path):
+        """``package(folder, ...)`` -> the libraries made there; the last folder is the installed package's."""
+
+        def make(*libraries_of, installed=None):
+            made = {}
+            for folder in libraries_of:
+                path = tmp_path / folder / "lib" / f"libvimdeploy_onnxruntime{libraries._SUFFIX}"
+                path.parent.mkdir(parents=True)
+                path.touch()
+                made[folder] = path
+            found = SimpleNamespace(locate_file=lambda name: tmp_path / "site" / name)
+
+            def distribution(name):
+                assert name == "vimdeploy"
+                if installed is None:
+                    raise metadata.PackageNotFoundError(name)
+                return found
+
+            monkeypatch.setattr(metadata, "distribution", distribution)
+            monkeypatch.setattr(sys.modules["vimdeploy"], "__path__", [str(tmp_path / f) for f in ("sources", "built")])
+            return made
+
+        return make
+
+    def test_is_in_the_imported_package(self, package):
+        made = package("sources", "site/vimdeploy", installed=True)
+        assert library_path() == made["sources"]
+
+    def test_is_in_any_folder_of_the_imported_package(self, package):
+        """An editable installation has two."""
+        made = package("built")
+        assert library_path() == made["built"]
+
+    def test_is_in_the_installed_package_if_the_imported_one_has_none(self, package):
+        """Python started in the folder of the sources imports those."""
+        made = package("site/vimdeploy", installed=True)
+        assert library_path() == made["site/vimdeploy"]
+
+    def test_is_not_there(self, package):
+        package(installed=True)
+        assert library_path() is None
+
+    def test_is_not_there_without_an_installed_package(self, package):
+        package()
+        assert library_path() is None
+
+    def test_is_one_of_each_runtime(self, package):
+        package("sources")
+        assert library_path("tensorrt") is None
 
 
 class TestInfo:

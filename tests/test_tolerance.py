@@ -1,12 +1,19 @@
 import pytest
+from helpers.answers import Answers
 
-from vimdeploy.artifact import INT8, PRECISIONS
-from vimdeploy.models.config import VimConfig
-from vimdeploy.models.stages import stages_of
-from vimdeploy.tolerance import carried_tolerance, own_tolerance, tolerance_for
+from vimdeploy.model_info import INT8, PRECISIONS
+from vimdeploy.models import VARIANTS
+from vimdeploy.networks import network_of_variant, stages_of
+from vimdeploy.tolerance import (
+    carried_tolerance,
+    output_tolerance,
+    own_tolerance,
+    stage_tolerance,
+    tolerance_for,
+)
 
-CONFIG = VimConfig()
-STAGES = {stage.name: stage for stage in stages_of(CONFIG)}
+IN_ORDER = stages_of(network_of_variant(VARIANTS["vim_tiny_patch16_224"], 0).info)
+STAGES = {stage.name: stage for stage in IN_ORDER}
 ALL = (*PRECISIONS, INT8)
 
 
@@ -62,12 +69,42 @@ class TestCarried:
     @pytest.mark.parametrize("precision", ALL)
     def test_is_at_least_what_the_stage_may_be_off_by_itself(self, precision):
         for stage in STAGES.values():
-            assert carried_tolerance(stage, CONFIG, precision).limit >= own_tolerance(stage, precision).limit
+            assert carried_tolerance(stage, IN_ORDER, precision).limit >= own_tolerance(stage, precision).limit
 
     def test_grows_as_the_root_of_the_blocks(self):
-        first, last = (carried_tolerance(STAGES[f"layers.{i}.mixer.scan"], CONFIG, "fp32").limit for i in (0, 15))
+        first, last = (carried_tolerance(STAGES[f"layers.{i}.mixer.scan"], IN_ORDER, "fp32").limit for i in (0, 15))
         assert last == pytest.approx(4 * first)
 
     def test_of_the_head_is_behind_all_blocks(self):
-        reason = carried_tolerance(STAGES["head"], CONFIG, "fp32").reason
-        assert "the root of 25 blocks" in reason
+        reason = carried_tolerance(STAGES["head"], IN_ORDER, "fp32").reason
+        assert "the square root of 25 blocks" in reason
+
+    @pytest.mark.parametrize("name", ["patch_embed", "pos_embed"])
+    def test_before_the_blocks_is_that_of_no_block(self, name):
+        assert "the square root of 1 blocks" in carried_tolerance(STAGES[name], IN_ORDER, "fp32").reason
+
+    def test_in_int8_files_is_wide_behind_the_first_layer(self):
+        before, behind = (carried_tolerance(STAGES[n], IN_ORDER, INT8).limit for n in ("pos_embed", "layers.0.norm"))
+        assert before < 1e-3 < behind
+
+
+class TestOfTwoSessions:
+    """A reference that is not PyTorch has errors of its own, which are added."""
+
+    PYTORCH, FILE, HALF = (Answers([[0]], *kind) for kind in (("eager",), ("library",), ("library", "fp16")))
+
+    def test_outputs(self):
+        assert output_tolerance(self.PYTORCH, self.HALF) == tolerance_for("fp16")
+        assert output_tolerance(self.HALF, self.FILE).limit == 2**-7 + 1e-4
+
+    @pytest.mark.parametrize("apart", [False, True])
+    def test_stages(self, apart):
+        stage = STAGES["layers.3.mixer.scan"]
+        wide, narrow = (
+            own_tolerance(stage, precision) if apart else carried_tolerance(stage, IN_ORDER, precision)
+            for precision in ("fp16", "fp32")
+        )
+        assert stage_tolerance(stage, IN_ORDER, self.PYTORCH, self.HALF, apart) == wide
+        both = stage_tolerance(stage, IN_ORDER, self.FILE, self.HALF, apart)
+        assert both.limit == wide.limit + narrow.limit
+        assert "of the reference" in both.reason

@@ -16,7 +16,7 @@ def tensorrt_module(flavor: str) -> ModuleType:
     """The Python package of a flavour, which is also the extra's name.
 
     Raises:
-        MissingPackageError: where it is not installed.
+        MissingPackageError: if it is not installed.
     """
     return require(_MODULES[flavor], flavor)
 
@@ -50,14 +50,14 @@ def collecting_logger(trt: ModuleType) -> Any:
 
 
 def load_plugins(trt: ModuleType, version: str) -> None:
-    """Put our plugins into the registry, where they are not there already.
+    """Put our plugins into the registry, if they are not there already.
 
     Args:
         trt: the flavour's module.
         version: of the plugins.
 
     Raises:
-        ConfigError: where the library is not in this installation, cannot be loaded, or has another version.
+        ConfigError: if the library is not in this installation, cannot be loaded, or has another version.
     """
     registry = trt.get_plugin_registry()
     if _registered(registry, version):

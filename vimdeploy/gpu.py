@@ -26,7 +26,7 @@ def driver() -> ctypes.CDLL:
     """The driver's library, initialised.
 
     Raises:
-        ConfigError: where there is none, or none that works.
+        ConfigError: if there is none, or none that works.
     """
     name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:
@@ -43,7 +43,7 @@ def gpus() -> list[Gpu]:
     """The GPUs, in CUDA's order; at least one.
 
     Raises:
-        ConfigError: where there is none; the message says what was found instead, to be put into a sentence.
+        ConfigError: if there is none; the message says what was found instead, to be put into a sentence.
     """
     library = driver()
     count = ctypes.c_int(0)
@@ -57,7 +57,7 @@ def memory_in_use() -> int:
     """The bytes of the first GPU's memory that are taken, by this process and by all others.
 
     Raises:
-        ConfigError: where there is no GPU, or it does not tell.
+        ConfigError: if there is no GPU, or it does not tell.
     """
     library, context = driver(), _primary_context()
     free, total, popped = ctypes.c_size_t(0), ctypes.c_size_t(0), ctypes.c_void_p()

@@ -47,10 +47,13 @@ class Inputs:
         waiting: list[Arrays] = []
         for number in range(len(self.names)):
             arrays = self.one(number)
-            if waiting and (len(waiting) == size or _shapes(arrays) != _shapes(waiting[0])):
+            if waiting and _shapes(arrays) != _shapes(waiting[0]):
                 yield _stacked(waiting)
                 waiting = []
             waiting.append(arrays)
+            if len(waiting) == size:
+                yield _stacked(waiting)
+                waiting = []
         if waiting:
             yield _stacked(waiting)
 

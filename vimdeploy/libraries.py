@@ -37,13 +37,13 @@ def _installed() -> list[Path]:
 
 @cache
 def library_info() -> dict[str, Any] | None:
-    """What ONNX Runtime's library says of itself; None where it is not.
+    """What ONNX Runtime's library says of itself; None if it is not installed.
 
-    Among the rest: ``instruction_set``, the one it chose, and ``cuda_architectures``, empty where it was built without
+    Among the rest: ``instruction_set``, the one it chose, and ``cuda_architectures``, empty if it was built without
     CUDA's compiler.
 
     Raises:
-        ConfigError: where it cannot be loaded.
+        ConfigError: if it cannot be loaded.
     """
     path = library_path()
     if path is None:

@@ -1,6 +1,6 @@
 """How far answers and inner values may differ, and why.
 
-Every bound is a number of units u of the type: the largest part by which rounding to it changes a number. The numbers
+Every bound is a multiple of the unit roundoff u of the type: the largest relative error of rounding to it. The bounds
 were measured on sound files and set to at least 2.4 times the largest error that was seen: Vim-Ti and narrow models
 with random weights, trained ones (digits, fashion), and these with weights of one kind 10 or 100 times as large; with
 the library and with the function bodies, in float32, float16 and bfloat16. What was seen stands beside each number.
@@ -28,9 +28,9 @@ class Tolerance:
 
 
 _UNIT = {"fp32": 2.0**-24, "fp16": 2.0**-11, "bf16": 2.0**-8, "int8": 2.0**-5}
-"""u; of int8, what ``tolerance_for`` says."""
+"""u; for int8, what ``tolerance_for`` says."""
 _WIDEST = 0.5
-"""No band is wider: values that have nothing to do with each other differ by more than half of their size."""
+"""No band is wider: values that have nothing to do with each other differ by more than half of their magnitude."""
 
 
 def tolerance_for(precision: str) -> Tolerance:
@@ -38,20 +38,21 @@ def tolerance_for(precision: str) -> Tolerance:
 
     fp32: both sides compute the same sums in another order. A matrix product over 192 to 1536 values and a scan's
     state, a sum whose older terms decay, collect some tens of units; 24 blocks feed one residual, and what they add
-    grows about as their square root: some 1e-5 of the logits' spread. Seen: 54 u = 3e-6, bodies as the library.
+    grows about as their square root: some 1e-5 standard deviations of the logits. Seen: 54 u = 3e-6, with the function
+    bodies as with the library.
 
-    fp16 and bf16: a number passes some six roundings on its way through a block, weights included, each by up to a unit
-    u of the type and by u / sqrt(3) in the root of the mean square: 1.4 u in all. The residual, in float32, rounds
-    nothing and adds blocks whose errors know nothing of each other, so the part stays what it is at any depth. Measured
-    with both types: 1.0 u to 1.4 u for Vim-Ti of 1 to 48 blocks and for widths of 192 to 768, 0.5 u for the trained
-    digits, 0.8 u to 2.2 u for models of two narrow blocks. The largest of thousands of logits lies four times as far
-    out: 4 u to 6 u, and up to 11 u in the narrow ones.
+    fp16 and bf16: a number passes some six roundings on its way through a block, weights included, each of up to u and
+    of u / sqrt(3) in the root mean square: 1.4 u in all. The residual, in float32, rounds nothing and adds blocks whose
+    errors are independent, so the relative error is the same at any depth. Measured with both types: 1.0 u to 1.4 u for
+    Vim-Ti of 1 to 48 blocks and for widths of 192 to 768, 0.5 u for the trained digits, 0.8 u to 2.2 u for models of
+    two narrow blocks. The largest of thousands of logits is four times as far off: 4 u to 6 u, and up to 11 u in the
+    narrow ones.
 
-    int8: a level is the same for all values of a tensor, so small ones lose all. u stands for the error of a product in
-    the root of the mean square, 2^-5 of its values (30 dB, what the layers behind the scan are measured to have); the
-    same sum over a block as above. Seen at the worst logit of thousands: 4 u to 8 u of the trained digits, 11 u of the
-    trained fashion, 13 u at the worst of 100,000; in the mean 0.5 u and 0.8 u. The bound only tells a broken file from
-    a sound one: what int8 costs, the accuracy says.
+    int8: a level is the same for all values of a tensor, so small ones lose all. u stands for the root mean square
+    error of a product, 2^-5 of its values (30 dB, measured at the layers behind the scan); the sum over a block is as
+    above. Seen at the worst logit of thousands: 4 u to 8 u for the trained digits, 11 u for the trained fashion, 13 u
+    at the worst of 100,000; in the mean 0.5 u and 0.8 u. The bound only tells a broken file from a sound one: what int8
+    costs, the accuracy tells.
 
     Args:
         precision: of the artifact, as of ``ModelInfo``.
@@ -63,7 +64,7 @@ def tolerance_for(precision: str) -> Tolerance:
 
 
 def output_tolerance(reference: Session, candidate: Session) -> Tolerance:
-    """The bound on the outputs of two sessions: a reference that is not PyTorch may be off the truth as well."""
+    """The bound on the outputs of two sessions: a reference that is not PyTorch has errors of its own."""
     found = tolerance_for(candidate.info.precision)
     if reference.operators == "eager":
         return found
@@ -92,7 +93,7 @@ def own_tolerance(stage: StageSpec, precision: str) -> Tolerance:
 
 def _float32_units(stage: StageSpec) -> tuple[float, str]:
     if stage.kind == "scan":
-        return 256.0, "softplus, exp and a sum of decaying terms, whose size may be less than its terms'"  # seen: 46
+        return 256.0, "softplus, exp and a sum of decaying terms, which may be smaller than they are"  # seen: 46
     if stage.kind == "conv1d":
         return 64.0, f"a sum of {stage.terms} terms, and SiLU"  # seen: 14
     why = f"a sum of {stage.terms} terms in another order"  # seen: 38 of 768 terms
@@ -104,11 +105,11 @@ def _float32_units(stage: StageSpec) -> tuple[float, str]:
 def carried_tolerance(stage: StageSpec, stages: Sequence[StageSpec], precision: str) -> Tolerance:
     """The band of a stage that is fed with the artifact's own values: the errors of all blocks before come along.
 
-    They are those of the first sum, over a whole patch, and of blocks that know nothing of each other, which grow as
-    the square root of their number; if a block outweighs the residual, its errors grow faster. Seen: 121 u at a scan of
+    They are those of the first sum, over a whole patch, and the independent ones of the blocks, which grow as the
+    square root of their number; if a block outweighs the residual, its errors grow faster. Seen: 121 u at a scan of
     Vim-Ti in float32 (block 20), where 7039 u are allowed; a third of the band at block 6 of digits whose in_proj is
-    ten times too large. The narrow bands that name a fault are those of ``own_tolerance``. In int8 files all stages come
-    behind layers in int8, also those that are in float32 themselves.
+    ten times too large. The narrow bands that name a fault are those of ``own_tolerance``. In int8 files all
+    stages come behind layers in int8, also those that are in float32 themselves.
 
     Args:
         stage: one of the stages.
@@ -121,7 +122,7 @@ def carried_tolerance(stage: StageSpec, stages: Sequence[StageSpec], precision: 
     coarse = [replace(first, kind="in_proj", float32_in=())] if precision == "int8" and not stage.before_blocks else []
     own = max(own_tolerance(s, precision).limit for s in (stage, first, *coarse))
     limit = min(6 * own * math.sqrt(1 + blocks), _WIDEST)
-    return Tolerance(limit, f"six times {own:.1e}, the band of one stage, times the root of {1 + blocks} blocks")
+    return Tolerance(limit, f"six times {own:.1e}, the band of one stage, times the square root of {1 + blocks} blocks")
 
 
 def stage_tolerance(
@@ -132,7 +133,7 @@ def stage_tolerance(
     Args:
         stage: one of the stages.
         stages: all of the network, in order.
-        reference: what is not PyTorch may be off the truth as well.
+        reference: one that is not PyTorch has errors of its own.
         candidate: the session to compare.
         apart: whether the candidate's stage is fed with the reference's values.
     """

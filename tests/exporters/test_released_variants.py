@@ -1,34 +1,58 @@
-"""Each released variant the whole way: a checkpoint in the released form, exported and verified by command."""
+"""Each released variant the whole way: a checkpoint in the released form, exported and verified."""
 
-import json
+from dataclasses import replace
 
 import pytest
 import torch
 from helpers.released import training_state
 
+from vimdeploy.artifact import open_artifact, operator_counts
+from vimdeploy.checkpoint import load_checkpoint
+from vimdeploy.exporters.onnx_graph import onnx_from_model
+from vimdeploy.inputs import random_inputs
 from vimdeploy.libraries import library_path
-from vimdeploy.models.config import VARIANTS
-from vimdeploy.models.vim import vim_with_random_weights
+from vimdeploy.models import VARIANTS
+from vimdeploy.networks import network_of_info, network_of_variant, stages_of
+from vimdeploy.parity.verify import verify_sessions
+from vimdeploy.parity.weights import check_weights
+from vimdeploy.runtimes.eager import EagerSession
+from vimdeploy.runtimes.onnxruntime import sessions_of_all_operators
 
 BOUNDS = {"OnnxRuntime (library, cpu)": 1e-4, "OnnxRuntime (function body, cpu)": 1e-3}
+WHOLE = ("vim_tiny_patch16_224", "vim_tiny_patch16_stride8_224", "vim_base_patch16_224")
+OTHERS = [name for name, variant in VARIANTS.items() if variant.architecture == "vim" and name not in WHOLE]
+
+
+def check(variant, folder):
+    """Export a checkpoint of a variant and hold the file against the checkpoint, in every way."""
+    torch.save(training_state(network_of_variant(variant, 0).module), folder / "released.pth")
+    checkpoint = load_checkpoint(folder / "released.pth")
+    network = network_of_variant(variant, checkpoint)
+    (folder / "model.onnx").write_bytes(onnx_from_model(network.module, network.info).SerializeToString())
+
+    artifact = open_artifact(folder / "model.onnx")
+    blocks = variant.config.depth
+    assert operator_counts(artifact.model) == {"BidirectionalConv1d": blocks, "BidirectionalSelectiveScan": blocks}
+    assert len(artifact.model.graph.node) == blocks * 12 + 14
+
+    reference = EagerSession(network_of_info(artifact.info, checkpoint))
+    weights = check_weights(artifact.model, stages_of(artifact.info), reference.stored_tensors())
+    assert (weights.unknown, weights.differences) == ((), ())
+    inputs = random_inputs(artifact.info, 1, seed=1)
+    results = verify_sessions(reference, sessions_of_all_operators(artifact), inputs, weights)
+    assert len(results) == (2 if library_path() else 1)
+    for result in results:
+        assert result.passed, result.fault
+        assert len(result.stages) == 4 + 7 * blocks
+        assert result.outputs[0].relative <= BOUNDS[result.candidate.description]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", VARIANTS)
-def test_a_released_variant(invoke, name, tmp_path):
-    checkpoint, output = tmp_path / "released.pth", tmp_path / "model.onnx"
-    torch.save(training_state(vim_with_random_weights(VARIANTS[name].config, seed=0)), checkpoint)
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_whole_variant(name, tmp_path):
+    check(VARIANTS[name], tmp_path)
 
-    exported = invoke("export", name, "-c", checkpoint, "-o", output)
-    assert exported.exit_code == 0, exported.output
-    verified = invoke("verify", output, "-c", checkpoint, "--count", 1, "--seed", 1, "--json")
-    assert verified.exit_code == 0, verified.output
 
-    results = json.loads(verified.stdout)
-    errors = {result["candidate"]["description"]: result["logits"]["relative"] for result in results}
-    assert len(errors) == (2 if library_path() else 1)
-    assert all(error <= BOUNDS[candidate] for candidate, error in errors.items()), errors
-
-    inspected = json.loads(invoke("inspect", output, "--json").stdout)
-    assert inspected["operators"] == {"BidirectionalConv1d": 24, "BidirectionalSelectiveScan": 24}
-    assert inspected["nodes"] == 24 * 12 + 14
+@pytest.mark.parametrize("name", [WHOLE[0], *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
+def test_two_blocks_of_a_variant(name, tmp_path):
+    check(replace(VARIANTS[name], config=VARIANTS[name].config.replace(depth=2)), tmp_path)

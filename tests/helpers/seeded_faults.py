@@ -23,6 +23,22 @@ def _replace_input(model, node, position, change):
     model.graph.initializer.append(numpy_helper.from_array(change(values), node.input[position]))
 
 
+def changed_constant(model, node, position):
+    """The first element of what a node reads, through a Cast too, larger by a sixteenth."""
+
+    def change(values):
+        values.flat[0] += values.dtype.type(0.0625)
+        return values
+
+    copy = _copy(model)
+    reader = _node(copy, node)
+    casts = {cast.name for cast in copy.graph.node if cast.op_type == "Cast"}
+    if reader.input[position] in casts:
+        reader, position = _node(copy, reader.input[position]), 0
+    _replace_input(copy, reader, position, change)
+    return copy
+
+
 def changed_weight(model, block, index=(5, 7), factor=1.01):
     """One element of in_proj's weight a hundredth larger."""
 

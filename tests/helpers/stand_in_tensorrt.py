@@ -69,54 +69,90 @@ class Network:
 
 
 class Context:
-    """An execution context; ``outputs`` of the engine say what a run writes."""
+    """An execution context."""
 
-    def __init__(self, cuda):
-        self.cuda, self.refuses = cuda, set()
+    def __init__(self, cuda, engine):
+        self._cuda, self._inputs, self._outputs = cuda, engine.inputs, engine.outputs
+        self._shapes, self._addresses = {}, {}
+        self.refuses = set()
 
     def _call(self, name, *arguments):
-        self.cuda.calls.append((name, *arguments))
+        self._cuda.calls.append((name, *arguments))
         return name not in self.refuses
 
     def set_tensor_address(self, name, address):
+        self._addresses[name] = address
         return self._call("set_tensor_address", name, address)
 
     def set_input_shape(self, name, shape):
-        return self._call("set_input_shape", tuple(shape))
+        smallest, largest = self._inputs[name]
+        fits = all(low <= size <= high for low, size, high in zip(smallest, shape, largest, strict=True))
+        if not self._call("set_input_shape", tuple(shape)) or not fits:
+            return False
+        self._shapes[name] = tuple(shape)
+        return True
+
+    def get_tensor_shape(self, name):
+        """-1 for what is not known as long as an input has no shape."""
+        if name in self._inputs:
+            return self._shapes.get(name, (-1,) * len(self._inputs[name][0]))
+        if self._shapes.keys() != self._inputs.keys():
+            return (-1,)
+        return self._outputs[name](**{given: np.zeros(shape) for given, shape in self._shapes.items()}).shape
 
     def execute_async_v3(self, stream):
-        return self._call("execute", stream)
+        if not self._call("execute", stream):
+            return False
+        memory, addresses, shapes, outputs = self._cuda.memory, self._addresses, dict(self._shapes), self._outputs
+
+        def work():  # holds no context
+            given = {name: memory[addresses[name]].reshape(shape) for name, shape in shapes.items()}
+            for name, answer in outputs.items():
+                memory[addresses[name]] = answer(**given).ravel()
+
+        self._cuda.put(work)
+        return True
 
     def __del__(self):
-        self.cuda.calls.append(("free context",))
+        self._cuda.calls.append(("free context",))
+
+
+class RuntimeConfig:
+    """How TensorRT-RTX is to run an engine."""
+
+    cuda_graph_strategy = None
 
 
 class Engine:
-    """One input (1 to 8, 3, 2, 4), one output (batch, 5), both float32."""
+    """By default one input (1 to 8, 3, 2, 4) and one output, the first five values of each image.
 
-    num_io_tensors = 2
+    Args:
+        inputs: by name, the smallest and the largest shape.
+        outputs: by name, a function of the inputs.
+    """
 
-    def __init__(self, cuda, trt):
-        self.cuda, self.trt, self.context = cuda, trt, Context(cuda)
-        self.smallest = 1
+    def __init__(self, cuda, trt, inputs, outputs):
+        self._cuda, self._trt, self.inputs, self.outputs = cuda, trt, inputs, outputs
+        self._names = [*outputs, *inputs]
+        self.context = Context(cuda, self)
+
+    num_io_tensors = property(lambda self: len(self._names))
 
     def get_tensor_name(self, index):
-        return ("logits", "images")[index]
+        return self._names[index]
 
     def get_tensor_mode(self, name):
-        return self.trt.TensorIOMode.INPUT if name == "images" else self.trt.TensorIOMode.OUTPUT
+        return self._trt.TensorIOMode.INPUT if name in self.inputs else self._trt.TensorIOMode.OUTPUT
 
     def get_tensor_profile_shape(self, name, profile):
-        return [(batch, 3, 2, 4) for batch in (self.smallest, self.smallest, 8)]
-
-    def get_tensor_shape(self, name):
-        return (-1, 5)
+        smallest, largest = self.inputs[name]
+        return [smallest, smallest, largest]
 
     def get_tensor_dtype(self, name):
         return np.float32
 
     def create_runtime_config(self):
-        return SimpleNamespace()
+        return RuntimeConfig()
 
     def create_execution_context(self, config=None):
         self.config = config
@@ -124,15 +160,22 @@ class Engine:
         return context
 
     def __del__(self):
-        self.cuda.calls.append(("free engine",))
+        self._cuda.calls.append(("free engine",))
 
 
-def tensorrt(version="10.3.0", cuda=None, **lacking):
+def classifier(size=(2, 4), smallest=1):
+    """Inputs and outputs of an engine that takes pictures."""
+    inputs = {"images": tuple((batch, 3, *size) for batch in (smallest, 8))}
+    return inputs, {"logits": lambda images: images.reshape(len(images), -1)[:, :5]}
+
+
+def tensorrt(version="10.3.0", cuda=None, size=(2, 4), **lacking):
     """A stand-in for the module ``tensorrt``.
 
     Args:
         version: its ``__version__``.
         cuda: the stand-in for pycuda that keeps the calls, for tests that run engines.
+        size: height and width of the pictures that the engine takes.
         **lacking: enumerations by name, with the members that this version has not: ``LayerType={"PLUGIN_V3"}``.
     """
 
@@ -164,7 +207,7 @@ def tensorrt(version="10.3.0", cuda=None, **lacking):
     trt.registry = Registry()
     trt.get_plugin_registry = lambda: trt.registry
     if cuda is not None:
-        trt.engine = Engine(cuda, trt)
+        trt.engine = Engine(cuda, trt, *classifier(size))
         trt.Runtime = lambda logger: Runtime(trt, cuda, logger)
     return trt
 
@@ -202,7 +245,10 @@ class Registry:
 
 
 class Cuda:
-    """A stand-in for ``pycuda.driver``, and for the driver's calls for graphs. ``outputs`` is what a run writes."""
+    """A stand-in for ``pycuda.driver``, and for the driver's calls for graphs.
+
+    Work that is put into the stream is done at once; while a graph is captured it is kept, and done at each launch.
+    """
 
     class Error(Exception):
         pass
@@ -212,6 +258,15 @@ class Cuda:
         self.depth = 0
         self.fails = set()
         self.memory = {}
+        self.recording = None
+        self.recorded = []
+
+    def put(self, work):
+        """Into the stream."""
+        if self.recording is None:
+            work()
+        else:
+            self.recording.append(work)
 
     def _call(self, name, *arguments):
         assert self.depth == 1 or name in ("push", "init", "retain"), f"{name} without the context"
@@ -260,21 +315,24 @@ class Cuda:
         return Allocation(1000 + len(self.calls))
 
     def memcpy_htod_async(self, to, array, stream):
-        self._call("copy in", array.shape)
-        self.given = np.array(array)
+        self._call("copy in", len(array))
+        self.put(lambda: self.memory.update({int(to): np.array(array)}))
 
     def memcpy_dtoh_async(self, array, source, stream):
-        self._call("copy out", array.shape)
-        array[:] = self.given.reshape(len(array), -1)[:, :5]
+        self._call("copy out", len(array))
+        self.put(lambda: np.copyto(array, self.memory[int(source)]))
 
     # the driver itself, as ctypes shows it
 
     def cuStreamBeginCapture_v2(self, stream, mode):  # noqa: N802
         self.calls.append(("begin capture", mode))
+        if "begin capture" not in self.fails:
+            self.recording = []
         return int("begin capture" in self.fails)
 
     def cuStreamEndCapture(self, stream, graph):  # noqa: N802
         self.calls.append(("end capture",))
+        self.recorded, self.recording = self.recording, None
         graph._obj.value = 5
         return int("end capture" in self.fails)
 
@@ -288,7 +346,11 @@ class Cuda:
 
     def cuGraphLaunch(self, executable, stream):  # noqa: N802
         self.calls.append(("launch",))
-        return int("launch" in self.fails)
+        if "launch" in self.fails:
+            return 1
+        for work in self.recorded:
+            work()
+        return 0
 
     def cuGraphExecDestroy(self, executable):  # noqa: N802
         self.calls.append(("free graph",))

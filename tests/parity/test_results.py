@@ -1,22 +1,20 @@
-import dataclasses
 import math
 
 import pytest
 
 from vimdeploy.parity.results import (
-    Agreement,
     DeterminismCheck,
     Deviation,
     Histogram,
-    LogitErrors,
+    OutputErrors,
     Place,
-    Proportion,
     Side,
     Stage,
     Verification,
     WeightCheck,
     WeightDifference,
 )
+from vimdeploy.tasks.base import Agreement
 from vimdeploy.tolerance import Tolerance
 
 BAND = Tolerance(1e-5, "a reason")
@@ -28,8 +26,22 @@ def stage(kind, carried=GOOD, own=GOOD, block=0, nan=0):
     return Stage(f"layers.{block}.mixer.{kind}", f"Block {block}, {kind}", block, kind, carried, own, nan, 0)
 
 
-def logits(error):
-    return LogitErrors(error, Place("cat.png", (3,), 1.0, 1.5), 0.0, 1.0, 1.0, Histogram((0,), ()), 0, 0, BAND)
+def output(error, name="logits", **facts):
+    return OutputErrors(
+        **{
+            "name": name,
+            "largest": error,
+            "place": Place("cat.png", (3,), 1.0, 1.5),
+            "mean": 0.0,
+            "std": 1.0,
+            "cosine": 1.0,
+            "histogram": Histogram((0,), ()),
+            "nan": 0,
+            "infinite": 0,
+            "tolerance": BAND,
+        }
+        | facts
+    )
 
 
 def verification(**parts):
@@ -38,25 +50,43 @@ def verification(**parts):
         "candidate": Side("OnnxRuntime (library, cpu)"),
         "images": 4,
         "inputs": "4 pictures",
-        "logits": logits(0.0),
-        "answers": Agreement(Proportion(4, 4), None),
-        "changed": (),
+        "outputs": (output(0.0),),
+        "answers": Agreement(),
         "stages": (stage("in_proj"), stage("scan"), stage("in_proj", block=1)),
     }
     return Verification(**facts | parts)
 
 
-class TestProportion:
-    @pytest.mark.parametrize(
-        ("count", "total", "interval"), [(5, 10, (0.2366, 0.7634)), (10, 10, (0.7225, 1)), (0, 10, (0, 0.2775))]
-    )
-    def test_wilsons_interval(self, count, total, interval):
-        """The numbers are of statistical tables."""
-        assert Proportion(count, total).interval == pytest.approx(interval, abs=1e-4)
+class TestOutput:
+    def test_an_error_is_relative_to_the_standard_deviation(self):
+        assert output(0.5, std=4.0).relative == 0.125
 
-    def test_of_nothing_may_be_anything(self):
-        assert Proportion(0, 0).interval == (0, 1)
-        assert math.isnan(Proportion(0, 0).part)
+    @pytest.mark.parametrize(("error", "passed"), [(0.0, True), (1e-5, True), (1.1e-5, False), (math.nan, False)])
+    def test_passes_up_to_its_tolerance(self, error, passed):
+        assert output(error).passed is passed
+
+    def test_an_error_of_values_all_alike_is_infinite(self):
+        assert output(0.1, std=0.0).relative == math.inf
+        assert output(0.0, std=0.0).relative == 0
+
+    def test_complains_of_its_error(self):
+        assert output(0.5).complaint == (
+            "an error of 0.5 standard deviations, 1e-05 is allowed (cat.png, element (3,): wanted 1, found 1.5)"
+        )
+
+    def test_complains_of_no_numbers_first(self):
+        complaint = output(math.inf, nan=2, infinite=1).complaint
+        assert complaint == "2 NaN and 1 infinite values, the first for cat.png"
+
+
+class TestWorst:
+    def test_is_the_output_that_comes_nearest_to_its_bound(self):
+        wide = Tolerance(1.0, "a reason")
+        outputs = (output(0.5, "map", tolerance=wide), output(9e-6, "pooled"))
+        assert verification(outputs=outputs).worst.name == "pooled"
+
+    def test_is_the_first_of_equal_ones(self):
+        assert verification(outputs=(output(0.0, "map"), output(0.0, "pooled"))).worst.name == "map"
 
 
 class TestStage:
@@ -73,7 +103,7 @@ class TestStage:
 
     def test_complains_of_its_own_error_first(self):
         assert stage("scan", carried=BAD, own=BAD).complaint == (
-            "fed with the same values as the reference, an error of 0.001 of its size, 1e-05 is allowed "
+            "fed with the same values as the reference, a relative error of 0.001, 1e-05 is allowed "
             "(cat.png, element (3, 1): wanted 1, found 1.5)"
         )
 
@@ -82,21 +112,19 @@ class TestStage:
 
 
 class TestFault:
-    def test_is_none_where_all_is_well(self):
+    def test_is_none_if_all_is_well(self):
         good = verification()
         assert (good.fault, good.passed) == (None, True)
 
     def test_is_the_first_stage_in_the_order_of_the_network(self):
         stages = (stage("in_proj"), stage("scan", own=BAD), stage("in_proj", carried=BAD, block=1))
-        assert verification(stages=stages, logits=logits(1.0)).fault.where == "Block 0, scan"
+        assert verification(stages=stages, outputs=(output(1.0),)).fault.where == "Block 0, scan"
 
-    def test_is_the_logits_where_stages_are_well_or_not_known(self):
-        for stages in ((), (stage("scan"),)):
-            fault = verification(stages=stages, logits=logits(0.5)).fault
-            assert fault.where == "Logits"
-            assert fault.what.startswith(
-                "an error of 0.5 of their spread, 1e-05 is allowed (cat.png, logit 3: wanted 1"
-            )
+    @pytest.mark.parametrize("stages", [(), (stage("scan"),)])
+    def test_is_the_first_output_that_is_off_if_stages_are_well_or_not_known(self, stages):
+        outputs = (output(0.0, "map"), output(0.5, "pooled"), output(0.7, "block_3"))
+        fault = verification(stages=stages, outputs=outputs).fault
+        assert (fault.where, fault.what) == ("Output pooled", outputs[1].complaint)
 
     @pytest.mark.parametrize("stages", [(), (stage("in_proj"), stage("scan", own=BAD))])
     def test_is_a_weight_that_differs_before_it_shows(self, stages):
@@ -105,7 +133,7 @@ class TestFault:
         assert fault.where == "Block 0, in_proj"
         assert fault.what == "the file's some.weight[2, 1] is 0.505, the checkpoint's 0.5 (1 of 6 elements differ)"
 
-    def test_is_the_stage_where_a_later_weight_differs_too(self):
+    def test_is_the_stage_if_a_later_weight_differs_too(self):
         difference = WeightDifference("some.weight", "Block 1, in_proj", 1, 6, (2, 1), 0.5, 0.505)
         stages = (stage("in_proj"), stage("scan", own=BAD), stage("in_proj", block=1))
         assert verification(stages=stages, weights=WeightCheck(3, (), (difference,))).fault.where == "Block 0, scan"
@@ -114,8 +142,4 @@ class TestFault:
         checks = (DeterminismCheck("alone and in a batch", 0.5, BAND),)
         fault = verification(determinism=checks).fault
         assert fault.where == "Determinism"
-        assert fault.what == "alone and in a batch differ by 0.5 of the logits' spread, 1e-05 is allowed"
-
-
-def test_an_error_of_logits_all_alike_is_infinite():
-    assert dataclasses.replace(logits(0.1), spread=0.0).relative == math.inf
+        assert fault.what == "alone and in a batch differ by 0.5 standard deviations, 1e-05 is allowed"

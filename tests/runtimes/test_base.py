@@ -1,13 +1,17 @@
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from vimdeploy.artifact import ModelInfo
 from vimdeploy.errors import ConfigError, ImageError, InputError
-from vimdeploy.models.config import VimConfig
-from vimdeploy.runtimes.base import Prediction, Session
+from vimdeploy.model_info import ModelInfo, SizeRange, TensorSpec
+from vimdeploy.runtimes.base import Session
 
-CONFIG = VimConfig(image_size=(2, 4), patch_size=2, stride=2, dim=2, depth=1, num_classes=3)
+IMAGES = TensorSpec("images", ("batch", 3, 2, 4))
+ANY = TensorSpec("images", ("batch", 3, "height", "width"))
+LOGITS = TensorSpec("logits", ("batch", 3))
+SIZES = {"height": SizeRange(4, 12, 2, typical=4), "width": SizeRange(4, None, 2, typical=8)}
+IMAGE = Image.new("RGB", (8, 8))
 
 
 class Fixed(Session):
@@ -16,95 +20,229 @@ class Fixed(Session):
     device = "cpu"
     operators = "library"
 
-    def __init__(self, logits=(0.0, 2.0, 1.0), labels=()):
-        self.info = ModelInfo("fixed", CONFIG, labels=labels)
+    def __init__(self, inputs=(IMAGES,), outputs=(LOGITS,), logits=(0.0, 2.0, 1.0), **facts):
+        self.info = ModelInfo("fixed", inputs, outputs, **{"task": "classification"} | facts)
         self.logits = logits
         self.given = []
+        self.closed = False
 
-    def _run(self, array):
-        self.given.append(array)
-        return np.tile(np.asarray(self.logits, dtype=np.float32), (len(array), 1))
+    def _run(self, inputs):
+        self.given.append(inputs)
+        batch = len(next(iter(inputs.values())))
+        return {"logits": np.tile(np.asarray(self.logits, dtype=np.float32), (batch, 1))}
+
+    def close(self):
+        self.closed = True
 
 
-IMAGE = Image.new("RGB", (8, 8))
+@pytest.fixture
+def any_size():
+    return Fixed(inputs=(ANY,), sizes=SIZES)
 
 
 class TestRun:
-    def test_any_batch(self):
-        assert Fixed().run(np.zeros((7, 3, 2, 4), np.float32)).shape == (7, 3)
+    @pytest.mark.parametrize("given", ["an array", "a dict", "a tensor", "a dict of tensors"])
+    def test_takes(self, given):
+        array = np.random.default_rng(0).standard_normal((2, 3, 2, 4), dtype=np.float32)
+        value = torch.from_numpy(array).requires_grad_() if "tensor" in given else array
+        session = Fixed()
+        session.run({"images": value} if "dict" in given else value)
+        np.testing.assert_array_equal(session.given[0]["images"], array)
+
+    def test_gives_an_array_for_each_output(self):
+        found = Fixed().run(np.zeros((7, 3, 2, 4), np.float32))
+        assert {name: array.shape for name, array in found.items()} == {"logits": (7, 3)}
 
     @pytest.mark.parametrize(
         "shape", [(3, 2, 4), (1, 3, 4, 2), (1, 1, 2, 4), (1, 3, 2, 4, 1), (0, 3, 2, 4), ()], ids=str
     )
     def test_another_shape(self, shape):
-        with pytest.raises(InputError, match=r"Wanted an array \(B, 3, 2, 4\) of float32, B at least 1; found \("):
+        with pytest.raises(InputError) as error:
             Fixed().run(np.zeros(shape, np.float32))
+        wanted = "Wanted images (batch, 3, 2, 4) of float32, every size at least 1; found "
+        assert str(error.value) == f"{wanted}{shape} of float32."
 
     @pytest.mark.parametrize("dtype", [np.float64, np.float16, np.uint8])
     def test_another_type(self, dtype):
-        with pytest.raises(InputError, match=f"found .* of {np.dtype(dtype)}"):
+        with pytest.raises(InputError, match=rf"of float32, every size .*; found .* of {np.dtype(dtype)}\.$"):
             Fixed().run(np.zeros((1, 3, 2, 4), dtype))
+
+    def test_a_tensor_of_a_type_that_numpy_does_not_have(self):
+        with pytest.raises(InputError, match=r"^Wanted a type that numpy has, found torch\.bfloat16; convert it"):
+            Fixed().run(torch.zeros((1, 3, 2, 4), dtype=torch.bfloat16))
+
+    @pytest.mark.parametrize("value", [[[1.0]], "cat.jpg", IMAGE], ids=["list", "path", "picture"])
+    def test_what_is_no_array(self, value):
+        with pytest.raises(InputError, match=r"^Wanted arrays of numpy or tensors of torch, found .*pictures go to"):
+            Fixed().run(value)
 
     def test_the_runtime_gets_one_dense_block(self):
         session = Fixed()
         session.run(np.zeros((2, 4, 2, 3), np.float32).transpose(0, 3, 2, 1))
-        assert session.given[0].flags.c_contiguous
+        assert session.given[0]["images"].flags.c_contiguous
+
+    @pytest.mark.parametrize("size", [(4, 4), (12, 4), (6, 400)])
+    def test_any_size(self, any_size, size):
+        assert any_size.run(np.zeros((1, 3, *size), np.float32))["logits"].shape == (1, 3)
+
+    @pytest.mark.parametrize(
+        ("size", "message"),
+        [
+            ((2, 4), r"Wanted a height of 4 to 12 in steps of 2; found 2 \(the nearest is 4\)"),
+            ((14, 4), r"Wanted a height of 4 to 12 in steps of 2; found 14 \(the nearest is 12\)"),
+            ((4, 9), r"Wanted a width of 4 or more in steps of 2; found 9 \(the nearest is (8|10)\)"),
+        ],
+    )
+    def test_a_size_that_the_file_does_not_take(self, any_size, size, message):
+        with pytest.raises(InputError, match=message):
+            any_size.run(np.zeros((1, 3, *size), np.float32))
 
 
-class TestClassify:
-    def test_the_most_probable_comes_first(self):
-        (answer,) = Fixed().classify([IMAGE])
-        assert [prediction.index for prediction in answer] == [1, 2, 0]
+class TestSeveralInputs:
+    @pytest.fixture
+    def session(self):
+        return Fixed(inputs=(TensorSpec("left", ("batch", 2)), TensorSpec("right", ("batch", 3))), task="")
 
-    def test_probabilities_are_the_softmax(self):
-        (answer,) = Fixed(logits=np.log([0.2, 0.5, 0.3])).classify([IMAGE])
-        assert [prediction.probability for prediction in answer] == pytest.approx([0.5, 0.3, 0.2])
+    def test_go_in_by_name(self, session):
+        session.run({"right": np.zeros((4, 3), np.float32), "left": np.ones((4, 2), np.float32)})
+        assert {name: array.shape for name, array in session.given[0].items()} == {"left": (4, 2), "right": (4, 3)}
 
-    def test_huge_logits_stay_numbers(self):
-        (answer,) = Fixed(logits=(1e30, 0.0, -1e30)).classify([IMAGE])
-        assert [prediction.probability for prediction in answer] == [1, 0, 0]
+    @pytest.mark.parametrize("names", [[], ["left"], ["left", "right", "middle"]])
+    def test_all_and_no_others(self, session, names):
+        with pytest.raises(InputError) as error:
+            session.run({name: np.zeros((4, 2), np.float32) for name in names})
+        wanted = "Wanted the inputs left (batch, 2) of float32, right (batch, 3) of float32; found "
+        assert str(error.value) == f"{wanted}{', '.join(names) or 'none'}."
 
-    def test_equal_classes_keep_their_order(self):
-        (answer,) = Fixed(logits=(1.0, 1.0, 1.0)).classify([IMAGE])
-        assert [prediction.index for prediction in answer] == [0, 1, 2]
+    def test_an_array_without_a_name_is_the_first_alone(self, session):
+        with pytest.raises(InputError, match=r"Wanted the inputs left .*; found left\."):
+            session.run(np.zeros((4, 2), np.float32))
 
-    def test_top(self):
-        (answer,) = Fixed().classify([IMAGE], top=1)
-        assert [prediction.index for prediction in answer] == [1]
+    def test_have_one_batch(self, session):
+        with pytest.raises(InputError, match=r"Wanted right \(batch, 3\).*; found \(5, 3\)"):
+            session.run({"left": np.zeros((4, 2), np.float32), "right": np.zeros((5, 3), np.float32)})
 
-    def test_more_than_there_are_gives_all(self):
-        (answer,) = Fixed().classify([IMAGE], top=99)
-        assert len(answer) == 3
 
-    def test_a_class_has_its_label(self):
-        (answer,) = Fixed(logits=(0.0, 1e9, 0.0), labels=("ant", "bee", "cat")).classify([IMAGE], top=1)
-        assert answer == [Prediction(1, "bee", 1.0)]
+class TestPredict:
+    @pytest.fixture
+    def pixels(self):
+        return np.random.default_rng(0).integers(0, 256, (4, 8, 3), dtype=np.uint8)
+
+    def test_one_picture_has_one_answer(self):
+        answer = Fixed(labels=("ant", "bee", "cat")).predict(IMAGE)
+        assert [prediction.label for prediction in answer.predictions] == ["bee", "cat", "ant"]
+
+    @pytest.mark.parametrize("kind", [list, tuple])
+    def test_several_have_a_list_of_answers(self, kind):
+        assert [answer.order[0] for answer in Fixed().predict(kind([IMAGE]))] == [1]
+
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            lambda pixels, path: path,
+            lambda pixels, path: str(path),
+            lambda pixels, path: Image.fromarray(pixels),
+            lambda pixels, path: pixels,
+            lambda pixels, path: torch.from_numpy(pixels),
+        ],
+        ids=["Path", "str", "PIL", "array", "tensor"],
+    )
+    def test_a_picture_may_be(self, kind, pixels, tmp_path):
+        path = tmp_path / "picture.png"
+        Image.fromarray(pixels).save(path)
+        first, second = Fixed(), Fixed()
+        first.predict(kind(pixels, path))
+        second.predict([Image.fromarray(pixels)])
+        np.testing.assert_array_equal(first.given[0]["images"], second.given[0]["images"])
 
     def test_pictures_run_in_batches_and_keep_their_order(self):
         session = Fixed()
-        assert len(session.classify([IMAGE] * 5, batch=2)) == 5
-        assert [len(array) for array in session.given] == [2, 2, 1]
+        assert len(session.predict([IMAGE] * 5, batch=2)) == 5
+        assert [len(arrays["images"]) for arrays in session.given] == [2, 2, 1]
+
+    @pytest.mark.parametrize("batch", [0, -1])
+    def test_a_batch_of_none(self, batch):
+        with pytest.raises(ConfigError, match=f"batch must be at least 1, found {batch}"):
+            Fixed().predict([IMAGE], batch=batch)
 
     def test_pictures_are_prepared_by_the_models_recipe(self):
         session = Fixed()
-        session.classify([Image.new("RGB", (8, 8), (255, 255, 255))])
+        session.predict(Image.new("RGB", (8, 8), (255, 255, 255)))
         white = (1 - np.array([0.485, 0.456, 0.406])) / [0.229, 0.224, 0.225]
-        np.testing.assert_allclose(session.given[0][0, :, 0, 0], white, rtol=1e-6)
+        np.testing.assert_allclose(session.given[0]["images"][0, :, 0, 0], white, rtol=1e-6)
 
     def test_no_pictures_give_no_answers(self):
-        assert Fixed().classify([]) == []
+        assert Fixed().predict([]) == []
 
     def test_a_picture_that_is_none(self):
         with pytest.raises(ImageError):
-            Fixed().classify(["none.png"])
+            Fixed().predict(["none.png"])
+
+    def test_a_file_that_does_not_say_what_its_outputs_mean(self):
+        with pytest.raises(ConfigError, match=r"^fixed does not say what its outputs mean; use run\(\)"):
+            Fixed(task="").predict(IMAGE)
+
+    def test_a_size_that_a_fixed_file_does_not_have(self):
+        with pytest.raises(InputError, match="Wanted an image height of 4, the file takes 2 alone"):
+            Fixed().predict(IMAGE, image_size=(4, 4))
+
+
+class TestPredictAtAnySize:
+    def shapes(self, session, *sizes, **options):
+        pictures = [Image.new("RGB", size) for size in sizes]
+        assert len(session.predict(pictures, **options)) == len(sizes)
+        return [arrays["images"].shape for arrays in session.given]
+
+    def test_a_picture_has_its_own_size_rounded_to_one_that_the_file_takes(self, any_size):
+        assert self.shapes(any_size, (20, 11)) in ([(1, 3, 10, 20)], [(1, 3, 12, 20)])
+
+    def test_or_the_nearest_bound(self, any_size):
+        assert self.shapes(any_size, (1, 99)) == [(1, 3, 12, 4)]
+
+    def test_neighbours_of_one_size_run_together(self, any_size):
+        shapes = self.shapes(any_size, (8, 6), (8, 6), (6, 8), (8, 6), batch=8)
+        assert shapes == [(2, 3, 6, 8), (1, 3, 8, 6), (1, 3, 6, 8)]
+
+    def test_or_a_size_that_is_asked_for(self, any_size):
+        assert self.shapes(any_size, (20, 11), (6, 8), image_size=(6, 10)) == [(2, 3, 6, 10)]
+
+    def test_which_has_to_be_one_that_the_file_takes(self, any_size):
+        with pytest.raises(InputError, match="Wanted an image height of 5, the file takes 4 to 12 in steps of 2; the"):
+            any_size.predict(IMAGE, image_size=(5, 8))
+
+    def test_a_picture_is_not_cropped(self, any_size):
+        pixels = np.zeros((6, 10, 3), np.uint8)
+        pixels[:, 0] = 255
+        any_size.predict(pixels)
+        first, *_, last = any_size.given[0]["images"][0, 0, 3]
+        assert first > 2 > 0 > last
 
 
 def test_the_description_says_what_computes():
     assert Fixed().description == "Fixed (library, cpu)"
 
 
-def test_a_session_that_gives_logits_alone_says_so():
-    with pytest.raises(ConfigError, match=r"Fixed \(library, cpu\) gives its logits alone, no stages"):
+def test_the_description_of_a_model_without_our_operators_says_where():
+    session = Fixed()
+    session.operators = ""
+    assert session.description == "Fixed (cpu)"
+
+
+def test_the_repr_tells_what_goes_in_and_out():
+    assert repr(Fixed()) == (
+        "<Fixed (library, cpu): fixed, classification, fp32; images (batch, 3, 2, 4) of float32 -> "
+        "logits (batch, 3) of float32>"
+    )
+
+
+def test_a_session_is_closed_behind_a_with():
+    with Fixed() as session:
+        assert not session.closed
+    assert session.closed
+
+
+def test_a_session_that_gives_its_outputs_alone_says_so():
+    with pytest.raises(ConfigError, match=r"Fixed \(library, cpu\) gives its outputs alone, no stages"):
         Fixed().open_stages()
 
 

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers.stand_in_tensorrt import PLAN, tensorrt
+from helpers.stand_in_tensorrt import PLAN, Engine, classifier, tensorrt
 
 from vimdeploy.errors import ExecutionError, InputError, MissingPackageError, ModelFileError
 from vimdeploy.runtimes.engine_on_gpu import EngineOnGpu
@@ -30,11 +30,18 @@ def images(batch):
     return np.random.default_rng(batch).standard_normal((batch, 3, 2, 4), dtype=np.float32)
 
 
+def answers(engine, array):
+    """The engine's, to pictures."""
+    found = engine.run({"images": array})
+    assert list(found) == ["logits"]
+    return found["logits"]
+
+
 def run(engine, cuda, *batches):
     """The calls of runs, without those around them."""
     before = len(cuda.calls)
     for batch in batches:
-        engine.run(images(batch))
+        engine.run({"images": images(batch)})
     return [name for name in cuda.names()[before:] if name != "push"]
 
 
@@ -42,15 +49,15 @@ class TestOpen:
     def test_buffers_are_made_once_for_the_largest_batch(self, cuda, engine):
         run(engine, cuda, 1, 8, 3)
         assert [call for call in cuda.calls if call[0] in ("pinned", "allocate")] == [
-            ("pinned", (8, 3, 2, 4)),
-            ("allocate", 8 * 24 * 4),
-            ("pinned", (8, 5)),
+            ("pinned", 8 * 5),
             ("allocate", 8 * 5 * 4),
+            ("pinned", 8 * 24),
+            ("allocate", 8 * 24 * 4),
         ]
 
     def test_the_engine_knows_its_buffers(self, cuda, engine):
         addressed = [call[1] for call in cuda.calls if call[0] == "set_tensor_address"]
-        assert addressed == ["images", "logits"]
+        assert addressed == ["logits", "images"]
 
     def test_the_stream_waits_for_no_other(self, cuda, engine):
         assert ("stream", 1) in cuda.calls  # CU_STREAM_NON_BLOCKING
@@ -98,6 +105,11 @@ class TestFailuresToOpen:
         trt.engine.context = None
         assert "TensorRT cannot prepare the engine" in self.refused(cuda, trt, ExecutionError)
 
+    def test_the_engine_refuses_its_own_largest_shape(self, cuda, trt):
+        trt.engine.context.refuses.add("set_input_shape")
+        message = self.refused(cuda, trt, ExecutionError)
+        assert message == "TensorRT refuses images (8, 3, 2, 4): it gives no reason"
+
     @pytest.mark.parametrize("call", ["push", "pinned", "allocate", "stream"])
     def test_cuda_fails(self, cuda, trt, call):
         cuda.fails.add(call)
@@ -113,45 +125,109 @@ class TestRun:
     @pytest.mark.parametrize("batch", [1, 7, 8, 9, 16, 20])
     def test_each_image_has_its_answer(self, engine, batch):
         given = images(batch)
-        np.testing.assert_array_equal(engine.run(given), given.reshape(batch, -1)[:, :5])
+        np.testing.assert_array_equal(answers(engine, given), given.reshape(batch, -1)[:, :5])
 
     def test_answers_stay_when_the_next_ones_come(self, engine):
-        first = engine.run(images(2))
+        first = answers(engine, images(2))
         kept = first.copy()
-        engine.run(images(2) + 1)
+        answers(engine, images(2) + 1)
         np.testing.assert_array_equal(first, kept)
 
     @pytest.mark.parametrize(("batch", "parts"), [(9, [5, 4]), (16, [8, 8]), (20, [7, 7, 6])])
     def test_a_large_batch_runs_in_equal_parts(self, cuda, engine, batch, parts):
-        engine.run(images(batch))
-        assert [call[1][0] for call in cuda.calls if call[0] == "copy in"] == parts
+        answers(engine, images(batch))
+        assert [call[1] // 24 for call in cuda.calls if call[0] == "copy in"] == parts
 
     def test_a_batch_below_the_smallest(self, cuda, trt):
-        trt.engine.smallest = 4
+        trt.engine = Engine(cuda, trt, *classifier(smallest=4))
         opened = EngineOnGpu(trt, PLAN, 0, False)
-        with pytest.raises(InputError, match="Wanted a batch of 4 to 8 images or a multiple of that, found 3; build"):
-            opened.run(images(3))
-        assert opened.run(images(10)).shape == (10, 5)
+        with pytest.raises(InputError, match="Wanted a batch of 4 to 8 or a multiple of that, found 3; build"):
+            answers(opened, images(3))
+        assert answers(opened, images(10)).shape == (10, 5)
         opened.close()
 
     def test_the_shape_is_told_where_it_changes(self, cuda, engine):
+        before = len(cuda.calls)
         run(engine, cuda, 2, 2, 3, 3, 2)
-        assert [call[1][0] for call in cuda.calls if call[0] == "set_input_shape"] == [2, 3, 2]
+        assert [call[1][0] for call in cuda.calls[before:] if call[0] == "set_input_shape"] == [2, 3, 2]
 
-    @pytest.mark.parametrize("call", ["set_input_shape", "execute"])
-    def test_tensorrt_fails(self, cuda, engine, call):
+    @pytest.mark.parametrize(
+        ("call", "message"),
+        [
+            ("set_input_shape", "TensorRT refuses images (2, 3, 2, 4): it gives no reason"),
+            ("execute", "TensorRT failed on {'images': (2, 3, 2, 4)}: it gives no reason"),
+        ],
+    )
+    def test_tensorrt_fails(self, cuda, engine, call, message):
         engine._context.refuses.add(call)
-        with pytest.raises(ExecutionError, match=r"TensorRT (refuses|failed on) a batch of 2: it gives no reason"):
-            engine.run(images(2))
+        with pytest.raises(ExecutionError) as error:
+            answers(engine, images(2))
+        assert str(error.value) == message
         assert cuda.depth == 0
         engine._context.refuses.clear()
-        assert engine.run(images(2)).shape == (2, 5)
+        assert answers(engine, images(2)).shape == (2, 5)
 
     def test_cuda_fails(self, cuda, engine):
         cuda.fails.add("synchronize")
         with pytest.raises(ExecutionError, match="CUDA failed: synchronize failed: out of memory"):
-            engine.run(images(2))
+            answers(engine, images(2))
         assert cuda.depth == 0
+
+
+class TestAnyShape:
+    """An engine that is dynamic in the size of its pictures too, and gives two outputs."""
+
+    @pytest.fixture
+    def engine(self, cuda, trt):
+        inputs = {"images": ((1, 3, 2, 2), (4, 3, 6, 8))}
+        outputs = {"map": lambda images: images[:, :2], "pooled": lambda images: images.mean((2, 3))}
+        trt.engine = Engine(cuda, trt, inputs, outputs)
+        opened = EngineOnGpu(trt, PLAN, 0, False)
+        yield opened
+        opened.close()
+
+    @pytest.mark.parametrize("shape", [(1, 3, 2, 2), (4, 3, 6, 8), (3, 3, 4, 2), (9, 3, 2, 8)])
+    def test_every_output_has_the_shape_that_belongs_to_the_inputs(self, engine, shape):
+        array = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+        found = engine.run({"images": array})
+        np.testing.assert_array_equal(found["map"], array[:, :2])
+        np.testing.assert_allclose(found["pooled"], array.mean((2, 3)), atol=1e-6)
+
+    def test_one_after_the_other(self, engine):
+        for size in ((2, 8), (6, 2), (2, 8), (2, 8), (2, 8)):
+            array = np.random.default_rng(size).standard_normal((2, 3, *size), dtype=np.float32)
+            np.testing.assert_array_equal(engine.run({"images": array})["map"], array[:, :2])
+
+    def test_buffers_are_those_of_the_largest(self, cuda, engine):
+        engine.run({"images": np.zeros((1, 3, 2, 2), np.float32)})
+        pinned = [call[1] for call in cuda.calls if call[0] == "pinned"]
+        assert pinned == [4 * 2 * 6 * 8, 4 * 3, 4 * 3 * 6 * 8]
+
+    @pytest.mark.parametrize("size", [(1, 2), (8, 8), (2, 9)])
+    def test_beyond_the_profile(self, engine, size):
+        shapes = r"built for images from \(1, 3, 2, 2\) to \(4, 3, 6, 8\), found"
+        with pytest.raises(InputError, match=rf"{shapes} \(1, 3, {size[0]}, {size[1]}\); .* a wider --shape"):
+            engine.run({"images": np.zeros((1, 3, *size), np.float32)})
+
+
+class TestSeveralInputs:
+    @pytest.fixture
+    def engine(self, cuda, trt):
+        inputs = {"left": ((1, 2), (8, 2)), "right": ((1, 3), (4, 3))}
+        trt.engine = Engine(cuda, trt, inputs, {"both": lambda left, right: np.concatenate([left, right], axis=1)})
+        opened = EngineOnGpu(trt, PLAN, 0, False)
+        yield opened
+        opened.close()
+
+    @pytest.mark.parametrize("batch", [1, 4, 5, 9])
+    def test_are_cut_into_the_same_parts(self, engine, batch):
+        left, right = (np.random.default_rng(n).standard_normal((batch, n), dtype=np.float32) for n in (2, 3))
+        both = engine.run({"right": right, "left": left})["both"]
+        np.testing.assert_array_equal(both, np.concatenate([left, right], axis=1))
+
+    def test_the_largest_batch_is_that_of_the_narrowest(self, cuda, engine):
+        engine.run({"left": np.zeros((6, 2), np.float32), "right": np.zeros((6, 3), np.float32)})
+        assert cuda.names().count("execute") == 2
 
 
 class TestGraph:
@@ -161,6 +237,11 @@ class TestGraph:
         assert run(engine, cuda, 2) == ["set_input_shape", *PLAIN_RUN]
         assert run(engine, cuda, 2) == [*self.CAPTURE, "launch", "synchronize"]
         assert run(engine, cuda, 2, 2) == ["launch", "synchronize"] * 2
+
+    def test_gives_the_answers_to_what_comes_later(self, engine):
+        for seed in range(4):
+            given = np.random.default_rng(seed).standard_normal((2, 3, 2, 4), dtype=np.float32)
+            np.testing.assert_array_equal(answers(engine, given), given.reshape(2, -1)[:, :5])
 
     def test_only_this_thread_is_captured(self, cuda, engine):
         run(engine, cuda, 2, 2)

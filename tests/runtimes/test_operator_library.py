@@ -5,7 +5,41 @@ from vimdeploy.errors import ConfigError
 from vimdeploy.gpu import Gpu
 from vimdeploy.libraries import library_path
 from vimdeploy.runtimes import cuda_provider, operator_library
-from vimdeploy.runtimes.operator_library import choose_library
+from vimdeploy.runtimes.operator_library import ChosenLibrary, choose_library
+
+BODIES = ChosenLibrary(None)
+
+
+@pytest.fixture
+def no_library(monkeypatch):
+    monkeypatch.setattr(libraries, "library_path", lambda: None)
+
+
+class TestChoice:
+    @pytest.mark.parametrize("operators", ["auto", "library"])
+    def test_the_library(self, operators):
+        assert choose_library(operators, on_cuda=False) == ChosenLibrary(library_path())
+
+    @pytest.mark.parametrize("operators", ["function-body", "function body"])
+    def test_the_bodies_in_both_spellings(self, operators):
+        assert choose_library(operators, on_cuda=False) == BODIES
+
+    @pytest.mark.parametrize("operators", ["", "Library", "function_body", "plugin"])
+    def test_no_other(self, operators):
+        with pytest.raises(ConfigError, match="operators must be one of auto, library, function-body, found"):
+            choose_library(operators, on_cuda=False)
+
+    def test_auto_without_the_library_says_what_it_lacks(self, no_library):
+        library, lack = choose_library("auto", on_cuda=False)
+        assert library is None
+        assert lack.startswith("The compiled operators are not in this installation of vimdeploy; install it where a C")
+
+    def test_library_without_the_library(self, no_library):
+        with pytest.raises(ConfigError, match=r"not in this installation .*, or use operators='function-body'\.$"):
+            choose_library("library", on_cuda=False)
+
+    def test_bodies_without_the_library(self, no_library):
+        assert choose_library("function-body", on_cuda=False) == BODIES
 
 
 class TestChoiceOnAGpu:
@@ -25,15 +59,16 @@ class TestChoiceOnAGpu:
     @pytest.mark.parametrize("operators", ["auto", "library"])
     def test_a_library_with_kernels_for_it(self, built_for, operators):
         built_for("80-real", "90")
-        assert choose_library(operators, on_cuda=True) == library_path()
+        assert choose_library(operators, on_cuda=True) == ChosenLibrary(library_path())
 
     @pytest.mark.parametrize("architectures", [(), ("80-real",)])
-    def test_auto_is_the_function_body_where_it_has_none(self, built_for, architectures):
+    def test_auto_is_the_function_body_if_it_has_none(self, built_for, architectures):
         built_for(*architectures)
-        assert choose_library("auto", on_cuda=True) is None
-        assert choose_library("auto", on_cuda=False) == library_path()
+        library, lack = choose_library("auto", on_cuda=True)
+        assert (library, "wanted were some for compute capability 9.0" in lack) == (None, True)
+        assert choose_library("auto", on_cuda=False) == ChosenLibrary(library_path())
 
-    def test_library_is_refused_where_it_has_none(self, built_for):
+    def test_library_is_refused_if_it_has_none(self, built_for):
         built_for()
         with pytest.raises(ConfigError, match=r"CUDA kernels for no GPU, wanted were some for compute capability 9\.0"):
             choose_library("library", on_cuda=True)

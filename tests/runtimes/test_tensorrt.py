@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from helpers import stand_in_tensorrt
 
-import vimdeploy
 from vimdeploy import flavors
-from vimdeploy.errors import ConfigError, MissingPackageError, ModelFileError
+from vimdeploy.artifact import open_artifact
+from vimdeploy.errors import ConfigError, InputError, MissingPackageError, ModelFileError
 from vimdeploy.gpu import Gpu
 from vimdeploy.runtimes import tensorrt
+from vimdeploy.runtimes.load import load
 from vimdeploy.runtimes.tensorrt import session_from_engine
 
 ORIN = Gpu("Orin", "8.7")
@@ -29,8 +30,7 @@ def here(cuda, monkeypatch, tmp_path):
     """``here(version=..., gpus=[...])`` sets up the machine and gives its TensorRT."""
 
     def machine(version="10.3.0", gpus=(ORIN,), library=True):
-        trt = stand_in_tensorrt.tensorrt(version, cuda)
-        trt.engine.get_tensor_profile_shape = lambda name, profile: [(batch, 3, 32, 32) for batch in (1, 1, 8)]
+        trt = stand_in_tensorrt.tensorrt(version, cuda, size=(32, 32))
         for name in ("tensorrt", "tensorrt_rtx"):
             monkeypatch.setitem(sys.modules, name, trt)
         monkeypatch.setattr(tensorrt, "gpus", lambda: list(gpus))
@@ -43,14 +43,22 @@ def here(cuda, monkeypatch, tmp_path):
 class TestSession:
     def test_runs(self, here, engine_file):
         here()
-        with vimdeploy.load(engine_file()) as session:
+        with load(engine_file()) as session:
             images = np.random.default_rng(0).standard_normal((3, 3, 32, 32), dtype=np.float32)
-            np.testing.assert_array_equal(session.run(images), images.reshape(3, -1)[:, :5])
+            np.testing.assert_array_equal(session.run(images)["logits"], images.reshape(3, -1)[:, :5])
 
-    def test_classifies_by_the_recipe_and_labels_of_the_model(self, here, engine_file, picture):
+    def test_answers_by_the_recipe_and_labels_of_the_model(self, here, engine_file, picture):
         here()
-        (answer,) = vimdeploy.load(engine_file()).classify([picture], top=5)
-        assert {prediction.label for prediction in answer} == {"ant", "bee", "cat", "dog", "eel"}
+        (answer,) = load(engine_file()).predict([picture])
+        assert {prediction.label for prediction in answer.predictions} == {"ant", "bee", "cat", "dog", "eel"}
+
+    def test_a_shape_that_the_model_does_not_take_is_refused_before_the_engine_sees_it(self, here, cuda, engine_file):
+        here()
+        session = load(engine_file())
+        before = len(cuda.calls)
+        with pytest.raises(InputError, match=r"Wanted images \(batch, 3, 32, 32\) of float32"):
+            session.run(np.zeros((1, 3, 16, 16), np.float32))
+        assert len(cuda.calls) == before
 
     @pytest.mark.parametrize(
         ("fields", "version", "description"),
@@ -58,11 +66,11 @@ class TestSession:
     )
     def test_says_what_computes(self, here, engine_file, fields, version, description):
         here(version)
-        assert vimdeploy.load(engine_file(**fields)).description == description
+        assert load(engine_file(**fields)).description == description
 
     def test_a_closed_one_says_so(self, here, engine_file):
         here()
-        session = vimdeploy.load(engine_file())
+        session = load(engine_file())
         session.close()
         session.close()
         with pytest.raises(ConfigError, match="The session was closed"):
@@ -70,7 +78,7 @@ class TestSession:
 
     def test_one_that_is_dropped_gives_its_memory_back(self, here, cuda, engine_file):
         here()
-        session = vimdeploy.load(engine_file())
+        session = load(engine_file())
         assert "free" not in cuda.names()
         del session
         gc.collect()
@@ -80,29 +88,29 @@ class TestSession:
 class TestPlugin:
     def test_is_loaded_once_a_process(self, here, engine_file, tmp_path):
         trt = here()
-        vimdeploy.load(engine_file())
+        load(engine_file())
         flavors.load_plugins(trt, "1")
         assert trt.registry.loaded == [str(tmp_path / "tensorrt.so")]
 
     def test_is_not_wanted_by_function_bodies(self, here, engine_file):
         trt = here("1.7.1.116", library=False)
-        vimdeploy.load(engine_file(**RTX))
+        load(engine_file(**RTX))
         assert trt.registry.loaded == []
 
     def test_nor_where_the_engine_carries_it(self, here, engine_file):
         trt = here(library=False)
-        vimdeploy.load(engine_file(plugin_in_engine=True), allow_engine_code=True)
+        load(engine_file(plugin_in_engine=True), allow_engine_code=True)
         assert trt.registry.loaded == []
 
     def test_a_missing_library(self, here, engine_file):
         here(library=False)
         with pytest.raises(ConfigError, match=r"library, libvimdeploy_tensorrt\.so, is not in this installation"):
-            vimdeploy.load(engine_file())
+            load(engine_file())
 
     def test_a_library_of_another_version(self, here, engine_file):
         here()
         with pytest.raises(ConfigError, match="does not bring version 2 of our plugins to this TensorRT"):
-            vimdeploy.load(engine_file(plugin_version="2"))
+            load(engine_file(plugin_version="2"))
 
 
 class TestVersion:
@@ -111,13 +119,13 @@ class TestVersion:
     )
     def test_of_the_same_release_fits(self, here, engine_file, built, version):
         here(version)
-        vimdeploy.load(engine_file(tensorrt_version=built))
+        load(engine_file(tensorrt_version=built))
 
     @pytest.mark.parametrize("version", ["10.3.1", "10.7.0", "11.0.0", "10.0.1"])
     def test_of_another_release_does_not(self, here, cuda, engine_file, version):
         here(version)
         with pytest.raises(ModelFileError, match=rf"built by tensorrt 10\.3\.0, here is {version}; build it again"):
-            vimdeploy.load(engine_file())
+            load(engine_file())
         assert "deserialize" not in cuda.names()
 
     @pytest.mark.parametrize(("version", "fits"), [("10.7.0", True), ("11.1.0", True), ("10.0.1", False)])
@@ -125,10 +133,10 @@ class TestVersion:
         here(version)
         path = engine_file(version_compatible=True)
         if fits:
-            vimdeploy.load(path, allow_engine_code=True)
+            load(path, allow_engine_code=True)
         else:
             with pytest.raises(ModelFileError, match="here is"):
-                vimdeploy.load(path, allow_engine_code=True)
+                load(path, allow_engine_code=True)
 
 
 class TestGpu:
@@ -151,21 +159,21 @@ class TestGpu:
         here(fields.get("tensorrt_version", "10.3.0"), gpus=[Gpu("Some GPU", capability)])
         path = engine_file(**fields)
         if wanted is None:
-            vimdeploy.load(path)
+            load(path)
         else:
             with pytest.raises(ModelFileError, match=rf"capability {wanted}, here is Some GPU with {capability}"):
-                vimdeploy.load(path)
+                load(path)
             assert "deserialize" not in cuda.names()
 
     def test_the_second_one(self, here, engine_file):
         here(gpus=[Gpu("old", "7.5"), Gpu("Orin", "8.7")])
-        vimdeploy.load(engine_file(), gpu=1)
+        load(engine_file(), gpu=1)
 
     @pytest.mark.parametrize("number", [-1, 1])
     def test_one_that_is_not_there(self, here, engine_file, number):
         here()
         with pytest.raises(ConfigError, match=f"gpu must be 0 to 0, found {number}"):
-            vimdeploy.load(engine_file(), gpu=number)
+            load(engine_file(), gpu=number)
 
     def test_none(self, here, engine_file, monkeypatch):
         def none():
@@ -174,7 +182,7 @@ class TestGpu:
         here()
         monkeypatch.setattr(tensorrt, "gpus", none)
         with pytest.raises(ConfigError, match=r"^An engine needs an NVIDIA GPU; found no NVIDIA driver \(libcuda"):
-            vimdeploy.load(engine_file())
+            load(engine_file())
 
 
 class TestCode:
@@ -184,13 +192,13 @@ class TestCode:
     def test_wants_to_be_allowed(self, here, cuda, engine_file, fields):
         here()
         with pytest.raises(ConfigError, match=r"carries code .* if you trust who built it, .* --allow-engine-code"):
-            vimdeploy.load(engine_file(**fields))
+            load(engine_file(**fields))
         assert cuda.calls == []
 
     @pytest.mark.parametrize("allowed", [False, True])
     def test_is_never_allowed_unasked(self, here, cuda, engine_file, allowed):
         here()
-        vimdeploy.load(engine_file(), allow_engine_code=allowed)
+        load(engine_file(), allow_engine_code=allowed)
         assert ("deserialize", b"a plan", allowed) in cuda.calls
 
 
@@ -206,14 +214,19 @@ class TestOptions:
     def test_that_an_engine_does_not_have(self, here, engine_file, options, message):
         here()
         with pytest.raises(ConfigError, match=message):
-            session_from_engine(engine_file(), **options)
+            session_from_engine(open_artifact(engine_file()), **options)
 
     @pytest.mark.parametrize("options", [{"device": "cuda"}, {"operators": "plugin"}])
     def test_that_it_has(self, here, engine_file, options):
         here()
-        assert session_from_engine(engine_file(), **options).device == "cuda"
+        assert session_from_engine(open_artifact(engine_file()), **options).device == "cuda"
+
+    @pytest.mark.parametrize("operators", ["function-body", "function body"])
+    def test_function_bodies_in_both_spellings(self, here, engine_file, operators):
+        here("1.7.1.116")
+        assert load(engine_file(**RTX), operators=operators).operators == "function body"
 
     def test_no_tensorrt(self, engine_file, monkeypatch):
         monkeypatch.setitem(sys.modules, "tensorrt", None)
         with pytest.raises(MissingPackageError, match=r"pip install 'vimdeploy\[tensorrt\]'"):
-            session_from_engine(engine_file())
+            load(engine_file())

@@ -97,9 +97,7 @@ def _example(dims: tuple[int | str, ...], sizes: Mapping[str, SizeRange]) -> tor
     return torch.zeros([dim if isinstance(dim, int) else sizes.get(dim, SizeRange()).typical or 2 for dim in dims])
 
 
-def _free_dims(
-    dims: tuple[int | str, ...], sizes: Mapping[str, SizeRange], known: dict[str, Any]
-) -> dict[int, Any]:
+def _free_dims(dims: tuple[int | str, ...], sizes: Mapping[str, SizeRange], known: dict[str, Any]) -> dict[int, Any]:
     """torch's names of the free dimensions of an input; one word is one dimension in all inputs."""
     free = {}
     for axis, dim in enumerate(dims):

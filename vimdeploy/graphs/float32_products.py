@@ -1,8 +1,8 @@
 """Float16 and bfloat16 files on a CPU.
 
-ONNX Runtime's CPU has no products of these types. For float16 it puts Casts around them by itself, then drops those
+ONNX Runtime has no products of these types on a CPU. For float16 it puts Casts around them by itself, then drops those
 that meet a Cast of the file, so that values which the file rounds are never rounded; for bfloat16 it refuses the model.
-With the Casts written out, both types run, and every value is rounded where it is on a GPU.
+With the Casts written out, both types run, and every value is rounded at the same place as on a GPU.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Float16 and bfloat16 as a property of the graph: weights of that type, and explicit Casts.
 
 Matrix products, convolutions and our operators, which take nearly all of the time and of the bytes, are in type T;
-everything between them stays in float32: norms, the residual, the position embedding. Which inputs of our operators are
-of T, the contract says; A, D and dt_bias never are. A block reads: norm, Cast to T, in_proj, convolution, x_proj, scan,
-out_proj, Cast to float32, sum. The model's input is float32, and so is the product that gives its output: logits that
-are rounded to bfloat16 come out equal where they were not. Single nodes can be kept in float32, with their inputs.
+everything between them stays in float32: norms, the residual, the position embedding. The contract says which inputs of
+our operators are of T; A, D and dt_bias never are. A block reads: norm, Cast to T, in_proj, convolution, x_proj, scan,
+out_proj, Cast to float32, sum. The model's input is float32, and so is the product that gives its output: different
+logits may be equal once they are rounded to bfloat16. Single nodes can be kept in float32, with their inputs.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def lower_precision(model: ir.Model, precision: str, kept: Collection[str] = ())
 def nodes_by_value_in_t(model: ir.Model, precision: str) -> dict[str, list[str]]:
     """What ``lower_precision`` would store in T: each value, weights too, with the nodes that make or take it in T.
 
-    Where all of those nodes are kept in float32, so is the value.
+    If all of those nodes are kept in float32, so is the value.
     """
     inputs_in_t = _rule(model, precision)
     nodes: dict[str, list[str]] = {}
@@ -59,7 +59,7 @@ def nodes_by_value_in_t(model: ir.Model, precision: str) -> dict[str, list[str]]
 
 
 def _rule(model: ir.Model, precision: str, kept: Collection[str] = ()) -> Callable[[ir.Node], Collection[int]]:
-    """A function that tells which inputs a node takes in T; its output is in T where it has any."""
+    """A function that tells which inputs a node takes in T; its output is in T if there are any."""
     opset = model.graph.opset_imports[""]
     inputs_in_t = {op.name: [i for i, value in enumerate(op.inputs) if value.type == "T"] for op in OPERATORS}
     inputs_in_t |= {op: [0, 1, 2] for op in PRODUCTS if _is_defined(op, opset, PRECISIONS[precision])}

@@ -17,7 +17,7 @@ from vimdeploy.tolerance import Tolerance, output_tolerance
 
 Float64 = npt.NDArray[np.float64]
 _EDGES = np.concatenate([[0.0], 10.0 ** np.arange(-9, 3.01, 0.25), [np.inf]])
-"""Of the errors' histogram: known before the errors are."""
+"""The edges of the histogram of errors, fixed before the errors are known."""
 
 
 def check_parity(
@@ -143,11 +143,12 @@ class _OutputTally:
 
 
 def _smallest_cosine(wanted: Float64, found: Float64) -> float:
-    """Of the images of a batch."""
+    """The smallest cosine between the values of an image on both sides, in a batch."""
     wanted, found = wanted.reshape(len(wanted), -1), found.reshape(len(found), -1)
     norms = np.linalg.norm(wanted, axis=1) * np.linalg.norm(found, axis=1)
     with np.errstate(invalid="ignore"):
         cosines = (wanted * found).sum(1) / np.where(norms == 0, 1, norms)
+    cosines[(wanted == found).all(axis=1)] = 1.0  # zeros on both sides too
     return float(np.nan_to_num(cosines, nan=-1.0).min())
 
 

@@ -29,9 +29,9 @@ def check_determinism(
         session: to be checked.
         one_thread: the same on one thread; None if it has no threads to choose.
         batch: inputs by name.
-        stds: of each output: its standard deviation.
+        stds: the standard deviation of each output.
         tolerance: of the session's outputs. What changes the order of sums changes their last bits, and so what a
-            float16 file rounds: it may be as far off itself as it may be off the truth.
+            float16 file rounds: two runs may differ by as much as one may differ from the truth.
 
     Returns:
         The checks that can be made: places in a batch need more than one image.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from vimdeploy.tasks.base import Agreement
 from vimdeploy.tolerance import Tolerance
 
+
 @dataclass(frozen=True)
 class Side:
     """One of the two that are compared."""
@@ -19,10 +20,10 @@ class Side:
     description: str
     """The session in a few words: ``OnnxRuntime (library, cpu)``."""
     source: str = ""
-    """The file that it runs, or the checkpoint; empty where there is none."""
+    """The file that it runs, or the checkpoint; empty if there is none."""
     precision: str = "fp32"
     sha256: str = ""
-    """Of that file; empty where it is not known."""
+    """The hash of that file; empty if it is not known."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class OutputErrors:
     """How far the values of one output lie apart, over all images."""
 
     name: str
-    """Of the output: ``logits``, ``map``."""
+    """Which output: ``logits``, ``map``."""
     largest: float
     place: Place
     """Where the largest error is."""
@@ -61,7 +62,7 @@ class OutputErrors:
     cosine: float
     """The smallest cosine between the values of an image on both sides."""
     histogram: Histogram
-    """Of the absolute errors, in classes of equal width on a logarithmic scale."""
+    """The absolute errors, in classes of equal width on a logarithmic scale."""
     nan: int
     infinite: int
     """How many of the candidate's values are no finite numbers."""
@@ -121,7 +122,7 @@ class Stage:
     carried: Deviation
     """Both sides from the image on: with the errors of all stages before."""
     own: Deviation | None
-    """The stage alone, fed with the same values on both sides; None where that cannot be done."""
+    """The stage alone, fed with the same values on both sides; None if that cannot be done."""
     nan: int
     infinite: int
     """How many of the candidate's values are no finite numbers."""
@@ -152,15 +153,15 @@ class WeightDifference:
     """A tensor of the file that is not the checkpoint's, rounded to the file's type."""
 
     name: str
-    """Of the tensor in the file."""
+    """The name of the tensor in the file."""
     stage: str
     """The title of the stage that it belongs to: ``Block 13, in_proj``."""
     differing: int
     elements: int
     index: tuple[int, ...]
-    """Of the largest difference, in the file's layout."""
+    """Where the difference is largest, in the file's layout."""
     wanted: float
-    """By the checkpoint."""
+    """The checkpoint's value."""
     found: float
 
     @property
@@ -223,7 +224,7 @@ class Verification:
     candidate: Side
     images: int
     inputs: str
-    """What was compared on: ``8 random inputs of seed 0``, ``450 pictures of DIR``."""
+    """What was compared on: ``8 random inputs (seed 0)``, ``450 pictures of DIR``."""
     outputs: tuple[OutputErrors, ...]
     """In the model's order."""
     answers: Agreement
@@ -232,7 +233,7 @@ class Verification:
     stages_note: str = ""
     """Why stages are left out, in a sentence."""
     weights: WeightCheck | None = None
-    """None where no checkpoint was given."""
+    """None if no checkpoint was given."""
     determinism: tuple[DeterminismCheck, ...] = ()
 
     @property

@@ -1,18 +1,18 @@
 """The stages of a network on two sides, to find the first that is wrong.
 
 Each is compared in two ways. *Carried*: both sides compute from the image on, so errors of earlier stages come along.
-*Own*: both compute each stage from the same values, so what differs is this stage's doing, however deep it lies. These
+*Own*: both compute each stage from the same values, so what differs comes from this stage, however deep it lies. These
 values are the reference's, and, once, random ones: with the weights of an untrained model the scan adds so little to
-its input that a fault in it hides. Files in int8 get no random ones: their levels end where the values of pictures do.
+its input that a fault in it hides. Files in int8 get no random ones: their levels cover the values of pictures alone.
 
-Errors are relative: |found - wanted| divided by (root of the mean square of the token's row, or of the whole tensor if
-that is larger, plus |wanted|). A rounding is a part of what it rounds, and a sum's a part of what it sums up, so the
+Errors are relative: |found - wanted| divided by (root mean square of the token's row, or of the whole tensor if that is
+larger, plus |wanted|). A rounding error is proportional to what is rounded, and that of a sum to what is summed up, so
 relative errors are alike in a small channel and in a huge one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -42,10 +42,13 @@ def compare_stages(
     Returns:
         For each candidate its stages, or none and the sentence why.
     """
-    sides = [_Candidate(reference, candidate) for candidate in candidates]
+    try:
+        wanted = reference.open_stages()
+    except ConfigError as error:
+        return [((), _left_out(error)) for _ in candidates]
+    sides = [_Candidate(reference, wanted.names, candidate) for candidate in candidates]
     compared = [side for side in sides if not side.note]
     if compared:
-        wanted = reference.open_stages()
         random: dict[str, FloatArray] = {}
         for name, inputs in images:
             right = wanted.values(inputs)
@@ -64,7 +67,7 @@ def compare_stages(
 class _Candidate:
     """One candidate over the images so far."""
 
-    def __init__(self, reference: Session, candidate: Session) -> None:
+    def __init__(self, reference: Session, names: Collection[str], candidate: Session) -> None:
         self.note = ""
         self.precisions = (reference.info.precision, candidate.info.precision)
         self._stages: Stages | None = None
@@ -72,11 +75,12 @@ class _Candidate:
         try:
             specs = stages_of(candidate.info)
             self._stages = candidate.open_stages()
-            both = self._stages.names & reference.open_stages().names
+            if self._stages.names != names:
+                raise ConfigError("the two sides have different ones")
         except ConfigError as error:
-            self.note = f"Stages are left out: {str(error).removesuffix('.')}."
+            self.note = _left_out(error)
             return
-        self._comparisons = [_Comparison(s, specs, reference, candidate) for s in specs if s.name in both]
+        self._comparisons = [_Comparison(stage, specs, reference, candidate) for stage in specs]
 
     def add(self, name: str, inputs: Mapping[str, Array], right: Values) -> None:
         """An image, and the reference's values."""
@@ -98,12 +102,14 @@ class _Candidate:
         return tuple(comparison.result() for comparison in self._comparisons), self.note
 
 
+def _left_out(error: ConfigError) -> str:
+    return f"Stages are left out: {str(error).removesuffix('.')}."
+
+
 class _Comparison:
     """One stage over the images so far."""
 
-    def __init__(
-        self, stage: StageSpec, stages: Sequence[StageSpec], reference: Session, candidate: Session
-    ) -> None:
+    def __init__(self, stage: StageSpec, stages: Sequence[StageSpec], reference: Session, candidate: Session) -> None:
         self._stage = stage
         self._tolerances = [stage_tolerance(stage, stages, reference, candidate, apart) for apart in (False, True)]
         self._carried: Deviation | None = None

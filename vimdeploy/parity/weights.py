@@ -18,12 +18,10 @@ from vimdeploy.parity.results import WeightCheck, WeightDifference
 
 Array = npt.NDArray[Any]
 _LAST_BITS = 2.0**-21
-"""Of a value that was computed at export (A = -exp(A_log)): its last three bits may be another library's."""
+"""How much of a value computed at export (A = -exp(A_log)) may differ: another library rounds its last three bits."""
 
 
-def check_weights(
-    model: onnx.ModelProto, stages: Sequence[StageSpec], tensors: Mapping[str, Array]
-) -> WeightCheck:
+def check_weights(model: onnx.ModelProto, stages: Sequence[StageSpec], tensors: Mapping[str, Array]) -> WeightCheck:
     """Compare what nodes read with a network's parameters, rounded to the type in which the file stores them.
 
     Args:
@@ -58,7 +56,7 @@ def _stored(
     casts: Mapping[str, str],
     wanted: Array,
 ) -> tuple[str, Array] | None:
-    """The name and the values of what a node reads, through a Cast too; None where the file does not store it so."""
+    """The name and the values of what a node reads, through a Cast too; None if the file does not store it so."""
     if reader is None:
         return None
     if position >= len(reader.input):
@@ -69,7 +67,7 @@ def _stored(
 
 
 def _difference(stage: StageSpec, name: str, found: Array, wanted: Array) -> WeightDifference | None:
-    """Where the values differ by more than their type rounds; None where they do not."""
+    """Where the values differ by more than their type rounds; None if they do not."""
     wanted, found = wanted.astype(found.dtype).astype(np.float64), found.astype(np.float64)
     if found.shape != wanted.shape:
         found = np.full_like(wanted, np.nan)

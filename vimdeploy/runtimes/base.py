@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -32,10 +32,10 @@ class Stages(ABC):
 
     @abstractmethod
     def values(self, inputs: Mapping[str, Array]) -> Mapping[str, FloatArray]:
-        """Every stage's value, computed from the inputs on."""
+        """The value of every stage, computed from the inputs on."""
 
     def values_apart(self, inputs: Mapping[str, Array], fed: Mapping[str, FloatArray]) -> Mapping[str, FloatArray]:
-        """Every stage's value, each computed from another model's values instead of this one's; none if it cannot.
+        """The value of every stage, each computed from another model's values; empty if that cannot be done.
 
         Args:
             inputs: of the model.
@@ -115,14 +115,17 @@ class Session(ABC):
         Raises:
             ImageError: if a picture cannot be read.
             InputError: if the model does not take pictures, or none of that size.
-            ConfigError: if the file does not say what its outputs mean.
+            ConfigError: if the file does not say what its outputs mean, or for a batch of none.
             ExecutionError: if the runtime gives up.
         """
         task = task_of(self.info)
         if task is None:
             raise ConfigError(f"{self.info.name} does not say what its outputs mean; use run(), which gives them raw.")
+        if batch < 1:
+            raise ConfigError(f"batch must be at least 1, found {batch}.")
         several = isinstance(images, Sequence) and not isinstance(images, str)
-        inputs = picture_inputs(images if several else [images], self.info, image_size, own_size=True)
+        pictures = cast("Sequence[Picture]", images if several else [images])
+        inputs = picture_inputs(pictures, self.info, image_size, own_size=True)
         answers = [answer for arrays in inputs.batches(batch) for answer in task.answers(self.run(arrays), self.info)]
         return answers if several else answers[0]
 
@@ -155,7 +158,10 @@ class Session(ABC):
 def _array(value: Any) -> Array:
     """What was given for an input, as numpy has it."""
     if hasattr(value, "detach"):  # a tensor of torch
-        value = value.detach().cpu().numpy()
+        try:
+            value = value.detach().cpu().numpy()
+        except TypeError as error:  # numpy has no bfloat16
+            raise InputError(f"Wanted a type that numpy has, found {value.dtype}; convert it first.") from error
     if not isinstance(value, np.ndarray):
         raise InputError(
             f"Wanted arrays of numpy or tensors of torch, found {type(value).__name__}; pictures go to predict()."

@@ -1,6 +1,6 @@
-"""CUDA graphs by the driver's own API, for pycuda (2026.1) has none.
+"""CUDA graphs by the driver's own API, because pycuda (2026.1) has none.
 
-A graph is what a stream was given once, made ready to be given again by one call: a model of many short kernels then
+A graph is work that a stream was given once, ready to be given again in one call: a model of many short kernels then
 costs one launch.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from vimdeploy.gpu import driver
 
 _CAPTURE_MODE_THREAD_LOCAL = 1
-"""Of cuda.h: other threads, PyTorch's for example, go on as they please while this one captures."""
+"""From cuda.h: other threads, PyTorch's for example, go on as they please while this one captures."""
 
 
 class CudaGraph:
@@ -38,7 +38,7 @@ def captured(stream: int, work: Callable[[], None]) -> CudaGraph | None:
         work: must only put work into that stream.
 
     Returns:
-        None where CUDA or ``work`` refused; the stream is as it was then.
+        None if CUDA or ``work`` refused; the stream is then as it was.
     """
     cuda = driver()
     handle, graph, executable = ctypes.c_void_p(stream), ctypes.c_void_p(), ctypes.c_void_p()

@@ -20,11 +20,11 @@ class Obstacle:
 
     found: str
     command: str
-    """What brings it; empty where no command does."""
+    """The command that brings it; empty if there is none."""
 
 
 def cuda_obstacle() -> Obstacle | None:
-    """What keeps ONNX Runtime from CUDA, as far as can be told without a session; None where nothing does."""
+    """What keeps ONNX Runtime from CUDA, as far as can be told without a session; None if nothing does."""
     import onnxruntime as ort
 
     try:
@@ -38,10 +38,10 @@ def cuda_obstacle() -> Obstacle | None:
 
 
 def check_cuda() -> None:
-    """Refuse device ``cuda`` where there is an obstacle.
+    """Refuse device ``cuda`` if there is an obstacle.
 
     Raises:
-        ConfigError: which one, and what to do.
+        ConfigError: names the obstacle, and what to do.
     """
     obstacle = cuda_obstacle()
     if obstacle:
@@ -53,8 +53,7 @@ def load_cuda_libraries() -> list[str]:
     """Load what the provider needs from pip's packages or the system, before a session is made.
 
     Returns:
-        The libraries that were not found. ONNX Runtime's list is longer than what it needs: a session may work all
-        the same.
+        The libraries that were not found. ONNX Runtime lists more than it needs: a session may work without them.
     """
     import onnxruntime as ort
 

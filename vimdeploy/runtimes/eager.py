@@ -36,7 +36,7 @@ class EagerSession(Session):
         return {spec.name: tensor.numpy() for spec, tensor in zip(self.info.outputs, several, strict=True)}
 
     def open_stages(self) -> Stages:
-        """By hooks on the modules."""
+        """Found by hooks on the modules."""
         return EagerStages(self.module, self.info, self._threads)
 
     def stored_tensors(self) -> Arrays:
@@ -57,11 +57,11 @@ class EagerStages(Stages):
         self.names = frozenset(stage.name for stage in self._stages)
 
     def values(self, inputs: Mapping[str, Array]) -> dict[str, FloatArray]:
-        """Every stage's value."""
+        """The value of every stage."""
         return self._run(inputs, {})
 
     def values_apart(self, inputs: Mapping[str, Array], fed: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        """Every stage's value, each computed from other values instead of the model's."""
+        """The value of every stage, each computed from other values than the model's."""
         return self._run(inputs, fed)
 
     def _run(self, inputs: Mapping[str, Array], fed: Mapping[str, FloatArray]) -> dict[str, FloatArray]:

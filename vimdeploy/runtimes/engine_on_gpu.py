@@ -17,7 +17,7 @@ from vimdeploy.runtimes.base import Arrays
 from vimdeploy.runtimes.cuda_graph import CudaGraph, captured
 
 _STREAM_NON_BLOCKING = 1
-"""Of cuda.h: the stream does not wait for the default stream, on which others in the process may work."""
+"""From cuda.h: the stream does not wait for the default stream, on which others in the process may work."""
 
 
 class EngineOnGpu:
@@ -86,8 +86,8 @@ class EngineOnGpu:
                 )
             if not all(low <= size <= high for low, size, high in zip(smallest, array.shape, largest, strict=True)):
                 raise InputError(
-                    f"The engine was built for {name} from {smallest} to {largest}, found {array.shape}; build it again "
-                    "with a wider --shape."
+                    f"The engine was built for {name} from {smallest} to {largest}, found {array.shape}; build it "
+                    "again with a wider --shape."
                 )
 
     def close(self) -> None:
@@ -117,7 +117,7 @@ class EngineOnGpu:
         engine = runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise ModelFileError(f"TensorRT refuses the engine: {logger.reason()}; build it again: vimdeploy build")
-        # RTX compiles kernels for new shapes as they come, and captures its graphs itself, between those.
+        # RTX compiles kernels for new shapes as they come, and captures its graphs itself in between.
         self._captures = not hasattr(trt, "CudaGraphStrategy")
         if self._captures:
             context = engine.create_execution_context()
@@ -136,12 +136,13 @@ class EngineOnGpu:
         for name in inputs:
             smallest, _, largest = engine.get_tensor_profile_shape(name, 0)
             self._profile[name] = tuple(smallest), tuple(largest)
-            context.set_input_shape(name, tuple(largest))
         self._largest_batch = min(largest[0] for _, largest in self._profile.values())
+        for name, (_, largest) in self._profile.items():
+            self._set_input_shape(name, (self._largest_batch, *largest[1:]))
         self._outputs = [name for name in names if name not in inputs]
         self._host, self._on_gpu = {}, {}
         for name in names:
-            shape = self._profile[name][1] if name in inputs else tuple(context.get_tensor_shape(name))
+            shape = tuple(context.get_tensor_shape(name))
             self._host[name], self._on_gpu[name] = self._buffers(trt, name, shape)
         self._stream = self._cuda.Stream(_STREAM_NON_BLOCKING)
         self._cleanup.callback(self._forget_stream)
@@ -159,16 +160,15 @@ class EngineOnGpu:
     def _run_part(self, inputs: Arrays) -> Arrays:
         shapes = {name: array.shape for name, array in inputs.items()}
         if shapes != self._shapes:
-            # A graph is bound to its context's shapes: TensorRT leaves open what an old one does after a change.
+            # A graph belongs to the shapes of its context: TensorRT does not say what it does after they change.
             self._forget_graph()
             self._shapes, self._runs_of_shapes = {}, 0
             for name, shape in shapes.items():
-                if not self._context.set_input_shape(name, shape):
-                    raise ExecutionError(f"TensorRT refuses {name} {shape}: {self._logger.reason()}")
+                self._set_input_shape(name, shape)
             self._shapes = shapes
         for name, array in inputs.items():
             self._used(name)[:] = array.ravel()
-        # The first run of some shapes settles what TensorRT does only once, and which must not be captured.
+        # In the first run of some shapes TensorRT does what it does only once, which must not be captured.
         if self._captures and self._runs_of_shapes == 1:
             self._graph = captured(self._stream.handle, self._enqueue)
         if self._graph is None or not self._graph.launch(self._stream.handle):
@@ -177,8 +177,12 @@ class EngineOnGpu:
         self._runs_of_shapes += 1
         return {name: np.array(self._used(name)).reshape(self._shape_of(name)) for name in self._outputs}
 
+    def _set_input_shape(self, name: str, shape: tuple[int, ...]) -> None:
+        if not self._context.set_input_shape(name, shape):
+            raise ExecutionError(f"TensorRT refuses {name} {shape}: {self._logger.reason()}")
+
     def _shape_of(self, name: str) -> tuple[int, ...]:
-        """Of a tensor, now that all inputs have theirs."""
+        """The shape of a tensor, now that all inputs have theirs."""
         return self._shapes[name] if name in self._shapes else tuple(self._context.get_tensor_shape(name))
 
     def _used(self, name: str) -> Any:

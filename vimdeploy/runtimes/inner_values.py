@@ -31,8 +31,9 @@ def inner_values(
     """
     inputs = {spec.name for spec in artifact.info.inputs}
     given = [name for name in names if name not in inputs]
-    seen = Artifact(None, with_outputs(artifact.model, given).SerializeToString(), artifact.info)
-    session = open_model(seen, device="cpu", threads=threads).session
+    seen = with_outputs(artifact.model, given)
+    opened = Artifact(None, seen.SerializeToString(), artifact.info, model=seen)
+    session = open_model(opened, device="cpu", threads=threads).session
     for batch in batches:
         try:
             values = session.run(given, dict(batch))

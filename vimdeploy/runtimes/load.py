@@ -42,11 +42,14 @@ def load(
     """
     artifact = open_artifact(artifact, foreign=True)
     if artifact.engine is not None:
+        if providers is not None:
+            raise ConfigError(f"providers are of ONNX Runtime; {artifact} is an engine.")
         from vimdeploy.runtimes.tensorrt import session_from_engine
 
         return session_from_engine(artifact, device, threads, operators, gpu, allow_engine_code)
-    if allow_engine_code:
-        raise ConfigError(f"allow_engine_code is for engines; {artifact} is none.")
+    if allow_engine_code or gpu:
+        option = "allow_engine_code" if allow_engine_code else "gpu"
+        raise ConfigError(f"{option} is for engines; {artifact} is none.")
     from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
 
     return OnnxRuntimeSession(artifact, device, threads, operators, providers)

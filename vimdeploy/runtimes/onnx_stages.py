@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from onnxruntime import InferenceSession
 
+
 def values_by_stage(model: onnx.ModelProto, stages: Sequence[StageSpec]) -> dict[str, str]:
     """Which value of a graph each stage gives.
 
@@ -98,16 +99,15 @@ class OnnxStages(Stages):
         self._values = values_by_stage(model, stages)
         self.names = frozenset(self._values)
         self._in_a_row, self._apart = (
-            open_session(with_stages(model, self._values.values(), apart))
-            for apart in (False, True)
+            open_session(with_stages(model, self._values.values(), apart)) for apart in (False, True)
         )
 
     def values(self, inputs: Mapping[str, Array]) -> dict[str, FloatArray]:
-        """Every stage's value, with the errors of all stages before it."""
+        """The value of every stage, with the errors of all stages before it."""
         return self._run(self._in_a_row, inputs, {})
 
     def values_apart(self, inputs: Mapping[str, Array], fed: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        """Every stage's value, each fed with another model's values."""
+        """The value of every stage, each fed with another model's values."""
         return self._run(self._apart, inputs, {f"{value}.fed": fed[stage] for stage, value in self._values.items()})
 
     def _run(

@@ -1,4 +1,4 @@
-"""ONNX Runtime as a runtime: our operators from the library if it is installed, else from the file's function bodies."""
+"""ONNX Runtime as a runtime: our operators by the library if it is installed, else by the file's function bodies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vimdeploy.networks import stages_of
 from vimdeploy.ops.contract import DOMAIN
 from vimdeploy.runtimes.base import Arrays, Session, Stages
 from vimdeploy.runtimes.cuda_provider import CUDA_PROVIDER, INSTALL, check_cuda, load_cuda_libraries
-from vimdeploy.runtimes.operator_library import choose_library
+from vimdeploy.runtimes.operator_library import ChosenLibrary, choose_library, warn_of_slow_operators
 
 if TYPE_CHECKING:
     import onnx
@@ -57,9 +57,10 @@ class OnnxRuntimeSession(Session):
             ModelFileError: if ONNX Runtime refuses the model.
         """
         self.artifact, self.info = artifact, artifact.info
-        self._wanted, self._threads = operators, threads
+        self._threads = threads
         opened = open_model(artifact, device, threads, operators, providers)
         self._session, self.device, self.operators = opened
+        self._chosen = self.operators or operators
         self._providers = self._session.get_providers()
         self._outputs = [spec.name for spec in self.info.outputs]
 
@@ -72,7 +73,7 @@ class OnnxRuntimeSession(Session):
         return dict(zip(self._outputs, found, strict=True))
 
     def open_stages(self) -> Stages:
-        """By outputs at the ends of the stages, in a copy of the model."""
+        """Found by outputs at the ends of the stages, in a copy of the model."""
         from vimdeploy.runtimes.onnx_stages import OnnxStages
 
         return OnnxStages(self.artifact.model, stages_of(self.info), self._open_again)
@@ -81,12 +82,12 @@ class OnnxRuntimeSession(Session):
         """The same session on one thread; None on a GPU."""
         if self.device == "cuda":
             return None
-        return OnnxRuntimeSession(self.artifact, "cpu", 1, self._wanted, self._providers)
+        return OnnxRuntimeSession(self.artifact, "cpu", 1, self._chosen, self._providers)
 
     def _open_again(self, model: onnx.ModelProto) -> InferenceSession:
         """A session of another model, of the same kind as this one."""
-        again = Artifact(None, model.SerializeToString(), self.info)
-        return open_model(again, "auto", self._threads, self._wanted, self._providers).session
+        again = Artifact(None, model.SerializeToString(), self.info, model=model)
+        return open_model(again, "auto", self._threads, self._chosen, self._providers).session
 
 
 def sessions_of_all_operators(
@@ -134,7 +135,7 @@ def open_model(
     choices = [list(providers)] if providers else DEVICES[device]
     for choice in choices:
         try:
-            library = _library(artifact, operators, CUDA_PROVIDER in choice)
+            library, lack = _library(artifact, operators, CUDA_PROVIDER in choice)
             session = _open(_for_providers(artifact, choice), choice, threads or 0, library, profile)
             break
         except ConfigError:
@@ -142,15 +143,17 @@ def open_model(
                 raise
     artifact.forget_contents()
     _give_back_free_memory()
+    if lack and artifact.has_operators:
+        warn_of_slow_operators(lack)
     computed_by = ("function body" if library is None else "library") if artifact.has_operators else ""
     return OpenedModel(session, "cuda" if CUDA_PROVIDER in choice else "cpu", computed_by)
 
 
-def _library(artifact: Artifact, operators: str, on_cuda: bool) -> Path | None:
-    """What to register; nothing for a model without operators of ours, so that nobody is warned of slow ones."""
+def _library(artifact: Artifact, operators: str, on_cuda: bool) -> ChosenLibrary:
+    """What to register; nothing for a model without operators of ours."""
     if artifact.has_operators or operators != "auto":
         return choose_library(operators, on_cuda)
-    return None
+    return ChosenLibrary(None)
 
 
 def _for_providers(artifact: Artifact, providers: Sequence[str]) -> Path | bytes:

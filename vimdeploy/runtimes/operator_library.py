@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 from vimdeploy import libraries
 from vimdeploy.errors import ConfigError, SlowOperatorsWarning
@@ -15,14 +16,22 @@ _OLD_NAME = "function body"
 """How ``function-body`` was spelled first; still taken."""
 
 
-def choose_library(operators: str, on_cuda: bool) -> Path | None:
-    """What to register in a session of ONNX Runtime; None for the function bodies.
+class ChosenLibrary(NamedTuple):
+    """What to register in a session of ONNX Runtime."""
+
+    library: Path | None
+    """None for the function bodies."""
+    lack: str = ""
+    """Why ``auto`` does without the library, and what to do; empty if it does not."""
+
+
+def choose_library(operators: str, on_cuda: bool) -> ChosenLibrary:
+    """Choose what computes our operators.
 
     A library without a kernel for the device stays out, because a registered operator switches its body off.
 
     Args:
-        operators: one of ``OPERATORS``; ``auto`` is the library if it can compute, else the bodies, with a
-            ``SlowOperatorsWarning``.
+        operators: one of ``OPERATORS``; ``auto`` is the library if it can compute, else the bodies.
         on_cuda: whether the session is to run on the first GPU.
 
     Raises:
@@ -31,34 +40,40 @@ def choose_library(operators: str, on_cuda: bool) -> Path | None:
     if operators not in (*OPERATORS, _OLD_NAME):
         raise ConfigError(f"operators must be one of {', '.join(OPERATORS)}, found {operators!r}.")
     if operators in ("function-body", _OLD_NAME):
-        return None
+        return ChosenLibrary(None)
     lack = _lack_of_library(on_cuda)
     if lack and operators == "library":
         raise ConfigError(f"{lack}, or use operators='function-body'.")
-    if lack:
-        warnings.warn(
-            f"{lack}. Until then the function bodies in the file compute, which takes 6 to 11 times as long.",
-            SlowOperatorsWarning,
-            stacklevel=2,
-        )
-        return None
-    return libraries.library_path()
+    return ChosenLibrary(None if lack else libraries.library_path(), lack)
 
 
-def _lack_of_library(on_cuda: bool) -> str | None:
-    """Why the library cannot compute, and what to do; None if it can."""
+def warn_of_slow_operators(lack: str) -> None:
+    """Say that a session computes with the function bodies although nobody asked for them.
+
+    Args:
+        lack: of the ``ChosenLibrary``.
+    """
+    warnings.warn(
+        f"{lack}. Until then the function bodies in the file compute, which takes 6 to 11 times as long.",
+        SlowOperatorsWarning,
+        stacklevel=3,
+    )
+
+
+def _lack_of_library(on_cuda: bool) -> str:
+    """Why the library cannot compute, and what to do; empty if it can."""
     if libraries.library_path() is None:
         return (
-            "The compiled operators are not in this installation of vimdeploy; install it where a C++ compiler and cmake "
-            "are: pip install --force-reinstall --no-binary vimdeploy vimdeploy"
+            "The compiled operators are not in this installation of vimdeploy; install it where a C++ compiler and "
+            "cmake are: pip install --force-reinstall --no-binary vimdeploy vimdeploy"
         )
     if not on_cuda:
-        return None
+        return ""
     check_cuda()
     capability = gpus()[0].compute_capability
     architectures = (libraries.library_info() or {})["cuda_architectures"]
     if libraries.architectures_cover(architectures, capability):
-        return None
+        return ""
     return (
         f"The operator library has CUDA kernels for {', '.join(architectures) or 'no GPU'}, wanted were some for "
         f"compute capability {capability}; install vimdeploy again where CUDA's compiler nvcc is"

@@ -31,7 +31,7 @@ class TensorRTSession(Session):
                 library. It may do all that this process may: allow it for engines whose builder you trust.
 
         Raises:
-            ModelFileError: where the engine is of another TensorRT, for another GPU, or refused.
+            ModelFileError: if the engine is of another TensorRT, for another GPU, or refused.
             ConfigError: without a GPU, without the plugin library, and for an engine with code that is not allowed.
             MissingPackageError: without TensorRT or pycuda.
             ExecutionError: if the GPU is out of memory.
@@ -51,7 +51,7 @@ class TensorRTSession(Session):
         self.operators = engine.operators
         self._engine = EngineOnGpu(trt, plan, gpu, allow_engine_code)
         self._one_at_a_time = threading.Lock()
-        self._close = weakref.finalize(self, self._engine.close)  # also where the session is dropped, and at exit
+        self._close = weakref.finalize(self, self._engine.close)  # also if the session is dropped, and at exit
 
     def close(self) -> None:
         """Give back the GPU's memory; the session cannot run any more."""

@@ -1,14 +1,18 @@
 import numpy as np
 import pytest
 
-from vimdeploy.exporters.onnx_values import with_outputs
+from vimdeploy.artifact import Artifact
+from vimdeploy.graphs.outputs import with_outputs
+from vimdeploy.model_info import ModelInfo
 from vimdeploy.runtimes.onnxruntime import open_model
 
 INNER = ["layers.1.mixer.BidirectionalSelectiveScan", "layers.0.Add"]
 
 
-def outputs_of(model, operators="function body"):
-    session, _, _ = open_model(model.SerializeToString(), device="cpu", operators=operators)
+def outputs_of(model, operators="function-body"):
+    info = ModelInfo.from_metadata({entry.key: entry.value for entry in model.metadata_props})
+    artifact = Artifact(None, model.SerializeToString(), info)
+    session = open_model(artifact, device="cpu", operators=operators).session
     names = [output.name for output in session.get_outputs()]
     images = np.random.default_rng(0).standard_normal((2, 3, 32, 32), dtype=np.float32)
     return dict(zip(names, session.run(None, {"images": images}), strict=True))

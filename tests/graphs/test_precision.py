@@ -1,6 +1,8 @@
 """Graphs in float16 and bfloat16: where the types are, and that the answers' tolerance tells a fault."""
 
+import dataclasses
 import re
+from functools import cache
 
 import ml_dtypes
 import numpy as np
@@ -8,16 +10,18 @@ import onnx
 import onnx_ir
 import pytest
 import torch
+from helpers.precision import lowered
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from vimdeploy.artifact import ModelInfo
+from vimdeploy.artifact import artifact_from_onnx
 from vimdeploy.errors import ConfigError
 from vimdeploy.exporters.onnx_graph import onnx_from_model
-from vimdeploy.exporters.precision import lower_precision, nodes_by_value_in_t
-from vimdeploy.models.vim import vim_with_random_weights
+from vimdeploy.graphs.precision import nodes_by_value_in_t
+from vimdeploy.inputs import random_inputs
+from vimdeploy.model_info import ModelInfo
+from vimdeploy.networks import network_of_variant
 from vimdeploy.parity.check import check_parity
-from vimdeploy.parity.inputs import random_inputs
 from vimdeploy.runtimes.eager import EagerSession
 from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
 
@@ -37,12 +41,37 @@ def precision(request):
 
 
 @pytest.fixture(scope="module")
-def half(tiny, tiny_model, precision):
-    return onnx_from_model(tiny_model, ModelInfo("tiny", tiny.config, precision=precision))
+def half(tiny_proto, precision):
+    return lowered(tiny_proto, precision)
 
 
-def export(model, tiny, precision, opset=20):
-    return onnx_from_model(model, ModelInfo("mine", tiny.config, precision=precision), opset)
+@pytest.fixture(scope="module")
+def opset_22(tiny_network):
+    """The tiny model in float32, of an opset that has convolutions of bfloat16."""
+    return onnx_from_model(tiny_network.module, tiny_network.info, opset=22)
+
+
+@cache
+def changed(variant, change):
+    """A network and its float32 file, the weights being changed."""
+    network = network_of_variant(variant, 0)
+    with torch.no_grad():
+        change(network.module.backbone)
+    return network, onnx_from_model(network.module, network.info)
+
+
+@pytest.mark.parametrize("precision", ["fp16"])
+def test_an_export_is_the_float32_one_lowered(tiny_network, tiny_proto, precision):
+    info = dataclasses.replace(tiny_network.info, precision=precision)
+    exported, wanted = onnx_from_model(tiny_network.module, info), lowered(tiny_proto, precision)
+    for part in ("node", "input", "output"):
+        assert list(getattr(exported.graph, part)) == list(getattr(wanted.graph, part))
+    first, second = ({tensor.name: tensor for tensor in model.graph.initializer} for model in (exported, wanted))
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        np.testing.assert_array_equal(numpy_helper.to_array(tensor), numpy_helper.to_array(second[name]))
+    entries = {entry.key: entry.value for entry in exported.metadata_props}
+    assert ModelInfo.from_metadata(entries).precision == precision
 
 
 def type_of(model, name):
@@ -97,8 +126,8 @@ class TestTypes:
         ("precision", "opset", "wanted"),
         [("fp16", 20, TensorProto.FLOAT16), ("bf16", 20, TensorProto.FLOAT), ("bf16", 22, TensorProto.BFLOAT16)],
     )
-    def test_the_convolution_is_of_t_where_the_opset_has_it(self, tiny, tiny_model, precision, opset, wanted):
-        model = export(tiny_model, tiny, precision, opset)
+    def test_the_convolution_is_of_t_if_the_opset_has_it(self, tiny_proto, opset_22, precision, opset, wanted):
+        model = lowered({20: tiny_proto, 22: opset_22}[opset], precision)
         assert type_of(model, "patch_embed.proj.Conv") == type_of(model, "patch_embed.proj.weight") == wanted
 
 
@@ -112,10 +141,6 @@ class TestNames:
     def test_a_cast_is_named_after_what_it_gives(self, half, precision):
         [node] = [node for node in half.graph.node if list(node.input) == ["layers.0.norm.Mul"]]
         assert node.name == node.output[0] == f"layers.0.norm.Mul.{'float16' if precision == 'fp16' else 'bfloat16'}"
-
-    def test_the_file_tells_its_precision(self, half, precision):
-        entries = {entry.key: entry.value for entry in half.metadata_props}
-        assert ModelInfo.from_metadata(entries).precision == precision
 
 
 class TestOtherModels:
@@ -133,35 +158,38 @@ class TestOtherModels:
             x = images.mean(1)  # (B, 32, 32)
             return self.head((x @ self.weight + x @ self.weight.T + self.weight).mean(1))
 
-    def test_a_value_is_cast_once(self, tiny, precision):
-        casts = [node.input[0] for node in export(self.Twice(), tiny, precision).graph.node if node.op_type == "Cast"]
+    @pytest.fixture
+    def export(self, tiny_info, precision):
+        return lambda module: onnx_from_model(module, dataclasses.replace(tiny_info, precision=precision))
+
+    def test_a_value_is_cast_once_and_a_weight_that_a_sum_reads_too_stays_as_it_is(self, export):
+        model = export(self.Twice())
+        casts = [node.input[0] for node in model.graph.node if node.op_type == "Cast"]
         assert sorted(casts) == ["MatMul", "MatMul_2", "ReduceMean", "weight"]
+        assert type_of(model, "weight") == TensorProto.FLOAT
 
-    def test_a_weight_that_a_sum_reads_too_stays_as_it_is(self, tiny, precision):
-        assert type_of(export(self.Twice(), tiny, precision), "weight") == TensorProto.FLOAT
-
-    def test_without_products_nothing_is_cast(self, tiny, precision):
-        model = export(nn.Sequential(nn.Flatten(), nn.ReLU()), tiny, precision)
+    def test_without_products_nothing_is_cast(self, export):
+        model = export(nn.Sequential(nn.Flatten(), nn.ReLU()))
         assert [node.op_type for node in model.graph.node] == ["Reshape", "Relu"]
 
 
-class TestTooLarge:
-    @pytest.fixture
-    def large(self, tiny):
-        model = vim_with_random_weights(tiny.config, seed=0)
-        with torch.no_grad():
-            model.layers[1].mixer.out_proj.weight[3, 2] = -1e5
-        return model
+def large(backbone):
+    backbone.layers[1].mixer.out_proj.weight[3, 2] = -1e5
 
-    def test_for_float16_is_refused(self, large, tiny):
+
+class TestTooLarge:
+    def test_for_float16_is_refused(self, tiny):
         name = r"layers\.1\.mixer\.out_proj\.MatMul"
         with pytest.raises(
             ConfigError, match=rf"{name}\.weight has a value of 1e\+05, too large for float16; keep {name} in float32"
         ):
-            export(large, tiny, "fp16")
+            lowered(changed(tiny, large)[1], "fp16")
 
-    def test_for_float16_is_not_for_bfloat16(self, large, tiny):
-        assert export(large, tiny, "bf16")
+    def test_for_float16_is_not_for_bfloat16(self, tiny):
+        assert lowered(changed(tiny, large)[1], "bf16")
+
+    def test_for_float16_is_not_for_a_node_that_is_kept(self, tiny):
+        assert lowered(changed(tiny, large)[1], "fp16", ["layers.1.mixer.out_proj.MatMul"])
 
 
 class TestKept:
@@ -170,13 +198,7 @@ class TestKept:
     @pytest.fixture
     def lowered(self, tiny_proto, precision):
         """``lowered(node, ...)`` -> the tiny model in T but for these nodes."""
-
-        def lower(*kept):
-            graph = onnx_ir.from_proto(tiny_proto)
-            lower_precision(graph, precision, kept)
-            return onnx_ir.to_proto(graph)
-
-        return lower
+        return lambda *kept: lowered(tiny_proto, precision, kept)
 
     def test_take_and_give_float32_alone(self, lowered):
         name = "layers.1.mixer.BidirectionalSelectiveScan"
@@ -222,10 +244,9 @@ class TestKept:
         assert set(values) == {name for name in in_t if type_of(tiny_proto, name) == TensorProto.FLOAT}
 
 
-def parity_of(proto, model, tiny, precision, operators):
-    info = ModelInfo("tiny", tiny.config, precision=precision)
-    session = OnnxRuntimeSession(proto.SerializeToString(), info, device="cpu", operators=operators)
-    [parity] = check_parity(EagerSession(model, info), [session], random_inputs((3, 32, 32), 64, seed=0).batches(64))
+def parity_of(proto, network, operators):
+    session = OnnxRuntimeSession(artifact_from_onnx(proto), device="cpu", operators=operators)
+    [parity] = check_parity(EagerSession(network), [session], random_inputs(network.info, 64, seed=0).batches(64))
     return parity
 
 
@@ -245,45 +266,60 @@ def rounded_behind(proto, pattern, type_):
     return proto
 
 
+def large_residual(backbone):
+    backbone.patch_embed.proj.weight *= 3000
+
+
+def large_scan(backbone):
+    mixer = backbone.layers[1].mixer
+    mixer.D *= 1e7
+    mixer.D_b *= 1e7
+    mixer.out_proj.weight *= 1e-6
+
+
 class TestAnswers:
-    def test_are_within_the_tolerance(self, half, tiny, tiny_model, precision, operators):
-        parity = parity_of(half, tiny_model, tiny, precision, operators)
+    def test_are_within_the_tolerance_and_not_those_of_float32(self, half, tiny_network, operators):
+        parity = parity_of(half, tiny_network, operators)
+        [logits], [same_first] = parity.outputs, parity.answers.measures
         assert parity.passed
-        assert parity.answers.top1.part == 1
+        assert same_first.candidate.part == 1
+        assert logits.relative > logits.tolerance.limit / 50
 
-    def test_are_rounded_and_not_those_of_float32(self, half, tiny, tiny_model, precision, operators):
-        parity = parity_of(half, tiny_model, tiny, precision, operators)
-        assert parity.logits.relative > parity.logits.tolerance.limit / 50
-
-    def test_weights_of_bfloat16_in_float16_are_out(self, tiny, tiny_model, operators):
-        proto = export(tiny_model, tiny, "fp16")
+    def test_weights_of_bfloat16_in_float16_are_out(self, tiny_network, tiny_proto, operators):
+        proto = lowered(tiny_proto, "fp16")
         for tensor in proto.graph.initializer:
             if tensor.data_type == TensorProto.FLOAT16:
                 values = numpy_helper.to_array(tensor).astype(ml_dtypes.bfloat16).astype(np.float16)
                 tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-        assert not parity_of(proto, tiny_model, tiny, "fp16", operators).passed
+        assert not parity_of(proto, tiny_network, operators).passed
 
     def test_a_norm_in_float16_is_out(self, tiny, operators):
         """A residual of some thousands, as trained models have, whose squares float16 cannot hold."""
-        model = vim_with_random_weights(tiny.config, seed=0)
-        with torch.no_grad():
-            model.patch_embed.proj.weight *= 3000
-        proto = export(model, tiny, "fp16")
-        assert parity_of(proto, model, tiny, "fp16", operators).passed
+        network, proto = changed(tiny, large_residual)
+        proto = lowered(proto, "fp16")
+        assert parity_of(proto, network, operators).passed
         fault = rounded_behind(proto, r"layers\.\d\.norm\.Pow", TensorProto.FLOAT16)
-        assert not parity_of(fault, model, tiny, "fp16", operators).passed
+        assert not parity_of(fault, network, operators).passed
 
     def test_values_beyond_float16_fail_there_and_pass_in_bfloat16(self, tiny, precision, operators):
         """Outputs of the scan near 1e6, as reported of trained models; every weight is one that float16 can hold."""
-        model = vim_with_random_weights(tiny.config, seed=0)
-        mixer = model.layers[1].mixer
-        with torch.no_grad():
-            mixer.D *= 1e7
-            mixer.D_b *= 1e7
-            mixer.out_proj.weight *= 1e-6
-        parity = parity_of(export(model, tiny, precision), model, tiny, precision, operators)
+        network, proto = changed(tiny, large_scan)
+        parity = parity_of(lowered(proto, precision), network, operators)
         assert parity.passed is (precision == "bf16")
-        assert np.isfinite(parity.logits.largest) == (precision == "bf16")
+        assert np.isfinite(parity.outputs[0].largest) == (precision == "bf16")
+
+
+def test_several_outputs_of_any_size_are_float32_and_within_the_tolerance(
+    any_size_network, any_size_proto, precision, operators
+):
+    proto = lowered(any_size_proto, precision)
+    onnx.checker.check_model(proto, full_check=True)
+    assert {type_of(proto, value.name) for value in proto.graph.output} == {TensorProto.FLOAT}
+    session = OnnxRuntimeSession(artifact_from_onnx(proto), device="cpu", operators=operators)
+    for size in ((16, 24), (40, 32)):
+        inputs = random_inputs(any_size_network.info, 8, seed=0, image_size=size)
+        [parity] = check_parity(EagerSession(any_size_network), [session], inputs.batches(8))
+        assert parity.passed, parity.fault
 
 
 def test_a_file_is_smaller(half, tiny_proto):
@@ -292,5 +328,5 @@ def test_a_file_is_smaller(half, tiny_proto):
 
 
 @pytest.mark.parametrize("opset", [20, 22])
-def test_the_checker_passes(tiny, tiny_model, precision, opset):
-    onnx.checker.check_model(export(tiny_model, tiny, precision, opset), full_check=True)
+def test_the_checker_passes(tiny_proto, opset_22, precision, opset):
+    onnx.checker.check_model(lowered({20: tiny_proto, 22: opset_22}[opset], precision), full_check=True)
