@@ -1,9 +1,14 @@
+import contextlib
 import json
+import signal
 import threading
+import warnings
 
 import pytest
 
-from vimdeploy.cli.console import phases, print_json, print_table, step, track
+from vimdeploy.cli.console import interrupts_kept, phases, print_json, print_table, warnings_as_lines
+from vimdeploy.errors import SlowOperatorsWarning, VimdeployWarning
+from vimdeploy.progress import step, tracked
 
 
 class TestTable:
@@ -20,46 +25,132 @@ class TestTable:
         assert capsys.readouterr().out == "a  b\n"
 
 
-def test_json_is_one_document(capsys):
-    print_json({"name": "Käfer", "values": [1, None]})
-    out = capsys.readouterr().out
-    assert json.loads(out) == {"name": "Käfer", "values": [1, None]}
-    assert "Käfer" in out
+class TestJson:
+    def test_is_one_document(self, capsys):
+        print_json({"name": "Käfer", "values": [1, None], "shape": (2, 3)})
+        out = capsys.readouterr().out
+        assert json.loads(out) == {"name": "Käfer", "values": [1, None], "shape": [2, 3]}
+        assert "Käfer" in out
+
+    @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+    def test_what_json_does_not_have_is_null(self, capsys, number):
+        print_json({"largest": [number, 1.5]})
+        assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {"largest": [None, 1.5]}
 
 
-class TestProgress:
-    def test_a_step_tells_its_time_on_standard_error(self, capsys):
-        with step("Working"):
-            pass
-        out, err = capsys.readouterr()
-        assert (out, err) == ("", "Working: 0.0 s\n")
-
-    def test_a_step_that_fails_tells_no_time(self, capsys):
-        with pytest.raises(ZeroDivisionError), step("Working"):
-            _ = 1 / 0
-        assert "Working: " not in capsys.readouterr().err
-
-    def test_work_with_phases_tells_its_time_on_standard_error(self, capsys):
-        with phases("Building") as report:
+class TestPhases:
+    def test_the_whole_tells_its_time_on_standard_error(self, capsys):
+        with phases("Building") as progress:
             for done in range(4):
-                report("outer", done, 3)
-                report("inner", 1, 1)
-            report("never done", 0, 1)
+                progress("outer", done, 3)
+                progress("inner", 1, 1)
+            progress("never done", 0, 1)
         out, err = capsys.readouterr()
         assert (out, err.splitlines()[-1]) == ("", "Building: 0.0 s")
 
+    def test_work_that_fails_tells_no_time(self, capsys):
+        with pytest.raises(ZeroDivisionError), phases("Working"):
+            _ = 1 / 0
+        assert "Working: " not in capsys.readouterr().err
+
+    def test_each_tells_the_time_of_every_phase_once(self, capsys):
+        with phases("Exporting", each=True) as progress:
+            for name in ("Making", "Tracing"):
+                with step(name, progress):
+                    pass
+            assert [*tracked("abc", "Comparing", 3, progress)] == ["a", "b", "c"]
+        out, err = capsys.readouterr()
+        assert (out, err.splitlines()) == ("", ["Making: 0.0 s", "Tracing: 0.0 s", "Comparing: 0.0 s"])
+
+    def test_each_tells_a_phase_again_that_comes_again(self, capsys):
+        with phases("Exporting", each=True) as progress:
+            for _ in range(2):
+                with step("Making", progress):
+                    pass
+        assert capsys.readouterr().err.splitlines() == ["Making: 0.0 s"] * 2
+
+    def test_each_tells_no_time_of_a_phase_that_fails(self, capsys):
+        with pytest.raises(ZeroDivisionError), phases("Exporting", each=True) as progress, step("Making", progress):
+            _ = 1 / 0
+        assert capsys.readouterr().err == ""
+
     @pytest.mark.parametrize("quiet", [True, False])
     def test_quiet_work_has_the_machine_for_itself(self, capsys, monkeypatch, quiet):
-        monkeypatch.setenv("FORCE_COLOR", "1")  # for rich a terminal
-        before = set(threading.enumerate())  # of which some may end meanwhile
-        with phases("Measuring", quiet) as report:
-            report("inner", 1, 2)
+        monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes standard error for a terminal
+        before = set(threading.enumerate())  # some of them may end meanwhile
+        with phases("Measuring", quiet) as progress:
+            progress("inner", 1, 2)
             assert len(set(threading.enumerate()) - before) == (0 if quiet else 1)
         assert "inner" in capsys.readouterr().err
 
-    def test_tracked_items_come_through(self):
-        assert [*track("abc", 3, "Reading")] == ["a", "b", "c"]
 
-    def test_tracking_prints_nothing_on_standard_output(self, capsys):
-        list(track("abc", 3, "Reading"))
-        assert capsys.readouterr().out == ""
+class TestWarnings:
+    def test_are_one_line_each_and_none_twice(self, capsys):
+        with warnings_as_lines():
+            for _ in range(2):
+                warnings.warn("random inputs", VimdeployWarning, stacklevel=1)
+                warnings.warn("slow operators", SlowOperatorsWarning, stacklevel=1)
+        assert capsys.readouterr() == ("", "Warning: random inputs\nWarning: slow operators\n")
+
+    def test_a_second_command_shows_them_again(self, capsys):
+        for _ in range(2):
+            with warnings_as_lines():
+                warnings.warn("random inputs", VimdeployWarning, stacklevel=1)
+        assert capsys.readouterr().err == "Warning: random inputs\n" * 2
+
+    def test_those_of_others_pass_as_they_are(self, capsys):
+        with pytest.warns(UserWarning, match="of another package") as caught, warnings_as_lines():
+            warnings.warn("of another package", UserWarning, stacklevel=1)
+        assert (len(caught), capsys.readouterr().err) == (1, "")
+
+    def test_afterwards_all_is_as_before(self):
+        with warnings_as_lines():
+            pass
+        with pytest.warns(VimdeployWarning):
+            warnings.warn("random inputs", VimdeployWarning, stacklevel=1)
+
+
+class TestInterrupts:
+    @pytest.fixture(autouse=True)
+    def before(self):
+        """The handler is the old one again after every test."""
+        handler = signal.getsignal(signal.SIGINT)
+        yield
+        assert signal.getsignal(signal.SIGINT) is handler
+
+    def press(self):
+        signal.raise_signal(signal.SIGINT)
+
+    def test_one_is_one(self):
+        with pytest.raises(KeyboardInterrupt), interrupts_kept():
+            self.press()
+
+    def test_one_that_became_an_error_is_one_again(self):
+        def work():
+            try:
+                self.press()
+            except KeyboardInterrupt as interrupt:
+                raise RuntimeError("Failed to export the model") from interrupt
+
+        with pytest.raises(KeyboardInterrupt), interrupts_kept():
+            work()
+
+    def test_one_that_was_swallowed_comes_at_the_end(self):
+        done = []
+
+        def work():
+            with contextlib.suppress(KeyboardInterrupt):
+                self.press()
+            done.append("the rest")
+
+        with pytest.raises(KeyboardInterrupt), interrupts_kept():
+            work()
+        assert done == ["the rest"]
+
+    def test_other_errors_pass(self):
+        with pytest.raises(RuntimeError, match="of its own"), interrupts_kept():
+            raise RuntimeError("of its own")
+
+    def test_nothing_happens_without_either(self):
+        with interrupts_kept():
+            pass

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def phases(title: str, quiet: bool = False, each: bool = False) -> Iterator[Progress]:
-    """A piece of work that tells how far it is: bars while it lasts, a line with its time when it is done.
+    """Show how far a piece of work is: bars while it lasts, a line with its time when it is done.
 
     Args:
         title: of the work.
@@ -31,7 +31,7 @@ def phases(title: str, quiet: bool = False, each: bool = False) -> Iterator[Prog
         each: print a line with its time for each phase instead of one for the whole.
 
     Yields:
-        A ``Progress``. Phases may lie in each other.
+        A ``Progress``. Phases may be nested.
     """
     from rich.console import Console
     from rich.progress import Progress as Bars
@@ -44,13 +44,14 @@ def phases(title: str, quiet: bool = False, each: bool = False) -> Iterator[Prog
 
         def progress(phase: str, done: int, steps: int) -> None:
             if phase not in bars:
-                bars[phase] = shown.add_task(phase, total=steps)
-                begun.setdefault(phase, time.perf_counter())
+                if done >= steps:  # the end of a phase may be told twice
+                    return
+                bars[phase], begun[phase] = shown.add_task(phase, total=steps), time.perf_counter()
             shown.update(bars[phase], completed=done)
             if done >= steps:
                 shown.remove_task(bars.pop(phase))
                 if each:
-                    console.print(f"{phase}: {time.perf_counter() - begun.pop(phase):.1f} s")
+                    console.print(f"{phase}: {time.perf_counter() - begun[phase]:.1f} s")
             if quiet:
                 shown.refresh()
 
@@ -61,9 +62,9 @@ def phases(title: str, quiet: bool = False, each: bool = False) -> Iterator[Prog
 
 @contextmanager
 def interrupts_kept() -> Iterator[None]:
-    """Ctrl-C ends the work inside by KeyboardInterrupt, whatever foreign code makes of it.
+    """Let Ctrl-C end the work inside by KeyboardInterrupt, whatever foreign code makes of it.
 
-    An interrupt inside torch's exporter comes out as an error of the exporter, or not at all.
+    torch's exporter turns an interrupt into an error of its own, or swallows it.
     """
     pressed = False
 
@@ -86,7 +87,7 @@ def interrupts_kept() -> Iterator[None]:
 
 @contextmanager
 def warnings_as_lines() -> Iterator[None]:
-    """Warnings of vimdeploy as one line each on standard error, none twice; those of others as they are."""
+    """Show warnings of vimdeploy as one line each on standard error, none twice, and those of others as they are."""
     shown = set()
     with warnings.catch_warnings():
         warnings.simplefilter("always", VimdeployWarning)
@@ -104,7 +105,7 @@ def warnings_as_lines() -> Iterator[None]:
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table as wide as its contents: lines are never cut, so that paths and numbers can be copied."""
+    """Print a table as wide as its contents: lines are never cut, so that paths and numbers can be copied."""
     cells = [list(headers), *([str(cell) for cell in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(headers))]
     for row in cells:
@@ -113,7 +114,7 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 
 
 def print_json(document: Any) -> None:
-    """One JSON document, alone on standard output; NaN and infinity, which JSON does not have, become null."""
+    """Print one JSON document, alone on standard output; NaN and infinity, which JSON does not have, become null."""
     click.echo(json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False))
 
 
@@ -126,19 +127,19 @@ def _plain(value: Any) -> Any:
 
 
 def print_kept(info: ModelInfo) -> None:
-    """The nodes that a file keeps in float32, and why."""
+    """Print the nodes that a file keeps in float32, and why."""
     if info.kept_in_float32:
         print_table(("kept in float32", "because"), info.kept_in_float32.items())
 
 
 def print_parity(parity: Sequence[Verification], source: str) -> None:
-    """How near a file's outputs are to those of what it was made from."""
+    """Print how near a file's outputs are to those of what it was made from."""
     errors = ", ".join(f"{result.candidate.description} {result.worst.relative:.1e}" for result in parity)
     click.echo(f"Largest error against {source}, in standard deviations of the output: {errors}")
 
 
 def parity_document(parity: Sequence[Verification]) -> list[dict[str, Any]]:
-    """The same for JSON."""
+    """What ``print_parity`` prints, for JSON."""
     return [
         {
             "candidate": result.candidate.description,
@@ -148,5 +149,3 @@ def parity_document(parity: Sequence[Verification]) -> list[dict[str, Any]]:
         }
         for result in parity
     ]
-
-

@@ -10,6 +10,7 @@ import click
 
 DEVICES = ("auto", "cpu", "cuda")
 OPERATORS = ("auto", "library", "function-body")
+_SIZE = re.compile(r"([1-9]\d*)(?:[xX]([1-9]\d*))?")
 
 
 class ImageSize(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click only
@@ -21,7 +22,7 @@ class ImageSize(click.ParamType):  # type: ignore[type-arg]  # generic in newer 
         """To (height, width)."""
         if isinstance(value, tuple):
             return value
-        match = re.fullmatch(r"(\d+)(?:[xX](\d+))?", value)
+        match = _SIZE.fullmatch(value)
         if not match:
             self.fail(f"wanted a size such as 224 or 384x512 (height x width), found {value!r}.", param, ctx)
         return int(match[1]), int(match[2] or match[1])
@@ -50,10 +51,16 @@ class SizeOrRange(click.ParamType):  # type: ignore[type-arg]
         """To (height, width), ``dynamic``, or a tuple of two sizes."""
         if not isinstance(value, str) or value == "dynamic":
             return value
-        sizes = [ImageSize().convert(part, param, ctx) for part in value.split(",")]
-        if len(sizes) > 2:
-            self.fail(f"wanted one size, or the smallest and the largest, found {value!r}.", param, ctx)
-        return sizes[0] if len(sizes) == 1 else tuple(sizes)
+        parts = value.split(",")
+        if len(parts) > 2 or not all(_SIZE.fullmatch(part) for part in parts):
+            self.fail(
+                "wanted a size such as 224 or 384x512 (height x width), the smallest and the largest such as 224,1248, "
+                f"or dynamic; found {value!r}.",
+                param,
+                ctx,
+            )
+        sizes = tuple(ImageSize().convert(part, param, ctx) for part in parts)
+        return sizes[0] if len(sizes) == 1 else sizes
 
 
 class Bounds(click.ParamType):  # type: ignore[type-arg]
