@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from vimdeploy.bench import memory
+from vimdeploy.benchmark import memory
 from vimdeploy.runtimes.free_memory import give_back_free_memory
 
 MEGABYTE = 1 << 20

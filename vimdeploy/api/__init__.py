@@ -1,0 +1,1 @@
+"""The Python API, one file per function: what ``import vimdeploy`` offers."""
