@@ -21,7 +21,7 @@ def installed(monkeypatch):
     """Packages as if these versions, by name, were all that is installed."""
 
     def install(**versions):
-        monkeypatch.setattr(doctor, "_version", lambda name: versions.get(name.replace("-", "_")))
+        monkeypatch.setattr(doctor, "installed_version", lambda name: versions.get(name.replace("-", "_")))
 
     return install
 

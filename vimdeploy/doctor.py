@@ -6,11 +6,11 @@ import platform
 import shutil
 import subprocess
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 from vimdeploy.errors import ConfigError
 from vimdeploy.gpu import gpus
 from vimdeploy.libraries import architectures_cover, library_info, library_path
+from vimdeploy.machine import installed_version
 from vimdeploy.runtimes.cuda_provider import INSTALL, cuda_obstacle, load_cuda_libraries
 
 READY, MISSING, PROBLEM = "ready", "missing", "problem"
@@ -50,22 +50,15 @@ def examine() -> list[Finding]:
     ]
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
 def _package(package: str, extra: str, purpose: str) -> Finding:
-    found = _version(package)
+    found = installed_version(package)
     if found:
         return Finding(package, READY, found)
     return Finding(package, MISSING, f"not installed; for {purpose}", f"pip install 'vimdeploy[{extra}]'")
 
 
 def _onnxruntime() -> list[Finding]:
-    cpu, gpu = _version("onnxruntime"), _version("onnxruntime-gpu")
+    cpu, gpu = installed_version("onnxruntime"), installed_version("onnxruntime-gpu")
     if cpu and gpu:
         return [
             Finding(

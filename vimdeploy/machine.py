@@ -1,4 +1,4 @@
-"""What a reader of measurements has to know of the machine."""
+"""What a reader of measurements has to know about the machine."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _PACKAGES = ("vimdeploy", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorr
 
 
 def describe_machine() -> dict[str, Any]:
-    """The processor, its cores, the GPUs, the system, and the versions of all that runs models."""
-    versions = {name: found for name in _PACKAGES if (found := _version(name)) is not None}
+    """The processor, its cores, the GPUs, the system, and the versions of the packages that run models."""
+    versions = {name: found for name in _PACKAGES if (found := installed_version(name)) is not None}
     return {
         "processor": _processor(),
         "cores": _cores(),
@@ -29,8 +29,16 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
+def installed_version(package: str) -> str | None:
+    """The version of a package as pip installed it; None if it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def _processor() -> str:
-    """The processor's name, where the system tells it."""
+    """The processor's name, if the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -52,15 +60,8 @@ def _gpu_names() -> list[str]:
 
 
 def _instruction_set() -> str:
-    """What the operator library computes with on this processor; empty where it is not there."""
+    """What the operator library computes with on this processor; empty if it is not installed."""
     try:
         return str((library_info() or {}).get("instruction_set", ""))
     except ConfigError:
         return ""
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

@@ -1,1 +1,1 @@
-"""Measurements side by side: what an artifact takes of time and memory on this machine, beside others."""
+"""Measurements side by side: the time and memory that artifacts take on this machine."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vimdeploy.bench.results import Result
+from vimdeploy.benchmark.results import Result
 from vimdeploy.errors import ConfigError, InputError, require
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def check_figure(path: Path) -> None:
     """Ask before long work whether a figure can be drawn.
 
     Raises:
-        ConfigError: where the name ends on no format that is known.
+        ConfigError: if the name ends on no known format.
         MissingPackageError: without matplotlib.
     """
     if path.suffix.lower() not in FORMATS:
@@ -49,7 +49,7 @@ def figure_of(results: Sequence[Result], caption: str, format_: str) -> bytes:
         format_: one of ``FORMATS``.
 
     Raises:
-        InputError: where no row has numbers.
+        InputError: if no row has numbers.
         MissingPackageError: without matplotlib.
     """
     require("matplotlib", "bench")
@@ -139,7 +139,7 @@ def _set_axes(axes: Axes, sizes: Sequence[tuple[float, str]]) -> None:
 
 
 def _label(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """Names beside the ends of their lines, pushed apart where they would lie on each other."""
+    """Names beside the ends of their lines, pushed apart if they would lie on each other."""
     points = 72 / _DPI
     right = axes.transData.transform((axes.get_xlim()[1], 1))[0]
     taken = -math.inf

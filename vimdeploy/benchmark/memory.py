@@ -1,18 +1,27 @@
-"""The memory of this process, as the system counts it."""
+"""The memory that a subject takes: of its process, as the system counts it, or of the GPU, as the driver does."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+from vimdeploy.errors import ConfigError
+from vimdeploy.gpu import memory_in_use
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 RESET = "resident memory, VmHWM of /proc/self/status, reset once the session is loaded"
 WHOLE_LIFE = "resident memory, which cannot be reset here, so that loading is in it"
+ON_GPU = (
+    "on GPUs device memory as the driver counts it for the whole device, above a process that has its context there; "
+    "what other programs take meanwhile is in it"
+)
 
 
 def forget_peak() -> str:
-    """Begin a new search for the peak where the system can; how the peak is found from here on, in words."""
+    """Start a new search for the peak if the system can, and say in words how the peak is found from here on."""
     try:
         _CLEAR.write_text("5")  # proc(5): sets VmHWM back to VmRSS
     except OSError:
@@ -21,12 +30,12 @@ def forget_peak() -> str:
 
 
 def resident_bytes() -> int:
-    """What this process holds now; its peak where the system does not tell."""
+    """What this process holds now; its peak if the system does not tell."""
     return _status_bytes("VmRSS") or peak_bytes()
 
 
 def peak_bytes() -> int:
-    """The most that this process has held, since ``forget_peak`` where that was possible."""
+    """The most that this process has held, since ``forget_peak`` if that was possible."""
     return _status_bytes("VmHWM") or _rusage_bytes()
 
 
@@ -43,3 +52,30 @@ def _rusage_bytes() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak << 10
+
+
+class DeviceMemory:
+    """How much more memory of the first GPU is in use after this process has worked than before.
+
+    Only its own steps are counted: subjects that take turns with it load their models in between. What is taken is
+    kept, by ONNX Runtime's arena as by TensorRT, so that the sum is the peak.
+    """
+
+    def __init__(self, wanted: bool) -> None:
+        """If it is wanted and there is a GPU, this process gets its context there."""
+        self.taken: int | None = None
+        """In bytes; None if it is not counted."""
+        if wanted:
+            with contextlib.suppress(ConfigError):
+                memory_in_use()
+                self.taken = 0
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        """Around a step of this process."""
+        if self.taken is None:
+            yield
+            return
+        before = memory_in_use()
+        yield
+        self.taken += memory_in_use() - before

@@ -1,133 +1,163 @@
-"""An artifact of any kind, ready to be called again and again on the same input."""
+"""A subject, loaded: its session, and the arrays that it is called with again and again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import importlib
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from vimdeploy.bench.eager import eager_session
-from vimdeploy.bench.kinds import Kind
-from vimdeploy.bench.subjects import Settings, Subject
-from vimdeploy.errors import ConfigError, ExecutionError, InputError, ModelFileError, first_line
-from vimdeploy.preprocess import FloatArray
-from vimdeploy.runtimes.base import Session
+from vimdeploy.benchmark.sources import Settings, Subject
+from vimdeploy.checkpoint import load_checkpoint
+from vimdeploy.errors import ConfigError, InputError, require
+from vimdeploy.model_info import FromSeed, ModelInfo, TensorSpec
+from vimdeploy.models import variant_by_name
+from vimdeploy.models.vim.keys import variant_of
+from vimdeploy.networks import network_of_info, network_of_variant
+from vimdeploy.runtimes.base import Arrays, Session
+from vimdeploy.runtimes.load import load
+from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
 
-_TYPES = {"tensor(float)": ("fp32", np.float32), "tensor(float16)": ("fp16", np.float16)}
-"""Of inputs: the precision that they tell, and numpy's type."""
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A loaded artifact."""
-
-    run: Callable[[FloatArray], object]
-    """From an array to logits, both in the host's memory."""
-    shape: tuple[int, ...]
-    """Of the input, the batch included."""
-    dtype: type
-    image_size: tuple[int, int]
-    """Height and width in pixels; of shapes (B, C, H, W) and (B, H, W, C) alike."""
-    device: str
-    operators: str
-    """What computes our operators; empty where a model has none."""
-    precision: str
-
-    def random_input(self) -> FloatArray:
-        """Values around 0 as pictures have after preprocessing; the same in every process."""
-        generator = np.random.default_rng(0)
-        array: FloatArray = generator.standard_normal(self.shape, dtype=np.float32).astype(self.dtype, copy=False)
-        return array
+_IMPORTS = {
+    "eager": (
+        "safetensors.torch",
+        "vimdeploy.models.deit.network",
+        "vimdeploy.models.heads.classification",
+        "vimdeploy.models.heads.features",
+        "vimdeploy.models.vim.network",
+        "vimdeploy.runtimes.eager",
+    ),
+    "onnxruntime": ("onnx", "onnxruntime"),
+    "tensorrt": (),
+}
+"""What loading imports, by the runtime."""
+_PRECISIONS = {"float32": "fp32", "float16": "fp16"}
 
 
-def open_subject(subject: Subject, kind: Kind, settings: Settings) -> Opened:
-    """Load an artifact.
+def import_runtime(subject: Subject) -> None:
+    """Import everything that ``open_session`` needs, so that its time and memory are the session's alone.
+
+    Raises:
+        MissingPackageError: if PyTorch is wanted and not installed.
+    """
+    if subject.runtime == "eager":
+        require("torch", "export")
+    for module in _IMPORTS[subject.runtime]:
+        importlib.import_module(module)
+
+
+def open_session(subject: Subject, settings: Settings) -> Session:
+    """Load a subject.
 
     Args:
         subject: what to load.
-        kind: of its file.
-        settings: of these the device, the operators and the threads, as far as they are for such a file.
+        settings: of these the device, and whatever else such a file takes.
 
     Raises:
-        VimdeployError: where it cannot be loaded, or does not take the batch or the image size.
+        VimdeployError: if it cannot be loaded, or not at the image size.
     """
-    opened = (
-        _open_foreign(subject, settings) if kind == "foreign" else _opened(_session(subject, kind, settings), subject)
-    )
-    if subject.image_size not in (None, opened.image_size):
-        (height, width), (wanted_height, wanted_width) = opened.image_size, subject.image_size or (0, 0)
-        raise InputError(
-            f"Wanted an image size of {wanted_height}x{wanted_width}, the file takes {height}x{width} alone; "
-            "give the name of a variant instead, which is exported at every size."
-        )
-    return opened
+    if subject.runtime == "eager":
+        return _eager_session(subject, settings)
+    if subject.runtime == "tensorrt":
+        return load(subject.path, settings.device, allow_engine_code=settings.allow_engine_code)
+    return load(subject.path, settings.device, settings.threads, settings.operators)
 
 
-def _session(subject: Subject, kind: Kind, settings: Settings) -> Session:
-    import vimdeploy
-
-    if kind == "engine":
-        return vimdeploy.load(subject.path, device=settings.device, allow_engine_code=settings.allow_engine_code)
-    if kind == "ours":
-        return vimdeploy.load(
-            subject.path, device=settings.device, threads=settings.threads, operators=settings.operators
-        )
+def _eager_session(subject: Subject, settings: Settings) -> Session:
     if settings.device == "cuda":
         raise ConfigError("PyTorch is measured on the CPU: device must be auto or cpu, found 'cuda'.")
-    return eager_session(subject.path, subject.image_size, settings.variant, settings.threads)
+    require("torch", "export")
+    from vimdeploy.runtimes.eager import EagerSession
+
+    if subject.model is not None:
+        network = network_of_info(replace(subject.model, origin=FromSeed(0)), None)
+    else:
+        checkpoint = load_checkpoint(subject.path)
+        variant = variant_by_name(settings.variant) if settings.variant else variant_of(checkpoint)
+        network = network_of_variant(variant, checkpoint, settings.task, subject.image_size)
+    return EagerSession(network, settings.threads)
 
 
-def _opened(session: Session, subject: Subject) -> Opened:
-    config = session.info.config
-    return Opened(
-        run=session.run,
-        shape=(subject.batch, config.in_channels, *config.image_size),
-        dtype=np.float32,
-        image_size=config.image_size,
-        device=session.device,
-        operators=session.operators,
-        precision=session.info.precision,
-    )
+def precision_of(session: Session) -> str:
+    """What a session computes in; of a file that vimdeploy did not make, what its first input tells."""
+    if not isinstance(session, OnnxRuntimeSession) or session.artifact.ours:
+        return session.info.precision
+    return _PRECISIONS.get(session.info.inputs[0].type, "") if session.info.inputs else ""
 
 
-def _open_foreign(subject: Subject, settings: Settings) -> Opened:
-    from vimdeploy.runtimes.onnxruntime import open_model
+def image_size_of(info: ModelInfo, asked: tuple[int, int] | None = None) -> tuple[int, int] | None:
+    """Height and width in pixels of the pictures that a model is called with; None if it takes no pictures.
 
-    session, device, _ = open_model(
-        subject.path, device=settings.device, threads=settings.threads, operators=settings.operators
-    )
-    inputs = session.get_inputs()
-    if len(inputs) != 1 or inputs[0].type not in _TYPES or len(inputs[0].shape) != 4:
-        found = ", ".join(f"{value.name} {value.shape} of {value.type}" for value in inputs)
-        raise ModelFileError(f"Wanted a model with one input, four-dimensional pictures of floats; found {found}.")
-    shape, image_size = _fixed_shape(inputs[0].shape, subject)
-    precision, dtype = _TYPES[inputs[0].type]
-    name, output = inputs[0].name, session.get_outputs()[0].name
+    Args:
+        info: of the model; (B, H, W, C) is taken as well as (B, C, H, W).
+        asked: a size that somebody wants.
 
-    def run(array: FloatArray) -> object:
-        try:
-            return session.run([output], {name: array})
-        except Exception as error:
-            raise ExecutionError(f"ONNX Runtime failed on a batch of {len(array)}: {first_line(error)}") from error
-
-    return Opened(run, shape, dtype, image_size, device, operators="", precision=precision)
+    Raises:
+        InputError: if the model does not take that size, or takes any and none was asked for.
+    """
+    if info.picture is None and asked is None:
+        return None
+    return _channels_first(info).fixed_image_size(asked)
 
 
-def _fixed_shape(declared: list[int | str | None], subject: Subject) -> tuple[tuple[int, ...], tuple[int, int]]:
-    """The shape of an input with numbers for all that a model leaves open, and the image size in it."""
-    batch, *picture = declared
-    if isinstance(batch, int) and batch != subject.batch:
-        raise InputError(f"Wanted a batch of {subject.batch}, the model takes {batch} alone.")
-    sides = slice(0, 2) if picture[2] in (1, 3) else slice(1, 3)
-    channels = picture[2] if picture[2] in (1, 3) else picture[0]
-    height, width = (
-        side if isinstance(side, int) else asked
-        for side, asked in zip(picture[sides], subject.image_size or (None, None), strict=True)
-    )
-    if height is None or width is None:
-        raise InputError("The model takes pictures of any size; say which with --image-size.")
-    if not isinstance(channels, int):
-        raise InputError(f"The model does not say how many channels its pictures {declared} have.")
-    picture[sides] = height, width
-    return (subject.batch, *(channels if not isinstance(size, int) else size for size in picture)), (height, width)
+def random_arrays(info: ModelInfo, batch: int, image_size: tuple[int, int] | None = None) -> Arrays:
+    """An array for each input: standard normal, which is about what preprocessed pictures are; zeros for integers.
+
+    They are the same in every process.
+
+    Args:
+        info: of the model.
+        batch: size of each first dimension that the model leaves free.
+        image_size: height and width in pixels, for models that leave them free.
+
+    Raises:
+        InputError: if the model does not take the batch or the image size, or does not tell the rest of its shapes.
+    """
+    sizes: dict[int | str, int] = {}
+    size = image_size_of(info, image_size)
+    if size is not None:
+        sizes = dict(zip(_channels_first(info).image_size, size, strict=True))
+    firsts = [spec.dims[0] for spec in info.inputs if spec.dims]
+    free = [dim for dim in firsts if isinstance(dim, str)]
+    if not free and firsts and firsts[0] != batch:
+        raise InputError(f"Wanted a batch of {batch}, the model takes {firsts[0]} alone.")
+    sizes |= dict.fromkeys(free, batch)
+    generator = np.random.default_rng(0)
+    return {spec.name: _array(spec, _shape(spec, sizes, info), generator) for spec in info.inputs}
+
+
+def _channels_first(info: ModelInfo) -> ModelInfo:
+    """The same model as if it took (B, C, H, W)."""
+    if info.picture is None:
+        return info
+    batch, *picture = info.picture.dims
+    if picture[2] not in (1, 3) or picture[0] in (1, 3):
+        return info
+    height, width, channels = picture
+    return replace(info, inputs=(replace(info.picture, dims=(batch, channels, height, width)),))
+
+
+def _shape(spec: TensorSpec, sizes: dict[int | str, int], info: ModelInfo) -> tuple[int, ...]:
+    shape = []
+    for dim in spec.dims:
+        size: int | None = dim if isinstance(dim, int) else sizes.get(dim)
+        if size is None and dim in info.sizes:
+            size = info.sizes[str(dim)].typical or info.sizes[str(dim)].least
+        if size is None:
+            raise InputError(f"The input {spec} does not say how large its {dim} is, so no values can be made up.")
+        shape.append(size)
+    return tuple(shape)
+
+
+def _array(spec: TensorSpec, shape: tuple[int, ...], generator: np.random.Generator) -> npt.NDArray[Any]:
+    try:
+        dtype = np.dtype(spec.type)
+    except TypeError:
+        dtype = np.dtype(object)
+    if dtype.kind == "f":
+        return generator.standard_normal(shape, dtype=np.float32).astype(dtype)
+    if dtype.kind in "iub":
+        return np.zeros(shape, dtype)
+    raise InputError(f"Wanted inputs that are floats, integers or booleans; found {spec}.")

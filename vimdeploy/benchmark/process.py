@@ -9,13 +9,12 @@ import subprocess
 import sys
 from typing import Any
 
-from vimdeploy.bench.kinds import kind_of
-from vimdeploy.bench.profile import OperatorTime
-from vimdeploy.bench.subjects import Settings, Subject
-from vimdeploy.bench.worker import order
+from vimdeploy.benchmark.profile import OperatorTime
+from vimdeploy.benchmark.sources import Settings, Subject
+from vimdeploy.benchmark.worker import order
 from vimdeploy.errors import ExecutionError
 
-WORKER = "import sys; sys.path[:] = {path!r}; from vimdeploy.bench.worker import main; main()"
+WORKER = "import sys; sys.path[:] = {path!r}; from vimdeploy.benchmark.worker import main; main()"
 """The worker imports what this process does; by itself Python would look first into the folder it is started in."""
 
 
@@ -26,12 +25,8 @@ class Worker:
         """Start the process and have it load the subject.
 
         Raises:
-            ModelFileError: where the file is not there or damaged.
-            ExecutionError: where the process gives up; the message is its sentence.
+            ExecutionError: if the process gives up; the message is its sentence.
         """
-        kind = kind_of(subject.path)
-        self.has_profile = kind in ("ours", "foreign")
-        """Whether ONNX Runtime runs the subject."""
         self._process = subprocess.Popen(
             [sys.executable, "-c", WORKER.format(path=sys.path)],
             stdin=subprocess.PIPE,
@@ -40,7 +35,7 @@ class Worker:
             start_new_session=True,  # Ctrl-C is for the parent, which still has to print what was measured
         )
         try:
-            self.facts = self._ask(order(subject, kind, settings))
+            self.facts = self._ask(order(subject, settings))
         except BaseException:
             self.close()
             raise
@@ -50,19 +45,19 @@ class Worker:
 
         Returns:
             The milliseconds of each call, and the peak of the process's memory above its idle state, in bytes; None
-            where it is on a GPU that does not tell.
+            on a GPU that does not tell.
 
         Raises:
-            ExecutionError: where the process gives up.
+            ExecutionError: if the process gives up.
         """
         answer = self._ask(length)
         return answer["milliseconds"], answer["peak_bytes"]
 
     def profile(self) -> list[OperatorTime]:
-        """What each type of node takes, in a session that is opened for it; of ONNX files alone.
+        """What each type of node takes, in a session that is opened for it; for ONNX files alone.
 
         Raises:
-            ExecutionError: where the process gives up.
+            ExecutionError: if the process gives up.
         """
         return [OperatorTime(**row) for row in self._ask({})["profile"]]
 

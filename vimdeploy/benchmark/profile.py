@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vimdeploy.bench.subjects import Settings
+from vimdeploy.artifact import Artifact
+from vimdeploy.benchmark.sources import Settings
 from vimdeploy.errors import ExecutionError, first_line
-from vimdeploy.preprocess import FloatArray
+from vimdeploy.runtimes.base import Arrays
+from vimdeploy.runtimes.onnxruntime import open_model
 
 _RUN, _NODE, _SUFFIX = "model_run", "Node", "_kernel_time"
 
@@ -23,43 +25,34 @@ class OperatorTime:
 
     operator: str
     nodes: float
-    """That ran in one call."""
+    """How many ran in one call."""
     milliseconds: float
     share: float
-    """Of the time of all nodes."""
+    """Part of the time of all nodes, 0 to 1."""
 
 
-def profile_of(path: Path, precision: str, settings: Settings, array: FloatArray) -> list[OperatorTime]:
-    """Run a file in a session of its own that notes what each node takes.
+def profile_of(artifact: Artifact, settings: Settings, arrays: Arrays) -> list[OperatorTime]:
+    """Run a model in a session of its own that notes what each node takes.
 
     Args:
-        path: an ONNX file.
-        precision: one of ``PRECISIONS``.
-        settings: the session's, and for how many seconds it runs after a first call that does not count.
-        array: the input.
+        artifact: an ONNX model.
+        settings: of the session, and for how many seconds it runs after a first call that does not count.
+        arrays: an array for each input.
 
     Raises:
-        VimdeployError: where the file cannot be opened, or does not run.
+        VimdeployError: if the model cannot be opened, or does not run.
     """
-    from vimdeploy.runtimes.onnxruntime import open_model
-
     with tempfile.TemporaryDirectory(prefix="vimdeploy_profile_") as folder:
         session, _, _ = open_model(
-            path,
-            precision,
-            settings.device,
-            settings.threads,
-            settings.operators,
-            profile=Path(folder) / "profile",
+            artifact, settings.device, settings.threads, settings.operators, profile=Path(folder) / "profile"
         )
-        images = {session.get_inputs()[0].name: array}
         try:
-            session.run(None, images)
+            session.run(None, arrays)
             begin, calls = time.perf_counter(), 0
             while not calls or time.perf_counter() - begin < settings.seconds:
-                session.run(None, images)
+                session.run(None, arrays)
                 calls += 1
-        except Exception as error:
+        except Exception as error:  # ONNX Runtime's exceptions have no common base
             raise ExecutionError(f"ONNX Runtime failed while it was profiled: {first_line(error)}") from error
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     return operator_times(events)

@@ -1,59 +1,154 @@
-"""Where the subjects of a run come from: files, and models that are exported for it."""
+"""What is measured: the rows of a comparison, the file of each at one image size and batch, and the settings."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+from vimdeploy.artifact import Artifact
+from vimdeploy.engine_file import is_engine
+from vimdeploy.errors import ConfigError
+from vimdeploy.model_info import ModelInfo
+from vimdeploy.models import VARIANTS, variant_by_name
 
 EAGER = "eager"
 """The first artifact's model in PyTorch, with random weights."""
-BASELINES = ("deit_tiny", "deit_small", "deit_base")
-"""Attention models of the sizes of Vim-Ti, S and B."""
+BASELINES = {name.removesuffix("_patch16_224"): name for name in VARIANTS if name.startswith("deit_")}
+"""Attention models of the sizes of Vim-Ti, S and B: their variants by the names that users write."""
+
+_CHECKPOINTS = (".pth", ".pt", ".safetensors")
 
 
 @dataclass(frozen=True)
 class Source:
-    """One line of comparison: a file as it is, or a model to be exported at every size."""
+    """One row of a comparison."""
 
     name: str
     """In tables and figures."""
-    file: Path | None = None
-    model: str = ""
-    """A variant, as ``variant_by_name`` takes it, or one of ``BASELINES``; empty for files."""
-    checkpoint: str = ""
-    """To be downloaded: ``hf://owner/repo[/file]``."""
-    eager: bool = False
-    """Measure the model, or that of the file, in PyTorch as it is, with random weights."""
+    given: Artifact | Path | str = ""
+    """A file, a checkpoint ``hf://owner/repo[/file]``, or a variant as ``variant_by_name`` takes it."""
+    kind: Literal["file", "variant", "eager"] = "file"
+    """Whether to measure the file itself, to export the variant first, or to run the first row's model in PyTorch."""
     fused_attention: bool = False
-    """Of baselines: ONNX Runtime's MultiHeadAttention instead of the nodes that torch exports."""
+    """Whether the variant, a DeiT, is exported with ONNX Runtime's MultiHeadAttention instead of torch's own nodes."""
 
 
-def sources_of(artifacts: Iterable[str], baselines: Iterable[str]) -> list[Source]:
-    """What a command line means.
+@dataclass(frozen=True)
+class Subject:
+    """The file of a row, at one batch and image size."""
+
+    name: str
+    """Of the row."""
+    path: Path
+    batch: int = 1
+    image_size: tuple[int, int] | None = None
+    """Height and width in pixels that were asked for; None stands for the file's own."""
+    model: ModelInfo | None = None
+    """What PyTorch is to run with random weights; None if ``path`` is what runs."""
+
+    @property
+    def runtime(self) -> Literal["tensorrt", "onnxruntime", "eager"]:
+        """What runs it."""
+        if self.model is not None or self.path.suffix in _CHECKPOINTS:
+            return "eager"
+        return "tensorrt" if is_engine(self.path) else "onnxruntime"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How subjects are opened, and for how long they run.
+
+    Raises:
+        ConfigError: for numbers that cannot be.
+    """
+
+    device: str = "auto"
+    operators: str = "auto"
+    threads: int | None = None
+    """Of ONNX files and PyTorch; None leaves the choice to the runtime."""
+    allow_engine_code: bool = False
+    task: str = "classification"
+    """What variants and checkpoints are for; a file has its own task."""
+    variant: str = ""
+    """Of checkpoints, as ``variant_by_name`` takes it; empty for the released one that fits."""
+    rounds: int = 10
+    """Turns that each subject gets."""
+    seconds: float = 0.5
+    """Length of a turn; a call that has begun is finished, and each turn has at least one."""
+    warm_up: int = 3
+    """Calls before the first turn, which are not counted."""
+    profile: bool = False
+    """Whether ONNX files run once more, after all turns, to see what each type of node takes."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("rounds", 1), ("warm_up", 1), ("seconds", 0)):
+            if not getattr(self, name) >= least:
+                raise ConfigError(f"{name} must be at least {least}, found {getattr(self, name)}.")
+
+
+def sources_of(
+    artifacts: Iterable[str | Path | Artifact], against: Iterable[str | Path | Artifact] = ()
+) -> list[Source]:
+    """The rows that a user asks for.
 
     Args:
-        artifacts: paths of files, ``hf://`` addresses of checkpoints, names of variants, or descriptions of models,
-            ``NAME.json``; one at least.
-        baselines: ``EAGER``, and some of ``BASELINES``, each of which becomes two sources.
+        artifacts: files, opened or not; ``hf://`` addresses of checkpoints; names of variants, or descriptions of
+            models, ``NAME.json``.
+        against: more of these, or ``EAGER``, or some of ``BASELINES``, each of which becomes two rows.
+
+    Raises:
+        ConfigError: if there are no artifacts, or ``against`` is nothing that can be measured.
     """
-    sources = [_source_of(text) for text in artifacts]
-    for name in baselines:
-        if name == EAGER:
-            sources.append(dataclasses.replace(sources[0], name=f"{sources[0].name}, eager PyTorch", eager=True))
-            continue
-        sources.append(Source(f"{name}, as exported", model=name))
-        sources.append(Source(f"{name}, attention fused", model=name, fused_attention=True))
-    return sources
+    sources = [_source_of(given) for given in artifacts]
+    if not sources:
+        raise ConfigError("Wanted at least one artifact to measure, found none.")
+    name = sources[0].name
+    return sources + [source for given in against for source in sources_against(given, name)]
 
 
-def _source_of(text: str) -> Source:
-    if text.startswith("hf://"):
-        return Source(text, checkpoint=text)
-    return Source(text, model=text) if _is_model(text) else Source(text, Path(text))
+def sources_against(given: str | Path | Artifact, first: str) -> list[Source]:
+    """The rows that one value of ``against`` stands for.
+
+    Args:
+        given: a file, a checkpoint or a variant as ``sources_of`` takes them, ``EAGER``, or one of ``BASELINES``.
+        first: the name of the first row.
+
+    Raises:
+        ConfigError: if it is none of these.
+    """
+    if given == EAGER:
+        return [Source(f"{first}, eager PyTorch", kind="eager")]
+    if isinstance(given, str) and given in BASELINES:
+        variant = BASELINES[given]
+        return [
+            Source(f"{given}, as exported", variant, "variant"),
+            Source(f"{given}, attention fused", variant, "variant", fused_attention=True),
+        ]
+    source = _source_of(given)
+    if source.kind == "variant":
+        try:
+            variant_by_name(str(given))
+        except ConfigError as error:
+            raise ConfigError(
+                f"against must be {EAGER}, {', '.join(BASELINES)}, a file or a variant, found {str(given)!r}. {error}"
+            ) from error
+    return [source]
 
 
-def _is_model(text: str) -> bool:
-    path = Path(text)
-    return path.suffix == ".json" or (not path.exists() and path.suffix == "" and path.name == text)
+def _source_of(given: str | Path | Artifact) -> Source:
+    if isinstance(given, Artifact):
+        return Source(str(given), given)
+    if isinstance(given, str) and given.startswith("hf://"):
+        return Source(given, given)
+    path = Path(given)
+    if path.suffix == ".json" or _is_bare_name(given):
+        return Source(str(given), str(given), "variant")
+    return Source(str(given), path)
+
+
+def _is_bare_name(given: str | Path) -> bool:
+    """Whether this can only be the name of a variant: it is no path, and no such file is there."""
+    path = Path(given)
+    return isinstance(given, str) and not path.exists() and path.suffix == "" and path.name == given

@@ -1,8 +1,8 @@
-"""The process that an artifact is measured in: one line of JSON in, one line out.
+"""The process that a subject is measured in: one line of JSON in, one line out.
 
 First comes an order, what to open; the answer is what was opened. Then each ``{"calls": N}`` or ``{"seconds": S}`` is
 one turn, answered by the milliseconds of its calls; ``{}`` is answered by the profile. ``{"error": sentence}`` is the
-last answer of a process that gives up. It ends where its input ends, so that none outlives its parent.
+last answer of a process that gives up. It ends when its input ends, so that none outlives its parent.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from vimdeploy.bench import memory
-from vimdeploy.bench.device_memory import METHOD, DeviceMemory
-from vimdeploy.bench.kinds import Kind
-from vimdeploy.bench.opened import open_subject
-from vimdeploy.bench.profile import profile_of
-from vimdeploy.bench.subjects import Settings, Subject
-from vimdeploy.errors import VimdeployError, require
+from vimdeploy.artifact import open_artifact
+from vimdeploy.benchmark import memory
+from vimdeploy.benchmark.opened import image_size_of, import_runtime, open_session, precision_of, random_arrays
+from vimdeploy.benchmark.profile import profile_of
+from vimdeploy.benchmark.sources import Settings, Subject
+from vimdeploy.errors import VimdeployError
+from vimdeploy.model_info import ModelInfo
 
 
 def main() -> None:
@@ -35,19 +35,24 @@ def main() -> None:
         _serve(sys.stdin, answers)
 
 
-def order(subject: Subject, kind: Kind, settings: Settings) -> dict[str, Any]:
+def order(subject: Subject, settings: Settings) -> dict[str, Any]:
     """What the first line says."""
-    return {"subject": vars(subject) | {"path": str(subject.path)}, "kind": kind, "settings": vars(settings)}
+    model = None if subject.model is None else subject.model.to_metadata()
+    return {"subject": vars(subject) | {"path": str(subject.path), "model": model}, "settings": vars(settings)}
 
 
-def _from_order(line: str) -> tuple[Subject, Kind, Settings]:
+def _from_order(line: str) -> tuple[Subject, Settings]:
     document = json.loads(line)
     fields = document["subject"]
-    height_width = fields["image_size"]
+    size, model = fields["image_size"], fields["model"]
     subject = Subject(
-        fields["name"], Path(fields["path"]), fields["batch"], tuple(height_width) if height_width else None
+        fields["name"],
+        Path(fields["path"]),
+        fields["batch"],
+        None if size is None else tuple(size),
+        None if model is None else ModelInfo.from_metadata(model),
     )
-    return subject, document["kind"], Settings(**document["settings"])
+    return subject, Settings(**document["settings"])
 
 
 def _serve(requests: TextIO, answers: TextIO) -> None:
@@ -58,58 +63,44 @@ def _serve(requests: TextIO, answers: TextIO) -> None:
     if not first:
         return
     try:
-        subject, kind, settings = _from_order(first)
-        _import_runtime(kind)
-        device_memory = DeviceMemory(wanted=kind != "eager" and settings.device != "cpu")
+        subject, settings = _from_order(first)
+        import_runtime(subject)
+        device_memory = memory.DeviceMemory(wanted=subject.runtime != "eager" and settings.device != "cpu")
         idle = memory.resident_bytes()
         with device_memory.counted():
             start = time.perf_counter()
-            opened = open_subject(subject, kind, settings)
+            session = open_session(subject, settings)
             load_seconds = time.perf_counter() - start
         loaded = memory.resident_bytes()
-        array = opened.random_input()
+        arrays = random_arrays(session.info, subject.batch, subject.image_size)
         method = memory.forget_peak()
-        on_gpu = opened.device == "cuda"
+        on_gpu = session.device == "cuda"
         answer(
             load_seconds=load_seconds,
             loaded_bytes=device_memory.taken if on_gpu else loaded - idle,
-            memory_method=METHOD if on_gpu else method,
-            image_size=opened.image_size,
-            device=opened.device,
-            operators=opened.operators,
-            precision=opened.precision,
+            memory_method=memory.ON_GPU if on_gpu else method,
+            image_size=image_size_of(session.info, subject.image_size),
+            device=session.device,
+            operators=session.operators,
+            precision=precision_of(session),
         )
         for line in requests:
             if request := json.loads(line):
                 with device_memory.counted():
-                    milliseconds = _turn(lambda: opened.run(array), **request)
+                    milliseconds = _turn(lambda: session.run(arrays), **request)
                 peak = device_memory.taken if on_gpu else memory.peak_bytes() - idle
                 answer(milliseconds=milliseconds, peak_bytes=peak)
             else:
-                answer(profile=[vars(row) for row in profile_of(subject.path, opened.precision, settings, array)])
+                rows = profile_of(open_artifact(subject.path, foreign=True), settings, arrays)
+                answer(profile=[vars(row) for row in rows])
     except VimdeployError as error:
         answer(error=str(error))
     except MemoryError:
         answer(error="There is not enough memory.")
 
 
-def _import_runtime(kind: Kind) -> None:
-    """All that loading will import, so that its time and its memory are not the session's."""
-    if kind == "eager":
-        require("torch", "export")
-        import safetensors.torch  # noqa: F401
-
-        import vimdeploy.models.vim
-        import vimdeploy.runtimes.eager
-    elif kind != "engine":
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-
-        import vimdeploy.runtimes.onnxruntime  # noqa: F401
-
-
 def _turn(call: Callable[[], object], calls: int = 0, seconds: float = 0.0) -> list[float]:
-    """The milliseconds of so many calls, or of all that are begun within some seconds; of one at least."""
+    """The milliseconds of so many calls, or of all that begin within some seconds; of at least one."""
     milliseconds: list[float] = []
     begin = time.perf_counter()
     while not milliseconds or len(milliseconds) < calls or time.perf_counter() - begin < seconds:

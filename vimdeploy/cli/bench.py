@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vimdeploy.bench.sources import BASELINES, EAGER, sources_of
 from vimdeploy.cli.console import phases, print_json, print_table
 from vimdeploy.cli.interrupt import interrupts_kept
 from vimdeploy.cli.options import (
@@ -23,39 +22,86 @@ from vimdeploy.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from vimdeploy.bench.measure import Series
-    from vimdeploy.bench.results import Result
-    from vimdeploy.bench.subjects import Settings
+    from vimdeploy.benchmark.results import Result
+    from vimdeploy.benchmark.sources import Settings
+
+
+def _check_against(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    if values:
+        from vimdeploy.benchmark.sources import sources_against
+        from vimdeploy.errors import ConfigError
+
+        for value in values:
+            try:
+                sources_against(value, "")
+            except ConfigError as error:
+                raise click.BadParameter(str(error), ctx, param) from error
+    return values
 
 
 @click.command()
 @click.argument("artifacts", metavar="ARTIFACT...", nargs=-1, required=True)
-@click.option("--batch", "batches", type=Numbers(), default="1", show_default=True, help="Pictures in a call.")
-@click.option("--image-size", "image_sizes", type=ImageSizes(), default=(), help="Default: each artifact's own.")
 @click.option(
-    "--against",
-    "baselines",
-    type=click.Choice([EAGER, *BASELINES]),
-    multiple=True,
-    help="Measure DeiT too, as torch exports it and with its attention fused; or the first artifact's model in eager "
-    "PyTorch with random weights. May be given again.",
+    "--batch",
+    "batches",
+    type=Numbers(),
+    default="1",
+    help="Put this many pictures into a call; 1,8 measures both, because larger batches may give more images per "
+    "second (default 1).",
 )
 @click.option(
-    "--rounds", type=click.IntRange(min=1), default=10, show_default=True, help="Turns that each artifact gets."
+    "--image-size",
+    "image_sizes",
+    type=ImageSizes(),
+    default=(),
+    help="Measure at these image sizes in pixels, 224,384x512 for example, because time grows with them (default: each "
+    "artifact's own). A file with a dynamic size takes them as it is, a variant is exported at each.",
+)
+@click.option(
+    "--against",
+    multiple=True,
+    metavar="NAME|FILE",
+    callback=_check_against,
+    help="Compare with this too, in the same run: deit_tiny, deit_small or deit_base, as torch exports it and with its "
+    "attention fused; eager, the first artifact's model in PyTorch with random weights; or a file. Repeat for more.",
+)
+@click.option(
+    "--task",
+    default="classification",
+    metavar="TASK",
+    help="Export variants and DeiT for this task, and run checkpoints for it, because the head takes time too (default "
+    "classification).",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=10,
+    help="Give each artifact this many turns, because a machine is not equally fast all the time (default 10).",
 )
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0),
     default=0.5,
-    show_default=True,
-    help="Length of a turn; a call that was begun is finished.",
+    help="Let a turn take this many seconds; a call that has begun is finished (default 0.5).",
 )
 @click.option(
-    "--warm-up", type=click.IntRange(min=1), default=3, show_default=True, help="Calls first that are not counted."
+    "--warm-up",
+    type=click.IntRange(min=1),
+    default=3,
+    help="Run this many untimed calls before measuring starts, so that caches and thread pools are warm (default 3).",
 )
-@click.option("--variant", default="", help="The model of checkpoints. Default: the released one that each fits.")
-@click.option("--figure", type=PATH, metavar="FILE.svg|FILE.png", help="Draw time and memory over the image size.")
-@click.option("--profile", is_flag=True, help="Tell what each type of node takes in ONNX files.")
+@click.option(
+    "--variant", default="", help="Read checkpoints as this variant (default: the released one that each fits)."
+)
+@click.option(
+    "--figure",
+    type=PATH,
+    metavar="FILE.svg|FILE.png",
+    help="Draw time and memory over the image size, to see how they grow.",
+)
+@click.option(
+    "--profile", is_flag=True, help="Also print how long each type of node takes in ONNX files, to see where time goes."
+)
 @device_option
 @operators_option
 @threads_option
@@ -65,7 +111,8 @@ def bench(
     artifacts: tuple[str, ...],
     batches: tuple[int, ...],
     image_sizes: tuple[tuple[int, int], ...],
-    baselines: tuple[str, ...],
+    against: tuple[str, ...],
+    task: str,
     rounds: int,
     seconds: float,
     warm_up: int,
@@ -78,44 +125,42 @@ def bench(
     allow_engine_code: bool,
     as_json: bool,
 ) -> None:
-    """Time and memory of artifacts, side by side.
+    """Measure time and memory of artifacts side by side.
 
-    ARTIFACT is a file of vimdeploy export or vimdeploy build, any ONNX classifier with one picture as its input, a
-    checkpoint, which eager PyTorch runs, or a VARIANT as of vimdeploy export, which is exported for the run with random
-    weights: they change no time. The first one is what the others are compared with.
+    ARTIFACT is a file of vimdeploy export or vimdeploy build, an ONNX file of another program, a checkpoint, which
+    eager PyTorch runs, or a VARIANT as vimdeploy export takes it, which is exported for the run with random weights:
+    they change no time. The first artifact is the one that the others' times are divided by.
 
     \b
     vimdeploy bench vim_tiny.onnx vim_tiny.engine other.onnx --batch 1,8
     vimdeploy bench vim_tiny_patch16_224 --against deit_tiny --image-size 224,1248
     vimdeploy bench vim_tiny.onnx vim_t_midclstok_76p1acc.pth --against eager
 
-    Artifacts run in turn, A B A B, each in a process of its own; while one works, the others wait. One that fails is a
-    row that says why; the others run all the same, and the exit code is 1.
+    Artifacts run in turn, A B A B, each in its own subprocess; while one works, the others wait. If one fails, its row
+    says why; the others run all the same, and the exit code is 1.
 
     Ctrl-C ends the run: what was measured so far is printed, and the exit code is 130.
 
     --threads is for ONNX files, and for PyTorch, which takes one thread without it; --operators is for ONNX files,
     --allow-engine-code for engines.
     """
-    from vimdeploy.bench.figure import check_figure, figure_of
-    from vimdeploy.bench.machine import describe_machine
-    from vimdeploy.bench.results import results_of
-    from vimdeploy.bench.run import run
-    from vimdeploy.bench.subjects import Settings
+    from vimdeploy.benchmark.figure import check_figure, figure_of
+    from vimdeploy.benchmark.run import measure_all
+    from vimdeploy.benchmark.sources import Settings
     from vimdeploy.files import check_writable, write_whole
+    from vimdeploy.machine import describe_machine
 
     if figure is not None:
         check_writable(figure)
         check_figure(figure)
-    settings = Settings(device, operators, threads, allow_engine_code, variant, rounds, seconds, warm_up, profile)
-    groups: list[list[Series]] = []
+    settings = Settings(device, operators, threads, allow_engine_code, task, variant, rounds, seconds, warm_up, profile)
+    results: list[Result] = []
     interrupted = False
     try:
-        with interrupts_kept(), phases("Measuring", quiet=True) as report:
-            run(sources_of(artifacts, baselines), image_sizes, batches, settings, groups, report)
+        with interrupts_kept(), phases("Measuring", quiet=True) as progress:
+            measure_all(artifacts, against, batches, image_sizes, settings, progress, results)
     except KeyboardInterrupt:
         interrupted = True
-    results = [result for group in groups for result in results_of(group)]
     machine = describe_machine()
     (_print_json if as_json else _print)(results, machine, settings, interrupted)
     if figure is not None and any(not result.error for result in results):
@@ -126,7 +171,7 @@ def bench(
 
 
 def _print_json(results: list[Result], machine: dict[str, Any], settings: Settings, interrupted: bool) -> None:
-    from vimdeploy.bench.results import explanations
+    from vimdeploy.benchmark.results import explanations
 
     print_json(
         {
@@ -140,7 +185,7 @@ def _print_json(results: list[Result], machine: dict[str, Any], settings: Settin
 
 
 def _print(results: list[Result], machine: dict[str, Any], settings: Settings, interrupted: bool) -> None:
-    from vimdeploy.bench.results import explanations
+    from vimdeploy.benchmark.results import explanations
 
     if not results:
         click.echo("Stopped before anything was measured.")
@@ -188,7 +233,7 @@ def _cells(result: Result) -> tuple[str, ...]:
 
 
 def _number(value: float | None) -> str:
-    """Three digits that count, at least."""
+    """With at least three significant digits."""
     if value is None:
         return "-"
     return f"{value:.0f}" if value >= 100 else f"{value:#.3g}"

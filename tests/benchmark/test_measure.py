@@ -2,9 +2,9 @@ import dataclasses
 
 import pytest
 
-from vimdeploy.bench import measure as measure_module
-from vimdeploy.bench.measure import Series, measure
-from vimdeploy.bench.subjects import Settings, Subject
+from vimdeploy.benchmark import measure as measure_module
+from vimdeploy.benchmark.measure import Series, measure
+from vimdeploy.benchmark.sources import Settings, Subject
 from vimdeploy.errors import ExecutionError, ModelFileError
 
 SETTINGS = Settings(rounds=3, seconds=0.25, warm_up=2)
@@ -17,7 +17,7 @@ def log(monkeypatch):
 
     class StandIn:
         def __init__(self, subject, settings):
-            self.name, self.turns, self.has_profile = subject.name, 0, subject.name != "engine"
+            self.name, self.turns = subject.name, 0
             if self.name == "bad":
                 raise ModelFileError("It is bad.")
             self.facts = {"name": self.name}
@@ -51,9 +51,10 @@ def log(monkeypatch):
 
 def run(tmp_path, *names, settings=SETTINGS):
     reports = []
-    group = [Series(Subject(name, tmp_path), error="Not made." if name == "unmade" else "") for name in names]
+    paths = {name: tmp_path / ("a.engine" if name == "engine" else "a.onnx") for name in names}
+    group = [Series(Subject(name, paths[name]), error="Not made." if name == "unmade" else "") for name in names]
     try:
-        measure(group, settings, lambda done, steps: reports.append((done, steps)))
+        measure(group, settings, lambda phase, done, steps: reports.append((done, steps)))
     except KeyboardInterrupt:
         reports.append("interrupted")
     return group, reports
@@ -68,6 +69,7 @@ def test_subjects_take_turns(log, tmp_path):
 def test_warm_up_does_not_count(log, tmp_path):
     (series,), _ = run(tmp_path, "a")
     assert (series.milliseconds, series.peak_bytes) == ([1.0, 2.0] * 3, 4)
+    assert series.turns == [[1.0, 2.0]] * 3
 
 
 def test_one_that_fails_does_not_stop_the_others(log, tmp_path):

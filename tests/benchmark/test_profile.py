@@ -3,9 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from vimdeploy.bench.process import Worker
-from vimdeploy.bench.profile import OperatorTime, operator_times, profile_of
-from vimdeploy.bench.subjects import Subject
+from vimdeploy.benchmark.process import Worker
+from vimdeploy.benchmark.profile import OperatorTime, operator_times, profile_of
+from vimdeploy.benchmark.sources import Subject
 from vimdeploy.errors import ExecutionError
 
 
@@ -47,29 +47,33 @@ def test_no_events_are_no_rows():
     assert operator_times([run(0), node(10, "Add", 1)]) == []
 
 
-def test_our_operators_are_rows_of_their_own(tiny_onnx, quick):
-    images = np.zeros((2, 3, 32, 32), np.float32)
-    rows = {row.operator: row for row in profile_of(tiny_onnx, "fp32", quick, images)}
+def zeros(*shape):
+    return {"images": np.zeros(shape, np.float32)}
+
+
+def test_our_operators_are_rows_of_their_own(tiny_artifact, quick):
+    rows = {row.operator: row for row in profile_of(tiny_artifact, quick, zeros(2, 3, 32, 32))}
     assert rows["BidirectionalSelectiveScan"].nodes == rows["BidirectionalConv1d"].nodes == 2
     assert sum(row.share for row in rows.values()) == pytest.approx(1)
 
 
-def test_function_bodies_are_the_nodes_in_them(tiny_onnx, quick):
-    settings = dataclasses.replace(quick, operators="function body")
-    rows = profile_of(tiny_onnx, "fp32", settings, np.zeros((1, 3, 32, 32), np.float32))
+@pytest.mark.parametrize("spelling", ["function-body", "function body"])
+def test_function_bodies_are_the_nodes_in_them(tiny_artifact, quick, spelling):
+    settings = dataclasses.replace(quick, operators=spelling)
+    rows = profile_of(tiny_artifact, settings, zeros(1, 3, 32, 32))
     assert not any(row.operator.startswith("Bidirectional") for row in rows)
 
 
-def test_no_file_of_the_profiler_stays(tiny_onnx, quick, tmp_path, monkeypatch):
+def test_no_file_of_the_profiler_stays(tiny_artifact, quick, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    profile_of(tiny_onnx, "fp32", quick, np.zeros((1, 3, 32, 32), np.float32))
+    profile_of(tiny_artifact, quick, zeros(1, 3, 32, 32))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_does_not_run(tiny_onnx, quick):
+def test_a_file_that_does_not_run(tiny_artifact, quick):
     with pytest.raises(ExecutionError, match="ONNX Runtime failed while it was profiled"):
-        profile_of(tiny_onnx, "fp32", quick, np.zeros((1, 3, 8, 8), np.float32))
+        profile_of(tiny_artifact, quick, zeros(1, 3, 8, 8))
 
 
 def test_a_worker_answers_with_the_rows(classifier, quick):

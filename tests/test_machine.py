@@ -1,7 +1,9 @@
 import os
 from importlib.metadata import version
 
-from vimdeploy.bench import machine
+import pytest
+
+from vimdeploy import machine
 from vimdeploy.errors import ConfigError
 
 
@@ -21,3 +23,8 @@ def test_a_machine_that_tells_nothing(monkeypatch):
     monkeypatch.setattr(machine, "library_info", none)
     found = machine.describe_machine()
     assert (found["gpus"], found["instruction_set"]) == ([], "")
+
+
+@pytest.mark.parametrize(("package", "found"), [("numpy", version("numpy")), ("vimdeploy-of-nobody", None)])
+def test_the_version_of_a_package(package, found):
+    assert machine.installed_version(package) == found

@@ -2,9 +2,9 @@ import dataclasses
 
 import pytest
 
-from vimdeploy.bench.measure import Series
-from vimdeploy.bench.results import EAGER, explanations, percentile, results_of
-from vimdeploy.bench.subjects import Subject
+from vimdeploy.benchmark.measure import Series
+from vimdeploy.benchmark.results import EAGER, drift_of, explanations, percentile, results_of
+from vimdeploy.benchmark.sources import Subject
 
 FACTS = {
     "load_seconds": 0.5,
@@ -19,7 +19,7 @@ FACTS = {
 
 def series(tmp_path, name, milliseconds, error="", batch=2):
     subject = Subject(name, tmp_path, batch, image_size=(64, 64) if error else None)
-    return Series(subject, {} if error else FACTS, milliseconds, peak_bytes=99, error=error)
+    return Series(subject, {} if error else FACTS, [[call] for call in milliseconds], peak_bytes=99, error=error)
 
 
 def test_numbers_of_one(tmp_path):
@@ -34,7 +34,7 @@ def test_ratios_are_to_the_first(tmp_path):
     assert [row.ratio for row in rows] == [1, 1.5, 0.5]
 
 
-def test_no_ratio_where_the_first_failed(tmp_path):
+def test_no_ratio_if_the_first_failed(tmp_path):
     first, second = results_of([series(tmp_path, "a", [2.0], "It is bad."), series(tmp_path, "b", [3.0])])
     assert (first.error, first.p50_ms, first.ratio, first.image_size) == ("It is bad.", None, None, (64, 64))
     assert (second.p50_ms, second.ratio) == (3, None)
@@ -56,7 +56,52 @@ def test_percentiles_are_values_that_were_measured(percent, value):
     assert percentile(range(100, 0, -1), percent) == value
 
 
-def test_explanations_tell_of_pytorch_where_it_ran(tmp_path):
+def test_no_image_size_is_a_row_too(tmp_path):
+    made = series(tmp_path, "a", [2.0])
+    made.facts = FACTS | {"image_size": None}
+    (row,) = results_of([made])
+    assert (row.image_size, row.ratio) == (None, 1)
+
+
+@pytest.mark.parametrize(
+    ("turns", "drift"),
+    [
+        ([[4.0]] * 3, 0),
+        ([[4.0, 4.0, 9.0], [7.0], [5.0]], 0.25),
+        ([[4.0], [4.0], [1.0], [1.0], [3.0], [3.0], [3.0]], -0.25),
+        ([[4.0], [5.0]], None),
+        ([], None),
+    ],
+)
+def test_drift_is_from_the_first_third_of_the_turns_to_the_last(turns, drift):
+    assert drift_of(turns) == drift
+
+
+class TestDriftIsTold:
+    def told(self, results):
+        return [sentence for sentence in explanations(results) if "drifted" in sentence]
+
+    @pytest.mark.parametrize("last", [5.0, 3.0])
+    def test_beyond_a_fifth(self, tmp_path, last):
+        assert self.told(results_of([series(tmp_path, "a.onnx", [4.0, 4.0, last])])) == [
+            "a.onnx's times drifted by 25 % during the run; close other programs or raise --rounds."
+        ]
+
+    @pytest.mark.parametrize("last", [4.7, 3.3])
+    def test_not_below(self, tmp_path, last):
+        assert self.told(results_of([series(tmp_path, "a.onnx", [4.0, 4.0, last])])) == []
+
+    def test_for_the_row_that_it_is_of(self, tmp_path):
+        rows = results_of([series(tmp_path, "a.onnx", [4.0] * 3)])
+        rows += results_of([series(tmp_path, "a.onnx", [4.0, 4.0, 8.0], batch=8)])
+        (sentence,) = self.told(rows)
+        assert sentence.startswith("a.onnx (32x48, batch 8)'s times drifted by 100 %")
+
+    def test_of_no_row_that_failed(self, tmp_path):
+        assert self.told(results_of([series(tmp_path, "a.onnx", [4.0, 4.0, 8.0], "It is weak.")])) == []
+
+
+def test_explanations_tell_of_pytorch_if_it_ran(tmp_path):
     rows = results_of([series(tmp_path, "a", [1.0])])
     assert EAGER not in explanations(rows)
     assert EAGER in explanations([*rows, dataclasses.replace(rows[0], operators="eager")])

@@ -9,10 +9,10 @@ import sys
 
 import pytest
 
-from vimdeploy.bench.process import WORKER, Worker
-from vimdeploy.bench.subjects import Subject
-from vimdeploy.bench.worker import order
-from vimdeploy.errors import ExecutionError, ModelFileError
+from vimdeploy.benchmark.process import WORKER, Worker
+from vimdeploy.benchmark.sources import Subject
+from vimdeploy.benchmark.worker import order
+from vimdeploy.errors import ExecutionError
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_a_foreign_classifier(classifier, quick):
 def test_eager_pytorch(tiny_pth, tiny_json, quick):
     settings = dataclasses.replace(quick, variant=str(tiny_json))
     with Worker(Subject("tiny", tiny_pth), settings) as worker:
-        assert (worker.facts["operators"], worker.has_profile) == ("eager", False)
+        assert worker.facts["operators"] == "eager"
         milliseconds, peak = worker.turn(calls=2)
     assert len(milliseconds) == 2
     assert peak > 0
@@ -60,13 +60,19 @@ def test_its_end_is_waited_for(tiny_onnx, quick):
     assert process.returncode == -signal.SIGKILL
 
 
-def test_a_missing_file_starts_no_process(tmp_path, quick):
-    with pytest.raises(ModelFileError, match=r"none\.onnx cannot be read: No such file"):
+def test_eager_pytorch_with_random_weights(tiny_onnx, tiny_info, quick):
+    with Worker(Subject("tiny", tiny_onnx, model=tiny_info), quick) as worker:
+        assert (worker.facts["operators"], worker.facts["image_size"]) == ("eager", [32, 32])
+        assert len(worker.turn(calls=2)[0]) == 2
+
+
+def test_a_missing_file_is_told(tmp_path, quick):
+    with pytest.raises(ExecutionError, match=r"none\.onnx cannot be read: No such file"):
         Worker(Subject("none", tmp_path / "none.onnx"), quick)
 
 
 def test_its_sentence_is_the_parents(tiny_onnx, quick):
-    with pytest.raises(ExecutionError, match="Wanted an image size of 64x64"):
+    with pytest.raises(ExecutionError, match="Wanted an image height of 64"):
         Worker(Subject("tiny", tiny_onnx, image_size=(64, 64)), quick)
 
 
@@ -88,8 +94,8 @@ def test_a_mistake_of_ours_is_told(worker):
 
 
 @pytest.mark.parametrize("orders", [0, 1])
-def test_ends_where_its_input_ends(tiny_onnx, quick, orders):
-    line = json.dumps(order(Subject("tiny", tiny_onnx), "ours", quick)) + "\n"
+def test_ends_when_its_input_ends(tiny_onnx, quick, orders):
+    line = json.dumps(order(Subject("tiny", tiny_onnx), quick)) + "\n"
     command = [sys.executable, "-c", WORKER.format(path=sys.path)]
     result = subprocess.run(command, input=line * orders, capture_output=True, text=True, timeout=60)
     assert (result.returncode, len(result.stdout.splitlines()), result.stderr) == (0, orders, "")

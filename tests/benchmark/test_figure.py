@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vimdeploy.bench.figure import check_figure, figure_of
-from vimdeploy.bench.results import Result
+from vimdeploy.benchmark.figure import check_figure, figure_of
+from vimdeploy.benchmark.results import Result
 from vimdeploy.errors import ConfigError, InputError, MissingPackageError
 
 CAPTION = "Machine: a processor."
@@ -57,6 +57,12 @@ def test_a_row_of_panels_for_each_batch(texts):
 
 def test_the_caption_is_there(texts):
     assert CAPTION in texts([row("a", 224)])
+
+
+def test_what_takes_no_pictures_is_no_point(texts):
+    texts([row("a", 224)])
+    other = Result("b", 1, None, p50_ms=1.0, peak_bytes=1)
+    assert "b" not in texts([row("a", 224), other])
 
 
 def test_what_failed_is_no_point(texts):
