@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from vimdeploy.bench.machine import describe_machine
 
 from vimdeploy.artifact import read_onnx
-from vimdeploy.bench.machine import describe_machine
 from vimdeploy.checkpoint import load_checkpoint
 from vimdeploy.errors import ConfigError
 from vimdeploy.models.vim import vim_from_tensors

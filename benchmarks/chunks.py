@@ -14,10 +14,10 @@ from unittest import mock
 
 import click
 import numpy as np
+from vimdeploy.models.config import VARIANTS
 
 from vimdeploy.artifact import ModelInfo
 from vimdeploy.exporters.onnx_graph import onnx_from_model
-from vimdeploy.models.config import VARIANTS
 from vimdeploy.models.vim import vim_with_random_weights
 from vimdeploy.ops import function_body
 from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession

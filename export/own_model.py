@@ -1,6 +1,6 @@
 """A PyTorch model of your own to ONNX: one that calls our operators where it would call CUDA kernels.
 
-    python export/own_model.py own_model.onnx
+python export/own_model.py own_model.onnx
 """
 
 import sys

@@ -8,7 +8,9 @@ import signal
 import sys
 from types import ModuleType
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests that import onnxruntime without vimdeploy send nothing either
+os.environ.setdefault(
+    "ORT_DISABLE_TELEMETRY", "1"
+)  # tests that import onnxruntime without vimdeploy send nothing either
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # on a busy machine torch's threads wait for each other, 100 x as long
 
 import numpy as np
@@ -16,9 +18,9 @@ import onnx
 import pytest
 import torch
 from click.testing import CliRunner
-from PIL import Image
 from helpers.released import training_state
 from helpers.stand_in_tensorrt import Cuda
+from PIL import Image
 
 from vimdeploy.artifact import artifact_from_onnx
 from vimdeploy.engine_file import EngineInfo, sha256_of, write_engine

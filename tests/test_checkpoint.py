@@ -191,9 +191,7 @@ class TestUnreadable:
         with pytest.raises(CheckpointError, match=f"holds a {type(content).__name__}; wanted a state dict"):
             load_checkpoint(path)
 
-    @pytest.mark.parametrize(
-        "content", [{}, {"epoch": 3}, {"model": {}}, {"model": "v"}, {"state_dict": [1]}], ids=str
-    )
+    @pytest.mark.parametrize("content", [{}, {"epoch": 3}, {"model": {}}, {"model": "v"}, {"state_dict": [1]}], ids=str)
     def test_a_mapping_without_weights(self, path, content):
         torch.save(content, path)
         with pytest.raises(CheckpointError, match="holds no state dict; it holds: "):

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 from helpers.loading import ROOT
-from PIL import Image
 from helpers.released import training_state
-
+from PIL import Image
 from vimdeploy.models.config import VARIANTS
+
 from vimdeploy.models.vim import vim_with_random_weights
 
 BLOCK = re.compile(r"(?ms)(?P<skip><!-- not run: .+? -->\n+)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from vimdeploy.parity.inputs import random_inputs
 
 from gpu_kit.models import MAX_BATCH, PRECISIONS, RUNTIMES, eager_session, exact_float32, session_of
 from gpu_kit.records import Log
 from gpu_kit.steps import Settings
 from vimdeploy.errors import MissingPackageError
-from vimdeploy.parity.inputs import random_inputs
 from vimdeploy.preprocess import FloatArray
 from vimdeploy.runtimes.base import Session
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from vimdeploy.models.config import VARIANTS, VimConfig
+from vimdeploy.models.layers import REVERSE, BidirectionalMamba
 
 import vimdeploy
 from gpu_kit.kernels import Kernels
@@ -18,8 +20,6 @@ from gpu_kit.problems import MODELS, ConvOperands, ScanOperands, problem_in
 from gpu_kit.steps import Settings
 from vimdeploy.artifact import ModelInfo
 from vimdeploy.errors import MissingPackageError, require
-from vimdeploy.models.config import VARIANTS, VimConfig
-from vimdeploy.models.layers import REVERSE, BidirectionalMamba
 from vimdeploy.models.vim import Vim, vim_with_random_weights
 from vimdeploy.preprocess import FloatArray
 from vimdeploy.runtimes.base import Session

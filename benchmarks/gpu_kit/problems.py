@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
 from vimdeploy.models.config import VARIANTS, VimConfig
 from vimdeploy.models.layers import REVERSE
 

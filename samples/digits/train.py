@@ -16,8 +16,8 @@ from data import images_and_digits
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
-
 from vimdeploy.models.config import variant_by_name
+
 from vimdeploy.models.vim import Vim
 from vimdeploy.preprocess import tensor_from_image
 

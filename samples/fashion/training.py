@@ -20,9 +20,9 @@ from published import TEST, TRAINING, Part, read_part
 from safetensors.torch import save_file
 from torch import Tensor
 from training_scan import TrainingScan
+from vimdeploy.models.config import variant_by_name
 
 from vimdeploy.errors import ImageError
-from vimdeploy.models.config import variant_by_name
 from vimdeploy.models.vim import Vim
 from vimdeploy.ops import torch_ops
 from vimdeploy.preprocess import tensor_from_image

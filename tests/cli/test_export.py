@@ -8,10 +8,10 @@ import onnx
 import pytest
 import torch
 from click.testing import CliRunner
+from vimdeploy.models.config import VARIANTS
 
 from vimdeploy.artifact import read_onnx
 from vimdeploy.cli import main
-from vimdeploy.models.config import VARIANTS
 from vimdeploy.models.vim import resize_pos_embed, vim_with_random_weights
 from vimdeploy.runtimes.eager import EagerSession
 from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, session_from_onnx

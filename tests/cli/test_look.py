@@ -2,10 +2,10 @@ import json
 import re
 
 import pytest
-
 from vimdeploy.cli.look import _rows
-from vimdeploy.doctor import MISSING, PROBLEM, READY, Finding
 from vimdeploy.models.config import VARIANTS
+
+from vimdeploy.doctor import MISSING, PROBLEM, READY, Finding
 
 
 class TestModels:

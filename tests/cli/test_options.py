@@ -25,7 +25,9 @@ def test_an_image_size(text, size):
     assert convert(ImageSize(), text) == size
 
 
-@pytest.mark.parametrize("text", ["", "x", "224x", "x224", "-224", "0", "0x224", "224x224x3", "2.5", "224 x 224", "big"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "224x", "x224", "-224", "0", "0x224", "224x224x3", "2.5", "224 x 224", "big"]
+)
 def test_what_is_no_image_size(text):
     with pytest.raises(click.BadParameter, match="wanted a size such as 224 or 384x512 .height x width., found"):
         convert(ImageSize(), text)

@@ -7,10 +7,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import numpy_helper
-from PIL import Image
 from helpers.released import training_state
 from helpers.seeded_faults import changed_weight, dropped_d, flipped_reverse, float16_softplus
+from onnx import numpy_helper
+from PIL import Image
 
 from vimdeploy.artifact import read_onnx
 from vimdeploy.libraries import library_path

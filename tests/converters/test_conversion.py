@@ -78,7 +78,6 @@ def answers_as(converted, model, operators):
 def plain(model, precision):
     """The conversion by types alone, blind to what the tensors hold."""
     import onnx_ir
-
     from vimdeploy.exporters.precision import lower_precision
 
     graph = onnx_ir.from_proto(model)

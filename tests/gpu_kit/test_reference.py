@@ -1,9 +1,9 @@
 """The float64 reference on the device, here on the CPU, against the plain loops."""
 
 import numpy as np
-from helpers import oracle
 import pytest
 import torch
+from helpers import oracle
 
 from gpu_kit import reference
 from gpu_kit.problems import Problem, conv_operands, scan_operands

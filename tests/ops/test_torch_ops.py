@@ -1,9 +1,9 @@
 import itertools
 
 import numpy as np
-from helpers import oracle
 import pytest
 import torch
+from helpers import oracle
 
 from vimdeploy.ops.torch_ops import bidirectional_conv1d, bidirectional_selective_scan
 

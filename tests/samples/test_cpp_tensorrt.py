@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from helpers.loading import ROOT
 from PIL import Image
-
 from vimdeploy.models.config import Recipe
+
 from vimdeploy.preprocess import tensor_from_image
 
 SAMPLE = ROOT / "samples" / "cpp_tensorrt"

@@ -7,12 +7,12 @@ import onnx
 import pytest
 from helpers.loading import ROOT, script
 from PIL import Image
+from vimdeploy.models.config import variant_by_name
 
 from vimdeploy.artifact import PRECISIONS, ModelInfo
 from vimdeploy.checkpoint import config_from_checkpoint, load_checkpoint
 from vimdeploy.exporters.onnx_graph import onnx_from_model
 from vimdeploy.libraries import library_path
-from vimdeploy.models.config import variant_by_name
 from vimdeploy.models.vim import vim_from_tensors
 from vimdeploy.parity.check import check_parity
 from vimdeploy.preprocess import batches_from_images, find_images

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 from helpers.loading import ROOT, script
+from vimdeploy.models.config import variant_by_name
 
 from vimdeploy.artifact import ModelInfo
 from vimdeploy.checkpoint import config_from_checkpoint, load_checkpoint
 from vimdeploy.converters.quantize.answers import Pictures, Runner
 from vimdeploy.converters.quantize.choose import int8_from_float32
 from vimdeploy.exporters.onnx_graph import onnx_from_model
-from vimdeploy.models.config import variant_by_name
 from vimdeploy.models.vim import vim_from_tensors
 from vimdeploy.preprocess import find_images
 from vimdeploy.tolerance import tolerance_for

@@ -12,12 +12,12 @@ import pytest
 import torch
 from helpers.loading import ROOT, script
 from PIL import Image
+from vimdeploy.models.config import variant_by_name
 
 from vimdeploy.artifact import ModelInfo
 from vimdeploy.checkpoint import config_from_checkpoint, load_checkpoint
 from vimdeploy.errors import ImageError
 from vimdeploy.exporters.onnx_graph import onnx_from_model
-from vimdeploy.models.config import variant_by_name
 from vimdeploy.models.vim import vim_from_tensors
 from vimdeploy.ops.torch_ops import scan_of_tokens
 from vimdeploy.preprocess import batches_from_images, find_images

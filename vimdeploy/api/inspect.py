@@ -43,9 +43,7 @@ def _model(artifact: Artifact) -> dict[str, Any]:
     origin = {} if info.origin is None else {"is": str(info.origin), **dataclasses.asdict(info.origin)}
     document = dataclasses.asdict(info) | {"origin": origin}
     for specs in ("inputs", "outputs"):
-        document[specs] = {
-            spec.name: {"dims": list(spec.dims), "type": spec.type} for spec in getattr(info, specs)
-        }
+        document[specs] = {spec.name: {"dims": list(spec.dims), "type": spec.type} for spec in getattr(info, specs)}
     return document
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-# bench
+from vimdeploy.cli.bench import bench
 from vimdeploy.cli.build import build
 from vimdeploy.cli.console import warnings_as_lines
 from vimdeploy.cli.convert import convert
@@ -61,5 +61,5 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwind, so that no half-written file stays
 
 
-for _command in (models, export, convert, quantize, build, run, verify, inspect, doctor):
+for _command in (models, export, convert, quantize, build, run, verify, bench, inspect, doctor):
     main.add_command(_command)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vimdeploy.cli.console import phases, print_json, print_table
-from vimdeploy.cli.interrupt import interrupts_kept
+from vimdeploy.cli.console import interrupts_kept, phases, print_json, print_table
 from vimdeploy.cli.options import (
     PATH,
     ImageSizes,

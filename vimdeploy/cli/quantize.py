@@ -118,4 +118,6 @@ def _print(made: Quantized, float32_bytes: int) -> None:
         + (f" (float32 {measure.reference.part:.2%})" if measure.reference else "")
         for measure in made.agreement.measures
     ]
-    click.echo(f"On {made.images} pictures: {', '.join(measures)}; {made.points_lost:.2f} points of {made.judged_by} lost")
+    click.echo(
+        f"On {made.images} pictures: {', '.join(measures)}; {made.points_lost:.2f} points of {made.judged_by} lost"
+    )

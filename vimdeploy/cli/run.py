@@ -78,8 +78,7 @@ def run(
     session = load(artifact, device, threads, operators, allow_engine_code=allow_engine_code)
     with session, phases("Running") as progress:
         answers = [
-            session.predict(image, image_size).first(top)
-            for image in tracked(images, "Running", len(images), progress)
+            session.predict(image, image_size).first(top) for image in tracked(images, "Running", len(images), progress)
         ]
     if save is not None:
         _save(save, images, answers)
@@ -107,7 +106,9 @@ def _save(folder: Path, images: tuple[Path, ...], answers: list[Answer]) -> None
     from vimdeploy.preprocess import image_of
 
     if not answers[0].arrays():
-        raise ConfigError("There is nothing to save: the answers of this task are tables; --json has them for programs.")
+        raise ConfigError(
+            "There is nothing to save: the answers of this task are tables; --json has them for programs."
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

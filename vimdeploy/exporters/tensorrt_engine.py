@@ -196,9 +196,7 @@ def _bounds(word: str, allowed: SizeRange, asked: Bounds | None) -> Bounds:
     if asked is not None:
         wrong = next((size for size in asked if not allowed.allows(size)), None)
         if wrong is not None:
-            raise ConfigError(
-                f"Wanted a {word} of {allowed}, found {wrong}; the nearest is {allowed.nearest(wrong)}."
-            )
+            raise ConfigError(f"Wanted a {word} of {allowed}, found {wrong}; the nearest is {allowed.nearest(wrong)}.")
         return asked
     if word == BATCH:
         return BATCH_SIZES

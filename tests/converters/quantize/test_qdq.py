@@ -6,12 +6,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
+from vimdeploy.exporters.onnx_values import with_outputs
 
 from vimdeploy.artifact import INT8, ModelInfo
 from vimdeploy.converters.quantize.linears import linear_layers
 from vimdeploy.converters.quantize.qdq import with_int8
 from vimdeploy.converters.quantize.scales import best_scales
-from vimdeploy.exporters.onnx_values import with_outputs
 from vimdeploy.ops.schema import register_schemas
 from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, open_model
 

@@ -20,9 +20,7 @@ ROWS = 512
 """Of a layer's input, that its scales are chosen by."""
 
 
-def calibrated(
-    artifact: Artifact, layers: Sequence[Linear], runner: Runner, inputs: Inputs
-) -> dict[str, Scales]:
+def calibrated(artifact: Artifact, layers: Sequence[Linear], runner: Runner, inputs: Inputs) -> dict[str, Scales]:
     """The best scales of each layer for some pictures.
 
     Args:

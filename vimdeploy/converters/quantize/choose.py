@@ -99,7 +99,9 @@ def int8_from_float32(
             f"percentage points, {budget:g} are allowed; allow more with --budget, or give more pictures."
         )
     for judged in row[count:]:
-        kept[judged.layer] = f"changes the outputs by {judged.output_error:.2%} of their standard deviation: over the budget"
+        kept[judged.layer] = (
+            f"changes the outputs by {judged.output_error:.2%} of their standard deviation: over the budget"
+        )
     order = {node.name: position for position, node in enumerate(model.graph.node)}
     kept = dict(sorted(kept.items(), key=lambda item: order[item[0]]))
     info = dataclasses.replace(info, precision=INT8, kept_in_float32=kept)
