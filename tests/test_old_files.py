@@ -1,7 +1,7 @@
-"""Files of format 1, as vimdeploy 0.1.0 wrote them before its metadata had inputs, outputs and tasks, still do their work.
+"""Files of format 1, as vimdeploy 0.1.0 wrote them before its metadata had inputs, outputs and tasks, still work.
 
-Both are the tiny model with the random weights of seed 0; one takes 32x32 pixels, at which its weights were made, the other
-40x48, with the position embedding of that size.
+Both are the tiny model with the random weights of seed 0; one takes 32x32 pixels, the size that its weights were made
+for, the other 40x48.
 """
 
 from pathlib import Path
