@@ -1,4 +1,5 @@
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from vimdeploy.errors import VimdeployError
 
 def test_load_opens_a_session(tiny_onnx):
     session = vimdeploy.load(str(tiny_onnx), device="cpu", threads=1)
-    assert session.run(np.zeros((1, 3, 32, 32), np.float32)).shape == (1, 5)
+    assert session.run(np.zeros((1, 3, 32, 32), np.float32))["logits"].shape == (1, 5)
 
 
 def test_load_raises_our_errors():
@@ -28,3 +29,11 @@ def test_unknown_names():
 
 def test_all_is_there():
     assert all(hasattr(vimdeploy, name) for name in vimdeploy.__all__)
+
+
+def test_a_prompt_shows_what_there_is_and_nothing_else():
+    assert dir(vimdeploy) == sorted(vimdeploy.__all__)
+
+
+def test_types_are_for_users_too():
+    assert (Path(vimdeploy.__file__).parent / "py.typed").is_file()

@@ -127,7 +127,7 @@ class TestPictureInputs:
             next(batches)
 
     def test_of_a_model_that_takes_none(self, picture):
-        with pytest.raises(InputError, match="two takes .*: no pictures"):
+        with pytest.raises(InputError, match=r"two takes .*: no pictures"):
             picture_inputs([picture], TWO)
 
     def test_go_under_the_name_of_the_input(self, picture):

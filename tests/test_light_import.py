@@ -14,12 +14,15 @@ HEAVY |= {"tensorrt", "tensorrt_rtx", "polygraphy", "pycuda", "matplotlib", "jin
 TORCH_MODULES = {
     f"vimdeploy.{name}"
     for name in (
-        "bench.exports",
-        "models.layers",
-        "models.vim",
-        "models.deit",
-        "ops.torch_ops",
+        "benchmark.exports",
         "exporters.onnx_graph",
+        "models.backbone",
+        "models.deit.network",
+        "models.heads.classification",
+        "models.heads.features",
+        "models.vim.layers",
+        "models.vim.network",
+        "ops.torch_ops",
         "runtimes.eager",
     )
 }

@@ -376,7 +376,7 @@ class TestNetworkOfInfo:
     def test_a_config_that_is_damaged(self, tiny_info, config):
         info = dataclasses.replace(tiny_info, config={**tiny_info.config, **config})
         for use in (lambda: network_of_info(info, None), lambda: stages_of(info)):
-            with pytest.raises(ModelFileError, match="The config of tiny is damaged .*; export it again"):
+            with pytest.raises(ModelFileError, match=r"The config of tiny is damaged .*; export it again"):
                 use()
 
 

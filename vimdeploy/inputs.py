@@ -152,8 +152,7 @@ def picture_inputs(
         image = image_of(images[number])
         if size is not None:
             return {name: tensor_from_image(image, size, info.recipe)}
-        ranges = [info.sizes.get(str(side), SizeRange()) for side in info.image_size]
-        own = ranges[0].nearest(image.height), ranges[1].nearest(image.width)
+        own = _nearest(info, 0, image.height), _nearest(info, 1, image.width)
         return {name: tensor_from_image(image, own, info.recipe, whole=True)}
 
     def png(number: int) -> bytes:
@@ -165,6 +164,12 @@ def picture_inputs(
 
     names = [str(image) if isinstance(image, (str, Path)) else f"picture {i}" for i, image in enumerate(images)]
     return Inputs(f"{len(images)} pictures", names, one, png, classes)
+
+
+def _nearest(info: ModelInfo, axis: int, size: int) -> int:
+    """The height (axis 0) or width that a model takes and that is nearest to a picture's."""
+    side = info.image_size[axis]
+    return side if isinstance(side, int) else info.sizes.get(side, SizeRange()).nearest(size)
 
 
 def folder_inputs(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from vimdeploy.checkpoint import Checkpoint
+    from vimdeploy.models.backbone import Backbone
 
 INPUT = "images"
 
@@ -119,14 +120,24 @@ def network_of_info(info: ModelInfo, checkpoint: Checkpoint | None) -> Network:
 
 
 def random_weights(architecture: Architecture, task: Task, config: Any, info: ModelInfo, seed: int) -> nn.Module:
-    """A network as it is before training, at the trained image size, the same for the same seed."""
+    """A network as it is before training, at the trained image size, the same for the same seed.
+
+    The backbone is that of the classifier of the same seed, whatever the task.
+    """
     import torch
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = task.head(architecture.backbone(config), info.outputs)
-        architecture.reset_parameters(network)
+        classifier = task_by_name("classification").head(architecture.backbone(config), ())
+        architecture.reset_parameters(classifier)
+        is_classifier = task.name == "classification"
+        network = classifier if is_classifier else task.head(_backbone_in(classifier), info.outputs)
     return network.eval()
+
+
+def _backbone_in(network: nn.Module) -> Backbone:
+    backbone: Backbone = network.get_submodule("backbone")  # type: ignore[assignment]
+    return backbone
 
 
 def _network(

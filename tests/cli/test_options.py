@@ -29,7 +29,7 @@ def test_an_image_size(text, size):
     "text", ["", "x", "224x", "x224", "-224", "0", "0x224", "224x224x3", "2.5", "224 x 224", "big"]
 )
 def test_what_is_no_image_size(text):
-    with pytest.raises(click.BadParameter, match="wanted a size such as 224 or 384x512 .height x width., found"):
+    with pytest.raises(click.BadParameter, match=r"wanted a size such as 224 or 384x512 .height x width., found"):
         convert(ImageSize(), text)
 
 
@@ -68,7 +68,7 @@ def test_bounds(text, sizes):
 
 @pytest.mark.parametrize("text", ["", "1,2", "1,2,3,4", "1, 2, 3", "-1", "x", "1;2;3"])
 def test_what_are_no_bounds(text):
-    with pytest.raises(click.BadParameter, match="wanted sizes such as 1,1,8 .smallest, best, largest. or 8, found"):
+    with pytest.raises(click.BadParameter, match=r"wanted sizes such as 1,1,8 .smallest, best, largest. or 8, found"):
         convert(Bounds(), text)
 
 

@@ -1,17 +1,21 @@
 """Files in float16 and bfloat16 of float32 files: what stays in float32, and that the answers stay the same."""
 
+import dataclasses
 import re
+from typing import NamedTuple
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from vimdeploy.artifact import ModelInfo
-from vimdeploy.converters.conversion import ASKED, converted_onnx
+from vimdeploy.artifact import artifact_from_onnx
+from vimdeploy.converters.conversion import ASKED
+from vimdeploy.converters.conversion import converted_onnx as converted_artifact
 from vimdeploy.errors import ConfigError, ModelFileError
 from vimdeploy.exporters.onnx_graph import onnx_from_model
-from vimdeploy.models.vim import vim_with_random_weights
+from vimdeploy.model_info import ModelInfo
+from vimdeploy.networks import network_of_variant
 from vimdeploy.parity.check import check_parity
 from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
 
@@ -25,7 +29,19 @@ SCANS_AND_READERS = [
 
 def batches(count=4):
     generator = np.random.default_rng(0)
-    return [generator.standard_normal((1, 3, 32, 32), dtype=np.float32) for _ in range(count)]
+    return [{"images": generator.standard_normal((1, 3, 32, 32), dtype=np.float32)} for _ in range(count)]
+
+
+class Converted(NamedTuple):
+    model: onnx.ModelProto
+    info: ModelInfo
+    ranges: dict
+
+
+def converted_onnx(model, *arguments, **options):
+    """The conversion of a model in memory."""
+    made = converted_artifact(artifact_from_onnx(model), *arguments, **options)
+    return Converted(made.artifact.model, made.artifact.info, made.ranges)
 
 
 @pytest.fixture(scope="module")
@@ -57,16 +73,15 @@ def loud_fp16(loud):
 
 
 def session_of(model, operators="library"):
-    info = ModelInfo.from_metadata({entry.key: entry.value for entry in model.metadata_props})
-    return OnnxRuntimeSession(model.SerializeToString(), info, device="cpu", operators=operators)
+    return OnnxRuntimeSession(artifact_from_onnx(model), device="cpu", operators=operators)
 
 
 def inputs():
-    return np.random.default_rng(1).standard_normal((32, 3, 32, 32), dtype=np.float32)
+    return {"images": np.random.default_rng(1).standard_normal((32, 3, 32, 32), dtype=np.float32)}
 
 
 def is_finite(model, operators):
-    return np.isfinite(session_of(model, operators).run(inputs())).all()
+    return np.isfinite(session_of(model, operators).run(inputs())["logits"]).all()
 
 
 def answers_as(converted, model, operators):
@@ -78,7 +93,8 @@ def answers_as(converted, model, operators):
 def plain(model, precision):
     """The conversion by types alone, blind to what the tensors hold."""
     import onnx_ir
-    from vimdeploy.exporters.precision import lower_precision
+
+    from vimdeploy.graphs.precision import lower_precision
 
     graph = onnx_ir.from_proto(model)
     lower_precision(graph, precision)
@@ -196,7 +212,7 @@ class TestOtherReasons:
 
     def test_a_node_that_is_not_there_cannot_be_asked_for(self, tiny_proto):
         with pytest.raises(
-            ConfigError, match=r"no node 'layers\.7\.\*' to keep in float32; of those .* the first are: p"
+            ConfigError, match=r"No node matches 'layers\.7\.\*'\. Nodes that you can keep in float32 include: p"
         ):
             converted_onnx(tiny_proto, "fp16", batches(1), keep=["layers.7.*"])
 
@@ -217,7 +233,8 @@ class TestFile:
 
     def test_is_half_the_size_where_weights_are_most_of_it(self, tiny):
         config = tiny.config.replace(dim=128, num_classes=10)
-        model = onnx_from_model(vim_with_random_weights(config, 0), ModelInfo("wide", config))
+        network = network_of_variant(dataclasses.replace(tiny, config=config, labels=()), 0)
+        model = onnx_from_model(network.module, network.info)
         converted = converted_onnx(model, "fp16", batches(1)).model
         sizes = [sum(len(tensor.raw_data) for tensor in m.graph.initializer) for m in (converted, model)]
         assert 0.5 < sizes[0] / sizes[1] < 0.56

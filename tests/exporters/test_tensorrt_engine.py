@@ -11,7 +11,7 @@ import onnx
 import pytest
 from helpers import stand_in_tensorrt
 
-from vimdeploy.artifact import read_onnx
+from vimdeploy.artifact import open_artifact
 from vimdeploy.engine_file import sha256_of
 from vimdeploy.errors import ConfigError, ExecutionError, MissingPackageError, ModelFileError
 from vimdeploy.exporters import tensorrt_engine
@@ -23,12 +23,12 @@ from vimdeploy.gpu import Gpu
 class TestOptions:
     @pytest.mark.parametrize("batch", [(1, 1, 1), (1, 8, 32), (2, 4, 4)])
     def test_batch(self, batch):
-        assert BuildOptions(batch=batch).batch == batch
+        assert BuildOptions(shapes={"batch": batch}).shapes == {"batch": batch}
 
     @pytest.mark.parametrize("batch", [(4, 2, 8), (1, 9, 8), (0, 1, 8), (2, 1, 1)])
     def test_a_batch_that_is_none(self, batch):
         with pytest.raises(ConfigError, match=r"must be MIN <= OPT <= MAX, MIN at least 1; found \d,\d,\d"):
-            BuildOptions(batch=batch)
+            BuildOptions(shapes={"batch": batch})
 
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -54,8 +54,8 @@ def phases():
 def built(tiny_onnx, phases):
     pytest.importorskip("tensorrt_rtx")
     pytest.importorskip("polygraphy")
-    options = BuildOptions("rtx", batch=(1, 2, 5), workspace_bytes=1 << 28, optimization_level=0)
-    return engine_from_onnx(tiny_onnx, options, report=lambda *arguments: phases.append(arguments))
+    options = BuildOptions("rtx", shapes={"batch": (1, 2, 5)}, workspace_bytes=1 << 28, optimization_level=0)
+    return engine_from_onnx(open_artifact(tiny_onnx), options, progress=lambda *arguments: phases.append(arguments))
 
 
 class TestRtx:
@@ -65,7 +65,7 @@ class TestRtx:
 
     def test_says_what_it_was_built_from(self, built, tiny_onnx):
         assert built.info.onnx_sha256 == sha256_of(tiny_onnx.read_bytes())
-        assert built.info.model == read_onnx(tiny_onnx)[1]
+        assert built.info.model == open_artifact(tiny_onnx).info
 
     def test_says_what_it_may_run_on(self, built):
         import tensorrt_rtx
@@ -81,23 +81,23 @@ class TestRtx:
 
     def test_has_no_timing_cache(self, tiny_onnx):
         with pytest.raises(ConfigError, match="TensorRT-RTX times nothing while it builds, so it has no timing cache"):
-            engine_from_onnx(tiny_onnx, BuildOptions("rtx"), timing_cache=b"")
+            engine_from_onnx(open_artifact(tiny_onnx), BuildOptions("rtx"), timing_cache=b"")
 
     def test_an_operator_that_the_parser_does_not_know(self, tiny_onnx, tmp_path):
         pytest.importorskip("tensorrt_rtx")
-        model, _ = read_onnx(tiny_onnx)
+        model = open_artifact(tiny_onnx).model
         model.graph.node[0].op_type = "NoSuchOperator"
         onnx.save(model, tmp_path / "strange.onnx")
         with pytest.raises(
             ModelFileError, match=r"The parser of TensorRT 1\.\d.* refuses the model: .*Plugin not found"
         ):
-            engine_from_onnx(tmp_path / "strange.onnx", BuildOptions("rtx"))
+            engine_from_onnx(open_artifact(tmp_path / "strange.onnx"), BuildOptions("rtx"))
 
     def test_a_layer_report_needs_a_gpu(self, tiny_onnx, monkeypatch):
         pytest.importorskip("tensorrt_rtx")
         without_gpu(monkeypatch)
         with pytest.raises(ConfigError, match="layer report of an engine needs an NVIDIA GPU; found no driver; leave"):
-            engine_from_onnx(tiny_onnx, BuildOptions("rtx", layer_report=True))
+            engine_from_onnx(open_artifact(tiny_onnx), BuildOptions("rtx", layer_report=True))
 
     def test_a_process_builds_one_flavour(self, built):
         with pytest.raises(ConfigError, match="one flavour of TensorRT a process; build the other one in another"):
@@ -185,14 +185,14 @@ class TestTensorRT:
         return trt
 
     def test_the_engine_says_where_it_was_built(self, trt, tiny_onnx):
-        built = engine_from_onnx(tiny_onnx, BuildOptions(batch=(1, 4, 16)))
+        built = engine_from_onnx(open_artifact(tiny_onnx), BuildOptions(shapes={"batch": (1, 4, 16)}))
         info = built.info
         assert (info.device, info.compute_capability, info.plugin_version) == ("Orin", "8.7", "1")
         assert [shape[0] for shape in info.profile["images"]] == [1, 4, 16]
         assert (built.plan, built.timing_cache, built.layers) == (b"ftrt", None, None)
 
     def test_the_plugin_is_loaded_before_the_parser_looks_for_it(self, trt, tiny_onnx, tmp_path):
-        engine_from_onnx(tiny_onnx, BuildOptions())
+        engine_from_onnx(open_artifact(tiny_onnx), BuildOptions())
         assert trt.registry.loaded == [str(tmp_path / "plugin.so")]
 
     def test_every_option_reaches_tensorrt(self, trt, polygraphy, tiny_onnx, tmp_path):
@@ -203,7 +203,7 @@ class TestTensorRT:
             hardware_compatibility="ampere_plus",
             plugin_in_engine=True,
         )
-        info = engine_from_onnx(tiny_onnx, options).info
+        info = engine_from_onnx(open_artifact(tiny_onnx), options).info
         given = polygraphy.options
         assert given["memory_pool_limits"] == {trt.MemoryPoolType.WORKSPACE: 1 << 29}
         assert (given["builder_optimization_level"], given["version_compatible"]) == (4, True)
@@ -212,7 +212,7 @@ class TestTensorRT:
         assert (info.plugin_in_engine, info.version_compatible, info.carries_code) == (True, True, True)
 
     def test_unasked_tensorrt_decides(self, trt, polygraphy, tiny_onnx):
-        engine_from_onnx(tiny_onnx, BuildOptions())
+        engine_from_onnx(open_artifact(tiny_onnx), BuildOptions())
         given = polygraphy.options
         unset = ("memory_pool_limits", "builder_optimization_level", "hardware_compatibility_level")
         assert [given[name] for name in unset] == [None] * 3
@@ -220,20 +220,22 @@ class TestTensorRT:
 
     @pytest.mark.parametrize("cache", [b"", b"old cache"])
     def test_a_timing_cache_comes_back(self, trt, tiny_onnx, cache):
-        assert engine_from_onnx(tiny_onnx, BuildOptions(), timing_cache=cache).timing_cache == b"new cache"
+        assert (
+            engine_from_onnx(open_artifact(tiny_onnx), BuildOptions(), timing_cache=cache).timing_cache == b"new cache"
+        )
 
     @pytest.mark.parametrize("made", [None, b"of another GPU"])
     def test_a_timing_cache_that_tensorrt_refuses(self, trt, polygraphy, tiny_onnx, made):
         polygraphy.config.create_timing_cache = lambda data: made
         with pytest.raises(ConfigError, match="TensorRT refuses the timing cache: it gives no reason; remove the file"):
-            engine_from_onnx(tiny_onnx, BuildOptions(), timing_cache=b"something")
+            engine_from_onnx(open_artifact(tiny_onnx), BuildOptions(), timing_cache=b"something")
 
     def test_an_option_that_this_version_has_not(self, trt, tiny_onnx):
         trt.HardwareCompatibilityLevel = stand_in_tensorrt.tensorrt(
             HardwareCompatibilityLevel={"SAME_COMPUTE_CAPABILITY"}
         ).HardwareCompatibilityLevel
         with pytest.raises(ConfigError, match=r"TensorRT 10\.3\.0 does not have same_compute_capability yet"):
-            engine_from_onnx(tiny_onnx, BuildOptions(hardware_compatibility="same_compute_capability"))
+            engine_from_onnx(open_artifact(tiny_onnx), BuildOptions(hardware_compatibility="same_compute_capability"))
 
     def test_what_polygraphy_says_is_told(self, trt, polygraphy, tiny_onnx):
         def refuse(*_, **__):
@@ -241,23 +243,23 @@ class TestTensorRT:
 
         polygraphy.create_config = refuse
         with pytest.raises(ConfigError, match="This TensorRT cannot build that: version_compatible in CreateConfig"):
-            engine_from_onnx(tiny_onnx, BuildOptions(version_compatible=True))
+            engine_from_onnx(open_artifact(tiny_onnx), BuildOptions(version_compatible=True))
 
     def test_no_gpu(self, trt, tiny_onnx, monkeypatch):
         without_gpu(monkeypatch)
         with pytest.raises(
             ConfigError, match="TensorRT needs an NVIDIA GPU; found no driver; flavour rtx builds without"
         ):
-            engine_from_onnx(tiny_onnx, BuildOptions())
+            engine_from_onnx(open_artifact(tiny_onnx), BuildOptions())
 
     def test_no_plugin_library(self, trt, tiny_onnx, monkeypatch):
         monkeypatch.setattr("vimdeploy.flavors.library_path", lambda runtime: None)
         with pytest.raises(ConfigError, match=r"libvimdeploy_tensorrt\.so, is not in this installation"):
-            engine_from_onnx(tiny_onnx, BuildOptions())
+            engine_from_onnx(open_artifact(tiny_onnx), BuildOptions())
 
 
 @pytest.mark.parametrize(("flavor", "module"), [("tensorrt", "tensorrt"), ("rtx", "tensorrt_rtx")])
 def test_a_missing_tensorrt_names_its_extra(tiny_onnx, monkeypatch, flavor, module):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingPackageError, match=rf"pip install 'vimdeploy\[{flavor}\]'"):
-        engine_from_onnx(tiny_onnx, BuildOptions(flavor))
+        engine_from_onnx(open_artifact(tiny_onnx), BuildOptions(flavor))

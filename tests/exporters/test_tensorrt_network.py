@@ -3,7 +3,7 @@
 import pytest
 from helpers import stand_in_tensorrt
 
-from vimdeploy.artifact import read_onnx
+from vimdeploy.artifact import open_artifact
 from vimdeploy.errors import ExecutionError, ModelFileError
 from vimdeploy.exporters.tensorrt_network import _plugin_layers, _with_one_meaning, parsed_network
 from vimdeploy.flavors import collecting_logger
@@ -14,12 +14,12 @@ OPERATORS = {"BidirectionalConv1d": 2, "BidirectionalSelectiveScan": 2}
 class TestRtx:
     def test_prints_nothing(self, tiny_onnx, capfd):
         trt = pytest.importorskip("tensorrt_rtx")
-        parsed_network(trt, read_onnx(tiny_onnx)[0], "rtx", collecting_logger(trt))
+        parsed_network(trt, open_artifact(tiny_onnx).model, "rtx", collecting_logger(trt))
         assert capfd.readouterr() == ("", "")
 
     def test_the_plugins_in_the_registry_are_not_asked(self, tiny_onnx):
         """The parser would take them for what is no layer of TensorRT-RTX, and end the process."""
-        model = _with_one_meaning(read_onnx(tiny_onnx)[0], "rtx")
+        model = _with_one_meaning(open_artifact(tiny_onnx).model, "rtx")
         ours = [node for node in model.graph.node if node.domain == "vimdeploy"]
         assert {attribute.name for node in ours for attribute in node.attribute} == {"reverse", "scale"}
         assert len(model.functions) == 2
@@ -28,7 +28,7 @@ class TestRtx:
 class TestTensorRT:
     @pytest.fixture
     def model(self, tiny_onnx):
-        return read_onnx(tiny_onnx)[0]
+        return open_artifact(tiny_onnx).model
 
     def parse(self, trt, model):
         return parsed_network(trt, model, "tensorrt", collecting_logger(trt))

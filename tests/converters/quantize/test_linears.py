@@ -15,7 +15,7 @@ def test_of_a_vim(tiny_proto):
 def test_other_products_and_why(tiny_proto):
     reasons = other_products(tiny_proto)
     assert list(reasons) == ["layers.0.mixer.MatMul", "layers.1.mixer.MatMul", "head.Gemm"]
-    assert reasons["head.Gemm"] == "gives the logits themselves"
+    assert reasons["head.Gemm"] == "gives an output of the model"
 
 
 def test_a_product_of_two_values_is_no_layer():

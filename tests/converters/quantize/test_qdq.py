@@ -6,12 +6,13 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
-from vimdeploy.exporters.onnx_values import with_outputs
 
-from vimdeploy.artifact import INT8, ModelInfo
+from vimdeploy.artifact import Artifact, artifact_from_onnx
 from vimdeploy.converters.quantize.linears import linear_layers
 from vimdeploy.converters.quantize.qdq import with_int8
 from vimdeploy.converters.quantize.scales import best_scales
+from vimdeploy.graphs.outputs import with_outputs
+from vimdeploy.model_info import INT8
 from vimdeploy.ops.schema import register_schemas
 from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, open_model
 
@@ -24,8 +25,8 @@ def images():
 
 
 def values_of(model, names, images):
-    session, _, _ = open_model(with_outputs(model, names).SerializeToString(), operators="function body")
-    return session.run(names, {"images": images})
+    seen = Artifact(None, with_outputs(model, names).SerializeToString(), artifact_from_onnx(model).info)
+    return open_model(seen, operators="function-body").session.run(names, {"images": images})
 
 
 @pytest.fixture(scope="module")
@@ -126,10 +127,11 @@ class TestValues:
             assert error.mean() < 1e-3 * wanted.std()
 
     def test_runs_with_the_library_and_with_the_bodies(self, int8, tiny_proto, operators, images):
-        info = ModelInfo.from_metadata({entry.key: entry.value for entry in int8.metadata_props})
-        info = dataclasses.replace(info, precision=INT8)
-        wanted = OnnxRuntimeSession(tiny_proto.SerializeToString(), info, operators=operators).run(images)
-        found = OnnxRuntimeSession(int8.SerializeToString(), info, operators=operators).run(images)
+        original = artifact_from_onnx(tiny_proto)
+        info = dataclasses.replace(original.info, precision=INT8)
+        wanted = OnnxRuntimeSession(original, operators=operators).run(images)["logits"]
+        made = Artifact(None, int8.SerializeToString(), info)
+        found = OnnxRuntimeSession(made, operators=operators).run(images)["logits"]
         assert 0 < np.abs(found - wanted).max() < 0.25 * wanted.std()
 
     def test_the_optimised_graph_has_int8_products(self, int8, tmp_path):
