@@ -1,5 +1,6 @@
 # make demo   the main job on real pictures: checkpoint -> ONNX -> proof -> answers
-# make test   linters, C++ tests, Python tests
+# make check  linters and the tests that are not slow, in a minute and a half: while you work
+# make test   linters, C++ tests, all Python tests: what CI runs
 # Each does all the set-up by itself: headers into build/deps, a virtual environment in .venv, the native build, with
 # the CUDA kernels where nvcc is and TensorRT's plugins where its headers are too (TENSORRT_ROOT=DIR says where); a
 # browser for the tests into build/chromium.
@@ -10,10 +11,13 @@ SOURCES := pyproject.toml $(shell find vimdeploy plugins -type f -not -path '*/_
 DEPS := $(CURDIR)/build/deps
 CPP_FILES = find plugins tests/plugins benchmarks/native samples -name '*.h' -o -name '*.cpp' -o -name '*.cu'
 
-.PHONY: demo test lint test-cpp test-python format clean
+.PHONY: demo check test lint test-cpp test-python format clean
 
 demo: .venv/installed
 	$(BIN)/python samples/demo.py
+
+check: lint
+	$(BIN)/pytest -m "not slow" --durations=0 --durations-min=2
 
 test: lint test-cpp test-python
 

@@ -14,7 +14,6 @@ HEAVY |= {"tensorrt", "tensorrt_rtx", "polygraphy", "pycuda", "matplotlib", "jin
 TORCH_MODULES = {
     f"vimdeploy.{name}"
     for name in (
-        "benchmark.exports",
         "exporters.onnx_graph",
         "models.backbone",
         "models.deit.network",

@@ -1,4 +1,4 @@
-"""Deploy Vision Mamba: a checkpoint becomes one ONNX file that runs on any machine, with proof that it answers the same.
+"""Deploy Vision Mamba: a checkpoint becomes one ONNX file that runs on any machine, with proof of its answers.
 
 >>> session = vimdeploy.load("vim_tiny.onnx")
 >>> session.predict("cat.jpg")

@@ -11,8 +11,8 @@
     ├── ParityError            an artifact that does not answer as its source does (exit code 1)
     └── ExecutionError         a runtime that gave up at work, for want of memory for example (exit code 1)
 
-Warnings are ``VimdeployWarning``s; one of them, ``SlowOperatorsWarning``, says that a session will be several times slower
-than it could be.
+Warnings are ``VimdeployWarning``s; one of them, ``SlowOperatorsWarning``, says that a session will be several times
+slower than it could be.
 
 A message is one sentence or two: what was wanted, what was found, what to do. Foreign exceptions are translated where
 the foreign library is called, with the original as ``__cause__``.

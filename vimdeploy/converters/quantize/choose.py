@@ -53,9 +53,9 @@ def int8_from_float32(
 ) -> Int8Model:
     """Bring the Linear layers of a model to int8, as many as a budget allows.
 
-    The layers are sorted from the least to the most sensitive (``Sensitivity.output_error``). All of them become int8 if
-    that loses at most ``budget`` percentage points on all pictures. Otherwise a binary search finds the largest prefix of
-    the list that stays within the budget; the rest stays in float32.
+    The layers are sorted from the least to the most sensitive (``Sensitivity.output_error``). All of them become int8
+    if that loses at most ``budget`` percentage points on all pictures. Otherwise a binary search finds the largest
+    prefix of the list that stays within the budget; the rest stays in float32.
 
     Args:
         artifact: a float32 file of ours.
