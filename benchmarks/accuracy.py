@@ -16,17 +16,18 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from vimdeploy.bench.machine import describe_machine
 
-from vimdeploy.artifact import read_onnx
+from vimdeploy.artifact import open_artifact
 from vimdeploy.checkpoint import load_checkpoint
 from vimdeploy.errors import ConfigError
-from vimdeploy.models.vim import vim_from_tensors
-from vimdeploy.parity.results import Proportion
-from vimdeploy.preprocess import FloatArray, batches_from_images, find_images
-from vimdeploy.runtimes.base import Session
+from vimdeploy.inputs import folder_inputs
+from vimdeploy.machine import describe_machine
+from vimdeploy.networks import network_of_info
+from vimdeploy.preprocess import FloatArray
+from vimdeploy.runtimes.base import Arrays, Session
 from vimdeploy.runtimes.eager import EagerSession
 from vimdeploy.runtimes.onnxruntime import sessions_of_all_operators
+from vimdeploy.tasks.base import Proportion
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCH = 100
@@ -87,13 +88,13 @@ def print_sample(sample: Sample, folder: Path) -> None:
     commands = COMMANDS.format(**vars(sample))
     for command in commands.splitlines():
         run(command, folder)
-    _, info = read_onnx(folder / f"{sample.name}.onnx")
-    images = find_images(folder / f"{sample.name}_test")
-    classes = images.class_indices(info.labels, info.config.num_classes)
-    assert classes is not None  # a sub-folder a class was written
-    batches = list(batches_from_images(images.paths, info.config.image_size, info.recipe, BATCH))
+    info = open_artifact(folder / f"{sample.name}.onnx").info
+    inputs = folder_inputs(folder / f"{sample.name}_test", info)
+    classes = inputs.classes
+    assert classes is not None  # a sub-folder per class was written
+    batches = list(inputs.batches(BATCH))
     weights = ROOT / "samples" / sample.name / f"{sample.name}.safetensors"
-    eager = EagerSession(vim_from_tensors(info.config, load_checkpoint(weights).tensors), info)
+    eager = EagerSession(network_of_info(info, load_checkpoint(weights)))
     wanted = logits(eager, batches)
     print(f"\n## {sample.name.capitalize()}: {sample.pictures}\n")
     print_row(HEADER)
@@ -115,10 +116,10 @@ def run(command: str, folder: Path) -> None:
 
 def sessions(path: Path) -> Iterator[Session]:
     """A session for each way in which this machine can run a file."""
-    _, info = read_onnx(path)
-    yield from sessions_of_all_operators(path, info, threads=1)
+    artifact = open_artifact(path)
+    yield from sessions_of_all_operators(artifact, threads=1)
     try:
-        yield from sessions_of_all_operators(path, info, device="cuda")
+        yield from sessions_of_all_operators(artifact, device="cuda")
     except ConfigError as error:
         print(f"{path.name} was not run on a GPU: {error}", file=sys.stderr)
 
@@ -128,9 +129,9 @@ def description(session: Session) -> str:
     return f"ONNX Runtime{' on the GPU' if session.device == 'cuda' else ''}, {session.operators}"
 
 
-def logits(session: Session, batches: Sequence[FloatArray]) -> FloatArray:
+def logits(session: Session, batches: Sequence[Arrays]) -> FloatArray:
     """(n, classes)."""
-    return np.concatenate([session.run(batch) for batch in batches])
+    return np.concatenate([session.run(batch)["logits"] for batch in batches])
 
 
 def cells(file: Path, found: FloatArray, wanted: FloatArray, classes: npt.NDArray[np.int64]) -> Iterator[str]:

@@ -2,11 +2,12 @@
 
     python benchmarks/chunks.py --threads 1 --rounds 7
 
-Every number of chunks takes its turn (A B C A B C ...) in one process; printed are medians of ms a block.
+Every number of chunks takes its turn (A B C A B C ...) in one process; printed are medians of ms per block.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 import time
@@ -14,11 +15,11 @@ from unittest import mock
 
 import click
 import numpy as np
-from vimdeploy.models.config import VARIANTS
 
-from vimdeploy.artifact import ModelInfo
+from vimdeploy.artifact import artifact_from_onnx
 from vimdeploy.exporters.onnx_graph import onnx_from_model
-from vimdeploy.models.vim import vim_with_random_weights
+from vimdeploy.models import VARIANTS
+from vimdeploy.networks import network_of_variant
 from vimdeploy.ops import function_body
 from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
 
@@ -33,16 +34,16 @@ CHUNKS = (4, 8, 12, 16, 32, 0)
 @click.option("--image-size", "sizes", type=int, multiple=True, default=(224, 512, 1248), show_default=True)
 def main(threads: int, rounds: int, sizes: tuple[int, ...]) -> None:
     """Measure and print."""
-    click.echo(f"{threads} thread(s); ms a block")
+    click.echo(f"{threads} thread(s); ms per block")
     for size in sizes:
-        config = VARIANTS["vim_tiny_patch16_224"].config.replace(depth=BLOCKS, image_size=(size, size))
-        info = ModelInfo("vim_tiny_patch16_224", config)
-        model = vim_with_random_weights(config, 0)
+        variant = VARIANTS["vim_tiny_patch16_224"]
+        config = variant.config.replace(depth=BLOCKS, image_size=(size, size))
+        network = network_of_variant(dataclasses.replace(variant, config=config), 0)
         sessions = {}
         for chunks in CHUNKS:
             with mock.patch.object(function_body, "CHUNKS", chunks or round(math.sqrt(config.tokens))):
-                data = onnx_from_model(model, info).SerializeToString()
-            sessions[chunks] = OnnxRuntimeSession(data, info, threads=threads, operators="function body")
+                artifact = artifact_from_onnx(onnx_from_model(network.module, network.info))
+            sessions[chunks] = OnnxRuntimeSession(artifact, threads=threads, operators="function-body")
         images = np.random.default_rng(0).standard_normal((1, 3, size, size), dtype=np.float32)
         times: dict[int, list[float]] = {chunks: [] for chunks in CHUNKS}
         for _ in range(rounds + 1):

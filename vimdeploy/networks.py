@@ -135,6 +135,11 @@ def random_weights(architecture: Architecture, task: Task, config: Any, info: Mo
     return network.eval()
 
 
+def released_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """A classifier's tensors under the names of hustvl/Vim's checkpoints, as a training script saves them."""
+    return {name.removeprefix("backbone."): tensor for name, tensor in module.state_dict().items()}
+
+
 def _backbone_in(network: nn.Module) -> Backbone:
     backbone: Backbone = network.get_submodule("backbone")  # type: ignore[assignment]
     return backbone

@@ -42,7 +42,7 @@ def _bench_runtime(subject: str, runtime: str, name: str, precision: str, settin
 
 
 def _bench(subject: str, session: Session, settings: Settings, log: Log) -> None:
-    height, width = session.info.config.image_size
+    height, width = session.info.fixed_image_size()
     for batch in BATCHES:
         images = np.random.default_rng(settings.seed).standard_normal((batch, 3, height, width), dtype=np.float32)
         timing = time_on_host(partial(session.run, images), settings.seconds)
@@ -51,7 +51,7 @@ def _bench(subject: str, session: Session, settings: Settings, log: Log) -> None
 
 def _bench_on_device(subject: str, session: TorchSession, settings: Settings, log: Log) -> None:
     """What is left when launches and copies cost nothing: a replayed graph, its input on the device."""
-    height, width = session.info.config.image_size
+    height, width = session.info.fixed_image_size()
     for batch in BATCHES:
         images = torch.randn(batch, 3, height, width, device="cuda")
         with torch.inference_mode():

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from vimdeploy.parity.inputs import random_inputs
 
 from gpu_kit.models import MAX_BATCH, PRECISIONS, RUNTIMES, eager_session, exact_float32, session_of
 from gpu_kit.records import Log
 from gpu_kit.steps import Settings
 from vimdeploy.errors import MissingPackageError
+from vimdeploy.inputs import random_inputs
 from vimdeploy.preprocess import FloatArray
-from vimdeploy.runtimes.base import Session
+from vimdeploy.runtimes.base import Arrays, Session
 
 IMAGES = 64
 FP32_BOUND = 1e-5
@@ -22,8 +22,7 @@ def models(settings: Settings, log: Log) -> None:
     with exact_float32():
         for name in settings.models:
             reference = eager_session(name)
-            shape = (3, *reference.info.config.image_size)
-            batches = list(random_inputs(shape, IMAGES, settings.seed).batches(MAX_BATCH))
+            batches = list(random_inputs(reference.info, IMAGES, settings.seed).batches(MAX_BATCH))
             wanted = _logits(reference, batches)
             del reference
             for runtime in RUNTIMES:
@@ -37,7 +36,7 @@ def _check(
     runtime: str,
     name: str,
     precision: str,
-    batches: list[FloatArray],
+    batches: list[Arrays],
     wanted: FloatArray,
     settings: Settings,
     log: Log,
@@ -63,10 +62,10 @@ def judge(subject: str, precision: str, found: FloatArray, wanted: FloatArray, l
         best = np.sort(wanted[differing], axis=1)
         margins = (best[:, -1] - best[:, -2]) / wanted.std()
         largest = f"{margins.max():.1e}" if len(margins) else "none"
-        reason = f"another class first, where the reference's first two differ by up to {largest} of the logits' spread"
+        reason = f"another class first, where the reference's first two differ by up to {largest} of the logits' standard deviation"
         return log.failed(subject, reason, **values)
     return log.passed(subject, **values)
 
 
-def _logits(session: Session, batches: list[FloatArray]) -> FloatArray:
-    return np.concatenate([session.run(batch) for batch in batches])
+def _logits(session: Session, batches: list[Arrays]) -> FloatArray:
+    return np.concatenate([session.run(batch)["logits"] for batch in batches])

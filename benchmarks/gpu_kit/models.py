@@ -11,18 +11,16 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from vimdeploy.models.config import VARIANTS, VimConfig
-from vimdeploy.models.layers import REVERSE, BidirectionalMamba
 
 import vimdeploy
 from gpu_kit.kernels import Kernels
 from gpu_kit.problems import MODELS, ConvOperands, ScanOperands, problem_in
 from gpu_kit.steps import Settings
-from vimdeploy.artifact import ModelInfo
 from vimdeploy.errors import MissingPackageError, require
-from vimdeploy.models.vim import Vim, vim_with_random_weights
-from vimdeploy.preprocess import FloatArray
-from vimdeploy.runtimes.base import Session
+from vimdeploy.models.vim.config import VARIANTS, VimConfig
+from vimdeploy.models.vim.layers import REVERSE, BidirectionalMamba
+from vimdeploy.networks import Network, network_of_variant
+from vimdeploy.runtimes.base import Arrays, Session
 
 WEIGHTS_SEED = 0
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
@@ -31,16 +29,16 @@ MAX_BATCH = 8
 
 
 class TorchSession(Session):
-    """A PyTorch model on the device."""
+    """A PyTorch classifier on the device."""
 
-    def __init__(self, model: Vim, info: ModelInfo) -> None:
-        self.model = model.cuda().eval()
-        self.info, self.device, self.operators = info, "cuda", "eager"
+    def __init__(self, network: Network) -> None:
+        self.model = network.module.cuda().eval()
+        self.info, self.device, self.operators = network.info, "cuda", "eager"
 
-    def _run(self, array: FloatArray) -> FloatArray:
+    def _run(self, inputs: Arrays) -> Arrays:
         with torch.inference_mode():
-            logits: FloatArray = self.model(torch.from_numpy(array).cuda()).float().cpu().numpy()
-        return logits
+            logits = self.model(torch.from_numpy(inputs["images"]).cuda()).float().cpu().numpy()
+        return {"logits": logits}
 
 
 class FusedMixer(nn.Module):
@@ -48,16 +46,12 @@ class FusedMixer(nn.Module):
 
     def __init__(self, mixer: BidirectionalMamba, config: VimConfig, kernels: Kernels, dtype: torch.dtype) -> None:
         super().__init__()
-        m, self.config, self.kernels, self.dtype = mixer, config, kernels, dtype
-        self.in_proj, self.out_proj = (layer.weight.to(dtype) for layer in (m.in_proj, m.out_proj))
-        self.x_weight = torch.stack([layer.weight.T for layer in (m.x_proj, m.x_proj_b)])[:, None].to(dtype)
-        convolutions, steps = (m.conv1d, m.conv1d_b), (m.dt_proj, m.dt_proj_b)
-        self.conv_weight = torch.stack([c.weight[:, 0] for c in convolutions]).to(dtype)
-        self.conv_bias = torch.stack([c.get_parameter("bias") for c in convolutions]).to(dtype)
-        self.dt_weight = torch.stack([step.weight for step in steps]).to(dtype)
-        self.dt_bias = torch.stack([step.bias for step in steps])
-        self.A = -torch.exp(torch.stack([m.A_log, m.A_b_log]))
-        self.D = torch.stack([m.D, m.D_b])
+        self.config, self.kernels, self.dtype = config, kernels, dtype
+        self.in_proj, self.out_proj = (layer.weight.to(dtype) for layer in (mixer.in_proj, mixer.out_proj))
+        operands = mixer.operands()
+        self.conv_weight, self.conv_bias = (operands.conv_weight.to(dtype), operands.conv_bias.to(dtype))
+        self.x_weight, self.dt_weight = operands.x_weight.to(dtype), operands.dt_weight.to(dtype)
+        self.dt_bias, self.A, self.D = operands.dt_bias, operands.A, operands.D
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, D) -> (B, L, D)."""
@@ -86,8 +80,7 @@ def exact_float32() -> Iterator[None]:
 
 def eager_session(name: str) -> TorchSession:
     """PyTorch in float32 with the plain loops over the tokens: the reference."""
-    config = VARIANTS[MODELS[name]].config
-    return TorchSession(vim_with_random_weights(config, WEIGHTS_SEED), ModelInfo(MODELS[name], config))
+    return TorchSession(network_of_variant(VARIANTS[MODELS[name]], WEIGHTS_SEED))
 
 
 def session_of(runtime: str, name: str, precision: str, settings: Settings) -> Session:
@@ -118,9 +111,9 @@ def _fused_session(name: str, dtype: torch.dtype, settings: Settings) -> TorchSe
         raise MissingPackageError("the build made no libvimdeploy_gpu_bench.so")
     session, kernels = eager_session(name), Kernels(library)
     with torch.no_grad():
-        for layer in session.model.layers:
+        for layer in session.model.get_submodule("backbone.layers").children():
             assert isinstance(layer.mixer, BidirectionalMamba)
-            layer.mixer = FusedMixer(layer.mixer, session.info.config, kernels, dtype)
+            layer.mixer = FusedMixer(layer.mixer, VARIANTS[MODELS[name]].config, kernels, dtype)
     session.operators = "library"
     return session
 
@@ -139,9 +132,10 @@ def _onnx_file(name: str, precision: str, settings: Settings) -> Path:
 
 
 def _vimdeploy(*arguments: str | Path) -> None:
-    """The command line, as a user calls it; its one sentence where it fails."""
-    code = "from vimdeploy.cli import main; main()"
-    result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    """The command line, as a user calls it; its one sentence if it fails."""
+    result = subprocess.run(
+        [sys.executable, "-m", "vimdeploy", *arguments], capture_output=True, text=True, check=False
+    )
     print(result.stdout, result.stderr)
     if result.returncode:
         raise RuntimeError(f"vimdeploy {arguments[0]} ended with {result.returncode}: {result.stderr.strip()[-500:]}")

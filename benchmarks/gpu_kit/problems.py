@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from vimdeploy.models.config import VARIANTS, VimConfig
-from vimdeploy.models.layers import REVERSE
+
+from vimdeploy.models.vim.config import VARIANTS, VimConfig
+from vimdeploy.models.vim.layers import REVERSE
 
 MODELS = {
     "Vim-Ti": "vim_tiny_patch16_224",

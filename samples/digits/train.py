@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from data import images_and_digits
 from PIL import Image
 from safetensors.torch import save_file
-from torch import Tensor
-from vimdeploy.models.config import variant_by_name
+from torch import Tensor, nn
 
-from vimdeploy.models.vim import Vim
+from vimdeploy.models import variant_by_name
+from vimdeploy.networks import network_of_variant, released_tensors
 from vimdeploy.preprocess import tensor_from_image
 
 EPOCHS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 30, 64, 2e-3, 0.05
@@ -29,7 +29,7 @@ def main(output: str) -> None:
     """Train, report on the held-out part, write the weights."""
     torch.manual_seed(0)
     images, digits = tensors(held_out=False)
-    model = Vim(VARIANT.config)
+    model = network_of_variant(VARIANT, 0).module.train()
     optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     steps = EPOCHS * (len(images) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
@@ -47,7 +47,7 @@ def main(output: str) -> None:
             losses.append(loss.item())
         print(f"epoch {epoch + 1:2}: loss {np.mean(losses):.3f}, {time.perf_counter() - start:.0f} s", flush=True)
     print(f"held-out accuracy: {accuracy(model):.2%}")
-    save_file(model.state_dict(), output)
+    save_file(released_tensors(model), output)
 
 
 def tensors(held_out: bool) -> tuple[Tensor, Tensor]:
@@ -71,8 +71,8 @@ def augmented(images: Tensor) -> Tensor:
     return F.grid_sample(images - background, grid, align_corners=False) + background
 
 
-def accuracy(model: Vim) -> float:
-    """Part of the held-out pictures whose digit is found."""
+def accuracy(model: nn.Module) -> float:
+    """The part of the held-out pictures whose digit is found."""
     images, digits = tensors(held_out=True)
     with torch.inference_mode():
         return float((model.eval()(images).argmax(1) == digits).float().mean())

@@ -18,12 +18,12 @@ import torch.nn.functional as F
 from PIL import Image
 from published import TEST, TRAINING, Part, read_part
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from training_scan import TrainingScan
-from vimdeploy.models.config import variant_by_name
 
 from vimdeploy.errors import ImageError
-from vimdeploy.models.vim import Vim
+from vimdeploy.models import variant_by_name
+from vimdeploy.networks import network_of_variant, released_tensors
 from vimdeploy.ops import torch_ops
 from vimdeploy.preprocess import tensor_from_image
 
@@ -38,7 +38,7 @@ def main(folder: str, output: str) -> None:
     torch.set_num_threads(1)
     torch_ops.scan_of_tokens = TrainingScan.apply  # autograd through the loop would take three times as long
     images, classes = tensors(Path(folder), TRAINING)
-    model = Vim(VARIANT.config)
+    model = network_of_variant(VARIANT, 0).module.train()
     optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     start = time.perf_counter()
     losses: list[float] = []
@@ -57,8 +57,8 @@ def main(folder: str, output: str) -> None:
         if len(losses) == 100:
             print(f"epoch {epoch:5.2f}, {progress:6.1%} of the time: loss {sum(losses) / 100:.3f}", flush=True)
             losses.clear()
-            save_file(model.state_dict(), output)
-    save_file(model.state_dict(), output)
+            save_file(released_tensors(model), output)
+    save_file(released_tensors(model), output)
     print(f"test pictures: {accuracy(model, *tensors(Path(folder), TEST)):.2%} right")
 
 
@@ -92,7 +92,7 @@ def flipped(images: Tensor) -> Tensor:
     return torch.where(torch.rand(len(images), 1, 1, 1) < 0.5, images.flip(-1), images)
 
 
-def accuracy(model: Vim, images: Tensor, classes: Tensor) -> float:
+def accuracy(model: nn.Module, images: Tensor, classes: Tensor) -> float:
     """Part of the pictures whose class is found."""
     with torch.inference_mode():
         answers = torch.cat([model.eval()(batch).argmax(1) for batch in images.split(500)])

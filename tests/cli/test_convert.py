@@ -7,7 +7,7 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from vimdeploy.artifact import read_onnx
+from vimdeploy.artifact import open_artifact
 from vimdeploy.exporters.tensorrt_engine import BuildOptions, engine_from_onnx
 from vimdeploy.flavors import tensorrt_module
 from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
@@ -59,7 +59,7 @@ class TestUsualModel:
         assert second.startswith("16 random inputs (seed 0) looked at; the largest value is ")
         assert second.endswith("0 nodes are kept in float32")
         assert third.startswith(f"Largest logit error against {tiny_onnx}, ")
-        assert read_onnx(output)[1].precision == precision
+        assert open_artifact(output).info.precision == precision
 
     def test_random_inputs_are_not_passed_off_as_pictures(self, invoke, tiny_onnx, output, pictures):
         note = "Note: random inputs are looked at"
@@ -78,7 +78,7 @@ class TestUsualModel:
         result = invoke(
             *("convert", tiny_onnx, "-o", output, "--precision", "fp16", "--keep", SCAN, "--keep", "layers.0.*in_proj*")
         )
-        kept = read_onnx(output)[1].kept_in_float32
+        kept = open_artifact(output).info.kept_in_float32
         assert kept == {"layers.0.mixer.in_proj.MatMul": "asked for", SCAN: "asked for"}
         assert [line.split()[0] for line in result.stdout.splitlines()[2:5]] == ["kept", *kept]
 
@@ -97,7 +97,7 @@ class TestModelBeyondFloat16:
         assert all(line.endswith("; float16 ends at 65504") for line in lines[3:5])
 
     def test_the_reasons_are_in_the_file_and_in_inspect(self, invoke, result, output):
-        kept = read_onnx(output)[1].kept_in_float32
+        kept = open_artifact(output).info.kept_in_float32
         assert list(kept) == [SCAN, OUT_PROJ]
         assert json.loads(invoke("inspect", output, "--json").stdout)["kept_in_float32"] == kept
         rows = invoke("inspect", output).stdout
@@ -108,7 +108,7 @@ class TestModelBeyondFloat16:
 
     def test_bfloat16_keeps_none(self, invoke, loud_onnx, output):
         assert invoke("convert", loud_onnx, "-o", output, "--precision", "bf16").exit_code == 0
-        assert read_onnx(output)[1].kept_in_float32 == {}
+        assert open_artifact(output).info.kept_in_float32 == {}
 
     def test_json(self, invoke, loud_onnx, output):
         result = invoke("convert", loud_onnx, "-o", output, "--precision", "fp16", "--json")

@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner
 from vimdeploy.models.config import VARIANTS
 
-from vimdeploy.artifact import read_onnx
+from vimdeploy.artifact import open_artifact
 from vimdeploy.cli import main
 from vimdeploy.models.vim import resize_pos_embed, vim_with_random_weights
 from vimdeploy.runtimes.eager import EagerSession
@@ -69,13 +69,13 @@ class TestFromCheckpoint:
 
     def test_the_file_names_its_checkpoint(self, exported, tiny_pth):
         digest = hashlib.sha256(tiny_pth.read_bytes()).hexdigest()
-        assert read_onnx(exported[0])[1].checkpoint_sha256 == digest
+        assert open_artifact(exported[0]).info.checkpoint_sha256 == digest
 
     def test_ema_takes_the_averaged_weights(self, export_once, tiny, tiny_pth):
         path, _ = export_once("-c", tiny_pth, "--ema")
         averaged = vim_with_random_weights(tiny.config, seed=1).state_dict()
         np.testing.assert_array_equal(weight(path, "head.weight"), averaged["head.weight"])
-        assert read_onnx(path)[1].weights == "checkpoint model_ema"
+        assert open_artifact(path).info.weights == "checkpoint model_ema"
 
 
 class TestOptions:
@@ -87,16 +87,16 @@ class TestOptions:
         return path
 
     def test_labels_are_kept(self, exported):
-        assert read_onnx(exported)[1].labels == ("one", "two", "three", "four", "five")
+        assert open_artifact(exported).info.labels == ("one", "two", "three", "four", "five")
 
     def test_opset(self, exported):
-        opsets = {entry.domain: entry.version for entry in read_onnx(exported)[0].opset_import}
+        opsets = {entry.domain: entry.version for entry in open_artifact(exported).model.opset_import}
         assert opsets == {"": 22, "vimdeploy": 1}
 
     def test_another_image_size_resizes_the_position_embedding(self, exported, tiny, tiny_model):
         config = tiny.config.replace(image_size=(48, 64))
         wanted = resize_pos_embed(tiny_model.pos_embed.detach(), tiny_model.config, config)
-        assert read_onnx(exported)[1].config == config
+        assert open_artifact(exported).info.config == config
         np.testing.assert_array_equal(weight(exported, "pos_embed"), wanted)
 
     def test_so_does_one_of_as_many_patches(self, export_once, tiny_pth, tiny_model):
@@ -111,7 +111,7 @@ class TestRandomWeights:
         return export_once("--random-weights", 3)[0]
 
     def test_the_file_says_so(self, exported):
-        assert read_onnx(exported)[1].weights == "random seed 3"
+        assert open_artifact(exported).info.weights == "random seed 3"
 
     def test_are_those_of_the_seed(self, exported, tiny):
         wanted = vim_with_random_weights(tiny.config, seed=3).head.weight.detach()
@@ -122,11 +122,11 @@ class TestPrecision:
     @pytest.mark.parametrize("precision", ["fp16", "bf16"])
     def test_is_the_files(self, export_once, tiny_pth, precision):
         path, result = export_once("-c", tiny_pth, "--precision", precision)
-        assert read_onnx(path)[1].precision == precision
+        assert open_artifact(path).info.precision == precision
         assert result.stdout.startswith(f"{path}: tiny, 32x32, {precision}, ")
 
     def test_is_float32_by_default(self, export_once):
-        assert read_onnx(export_once("--random-weights", 3)[0])[1].precision == "fp32"
+        assert open_artifact(export_once("--random-weights", 3)[0]).info.precision == "fp32"
 
     @pytest.fixture
     def checkpoint(self, tiny, tmp_path):
@@ -161,7 +161,7 @@ class TestPrecision:
         path = checkpoint(**factors)
         result = invoke("export", tiny_json, "-c", path, "--precision", precision, "-o", output)
         assert result.exit_code == 0, result.output
-        found = read_onnx(output)[1].kept_in_float32
+        found = open_artifact(output).info.kept_in_float32
         assert list(found) == [f"layers.1.mixer.{name}" for name in kept if precision == "fp16"]
         assert all(f"layers.1.mixer.{fault}" in reason for reason in found.values())
         assert all(name in result.stdout and reason in result.stdout for name, reason in found.items())
