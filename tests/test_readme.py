@@ -15,9 +15,9 @@ import torch
 from helpers.loading import ROOT
 from helpers.released import training_state
 from PIL import Image
-from vimdeploy.models.config import VARIANTS
 
-from vimdeploy.models.vim import vim_with_random_weights
+from vimdeploy.models import VARIANTS
+from vimdeploy.networks import network_of_variant
 
 BLOCK = re.compile(r"(?ms)(?P<skip><!-- not run: .+? -->\n+)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$")
 READMES = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("README.md"), *ROOT.glob("samples/*/README.md")])
@@ -41,7 +41,7 @@ def reader(tmp_path, monkeypatch):
     """The folder of a reader, who stands in the repository and has a checkpoint and a picture."""
     for name in ("samples", "export"):
         (tmp_path / name).symlink_to(ROOT / name)
-    model = vim_with_random_weights(VARIANTS["vim_tiny_patch16_224"].config, seed=0)
+    model = network_of_variant(VARIANTS["vim_tiny_patch16_224"], 0).module
     torch.save(training_state(model), tmp_path / "vim_tiny.pth")
     pixels = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "cat.jpg")

@@ -16,7 +16,7 @@ from vimdeploy.tasks import task_by_name, task_of
 from vimdeploy.tasks.base import Task
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from vimdeploy.checkpoint import Checkpoint
     from vimdeploy.models.backbone import Backbone

@@ -62,7 +62,10 @@ def judge(subject: str, precision: str, found: FloatArray, wanted: FloatArray, l
         best = np.sort(wanted[differing], axis=1)
         margins = (best[:, -1] - best[:, -2]) / wanted.std()
         largest = f"{margins.max():.1e}" if len(margins) else "none"
-        reason = f"another class first, where the reference's first two differ by up to {largest} of the logits' standard deviation"
+        reason = (
+            "another class first, where the reference's first two differ by up to "
+            f"{largest} of the logits' standard deviation"
+        )
         return log.failed(subject, reason, **values)
     return log.passed(subject, **values)
 

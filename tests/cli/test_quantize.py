@@ -5,7 +5,6 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from vimdeploy.artifact import open_artifact
 from vimdeploy.cli import main
 
 ANYTHING = ("--budget", "100")

@@ -12,7 +12,6 @@ from helpers.seeded_faults import changed_weight, dropped_d, flipped_reverse, fl
 from onnx import numpy_helper
 from PIL import Image
 
-from vimdeploy.artifact import open_artifact
 from vimdeploy.libraries import library_path
 from vimdeploy.models.vim import vim_with_random_weights
 from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, session_from_onnx

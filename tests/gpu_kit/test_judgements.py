@@ -59,7 +59,7 @@ class TestModels:
         found[2, 1] = 1.001
         check_models.judge("a", "fp16", found, wanted, log)
         assert record().values["top-1 agreement"] == 0.75
-        assert "differ by up to 2.1e-03 of the logits' spread" in record().reason
+        assert "differ by up to 2.1e-03 of the logits' standard deviation" in record().reason
 
 
 def test_the_build_is_a_user_s_install_with_the_tests_beside(tmp_path):

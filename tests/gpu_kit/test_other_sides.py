@@ -56,7 +56,7 @@ def test_the_replaced_path_computes_what_ours_does():
 
 
 def test_a_mixer_with_our_kernels_is_the_mixer(tiny_model, tiny):
-    mixer = tiny_model.layers[0].mixer
+    mixer = tiny_model.backbone.layers[0].mixer
     x = torch.randn(2, tiny.config.tokens, tiny.config.dim, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         fused = FusedMixer(mixer, tiny.config, PlainKernels(), torch.float32)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from helpers.loading import ROOT
 from PIL import Image
-from vimdeploy.models.config import Recipe
 
 from vimdeploy.preprocess import tensor_from_image
+from vimdeploy.recipe import Recipe
 
 SAMPLE = ROOT / "samples" / "cpp_tensorrt"
 WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror")

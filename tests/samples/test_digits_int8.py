@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 from helpers.loading import ROOT, script
-from vimdeploy.models.config import variant_by_name
 
-from vimdeploy.artifact import ModelInfo
-from vimdeploy.checkpoint import config_from_checkpoint, load_checkpoint
-from vimdeploy.converters.quantize.answers import Pictures, Runner
+from vimdeploy.artifact import artifact_from_onnx
+from vimdeploy.checkpoint import load_checkpoint
+from vimdeploy.converters.quantize.answers import Runner
 from vimdeploy.converters.quantize.choose import int8_from_float32
 from vimdeploy.exporters.onnx_graph import onnx_from_model
-from vimdeploy.models.vim import vim_from_tensors
-from vimdeploy.preprocess import find_images
+from vimdeploy.inputs import folder_inputs
+from vimdeploy.models import variant_by_name
+from vimdeploy.networks import network_of_variant
 from vimdeploy.tolerance import tolerance_for
 
 pytest.importorskip("sklearn", reason="the digits are in scikit-learn: pip install 'vimdeploy[dev]'")
@@ -21,29 +21,25 @@ DIGITS = ROOT / "samples" / "digits"
 
 @pytest.fixture(scope="module")
 def model():
-    """In float32, and what it says of itself."""
+    """In float32."""
     variant = variant_by_name(str(DIGITS / "digits.json"))
-    checkpoint = load_checkpoint(DIGITS / "digits.safetensors")
-    config = config_from_checkpoint(checkpoint, variant)
-    info = ModelInfo("digits", config, variant.recipe, variant.labels)
-    return onnx_from_model(vim_from_tensors(config, checkpoint.tensors), info), info
+    network = network_of_variant(variant, load_checkpoint(DIGITS / "digits.safetensors"))
+    return artifact_from_onnx(onnx_from_model(network.module, network.info))
 
 
-def pictures(folder, held_out):
+def pictures(folder, held_out, info):
     script("samples/digits/data.py").write_files(folder, held_out)
-    found = find_images(folder)
-    return Pictures(found.paths, found.class_indices((), 10))
+    return folder_inputs(folder, info)
 
 
 @pytest.fixture(scope="module")
 def made(model, tmp_path_factory):
-    proto, info = model
-    return int8_from_float32(proto, info, pictures(tmp_path_factory.mktemp("trained_on"), held_out=False))
+    return int8_from_float32(model, pictures(tmp_path_factory.mktemp("trained_on"), False, model.info))
 
 
 def test_all_layers_keep_to_the_budget(made):
-    assert sum(node.op_type == "QuantizeLinear" for node in made.proto.graph.node) == 16
-    assert made.accuracy >= made.float32_accuracy - 0.005
+    assert sum(node.op_type == "QuantizeLinear" for node in made.artifact.model.graph.node) == 16
+    assert made.points_lost <= 0.5
 
 
 def test_what_the_scan_gives_is_smoothed(made):
@@ -52,9 +48,12 @@ def test_what_the_scan_gives_is_smoothed(made):
 
 
 def test_pictures_never_seen(made, model, tmp_path):
-    held_out = pictures(tmp_path, held_out=True)
-    runner = Runner(model[1])
-    float32, int8 = (np.concatenate(list(runner.logits(m, held_out, ""))) for m in (model[0], made.proto))
+    held_out = pictures(tmp_path, True, model.info)
+    runner = Runner(model.info)
+    float32, int8 = (
+        np.concatenate([outputs["logits"] for outputs in runner.outputs(artifact.model, held_out, "")])
+        for artifact in (model, made.artifact)
+    )
     accuracy, wanted = ((logits.argmax(1) == held_out.classes).mean() for logits in (int8, float32))
     assert accuracy >= wanted - 0.005
     assert np.abs(int8 - float32).max() <= tolerance_for("int8").limit * float32.std()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -118,7 +118,7 @@ def _save(folder: Path, images: tuple[Path, ...], answers: list[Answer]) -> None
         taken[image.stem] = taken.get(image.stem, 0) + 1
         stem = image.stem if taken[image.stem] == 1 else f"{image.stem}_{taken[image.stem]}"
         arrays, picture = io.BytesIO(), io.BytesIO()
-        np.savez(arrays, **answer.arrays())
+        np.savez(arrays, **dict[str, Any](answer.arrays()))
         write_whole(folder / f"{stem}.npz", arrays.getvalue())
         drawn = answer.picture(image_of(image))
         if drawn is not None:
