@@ -1,6 +1,7 @@
 import errno
 import functools
 import hashlib
+import json
 import os
 
 import numpy as np
@@ -8,13 +9,17 @@ import onnx
 import pytest
 import torch
 from click.testing import CliRunner
-from vimdeploy.models.config import VARIANTS
+from helpers.released import released_names
 
+import vimdeploy
 from vimdeploy.artifact import open_artifact
 from vimdeploy.cli import main
-from vimdeploy.models.vim import resize_pos_embed, vim_with_random_weights
+from vimdeploy.model_info import FromCheckpoint, FromSeed
+from vimdeploy.models import VARIANTS
+from vimdeploy.models.vim.network import resize_pos_embed
+from vimdeploy.networks import network_of_variant
 from vimdeploy.runtimes.eager import EagerSession
-from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, session_from_onnx
+from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
 
 
 @pytest.fixture
@@ -25,7 +30,7 @@ def output(tmp_path):
 
 
 def weight(path, name):
-    model, _ = read_onnx(path)
+    model = open_artifact(path).model
     return next(onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer if tensor.name == name)
 
 
@@ -47,17 +52,17 @@ class TestFromCheckpoint:
     def exported(self, export_once, tiny_pth):
         return export_once("-c", tiny_pth)
 
-    def test_the_file_answers_as_pytorch(self, exported, tiny_model):
-        session = session_from_onnx(exported[0], operators="function body")
+    def test_the_file_answers_as_pytorch(self, exported, tiny_network):
+        session = vimdeploy.load(exported[0], operators="function body")
         images = np.random.default_rng(0).standard_normal((2, 3, 32, 32), dtype=np.float32)
-        wanted = EagerSession(tiny_model, session.info).run(images)
-        np.testing.assert_allclose(session.run(images), wanted, atol=1e-3 * wanted.std())
+        wanted = EagerSession(tiny_network).run(images)["logits"]
+        np.testing.assert_allclose(session.run(images)["logits"], wanted, atol=1e-3 * wanted.std())
 
     def test_says_what_was_written_and_how_near_it_is(self, exported):
         path, result = exported
         first, second = result.stdout.splitlines()
-        assert first.startswith(f"{path}: tiny, 32x32, ")
-        assert "Largest logit error against PyTorch" in second
+        assert first.startswith(f"{path}: tiny, classification, 32x32, ")
+        assert "Largest error against PyTorch" in second
         assert "OnnxRuntime (function body, cpu) " in second
 
     def test_the_steps_are_told_on_standard_error(self, exported):
@@ -69,13 +74,13 @@ class TestFromCheckpoint:
 
     def test_the_file_names_its_checkpoint(self, exported, tiny_pth):
         digest = hashlib.sha256(tiny_pth.read_bytes()).hexdigest()
-        assert open_artifact(exported[0]).info.checkpoint_sha256 == digest
+        assert open_artifact(exported[0]).info.origin == FromCheckpoint(digest)
 
     def test_ema_takes_the_averaged_weights(self, export_once, tiny, tiny_pth):
         path, _ = export_once("-c", tiny_pth, "--ema")
-        averaged = vim_with_random_weights(tiny.config, seed=1).state_dict()
+        averaged = network_of_variant(tiny, 1).module.state_dict()
         np.testing.assert_array_equal(weight(path, "head.weight"), averaged["head.weight"])
-        assert open_artifact(path).info.weights == "checkpoint model_ema"
+        assert open_artifact(path).info.origin.ema
 
 
 class TestOptions:
@@ -95,14 +100,14 @@ class TestOptions:
 
     def test_another_image_size_resizes_the_position_embedding(self, exported, tiny, tiny_model):
         config = tiny.config.replace(image_size=(48, 64))
-        wanted = resize_pos_embed(tiny_model.pos_embed.detach(), tiny_model.config, config)
-        assert open_artifact(exported).info.config == config
+        wanted = resize_pos_embed(tiny_model.backbone.pos_embed.detach(), tiny.config, *config.grid)
+        assert open_artifact(exported).info.image_size == (48, 64)
         np.testing.assert_array_equal(weight(exported, "pos_embed"), wanted)
 
     def test_so_does_one_of_as_many_patches(self, export_once, tiny_pth, tiny_model):
         """16 x 64 pixels are 2 x 8 patches, as many as the 4 x 4 that were trained, and lie elsewhere."""
         path, _ = export_once("-c", tiny_pth, "--image-size", "16x64")
-        assert not np.array_equal(weight(path, "pos_embed"), tiny_model.pos_embed.detach())
+        assert not np.array_equal(weight(path, "pos_embed"), tiny_model.backbone.pos_embed.detach())
 
 
 class TestRandomWeights:
@@ -111,10 +116,10 @@ class TestRandomWeights:
         return export_once("--random-weights", 3)[0]
 
     def test_the_file_says_so(self, exported):
-        assert open_artifact(exported).info.weights == "random seed 3"
+        assert open_artifact(exported).info.origin == FromSeed(3)
 
     def test_are_those_of_the_seed(self, exported, tiny):
-        wanted = vim_with_random_weights(tiny.config, seed=3).head.weight.detach()
+        wanted = network_of_variant(tiny, 3).module.head.weight.detach()
         np.testing.assert_array_equal(weight(exported, "head.weight"), wanted)
 
 
@@ -123,7 +128,7 @@ class TestPrecision:
     def test_is_the_files(self, export_once, tiny_pth, precision):
         path, result = export_once("-c", tiny_pth, "--precision", precision)
         assert open_artifact(path).info.precision == precision
-        assert result.stdout.startswith(f"{path}: tiny, 32x32, {precision}, ")
+        assert result.stdout.startswith(f"{path}: tiny, classification, 32x32, {precision}, ")
 
     def test_is_float32_by_default(self, export_once):
         assert open_artifact(export_once("--random-weights", 3)[0]).info.precision == "fp32"
@@ -133,11 +138,11 @@ class TestPrecision:
         """``checkpoint(D=..., out_proj=...)`` -> a file of the tiny model with these factors on weights of block 1."""
 
         def save(**factors):
-            model = vim_with_random_weights(tiny.config, seed=0)
+            model = network_of_variant(tiny, 0).module
             with torch.no_grad():
-                for name, parameter in model.layers[1].mixer.named_parameters():
+                for name, parameter in model.backbone.layers[1].mixer.named_parameters():
                     parameter *= factors.get(name.partition(".")[0], 1)
-            torch.save(model.state_dict(), tmp_path / "factors.pth")
+            torch.save(released_names(model), tmp_path / "factors.pth")
             return tmp_path / "factors.pth"
 
         return save
@@ -218,8 +223,8 @@ class TestWrongInput:
         assert not (tmp_path / "the code ran").exists()
 
     def test_a_checkpoint_of_another_variant(self, invoke, output, tmp_path):
-        plus = vim_with_random_weights(VARIANTS["vim_tiny_patch16_stride8_224"].config, seed=0)
-        torch.save(plus.state_dict(), tmp_path / "plus.pth")
+        plus = network_of_variant(VARIANTS["vim_tiny_patch16_stride8_224"], 0).module
+        torch.save(released_names(plus), tmp_path / "plus.pth")
         error = self.refused(invoke, output, "vim_tiny_patch16_224", "-c", tmp_path / "plus.pth")
         assert error.endswith("this file fits vim_tiny_patch16_stride8_224.")
 
@@ -238,7 +243,7 @@ class TestWrongInput:
     def test_too_few_labels(self, invoke, output, tiny_json, tmp_path):
         (tmp_path / "labels.txt").write_text("one\ntwo\n")
         error = self.refused(invoke, output, tiny_json, "--random-weights", 0, "--labels", tmp_path / "labels.txt")
-        assert "Wanted 5 labels, one a class; found 2" in error
+        assert "Wanted 5 labels, one per class; found 2" in error
 
     def test_a_missing_description(self, invoke, output):
         assert "There is no model description" in self.refused(invoke, output, "none.json", "--random-weights", 0)
@@ -264,8 +269,41 @@ class TestWrongInput:
 
 def test_a_model_that_answers_otherwise_is_not_written(invoke, output, tiny_json, monkeypatch):
     right = OnnxRuntimeSession._run
-    monkeypatch.setattr(OnnxRuntimeSession, "_run", lambda self, array: right(self, array) + 1)
+    monkeypatch.setattr(
+        OnnxRuntimeSession, "_run", lambda self, arrays: {n: v + 1 for n, v in right(self, arrays).items()}
+    )
     result = invoke("export", tiny_json, "--random-weights", 0, "-o", output)
     assert result.exit_code == 1
     assert "Error: The file does not answer as PyTorch does" in result.stderr
     assert list(output.parent.iterdir()) == []
+
+
+class TestTasksAndSizes:
+    def test_features_of_every_size(self, export_once, tiny_pth):
+        path, result = export_once("-c", tiny_pth, "--task", "features", "--blocks", "0,1", "--image-size", "dynamic")
+        info = open_artifact(path).info
+        assert [spec.name for spec in info.outputs] == ["map", "pooled", "block_0", "block_1"]
+        assert info.image_size == ("height", "width")
+        assert "Passed over in the checkpoint: head.bias, head.weight" in result.stdout
+
+    def test_bounds_of_the_size(self, export_once):
+        path, _ = export_once("--random-weights", 3, "--image-size", "24,64X80")
+        sizes = open_artifact(path).info.sizes
+        assert [(sizes[side].least, sizes[side].most) for side in ("height", "width")] == [(24, 64), (24, 80)]
+
+    def test_as_json(self, export_once):
+        path, result = export_once("--random-weights", 3, "--json")
+        document = json.loads(result.stdout)
+        assert (document["output"], document["bytes"]) == (str(path), path.stat().st_size)
+        assert all(side["passed"] for side in document["parity"])
+        assert document["model"]["outputs"] == {"logits": {"dims": ["batch", 5], "type": "float32"}}
+
+    def test_blocks_of_a_classifier_are_refused(self, invoke, output, tiny_json):
+        result = invoke("export", tiny_json, "--random-weights", 0, "--blocks", "1", "-o", output)
+        assert (result.exit_code, "blocks are for the task features" in result.stderr) == (2, True)
+
+    def test_the_checkpoint_is_no_output(self, invoke, tiny_json, tiny_pth):
+        before = tiny_pth.read_bytes()
+        result = invoke("export", tiny_json, "-c", tiny_pth, "-o", tiny_pth)
+        assert (result.exit_code, tiny_pth.read_bytes()) == (2, before)
+        assert "would be written over" in result.stderr

@@ -5,6 +5,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from vimdeploy.artifact import open_artifact
 from vimdeploy.cli import main
 
 ANYTHING = ("--budget", "100")
@@ -41,8 +42,8 @@ def made(tmp_path_factory, tiny_onnx, folder):
 
 class TestAFile:
     def test_says_what_it_is(self, made):
-        _, info = read_onnx(made[0])
-        assert (info.variant, info.precision) == ("tiny", "int8")
+        info = open_artifact(made[0]).info
+        assert (info.name, info.precision) == ("tiny", "int8")
         assert list(info.kept_in_float32) == ["layers.0.mixer.MatMul", "layers.1.mixer.MatMul", "head.Gemm"]
 
     def test_is_alone_in_its_folder(self, made):
@@ -58,8 +59,8 @@ class TestAFile:
         }
         assert file.startswith(f"{path}: tiny, 32x32, int8, ")
         assert file.endswith("; 4 of 4 Linear layers in int8")
-        assert answers.startswith("Same first answer as in float32 for ")
-        assert "of 10 pictures; accuracy " in answers
+        assert answers.startswith("On 10 pictures: same top-1 ")
+        assert "points of accuracy lost" in answers
 
     def test_progress_is_on_standard_error(self, made):
         (line,) = made[1].stderr.splitlines()
@@ -97,10 +98,10 @@ class TestKeep:
         options = ("--images", folder, *ANYTHING, "--keep", "*.out_proj.*", "--keep", "layers.1.mixer.in_proj.MatMul")
         result = invoke("quantize", tiny_onnx, "-o", output, *options)
         assert "; 1 of 1 Linear layers in int8" in result.stdout
-        model, info = read_onnx(output)
-        asked = [name for name, reason in info.kept_in_float32.items() if reason == "asked for"]
+        made = open_artifact(output)
+        asked = [name for name, reason in made.info.kept_in_float32.items() if reason == "asked for"]
         assert asked == [f"layers.{n}.MatMul" for n in ("0.mixer.out_proj", "1.mixer.in_proj", "1.mixer.out_proj")]
-        assert sum(node.op_type == "QuantizeLinear" for node in model.graph.node) == 1
+        assert sum(node.op_type == "QuantizeLinear" for node in made.model.graph.node) == 1
 
     @pytest.mark.parametrize(
         ("pattern", "message"),
@@ -143,4 +144,7 @@ class TestRefuses:
         before = tiny_onnx.read_bytes()
         result = invoke("quantize", tiny_onnx, "-o", tiny_onnx, "--images", folder)
         assert (result.exit_code, tiny_onnx.read_bytes()) == (2, before)
-        assert "must be different files" in result.stderr
+        assert "would be written over" in result.stderr
+
+    def test_an_engine(self, invoke, output, engine_file, folder):
+        assert "is an engine; wanted the ONNX file" in self.refused(invoke, output, engine_file(), "--images", folder)

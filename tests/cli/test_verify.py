@@ -7,22 +7,26 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from helpers.released import training_state
+from helpers.released import released_names, training_state
 from helpers.seeded_faults import changed_weight, dropped_d, flipped_reverse, float16_softplus
 from onnx import numpy_helper
 from PIL import Image
 
+import vimdeploy
+from vimdeploy.artifact import open_artifact
 from vimdeploy.libraries import library_path
-from vimdeploy.models.vim import vim_with_random_weights
-from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, session_from_onnx
+from vimdeploy.model_info import FromCheckpoint
+from vimdeploy.networks import network_of_variant
+from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
 
 
-@pytest.fixture(params=["checkpoint"])
+@pytest.fixture(params=[False], ids=["plain"])
 def exported(request, tmp_path, tiny_onnx, tiny_pth):
     """The tiny model as if it had been exported from its checkpoint."""
-    model, info = read_onnx(tiny_onnx)
+    opened = open_artifact(tiny_onnx)
     digest = hashlib.sha256(tiny_pth.read_bytes()).hexdigest()
-    info = dataclasses.replace(info, weights=request.param, checkpoint_sha256=digest)
+    info = dataclasses.replace(opened.info, origin=FromCheckpoint(digest, ema=request.param))
+    model = onnx.ModelProto.FromString(opened.data)
     onnx.helper.set_model_props(model, info.to_metadata())
     onnx.save(model, tmp_path / "exported.onnx")
     return tmp_path / "exported.onnx"
@@ -33,10 +37,10 @@ def wrong_answers(monkeypatch):
     """ONNX Runtime whose first logit is always off by one."""
     right = OnnxRuntimeSession._run
 
-    def run(self, array):
-        logits = right(self, array)
-        logits[:, 0] += 1
-        return logits
+    def run(self, inputs):
+        outputs = right(self, inputs)
+        outputs["logits"][:, 0] += 1
+        return outputs
 
     monkeypatch.setattr(OnnxRuntimeSession, "_run", run)
 
@@ -50,6 +54,11 @@ def by_class(tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (40, 40), (80 * i, len(name) * 30, 200)).save(path)
     return tmp_path / "pictures"
+
+
+def _measure(result, name):
+    """One of the measures of a result, as JSON has it; None if it is not there."""
+    return next((measure for measure in result["answers"]["measures"] if measure["name"] == name), None)
 
 
 class TestAgainstPyTorch:
@@ -69,7 +78,7 @@ class TestAgainstPyTorch:
 
     def test_errors_are_within_the_bounds(self, invoke, exported, tiny_pth):
         for result in json.loads(invoke("verify", exported, "-c", tiny_pth, "--json").stdout):
-            assert result["logits"]["relative"] <= 1e-5
+            assert result["outputs"][0]["relative"] <= 1e-5
 
     def test_random_weights_need_no_checkpoint(self, invoke, tiny_onnx):
         (*_, result) = json.loads(invoke("verify", tiny_onnx, "--json").stdout)
@@ -83,38 +92,40 @@ class TestAgainstPyTorch:
     def test_a_wrong_file_fails_with_1(self, invoke, exported, tiny_pth, wrong_answers):
         result = invoke("verify", exported, "-c", tiny_pth)
         assert (result.exit_code, "FAIL" in result.stdout) == (1, True)
-        assert result.stdout.startswith("Logits: an error of ")
+        assert result.stdout.startswith("Output logits: an error of ")
 
     def test_the_worst_place_is_told(self, invoke, tiny_onnx, wrong_answers):
         (*_, result) = json.loads(invoke("verify", tiny_onnx, "--json").stdout)
-        place = result["logits"]["place"]
+        place = result["outputs"][0]["place"]
         assert (place["image"] in {f"input {i}" for i in range(8)}, place["index"]) == (True, [0])
         assert place["found"] - place["wanted"] == pytest.approx(1, abs=1e-4)
 
     def test_other_weights_fail(self, invoke, exported, tiny, tmp_path):
-        torch.save(vim_with_random_weights(tiny.config, seed=9).state_dict(), tmp_path / "other.pth")
+        torch.save(released_names(network_of_variant(tiny, 9).module), tmp_path / "other.pth")
         result = invoke("verify", exported, "-c", tmp_path / "other.pth")
         assert result.exit_code == 1
-        assert "is not the file that the artifact was exported from" in result.stderr
+        assert "is not the file that" in result.stderr
 
-    @pytest.mark.parametrize("exported", ["checkpoint model_ema"], indirect=True)
-    def test_averaged_weights_are_compared_with_averaged_weights(self, invoke, exported, tiny_model, tmp_path):
-        other = vim_with_random_weights(tiny_model.config, seed=9)
+    @pytest.mark.parametrize("exported", [True], indirect=True)
+    def test_averaged_weights_are_compared_with_averaged_weights(self, invoke, exported, tiny, tiny_model, tmp_path):
+        other = network_of_variant(tiny, 9).module
         torch.save(training_state(other, ema=tiny_model), tmp_path / "state.pth")
         assert invoke("verify", exported, "-c", tmp_path / "state.pth").exit_code == 0
 
     def test_answers_that_are_no_numbers_are_json_too(self, invoke, tiny_onnx, monkeypatch):
         right = OnnxRuntimeSession._run
-        monkeypatch.setattr(OnnxRuntimeSession, "_run", lambda self, array: right(self, array) * float("nan"))
+        monkeypatch.setattr(
+            OnnxRuntimeSession, "_run", lambda self, arrays: {n: v * np.nan for n, v in right(self, arrays).items()}
+        )
         result = invoke("verify", tiny_onnx, "--json")
         assert result.exit_code == 1
         json.loads(result.stdout, parse_constant=pytest.fail)
 
 
 def test_an_engine_is_compared_as_it_is(invoke, engine_file, tiny_onnx, monkeypatch):
-    session = session_from_onnx(tiny_onnx)  # in place of a GPU
+    session = vimdeploy.load(tiny_onnx)  # in place of a GPU
     session.operators, session.device = "plugin", "cuda"
-    monkeypatch.setattr("vimdeploy.runtimes.tensorrt.session_from_engine", lambda path, **options: session)
+    monkeypatch.setattr("vimdeploy.runtimes.tensorrt.session_from_engine", lambda *arguments: session)
     (result,) = json.loads(invoke("verify", engine_file(), "--json").stdout)
     assert result["candidate"]["description"] == "OnnxRuntime (plugin, cuda)"
     assert (result["passed"], result["weights"]) == (True, None)
@@ -123,29 +134,29 @@ def test_an_engine_is_compared_as_it_is(invoke, engine_file, tiny_onnx, monkeypa
 class TestImages:
     def test_without_sub_folders_there_is_no_accuracy(self, invoke, tiny_onnx, by_class):
         (*_, result) = json.loads(invoke("verify", tiny_onnx, "--images", by_class / "ant", "--json").stdout)
-        assert (result["images"], result["answers"]["reference_top1"]) == (2, None)
+        assert (result["images"], _measure(result, "top-1 correct")) == (2, None)
 
     def test_a_sub_folder_a_class_gives_accuracy(self, invoke, tiny_onnx, by_class):
         (*_, result) = json.loads(invoke("verify", tiny_onnx, "--images", by_class, "--json").stdout)
         assert result["images"] == 6
-        right = result["answers"]["reference_top1"]
-        assert right == result["answers"]["candidate_top1"]
+        right = _measure(result, "top-1 correct")["reference"]
+        assert right == _measure(result, "top-1 correct")["candidate"]
         assert (right["total"], right["part"] * 6) == (6, pytest.approx(right["count"]))
 
     def test_the_worst_picture_is_named(self, invoke, tiny_onnx, by_class):
         (*_, result) = json.loads(invoke("verify", tiny_onnx, "--images", by_class, "--json").stdout)
-        assert result["logits"]["place"]["image"] in {str(path) for path in by_class.rglob("*.png")}
+        assert result["outputs"][0]["place"]["image"] in {str(path) for path in by_class.rglob("*.png")}
 
     def test_accuracy_is_in_the_table(self, invoke, tiny_onnx, by_class):
         shown = invoke("verify", tiny_onnx, "--images", by_class).stdout
-        assert re.search(r"right first\nEager \(eager, cpu\) +[\d.]+% \([\d.]+% to [\d.]+%\)", shown)
+        assert re.search(r"\ntop-1 correct +[\d.]+% \([\d.]+% to [\d.]+%\)", shown)
 
     def test_a_table_gives_the_classes_too(self, invoke, tiny_onnx, by_class, tmp_path):
         table = tmp_path / "classes.csv"
         table.write_text("file,class\nant/0.png,bee\nbee/1.png,bee\n")
-        answers = invoke("verify", tiny_onnx, "--images", by_class, "--labels", table, "--json")
+        answers = invoke("verify", tiny_onnx, "--images", by_class, "--classes", table, "--json")
         (*_, result) = json.loads(answers.stdout)
-        assert (result["images"], result["answers"]["reference_top1"]["total"]) == (2, 2)
+        assert (result["images"], _measure(result, "top-1 correct")["reference"]["total"]) == (2, 2)
 
 
 class TestWithoutWeights:
@@ -154,13 +165,13 @@ class TestWithoutWeights:
         (parity,) = json.loads(result.stdout)
         assert parity["reference"]["description"] == "OnnxRuntime (function body, cpu)"
         assert parity["stages"]
-        assert "the library is compared with the function bodies, not PyTorch" in result.stderr
+        assert "the library is compared with the function bodies, not with PyTorch" in result.stderr
 
     def test_nor_library_there_is_nothing_to_compare(self, invoke, exported, monkeypatch):
         monkeypatch.setattr("vimdeploy.libraries.library_path", lambda: None)
         result = invoke("verify", exported)
         assert (result.exit_code, result.stdout) == (2, "")
-        assert result.stderr.startswith("Error: Nothing to compare with: give --checkpoint FILE")
+        assert result.stderr.startswith("Error: Nothing to compare with. Give --checkpoint FILE")
 
 
 class TestAnotherFile:
@@ -178,8 +189,9 @@ class TestAnotherFile:
         assert (result.exit_code, result.stdout.partition(":")[0]) == (1, "head")
 
     def test_of_other_labels_is_refused(self, invoke, tiny_onnx, tmp_path):
-        model, info = read_onnx(tiny_onnx)
-        onnx.helper.set_model_props(model, dataclasses.replace(info, labels=()).to_metadata())
+        opened = open_artifact(tiny_onnx)
+        model = onnx.ModelProto.FromString(opened.data)
+        onnx.helper.set_model_props(model, dataclasses.replace(opened.info, labels=()).to_metadata())
         onnx.save(model, tmp_path / "other.onnx")
         result = invoke("verify", tiny_onnx, "--against", tmp_path / "other.onnx")
         assert (result.exit_code, result.stdout) == (2, "")
@@ -193,9 +205,9 @@ class TestSeededFaults:
         ("fault", "sentence"),
         [
             (lambda model: changed_weight(model, 1), "Block 1, in_proj: the file's layers.1.mixer.in_proj"),
-            (lambda model: flipped_reverse(model, 1), "Block 1, scan: fed with the same values as the reference, an "),
+            (lambda model: flipped_reverse(model, 1), "Block 1, scan: fed with the same values as the reference, a "),
             (lambda model: dropped_d(model, 1), "Block 1, scan: the file's layers.1.mixer.BidirectionalSelectiveScan"),
-            (float16_softplus, "Block 0, scan: fed with the same values as the reference, an error of "),
+            (float16_softplus, "Block 0, scan: fed with the same values as the reference, a relative "),
         ],
         ids=["a weight by 1 %", "reverse", "D", "a float16 softplus"],
     )
@@ -232,9 +244,9 @@ class TestWrongInput:
         assert "none.pth cannot be read" in self.refused(invoke, tiny_onnx, "-c", "none.pth")
 
     def test_a_checkpoint_of_another_model(self, invoke, tiny, tiny_onnx, tmp_path):
-        deeper = vim_with_random_weights(tiny.config.replace(depth=3), seed=0)
-        torch.save(deeper.state_dict(), tmp_path / "deeper.pth")
-        assert "Unused (17): layers.2." in self.refused(invoke, tiny_onnx, "-c", tmp_path / "deeper.pth")
+        deeper = network_of_variant(dataclasses.replace(tiny, config=tiny.config.replace(depth=3)), 0).module
+        torch.save(released_names(deeper), tmp_path / "deeper.pth")
+        assert "depth 3" in self.refused(invoke, tiny_onnx, "-c", tmp_path / "deeper.pth")
 
     def test_a_missing_folder(self, invoke, tiny_onnx):
         assert "found no folder none" in self.refused(invoke, tiny_onnx, "--images", "none")
@@ -247,7 +259,21 @@ class TestWrongInput:
         assert "not both" in self.refused(invoke, tiny_onnx, "-c", tiny_pth, "--against", tiny_onnx)
 
     def test_classes_without_pictures(self, invoke, tiny_onnx):
-        assert "give their folder with --images" in self.refused(invoke, tiny_onnx, "--labels", "classes.csv")
+        assert "give their folder too, with --images" in self.refused(invoke, tiny_onnx, "--classes", "classes.csv")
 
     def test_a_page_that_cannot_be_written(self, invoke, tiny_onnx):
         assert "does not exist" in self.refused(invoke, tiny_onnx, "--report", "none/page.html")
+
+
+class TestOtherFiles:
+    def test_features_of_any_size_at_another_size(self, invoke, tiny_json, tmp_path):
+        path = tmp_path / "features.onnx"
+        options = ("--random-weights", 0, "--task", "features", "--image-size", "dynamic")
+        assert invoke("export", tiny_json, *options, "-o", path).exit_code == 0
+        result = invoke("verify", path, "--image-size", "40x48", "--count", 2)
+        assert (result.exit_code, "FAIL" in result.stdout) == (0, False)
+        assert "pooled" in result.stdout
+
+    def test_a_size_that_the_file_does_not_take(self, invoke, tiny_onnx):
+        result = invoke("verify", tiny_onnx, "--image-size", "40")
+        assert (result.exit_code, "the file takes 32 alone" in result.stderr) == (2, True)
