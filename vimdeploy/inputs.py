@@ -65,7 +65,7 @@ class Inputs:
         """At most so many of them, evenly spaced."""
         chosen = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(int))
         return Inputs(
-            self.description,
+            self.description if len(chosen) == len(self) else f"{len(chosen)} of {self.description}",
             [self.names[i] for i in chosen],
             lambda number: self.one(int(chosen[number])),
             lambda number: self.png(int(chosen[number])),

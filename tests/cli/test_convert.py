@@ -55,24 +55,26 @@ class TestUsualModel:
         result = invoke("convert", tiny_onnx, "-o", output, "--precision", precision)
         assert result.exit_code == 0, result.output
         first, second, third = result.stdout.splitlines()
-        assert first.startswith(f"{output}: tiny, 32x32, {precision}, 0.1 MB, before 0.1 MB")
-        assert second.startswith("16 random inputs (seed 0) looked at; the largest value is ")
+        assert first.startswith(f"{output}: tiny, 32x32, {precision}, 0.1 MB (before: 0.1 MB)")
+        assert second.startswith("Looked at 16 random inputs (seed 0): the largest value is ")
         assert second.endswith("0 nodes are kept in float32")
-        assert third.startswith(f"Largest logit error against {tiny_onnx}, ")
+        assert third.startswith(f"Largest error against {tiny_onnx}, ")
         assert open_artifact(output).info.precision == precision
 
     def test_random_inputs_are_not_passed_off_as_pictures(self, invoke, tiny_onnx, output, pictures):
-        note = "Note: random inputs are looked at"
+        note = "Warning: Random inputs are looked at"
         assert note in invoke("convert", tiny_onnx, "-o", output, "--precision", "fp16").stderr
         result = invoke("convert", tiny_onnx, "-o", output, "--precision", "fp16", "--images", pictures)
         assert note not in result.stderr
-        assert "5 pictures looked at; " in result.stdout
+        assert "Looked at 5 pictures of " in result.stdout
 
     @pytest.mark.parametrize(("count", "wanted"), [(1, 1), (2, 2), (3, 3), (5, 5), (9, 5)])
     def test_count_spreads_over_the_pictures(self, invoke, tiny_onnx, output, pictures, count, wanted):
         arguments = ("--precision", "fp16", "--images", pictures, "--count", count, "--json")
         document = json.loads(invoke("convert", tiny_onnx, "-o", output, *arguments).stdout)
-        assert document["inputs"] == f"{wanted} pictures"
+        assert (
+            document["inputs"] == f"{wanted} of 5 pictures of {pictures}" if wanted < 5 else f"5 pictures of {pictures}"
+        )
 
     def test_keep(self, invoke, tiny_onnx, output):
         result = invoke(
@@ -99,9 +101,9 @@ class TestModelBeyondFloat16:
     def test_the_reasons_are_in_the_file_and_in_inspect(self, invoke, result, output):
         kept = open_artifact(output).info.kept_in_float32
         assert list(kept) == [SCAN, OUT_PROJ]
-        assert json.loads(invoke("inspect", output, "--json").stdout)["kept_in_float32"] == kept
+        assert json.loads(invoke("inspect", output, "--json").stdout)["model"]["kept_in_float32"] == kept
         rows = invoke("inspect", output).stdout
-        assert all(f"kept_in_float32.{name}  " in rows and reason in rows for name, reason in kept.items())
+        assert all(f"model.kept_in_float32.{name}  " in rows and reason in rows for name, reason in kept.items())
 
     def test_the_file_runs(self, invoke, result, output, picture):
         assert invoke("run", output, picture, "--json").exit_code == 0
@@ -126,7 +128,7 @@ class TestModelBeyondFloat16:
             tensorrt_module("rtx")
         except Exception as error:
             pytest.skip(f"needs TensorRT-RTX, which builds without a GPU: {error}")
-        built = engine_from_onnx(output, BuildOptions(flavor="rtx", batch=(1, 1, 2)))
+        built = engine_from_onnx(open_artifact(output), BuildOptions(flavor="rtx", shapes={"batch": (1, 1, 2)}))
         assert list(built.info.model.kept_in_float32) == [SCAN, OUT_PROJ]
 
 
@@ -167,7 +169,7 @@ class TestWrongInput:
 
     def test_a_node_that_is_not_there(self, invoke, tiny_onnx, output):
         error = self.refused(invoke, tiny_onnx, output, "--keep", "layers.7.*")
-        assert "There is no node 'layers.7.*' to keep in float32" in error
+        assert "No node matches 'layers.7.*'. Nodes that you can keep in float32 include: " in error
 
     def test_the_file_itself_as_output(self, invoke, tiny_onnx, tmp_path):
         path = tmp_path / "model.onnx"
@@ -186,9 +188,11 @@ class TestWrongInput:
 
 def test_a_file_that_answers_otherwise_is_not_written(invoke, tiny_onnx, output, monkeypatch):
     right = OnnxRuntimeSession._run
-    monkeypatch.setattr(
-        OnnxRuntimeSession, "_run", lambda self, array: right(self, array) + (self.info.precision == "fp16")
-    )
+
+    def wrong(self, inputs):
+        return {name: v + (self.info.precision == "fp16") for name, v in right(self, inputs).items()}
+
+    monkeypatch.setattr(OnnxRuntimeSession, "_run", wrong)
     result = invoke("convert", tiny_onnx, "-o", output, "--precision", "fp16")
     assert (result.exit_code, result.stdout, list(output.parent.iterdir())) == (1, "", [])
     assert f"Error: The file does not answer as {tiny_onnx} does" in result.stderr

@@ -269,9 +269,11 @@ class TestWrongInput:
 
 def test_a_model_that_answers_otherwise_is_not_written(invoke, output, tiny_json, monkeypatch):
     right = OnnxRuntimeSession._run
-    monkeypatch.setattr(
-        OnnxRuntimeSession, "_run", lambda self, arrays: {n: v + 1 for n, v in right(self, arrays).items()}
-    )
+
+    def wrong(self, inputs):
+        return {name: values + 1 for name, values in right(self, inputs).items()}
+
+    monkeypatch.setattr(OnnxRuntimeSession, "_run", wrong)
     result = invoke("export", tiny_json, "--random-weights", 0, "-o", output)
     assert result.exit_code == 1
     assert "Error: The file does not answer as PyTorch does" in result.stderr

@@ -55,7 +55,11 @@ class TestInspectEngine:
     def test_table(self, invoke, engine_file):
         lines = invoke("inspect", engine_file()).stdout.splitlines()
         rows = {name: value.strip() for name, _, value in (line.partition(" ") for line in lines)}
-        assert (rows["flavor"], rows["tensorrt_version"], rows["operators.computed_by"]) == ("tensorrt", "10.3.0", "plugin")
+        assert (rows["flavor"], rows["tensorrt_version"], rows["operators.computed_by"]) == (
+            "tensorrt",
+            "10.3.0",
+            "plugin",
+        )
         assert (rows["device"], rows["compute_capability"], rows["model.name"]) == ("Orin", "8.7", "tiny")
 
     def test_json(self, invoke, engine_file):

@@ -47,5 +47,5 @@ def test_an_error_of_ours_is_one_line(invoke):
 
 
 def test_a_mistake_of_ours_is_not_hidden(invoke, monkeypatch):
-    monkeypatch.setattr("vimdeploy.artifact.read_onnx", lambda path: 1 / 0)
+    monkeypatch.setattr("vimdeploy.api.inspect.open_artifact", lambda path, foreign: 1 / 0)
     assert isinstance(invoke("inspect", "none.onnx").exception, ZeroDivisionError)

@@ -87,8 +87,8 @@ def test_json(tiny_onnx, folder, output, invoke):
     result = invoke("quantize", tiny_onnx, "-o", output, "--images", folder, *ANYTHING, "--json")
     document = json.loads(result.stdout)
     assert document["bytes"] == output.stat().st_size
-    assert document["pictures"] == 10
-    errors = [layer["logit_error"] for layer in document["layers"]]
+    assert document["images"] == 10
+    errors = [layer["output_error"] for layer in document["layers"]]
     assert errors == sorted(errors)
     assert min(errors) > 0
 

@@ -1,7 +1,9 @@
 import json
+import re
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from vimdeploy.errors import ConfigError
@@ -26,7 +28,7 @@ class TestTable:
 class TestJson:
     def test_is_one_document(self, invoke, tiny_onnx, picture, operators):
         document = json.loads(invoke("run", tiny_onnx, picture, "--json", "--operators", operators).stdout)
-        assert document["session"] == f"OnnxRuntime ({operators}, cpu)"
+        assert document["session"] == f"OnnxRuntime ({operators.replace('-', ' ')}, cpu)"
         assert [image["image"] for image in document["images"]] == [str(picture)]
 
     def test_answers_are_sorted(self, invoke, tiny_onnx, picture):
@@ -85,8 +87,8 @@ class TestWrongInput:
         (tmp_path / "cut.onnx").write_bytes(tiny_onnx.read_bytes()[:-200])
         assert "cut.onnx" in self.refused(invoke, tmp_path / "cut.onnx", picture)
 
-    def test_a_model_that_is_not_ours(self, invoke, foreign_onnx, picture):
-        assert "vimdeploy did not make it" in self.refused(invoke, foreign_onnx, picture)
+    def test_a_model_that_does_not_say_its_task(self, invoke, foreign_onnx, picture):
+        assert "does not say what its outputs mean" in self.refused(invoke, foreign_onnx, picture)
 
     def test_a_picture_that_is_none(self, invoke, tiny_onnx, tmp_path):
         (tmp_path / "text.jpg").write_text("hello")
@@ -105,7 +107,7 @@ class TestWrongInput:
     def test_an_installation_without_the_library(self, invoke, tiny_onnx, picture, monkeypatch):
         monkeypatch.setattr("vimdeploy.libraries.library_path", lambda: None)
         error = self.refused(invoke, tiny_onnx, picture, "--operators", "library")
-        assert "The operator library is not in this installation" in error
+        assert "The compiled operators are not in this installation" in error
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "I;16"])
@@ -115,3 +117,31 @@ def test_unusual_pictures_are_classified(invoke, tiny_onnx, tmp_path, mode):
     path = tmp_path / ("picture.jpg" if mode == "CMYK" else "picture.png")
     Image.new(mode, (40, 40)).save(path)
     assert invoke("run", tiny_onnx, path).exit_code == 0
+
+
+class TestFeatures:
+    @pytest.fixture
+    def features(self, invoke, tiny_json, tmp_path):
+        path = tmp_path / "features.onnx"
+        options = ("--random-weights", 0, "--task", "features", "--image-size", "dynamic")
+        assert invoke("export", tiny_json, *options, "-o", path).exit_code == 0
+        return path
+
+    def test_each_picture_has_its_own_size(self, invoke, features, picture):
+        shown = invoke("run", features, picture).stdout
+        assert re.search(r"map +16x5x8 ", shown)  # 60 x 40 pixels, rounded to 64 x 40
+
+    def test_one_size_for_all(self, invoke, features, picture):
+        assert re.search(r"map +16x3x4 ", invoke("run", features, picture, "--image-size", "24x32").stdout)
+
+    def test_are_saved(self, invoke, features, picture, tmp_path):
+        assert invoke("run", features, picture, picture, "--save", tmp_path / "out").exit_code == 0
+        names = sorted(path.name for path in (tmp_path / "out").iterdir())
+        assert names == ["picture.npz", "picture.png", "picture_2.npz", "picture_2.png"]
+        saved = np.load(tmp_path / "out/picture.npz")
+        assert (saved["map"].shape, saved["pooled"].shape) == ((16, 5, 8), (16,))
+
+    def test_a_table_is_not_saved(self, invoke, tiny_onnx, picture, tmp_path):
+        result = invoke("run", tiny_onnx, picture, "--save", tmp_path / "out")
+        assert (result.exit_code, "There is nothing to save" in result.stderr) == (2, True)
+        assert not (tmp_path / "out").exists()

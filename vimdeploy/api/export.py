@@ -61,16 +61,16 @@ def export(
     """Turn a checkpoint into an ONNX file, which is written only if its answers are PyTorch's.
 
     Args:
-        model: a name that ``vimdeploy models`` lists, a file NAME.json that describes one of your own, or a ``Variant``;
-            or a ``Network``: any PyTorch module with its weights, and what its file is to say of itself.
+        model: a name that ``vimdeploy models`` lists, a file NAME.json that describes one of your own, a ``Variant``, or
+            a ``Network``: any PyTorch module with its weights, and what its file is to say of itself.
         output: the ONNX file to write.
         checkpoint: its weights: a path, ``hf://owner/repo[/file]``, or a loaded checkpoint. Nothing in it is executed.
         random_weights: a seed, instead of a checkpoint: untrained weights, to try things.
         ema: take the averaged weights, ``model_ema``, of a training state.
         task: ``classification`` or ``features``.
         blocks: of features: numbers of the blocks whose maps are outputs too, from 0 on.
-        image_size: of the pictures, in pixels; ``"dynamic"`` or ``AnySize`` leaves height and width free, in steps of the
-            model's stride.
+        image_size: of the pictures, in pixels; ``"dynamic"`` or ``AnySize`` leaves height and width free, in steps of
+            the model's stride.
         precision: ``fp32``, ``fp16`` or ``bf16``, of weights and matrix products.
         labels: names of the classes in the order of the logits, or a text file with one per line.
         opset: of the ONNX standard, 20 to 24.

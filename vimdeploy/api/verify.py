@@ -173,8 +173,8 @@ def _two_of_one_file(sessions: Sequence[Session]) -> tuple[Session, Sequence[Ses
     *library, body = sessions
     if not library:
         raise ConfigError(
-            "Nothing to compare with. Give --checkpoint FILE or --against FILE; comparing with the function bodies is not "
-            "possible here, because the file has one way to compute alone, or the operator library is not installed."
+            "Nothing to compare with. Give --checkpoint FILE or --against FILE; comparing with the function bodies is "
+            "not possible here, because the file can be computed in one way alone, or the operator library is missing."
         )
     warnings.warn(
         "Without --checkpoint the library is compared with the function bodies, not with PyTorch.",

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     "shapes",
     type=NamedBounds(),
     multiple=True,
-    help="Set the same for another free dimension of a dynamic file, such as height=224,640,1248; repeat the option for "
-    "width. Default: the bounds that the file was exported with.",
+    help="Set the same for another free dimension of a dynamic file, such as height=224,640,1248; repeat the option "
+    "for width. Default: the bounds that the file was exported with.",
 )
 @click.option(
     "--workspace", type=Bytes(), help="Limit the scratch memory that a layer may use. Default: all of the GPU's."

@@ -59,9 +59,9 @@ def convert(
 ) -> None:
     """Bring a float32 file to float16 or bfloat16, half the size.
 
-    MODEL is a file of vimdeploy export. Sample inputs go through it. A node stays in float32 if one of its tensors comes
-    close to overflowing the new type, or is so small that it would lose precision. vimdeploy inspect lists these nodes
-    and the reasons.
+    MODEL is a file of vimdeploy export. Sample inputs go through it. A node stays in float32 if one of its tensors
+    comes close to overflowing the new type, or is so small that it would lose precision. vimdeploy inspect lists these
+    nodes and the reasons.
 
     \b
     vimdeploy convert vim_tiny.onnx -o vim_tiny_fp16.onnx --precision fp16 --images pictures

@@ -49,8 +49,8 @@ SHOWN = 3
 @click.option(
     "--image-size",
     type=SizeOrRange(),
-    help="Set the image size in pixels: one size; dynamic, which takes every size in steps of the model's stride; or the "
-    "smallest and the largest of a range. The position embedding is resized. Default: the size that the weights were "
+    help="Set the image size in pixels: one size; dynamic, which takes every size in steps of the model's stride; or "
+    "the smallest and the largest of a range. The position embedding is resized. Default: the size that the weights were "
     "trained at.",
 )
 @click.option(
@@ -152,7 +152,8 @@ def _document(made: Exported) -> dict[str, Any]:
 def _print(made: Exported) -> None:
     info = made.artifact.info
     click.echo(
-        f"{made.artifact}: {info.name}, {info.task}, {info.size_text}, {info.precision}, {made.artifact.bytes / 1e6:.1f} MB"
+        f"{made.artifact}: {info.name}, {info.task}, {info.size_text}, {info.precision}, "
+        f"{made.artifact.bytes / 1e6:.1f} MB"
     )
     if info.task != "classification":
         click.echo(f"Outputs: {', '.join(map(str, info.outputs))}")

@@ -160,12 +160,14 @@ device_option = click.option(
     type=click.Choice(DEVICES),
     default="auto",
     show_default=True,
-    help="Choose the device to run on. auto uses a GPU if one is usable; cuda fails instead of falling back to the CPU.",
+    help="Choose the device to run on. auto uses a GPU if one is usable; cuda fails instead of falling back to the "
+    "CPU.",
 )
 engine_code_option = click.option(
     "--allow-engine-code",
     is_flag=True,
-    help="Run the code that an engine carries. It can do all that you can do, so allow it only if you trust its builder.",
+    help="Run the code that an engine carries. It can do all that you can do, so allow it only if you trust its "
+    "builder.",
 )
 checkpoint_option = click.option(
     "-c",
@@ -177,7 +179,8 @@ checkpoint_option = click.option(
 image_size_option = click.option(
     "--image-size",
     type=ImageSize(),
-    help="Set the image size in pixels, if the file leaves it open. Default: the size that the weights were trained at.",
+    help="Set the image size in pixels, if the file leaves it open. Default: the size that the weights were trained "
+    "at.",
 )
 seed_option = click.option(
     "--seed",
