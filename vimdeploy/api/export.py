@@ -61,8 +61,8 @@ def export(
     """Turn a checkpoint into an ONNX file, which is written only if its answers are PyTorch's.
 
     Args:
-        model: a name that ``vimdeploy models`` lists, a file NAME.json that describes one of your own, a ``Variant``, or
-            a ``Network``: any PyTorch module with its weights, and what its file is to say of itself.
+        model: a name that ``vimdeploy models`` lists, a file NAME.json that describes one of your own, a ``Variant``,
+            or a ``Network``: any PyTorch module with its weights, and what its file is to say of itself.
         output: the ONNX file to write.
         checkpoint: its weights: a path, ``hf://owner/repo[/file]``, or a loaded checkpoint. Nothing in it is executed.
         random_weights: a seed, instead of a checkpoint: untrained weights, to try things.

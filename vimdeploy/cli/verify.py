@@ -82,7 +82,8 @@ def verify(
     The same inputs go through PyTorch and through ARTIFACT: an engine as it is, an ONNX file once with the operator
     library (if it is installed) and once with the function bodies alone. Compared are the outputs and answers for all
     inputs; on a few of them every stage of the network, each alone and all in a row, so that the first one that is
-    wrong is named; the weights in the file; and what changes from run to run, with threads, and with the place in a batch.
+    wrong is named; the weights in the file; and what changes from run to run, with threads, and with the place in a
+    batch.
 
     Without --checkpoint the library is compared with the function bodies instead (files of --random-weights need none).
 
