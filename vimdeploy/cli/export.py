@@ -49,9 +49,9 @@ SHOWN = 3
 @click.option(
     "--image-size",
     type=SizeOrRange(),
-    help="Set the image size in pixels: one size; dynamic, which takes every size in steps of the model's stride; "
-    "or the smallest and the largest of a range. The position embedding is resized. Default: the size that the weights were "
-    "trained at.",
+    help="Set the image size in pixels: one size; dynamic, which takes every size in steps of the model's stride; or "
+    "the smallest and the largest of a range. The position embedding is resized. Default: the size that the weights "
+    "were trained at.",
 )
 @click.option(
     "--precision",
