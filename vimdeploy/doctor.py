@@ -5,11 +5,13 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from vimdeploy.errors import ConfigError
 from vimdeploy.gpu import gpus
-from vimdeploy.libraries import architectures_cover, library_info, library_path
+from vimdeploy.libraries import architectures_cover, installed_folder, library_info, library_path
 from vimdeploy.machine import installed_version
 from vimdeploy.runtimes.cuda_provider import INSTALL, cuda_obstacle, load_cuda_libraries
 
@@ -34,6 +36,7 @@ def examine() -> list[Finding]:
     """Look at everything that vimdeploy can use; imports nothing heavy and changes nothing."""
     return [
         Finding("Python", READY, f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+        _vimdeploy(),
         *_onnxruntime(),
         *_operator_library(),
         _package("torch", "export", "export and comparison with PyTorch"),
@@ -50,6 +53,16 @@ def examine() -> list[Finding]:
     ]
 
 
+def _vimdeploy() -> Finding:
+    """Which package is running: Python started in the source folder imports that one, not the installed one."""
+    folder = Path(sys.modules["vimdeploy"].__path__[0])
+    found = f"{installed_version('vimdeploy') or 'not installed'}, imported from {folder}"
+    installed = installed_folder()
+    if installed is not None and installed.resolve() != folder.resolve() and not (folder / "lib").is_dir():
+        found += f", a source folder; its compiled operators are those of {installed}"
+    return Finding("vimdeploy", READY, found)
+
+
 def _package(package: str, extra: str, purpose: str) -> Finding:
     found = installed_version(package)
     if found:
@@ -64,7 +77,8 @@ def _onnxruntime() -> list[Finding]:
             Finding(
                 "onnxruntime",
                 PROBLEM,
-                f"onnxruntime {cpu} and onnxruntime-gpu {gpu} lie over each other in the same folder",
+                f"onnxruntime {cpu} and onnxruntime-gpu {gpu} install into the same folder and break each other: "
+                "keep only one",
                 INSTALL,
             )
         ]

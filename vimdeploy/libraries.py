@@ -23,16 +23,19 @@ def library_path(runtime: str = "onnxruntime") -> Path | None:
     Python started in the folder of the sources imports those, which have no library: the installed package's is taken.
     """
     name = f"libvimdeploy_{runtime}{_SUFFIX}"
-    folders = (Path(package) for package in sys.modules["vimdeploy"].__path__)  # two if it is installed as editable
-    return next((path for folder in (*folders, *_installed()) if (path := folder / "lib" / name).is_file()), None)
+    folders = [Path(package) for package in sys.modules["vimdeploy"].__path__]  # two if it is installed as editable
+    installed = installed_folder()
+    return next(
+        (path for folder in (*folders, installed) if folder and (path := folder / "lib" / name).is_file()), None
+    )
 
 
-def _installed() -> list[Path]:
-    """The folder of the installed package, which need not be the one that was imported."""
+def installed_folder() -> Path | None:
+    """The folder of the installed package, which need not be the one that was imported; None if none is installed."""
     try:
-        return [Path(str(metadata.distribution("vimdeploy").locate_file("vimdeploy")))]
+        return Path(str(metadata.distribution("vimdeploy").locate_file("vimdeploy")))
     except metadata.PackageNotFoundError:
-        return []
+        return None
 
 
 @cache
