@@ -19,6 +19,7 @@ from vimdeploy.networks import network_of_info, network_of_variant
 from vimdeploy.runtimes.base import Arrays, Session
 from vimdeploy.runtimes.load import load
 from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
+from vimdeploy.tasks import TASKS
 
 _IMPORTS = {
     "eager": (
@@ -43,8 +44,10 @@ def import_runtime(subject: Subject) -> None:
         MissingPackageError: if PyTorch is wanted and not installed.
     """
     if subject.runtime == "eager":
-        require("torch", "export")
-    for module in _IMPORTS[subject.runtime]:
+        torch = require("torch", "export")
+        with torch.device("meta"):
+            torch.arange(1.0)  # the first of these, which networks are checked with, imports sympy and torch._dynamo
+    for module in (*_IMPORTS[subject.runtime], *(f"vimdeploy.tasks.{name}" for name in TASKS)):
         importlib.import_module(module)
 
 
