@@ -1,7 +1,8 @@
 """The READMEs keep their word: their blocks run, in order, in a folder with what a reader would have.
 
-A ``python`` block runs in the namespace of the blocks before it. Of a ``console`` block the lines after ``$`` run:
-``vimdeploy ...`` and ``python ...``. A block after ``<!-- not run: reason -->`` is left out.
+A ``python`` block runs in the namespace of the blocks before it. Of a ``console`` block the lines after ``$`` run,
+of an ``sh`` block all lines: ``vimdeploy ...`` and ``python ...``. A block after ``<!-- not run: reason -->`` is left
+out.
 """
 
 import re
@@ -26,14 +27,26 @@ READMES = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("README.md"
 def blocks(text):
     """(line, kind, text) of each block that runs."""
     for match in BLOCK.finditer(text):
-        if not match["skip"] and match["kind"] in ("python", "console"):
+        if not match["skip"] and match["kind"] in ("python", "console", "sh"):
             yield text.count("\n", 0, match.start("text")) + 1, match["kind"], match["text"]
 
 
-def commands(text):
-    """The argument lists of a console block; a line that ends with a backslash goes on in the next."""
+def commands(kind, text):
+    """The argument lists of a console or an sh block; a line that ends with a backslash goes on in the next."""
     lines = text.replace("\\\n", " ").splitlines()
-    return [shlex.split(line[2:], comments=True) for line in lines if line.startswith("$ ")]
+    if kind == "console":
+        lines = [line[2:] for line in lines if line.startswith("$ ")]
+    return [words for words in (shlex.split(line, comments=True) for line in lines) if words]
+
+
+PROGRAMS = ("vimdeploy", "python")
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_every_block_can_be_run_or_says_why_not(readme):
+    for line, kind, text in blocks((ROOT / readme).read_text()):
+        for program, *_ in commands(kind, text) if kind != "python" else ():
+            assert program in PROGRAMS, f"{readme}:{line}: {program} cannot be run here; mark the block as not run"
 
 
 @pytest.fixture
@@ -53,13 +66,12 @@ def reader(tmp_path, monkeypatch):
 @pytest.mark.parametrize("readme", READMES)
 def test_blocks_run(readme, reader, command):
     namespace = {}
-    programs = {"vimdeploy": command, "python": [sys.executable]}
+    programs = dict(zip(PROGRAMS, (command, [sys.executable]), strict=True))
     for line, kind, text in blocks((ROOT / readme).read_text()):
         if kind == "python":
             exec(compile("\n" * (line - 1) + text, readme, "exec"), namespace)
             continue
-        for program, *arguments in commands(text):
-            assert program in programs, f"{readme}:{line}: {program} cannot be run here; mark the block as not run"
+        for program, *arguments in commands(kind, text):
             result = subprocess.run([*programs[program], *arguments], capture_output=True, text=True)
             assert result.returncode == 0, f"{readme}:{line}: {program} {shlex.join(arguments)}\n{result.stderr}"
 
@@ -90,4 +102,8 @@ def test_blocks_that_run_are_found_with_their_lines():
 
 def test_commands_of_a_console_block():
     (_, _, text), _ = blocks(SAMPLE)
-    assert commands(text) == [["vimdeploy", "run", "a.onnx", "b.jpg"]]
+    assert commands("console", text) == [["vimdeploy", "run", "a.onnx", "b.jpg"]]
+
+
+def test_commands_of_an_sh_block():
+    assert commands("sh", "# a comment\nmake \\\n  demo  # and one more\n\n") == [["make", "demo"]]

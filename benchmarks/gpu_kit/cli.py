@@ -17,15 +17,44 @@ PATH = click.Path(path_type=Path, resolve_path=True)
 
 
 @click.command()
-@click.option("--only", metavar="WORDS", default="", help="Some groups or steps, as in: build,operators,bench.")
-@click.option("--quick", is_flag=True, help="Fewer sizes, shorter measurements.")
-@click.option("--models", default="Vim-Ti,Vim-S,Vim-B", show_default=True, help="Whole models to check and to measure.")
-@click.option("--output", type=PATH, default=REPOSITORY / "benchmarks" / "results", help="The folder of the results.")
-@click.option("--work", type=PATH, default=REPOSITORY / "build" / "gpu_kit", help="The folder of build and logs.")
-@click.option("--deps", type=PATH, help="What tools/fetch_headers made, where there is no network.")
-@click.option("--tensorrt-root", type=PATH, help="Where TensorRT's include/ is, to build the plugin.")
-@click.option("--commit", help="Of this copy of the repository, where it is no git checkout.")
-@click.option("--seed", type=int, help="Of the random numbers; another one each time where none is given.")
+@click.option(
+    "--only",
+    metavar="WORDS",
+    default="",
+    help="Run these groups (build, check, bench) or steps alone: build,operators,bench. Default: all.",
+)
+@click.option("--quick", is_flag=True, help="Take fewer sizes, and measure each for 0.1 s instead of 0.5 s.")
+@click.option(
+    "--models",
+    metavar="NAMES",
+    default="Vim-Ti,Vim-S,Vim-B",
+    show_default=True,
+    help="Check and measure these whole models.",
+)
+@click.option(
+    "--output",
+    type=PATH,
+    default=REPOSITORY / "benchmarks" / "results",
+    help="Write the results to this folder. Default: benchmarks/results.",
+)
+@click.option(
+    "--work",
+    type=PATH,
+    default=REPOSITORY / "build" / "gpu_kit",
+    help="Keep the build, the models and the logs in this folder. Default: build/gpu_kit.",
+)
+@click.option(
+    "--deps",
+    type=PATH,
+    help="Take the headers from this folder, which tools/fetch_headers made. Default: the build fetches them.",
+)
+@click.option(
+    "--tensorrt-root",
+    type=PATH,
+    help="Look for TensorRT's include/ in this folder, to build the plugin. Default: the system's folders.",
+)
+@click.option("--commit", help="Name the commit of the sources, if they are no git checkout. Default: what git says.")
+@click.option("--seed", type=int, help="Draw random numbers from this seed. Default: a new one each time.")
 def main(
     only: str,
     quick: bool,
@@ -42,7 +71,9 @@ def main(
     Tables go to standard output, progress to standard error, all numbers to OUTPUT/DEVICE-DATE.json. Steps that are run
     again on the same day replace what the file says of them. What this machine lacks is skipped, with the reason.
 
-    Exit code: 0 all checks held, 1 one did not, 2 wrong options or no GPU. The card's settings stay as they are.
+    The GPU's settings stay as they are.
+
+    Exit codes: 0 all checks passed, 1 a check failed, 2 wrong options or no GPU.
     """
     known = ("Vim-Ti", "Vim-S", "Vim-B")
     try:

@@ -18,7 +18,7 @@ def slug(device: str) -> str:
 
 
 def missing_gpu() -> str | None:
-    """Why the kit cannot run here, in a sentence; None where it can."""
+    """Why the kit cannot run here, in a sentence; None if it can."""
     wanted = "Wanted an NVIDIA GPU that PyTorch can use, found none"
     try:
         import torch

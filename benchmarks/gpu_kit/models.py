@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +16,7 @@ from gpu_kit.problems import MODELS, ConvOperands, ScanOperands, problem_in
 from gpu_kit.steps import Settings
 from vimdeploy.errors import MissingPackageError, require
 from vimdeploy.models.vim.config import VARIANTS, VimConfig
-from vimdeploy.models.vim.layers import REVERSE, BidirectionalMamba
+from vimdeploy.models.vim.layers import REVERSE, BidirectionalMamba, MixerOperands
 from vimdeploy.networks import Network, network_of_variant
 from vimdeploy.runtimes.base import Arrays, Session
 
@@ -26,6 +24,9 @@ WEIGHTS_SEED = 0
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
 RUNTIMES = ("PyTorch with our kernels", "ONNX Runtime CUDA", "TensorRT", "TensorRT-RTX")
 MAX_BATCH = 8
+
+_IN_FLOAT32 = ("dt_bias", "A", "D")
+"""The operands that are float32 in files of every precision."""
 
 
 class TorchSession(Session):
@@ -42,26 +43,26 @@ class TorchSession(Session):
 
 
 class FusedMixer(nn.Module):
-    """A mixer of a Vim with our kernels for its operators, and its weights stacked beforehand, as in an ONNX file."""
+    """A mixer of a Vim with our kernels for its operators, and its operands made beforehand, as in an ONNX file."""
 
     def __init__(self, mixer: BidirectionalMamba, config: VimConfig, kernels: Kernels, dtype: torch.dtype) -> None:
         super().__init__()
         self.config, self.kernels, self.dtype = config, kernels, dtype
         self.in_proj, self.out_proj = (layer.weight.to(dtype) for layer in (mixer.in_proj, mixer.out_proj))
-        operands = mixer.operands()
-        self.conv_weight, self.conv_bias = (operands.conv_weight.to(dtype), operands.conv_bias.to(dtype))
-        self.x_weight, self.dt_weight = operands.x_weight.to(dtype), operands.dt_weight.to(dtype)
-        self.dt_bias, self.A, self.D = operands.dt_bias, operands.A, operands.D
+        types = {name: torch.float32 if name in _IN_FLOAT32 else dtype for name in MixerOperands._fields}
+        operands = mixer.operands()._asdict()
+        self.operands = MixerOperands(**{name: operands[name].to(types[name]).contiguous() for name in types})
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, D) -> (B, L, D)."""
+        conv_weight, conv_bias, x_weight, *of_scan = self.operands
         problem = problem_in(self.config, len(x))
         xz = F.linear(x.to(self.dtype), self.in_proj)  # (B, L, 2E)
         u = xz.new_empty(len(REVERSE), *x.shape[:2], problem.channels)
-        self.kernels.conv1d(ConvOperands(xz, self.conv_weight, self.conv_bias), REVERSE, u)
+        self.kernels.conv1d(ConvOperands(xz, conv_weight, conv_bias), REVERSE, u)
         _, workspace_bytes = self.kernels.plan(problem, self.dtype, "automatic")
         workspace = torch.empty(max(workspace_bytes, 1), dtype=torch.uint8, device=x.device)
-        operands = ScanOperands(u, xz, u @ self.x_weight, self.dt_weight, self.dt_bias, self.A, self.D)
+        operands = ScanOperands(u, xz, u @ x_weight, *of_scan)
         y = torch.empty_like(u[0])
         self.kernels.selective_scan(problem, operands, "automatic", workspace, y)
         return F.linear(y, self.out_proj)
@@ -87,7 +88,7 @@ def session_of(runtime: str, name: str, precision: str, settings: Settings) -> S
     """A model in one of RUNTIMES, with the weights of ``eager_session``.
 
     Raises:
-        MissingPackageError: where the runtime is not on this machine.
+        MissingPackageError: if the runtime is not on this machine.
         Exception: whatever goes wrong with one that is.
     """
     if runtime == RUNTIMES[0]:
@@ -101,7 +102,7 @@ def session_of(runtime: str, name: str, precision: str, settings: Settings) -> S
     onnx = _onnx_file(name, precision, settings)
     engine = onnx.with_suffix(f".{flavor}.engine")
     if not engine.exists():
-        _vimdeploy("build", onnx, "-o", engine, "--flavor", flavor, "--batch", f"1,{MAX_BATCH},{MAX_BATCH}")
+        vimdeploy.build(onnx, engine, flavor=flavor, batch=(1, MAX_BATCH, MAX_BATCH))
     return vimdeploy.load(engine)
 
 
@@ -126,16 +127,5 @@ def _want_cuda_provider() -> None:
 def _onnx_file(name: str, precision: str, settings: Settings) -> Path:
     path = settings.work / f"{MODELS[name]}.{precision}.onnx"
     if not path.exists():
-        seed = str(WEIGHTS_SEED)
-        _vimdeploy("export", MODELS[name], "--random-weights", seed, "--precision", precision, "-o", path)
+        vimdeploy.export(MODELS[name], path, random_weights=WEIGHTS_SEED, precision=precision)
     return path
-
-
-def _vimdeploy(*arguments: str | Path) -> None:
-    """The command line, as a user calls it; its one sentence if it fails."""
-    result = subprocess.run(
-        [sys.executable, "-m", "vimdeploy", *arguments], capture_output=True, text=True, check=False
-    )
-    print(result.stdout, result.stderr)
-    if result.returncode:
-        raise RuntimeError(f"vimdeploy {arguments[0]} ended with {result.returncode}: {result.stderr.strip()[-500:]}")

@@ -33,11 +33,11 @@ class Log:
         self._path, self._step = path, step
 
     def passed(self, subject: str, **values: float | str) -> None:
-        """A check that held."""
+        """A check that passed."""
         self._add(Record(self._step, subject, "passed", values))
 
     def failed(self, subject: str, reason: str, **values: float | str) -> None:
-        """A check that did not hold; the kit goes on, and ends with 1."""
+        """A check that failed; the kit goes on, and ends with 1."""
         self._add(Record(self._step, subject, "failed", values, reason))
 
     def skipped(self, subject: str, reason: str) -> None:
@@ -49,7 +49,7 @@ class Log:
         self._add(Record(self._step, subject, "measured", values))
 
     def within(self, subject: str, name: str, found: float, bound: float, **values: float | str) -> None:
-        """Passed where the value found is at most the bound; NaN is not."""
+        """Passed if the value found is at most the bound; NaN is not."""
         values = {name: found, "bound": bound, **values}
         if found <= bound:
             self.passed(subject, **values)
@@ -76,7 +76,7 @@ def read_log(path: Path) -> list[Record]:
 
 
 def write_results(path: Path, machine: dict[str, str], records: Sequence[Record]) -> None:
-    """The JSON file, whole or not at all; NaN and infinity become text, which JSON has no numbers for."""
+    """The JSON file, whole or not at all; NaN and infinity become text, because JSON has no such numbers."""
     document = {"machine": machine, "records": [_jsonable(asdict(record)) for record in records]}
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(
@@ -89,7 +89,7 @@ def write_results(path: Path, machine: dict[str, str], records: Sequence[Record]
 
 
 def read_results(path: Path) -> tuple[dict[str, str], list[Record]]:
-    """The machine and the records of a JSON file; nothing of both where there is none."""
+    """The machine and the records of a JSON file; nothing of both if there is none."""
     if not path.exists():
         return {}, []
     document = json.loads(path.read_text(encoding="utf-8"))

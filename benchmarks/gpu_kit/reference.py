@@ -21,7 +21,7 @@ def error_bound(dtype: torch.dtype) -> float:
 
 
 def relative_error(found: Tensor, wanted: Tensor) -> float:
-    """||found - wanted|| / ||wanted||; NaN where ``found`` has one, and NaN is within no bound."""
+    """||found - wanted|| / ||wanted||; NaN if ``found`` has one, and NaN is within no bound."""
     return float((found.double() - wanted).norm() / wanted.norm())
 
 

@@ -1,4 +1,4 @@
-"""Step replaced-path: the fused operators against the kernels that Vim is trained with, where those are installed.
+"""Step replaced-path: the fused operators against the kernels that Vim is trained with, if those are installed.
 
 As hustvl/Vim's ``bimamba_type="v2"`` calls them, channels before tokens. in_proj, x_proj and out_proj are outside of
 the timed parts, on either side.

@@ -49,7 +49,7 @@ class Settings:
         return 0.1 if self.quick else 0.5
 
     def built(self, file: str) -> Path | None:
-        """A file that the build step made; None where it did not."""
+        """A file that the build step made; None if it did not."""
         return next(self.build.rglob(file), None)
 
     def log_of(self, step: str) -> Path:
@@ -97,7 +97,7 @@ STEPS = (
 
 
 def chosen_steps(only: Sequence[str]) -> list[Step]:
-    """The steps whose name or group is asked for, in their order; all where nothing is.
+    """The steps whose name or group is asked for, in their order; all if nothing is.
 
     Raises:
         ValueError: for a word that is neither.
@@ -110,7 +110,7 @@ def chosen_steps(only: Sequence[str]) -> list[Step]:
 
 
 def run_step(step: Step, settings: Settings) -> list[Record]:
-    """All that the step found, and one failed record more where it crashed or ran out of time."""
+    """All that the step found, and one failed record more if it crashed or ran out of time."""
     settings.work.mkdir(parents=True, exist_ok=True)
     log, output = settings.log_of(step.name), settings.work / f"{step.name}.txt"
     log.unlink(missing_ok=True)
@@ -133,7 +133,7 @@ def run_step(step: Step, settings: Settings) -> list[Record]:
 
 
 def _wait(process: subprocess.Popen[bytes], limit_s: int) -> str | None:
-    """What went wrong with a process; whatever it started is ended with it where it did not end by itself."""
+    """What went wrong with a process; whatever it started is ended with it if it did not end by itself."""
     try:
         code = process.wait(limit_s)
     except BaseException as error:

@@ -41,7 +41,7 @@ def summary(times_us: Sequence[float]) -> Timing:
 
 
 def sets_of_inputs(bytes_of_one: int) -> int:
-    """How many sets of inputs to rotate among; fewer than wanted where they would take a third of the free memory."""
+    """How many sets of inputs to rotate among; fewer than wanted if they would take a third of the free memory."""
     wanted = -(-L2_MULTIPLE * torch.cuda.get_device_properties(0).L2_cache_size // bytes_of_one)
     room = torch.cuda.mem_get_info()[0] // 3 // bytes_of_one
     return max(1, min(wanted, room, MAX_SETS))

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from gpu_kit import reference
+from gpu_kit.kernels import _pointers
 from gpu_kit.models import FusedMixer
 from gpu_kit.problems import Problem, scan_operands
 from gpu_kit.replaced_path import TheirScan
@@ -15,15 +16,17 @@ PROBLEM = Problem("any", batch=2, tokens=9, channels=5, rank=3, states=4, width=
 
 
 class PlainKernels:
-    """``gpu_kit.kernels.Kernels`` in float64."""
+    """``gpu_kit.kernels.Kernels`` in float64; it refuses what they refuse."""
 
     def conv1d(self, operands, reverse, u):
+        _pointers(*operands.tensors(), u)
         u.copy_(reference.conv1d(operands, reverse))
 
     def plan(self, problem, dtype, regime):
         return "plain", 0
 
     def selective_scan(self, problem, operands, regime, workspace, y):
+        _pointers(*operands.tensors(), y)
         y.copy_(reference.selective_scan(operands, problem.reverse, problem.scale))
 
 

@@ -324,3 +324,18 @@ class TestResize:
         grid = resize_pos_embed(ramp, config, 2, 8).reshape(2, 8)
         torch.testing.assert_close(grid, grid[:, :1].expand(2, 8))
         assert grid[0, 0] < grid[1, 0]
+
+
+@pytest.mark.parametrize("any_size", [False, True])
+@pytest.mark.parametrize("changes", [{}, {"class_token": "first"}, DENSE, DENSE | {"rotary": True}], ids=str)
+def test_computes_on_the_device_of_its_weights(changes, any_size):
+    """Not on torch's default device, which is one without values here, so that the test needs no GPU."""
+    numbers = {"image_size": (32, 48), "patch_size": 8, "stride": 8, "dim": 16, "depth": 2, "state_size": 4}
+    torch.manual_seed(0)
+    model = Vim(VimConfig(**numbers | changes), any_size)
+    images = torch.randn(2, 3, 32, 48)
+    with torch.inference_mode():
+        wanted = model.features(images, (0,))
+        with torch.device("meta"):
+            found = model.features(images, (0,))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)

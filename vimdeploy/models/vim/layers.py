@@ -148,16 +148,18 @@ class Rotation(nn.Module):
         super().__init__()
         self._dim, self._any_size = dim, any_size
 
-    def forward(self, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+    def forward(self, rows: int, columns: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """The cosines and the signed sines of a grid, (M, D) each.
 
         In float64, because 24 turns add up what is rounded; a graph that computes them at run time does with float32.
         """
         half = self._dim // 2
-        frequencies = _ROTARY_BASE ** (-torch.arange(0, half, 2, dtype=torch.float64) / half)  # (D / 4,)
+        frequencies = _ROTARY_BASE ** (-torch.arange(0, half, 2, dtype=torch.float64, device=device) / half)  # (D / 4,)
         if self._any_size:
             frequencies = frequencies.float()
-        down, across = (torch.arange(n)[:, None] * _ROTARY_SIDE / n * frequencies for n in (rows, columns))
+        down, across = (
+            torch.arange(n, device=device)[:, None] * _ROTARY_SIDE / n * frequencies for n in (rows, columns)
+        )
         both = [down[:, None].expand(rows, columns, -1), across[None].expand(rows, columns, -1)]
         angles = torch.cat(both, dim=-1).flatten(0, 1)  # (M, D / 2)
         cos, sin = angles.cos().float(), angles.sin().float()
@@ -166,5 +168,5 @@ class Rotation(nn.Module):
 
 def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """(B, M, D) -> (B, M, D): neighbouring channels turned together."""
-    neighbour = torch.arange(x.shape[-1]) ^ 1
+    neighbour = torch.arange(x.shape[-1], device=x.device) ^ 1
     return x * cos + x.index_select(-1, neighbour) * sin

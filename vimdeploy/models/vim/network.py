@@ -83,7 +83,7 @@ class Vim(Backbone):
         if self.config.class_token != "none":
             x = _with_class_token(x, self.cls_token, self.config)  # (B, L, D)
         x = self.position(x if self.any_size else x + self.pos_embed, self.pos_embed, rows, columns)
-        turn = self.rotation(rows, columns) if self.rotation is not None else None
+        turn = self.rotation(rows, columns, x.device) if self.rotation is not None else None
         found: dict[int, Tensor] = {}
         last = len(self.layers) - 1
         for block, layer in enumerate(self.layers):
@@ -113,7 +113,7 @@ class Vim(Backbone):
         rows, columns = self._grid(images)
         position = class_token_position(self.config, rows * columns)
         if position is not None:
-            index = torch.arange(rows * columns)
+            index = torch.arange(rows * columns, device=tokens.device)
             tokens = tokens.index_select(1, index + (index >= position).long())
         return tokens.transpose(1, 2).unflatten(2, (rows, columns))
 
@@ -172,7 +172,7 @@ def _with_class_token(patches: Tensor, token: Tensor, config: VimConfig) -> Tens
     """
     position = class_token_position(config, patches.shape[1])
     assert position is not None  # of a model with a class token
-    index = torch.arange(patches.shape[1] + 1)
+    index = torch.arange(patches.shape[1] + 1, device=patches.device)
     source = index - (index > position).long()
     return torch.where((index == position)[None, :, None], token, patches.index_select(1, source))
 
