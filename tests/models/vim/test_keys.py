@@ -223,3 +223,11 @@ class TestVariantOf:
     def test_no_vim(self):
         with pytest.raises(CheckpointError, match="holds no Vim of two directions"):
             variant_of(checkpoint_of({"conv1.weight": torch.zeros(1)}))
+
+
+def test_a_classifier_under_our_own_names():
+    with torch.device("meta"):
+        tensors = Classifier(Vim(TINY.config)).state_dict()
+    found = model_from_checkpoint(checkpoint_of(tensors), TINY)
+    assert (found.config, found.passed_over) == (TINY.config, ())
+    assert found.tensors.keys() == tensors.keys()

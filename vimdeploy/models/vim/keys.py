@@ -3,6 +3,7 @@
 | who wrote it | the backbone's tensors begin with | beside them |
 |---|---|---|
 | hustvl/Vim's classifiers | nothing | ``head.`` |
+| ``state_dict()`` of our classifiers | ``backbone.`` | ``head.`` |
 | mmsegmentation (its seg folder) | ``backbone.`` | necks ``backbone.fpn*``, ``decode_head.``, ``auxiliary_head.`` |
 | detectron2 (its det folder) | ``backbone.net.`` | ``backbone.simfp_*``, ``proposal_generator.``, ``roi_heads.`` |
 """
@@ -60,6 +61,8 @@ _SOURCES = (
     _Source("mmsegmentation", "backbone.", dense=True),
     _Source("hustvl/Vim", "", dense=False),
 )
+_OURS = "head.weight"
+"""What a classifier of ours has beside ``backbone.``, and no toolbox."""
 
 
 def model_from_checkpoint(checkpoint: Checkpoint, variant: Variant) -> CheckpointModel:
@@ -114,6 +117,8 @@ def variant_of(checkpoint: Checkpoint) -> Variant:
 
 def _parts(checkpoint: Checkpoint) -> _Parts:
     tensors = checkpoint.tensors
+    if _OURS in tensors:
+        tensors = {name.removeprefix("backbone."): tensor for name, tensor in tensors.items()}
     marker = "patch_embed.proj.weight"
     source = next((source for source in _SOURCES if source.prefix + marker in tensors), _SOURCES[-1])
     if not source.prefix:  # what stands beside the backbone of a classifier is its head, and unknown names are errors
