@@ -3,6 +3,7 @@ import functools
 import hashlib
 import json
 import os
+import signal
 
 import numpy as np
 import onnx
@@ -277,6 +278,19 @@ def test_a_model_that_answers_otherwise_is_not_written(invoke, output, tiny_json
     result = invoke("export", tiny_json, "--random-weights", 0, "-o", output)
     assert result.exit_code == 1
     assert "Error: The file does not answer as PyTorch does" in result.stderr
+    assert list(output.parent.iterdir()) == []
+
+
+def test_an_interrupt_that_the_exporter_took_for_an_error_is_one(invoke, output, tiny_json, monkeypatch):
+    def interrupted(*_):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as interrupt:
+            raise RuntimeError("Failed to export the model") from interrupt
+
+    monkeypatch.setattr("vimdeploy.exporters.onnx_graph.onnx_from_model", interrupted)
+    result = invoke("export", tiny_json, "--random-weights", 0, "-o", output)
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (1, "Aborted!")
     assert list(output.parent.iterdir()) == []
 
 

@@ -1,11 +1,14 @@
 import json
 import re
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+import vimdeploy
+from vimdeploy.cli.run import _names
 from vimdeploy.errors import ConfigError
 
 
@@ -120,11 +123,10 @@ def test_unusual_pictures_are_classified(invoke, tiny_onnx, tmp_path, mode):
 
 
 class TestFeatures:
-    @pytest.fixture
-    def features(self, invoke, tiny_json, tmp_path):
-        path = tmp_path / "features.onnx"
-        options = ("--random-weights", 0, "--task", "features", "--image-size", "dynamic")
-        assert invoke("export", tiny_json, *options, "-o", path).exit_code == 0
+    @pytest.fixture(scope="class")
+    def features(self, tiny_json, tmp_path_factory):
+        path = tmp_path_factory.mktemp("features") / "features.onnx"
+        vimdeploy.export(str(tiny_json), path, random_weights=0, task="features", image_size="dynamic")
         return path
 
     def test_each_picture_has_its_own_size(self, invoke, features, picture):
@@ -140,6 +142,19 @@ class TestFeatures:
         assert names == ["picture.npz", "picture.png", "picture_2.npz", "picture_2.png"]
         saved = np.load(tmp_path / "out/picture.npz")
         assert (saved["map"].shape, saved["pooled"].shape) == ((16, 5, 8), (16,))
+
+    def test_as_json(self, invoke, features, picture):
+        [image] = json.loads(invoke("run", features, picture, "--json").stdout)["images"]
+        assert (len(image["pooled"]), image["shapes"]) == (16, {"map": [16, 5, 8], "pooled": [16]})
+
+    def test_a_number_is_added_until_the_name_is_new(self):
+        images = [Path(name) for name in ("a.png", "b/a.jpg", "a_2.png", "c/a.png")]
+        assert _names(images) == ["a", "a_2", "a_2_2", "a_3"]
+
+    def test_a_place_that_is_a_file(self, invoke, features, picture):
+        result = invoke("run", features, picture, "--save", features)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert f"Wanted a folder to save to, found the file {features}." in result.stderr
 
     def test_a_table_is_not_saved(self, invoke, tiny_onnx, picture, tmp_path):
         result = invoke("run", tiny_onnx, picture, "--save", tmp_path / "out")

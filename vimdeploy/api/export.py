@@ -86,8 +86,7 @@ def export(
         ParityError: if the file does not answer as PyTorch does; nothing is written then.
         MissingPackageError: without torch or onnxscript.
     """
-    sources = [checkpoint] if isinstance(checkpoint, (str, Path)) and not str(checkpoint).startswith("hf://") else []
-    check_outputs([output], sources)
+    check_outputs([output], [source for source in (model, checkpoint, labels) if isinstance(source, (str, Path))])
     if precision not in PRECISIONS:
         raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, found {precision!r}.")
     require("torch", "export")

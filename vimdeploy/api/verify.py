@@ -80,8 +80,8 @@ def verify(
         from vimdeploy.report.page import check_report
 
         check_report(Path(report))
-        read = [opened.path, other.path if other else None, checkpoint if isinstance(checkpoint, (str, Path)) else None]
-        check_outputs([report], [path for path in read if path is not None])
+        read = (opened.path, other.path if other else None, checkpoint, classes)
+        check_outputs([report], [path for path in read if isinstance(path, (str, Path))])
     weights: WeightCheck | None = None
     candidates = _sessions(opened, device, threads, allow_engine_code)
     source = str(other or opened)

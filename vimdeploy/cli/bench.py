@@ -146,11 +146,11 @@ def bench(
     from vimdeploy.benchmark.figure import check_figure, figure_of
     from vimdeploy.benchmark.run import measure_all
     from vimdeploy.benchmark.sources import Settings
-    from vimdeploy.files import check_writable, write_whole
+    from vimdeploy.files import check_outputs, write_whole
     from vimdeploy.machine import describe_machine
 
     if figure is not None:
-        check_writable(figure)
+        check_outputs([figure], (*artifacts, *against))
         check_figure(figure)
     settings = Settings(device, operators, threads, allow_engine_code, task, variant, rounds, seconds, warm_up, profile)
     results: list[Result] = []

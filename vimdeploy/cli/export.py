@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vimdeploy.cli.console import parity_document, phases, print_json, print_kept, print_parity
+from vimdeploy.cli.console import interrupts_kept, parity_document, phases, print_json, print_kept, print_parity
 from vimdeploy.cli.options import PATH, Numbers, SizeOrRange, checkpoint_option, json_option
 from vimdeploy.model_info import PRECISIONS
 from vimdeploy.tasks import TASKS
@@ -116,7 +116,7 @@ def export(
     from vimdeploy.networks import AnySize
 
     is_range = isinstance(image_size, tuple) and isinstance(image_size[0], tuple)
-    with phases("Exporting", each=True) as progress:
+    with interrupts_kept(), phases("Exporting", each=True) as progress:
         made = export_model(
             variant,
             output,

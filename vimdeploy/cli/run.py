@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,16 +73,27 @@ def run(
     vimdeploy run vim_tiny.onnx cat.jpg dog.png --top 3
     vimdeploy run features.onnx cat.jpg --save features
     """
+    from vimdeploy.errors import ConfigError, OutputError
+    from vimdeploy.files import check_outputs
     from vimdeploy.progress import tracked
     from vimdeploy.runtimes.load import load
 
+    places = [] if save is None else [save / name for name in _names(images)]
+    if save is not None and save.is_file():
+        raise OutputError(f"Wanted a folder to save to, found the file {save}.")
+    if save is not None and save.is_dir():
+        check_outputs([f"{place}{suffix}" for place in places for suffix in (".npz", ".png")], [artifact, *images])
     session = load(artifact, device, threads, operators, allow_engine_code=allow_engine_code)
+    answers = []
     with session, phases("Running") as progress:
-        answers = [
-            session.predict(image, image_size).first(top) for image in tracked(images, "Running", len(images), progress)
-        ]
+        for image in tracked(images, "Running", len(images), progress):
+            answers.append(session.predict(image, image_size).first(top))
+            if save is not None and not answers[0].arrays():
+                raise ConfigError(
+                    "There is nothing to save: the answers of this task are tables; --json has them for programs."
+                )
     if save is not None:
-        _save(save, images, answers)
+        _save(save, places, images, answers)
     if as_json:
         documents = [{"image": str(image), **a.document()} for image, a in zip(images, answers, strict=True)]
         print_json({"session": session.description, "images": documents})
@@ -95,32 +107,34 @@ def run(
     print_table(("image", *answers[0].columns), rows)
 
 
-def _save(folder: Path, images: tuple[Path, ...], answers: list[Answer]) -> None:
-    """Each answer under the name of its picture, the later of two equal names with a number."""
+def _names(images: tuple[Path, ...]) -> list[str]:
+    """The name of each picture without its suffix; the later of two equal names gets a number."""
+    names: list[str] = []
+    for image in images:
+        numbered = (image.stem if number == 1 else f"{image.stem}_{number}" for number in count(1))
+        names.append(next(name for name in numbered if name not in names))
+    return names
+
+
+def _save(folder: Path, places: list[Path], images: tuple[Path, ...], answers: list[Answer]) -> None:
+    """Save each answer at its place, to which the suffix is added."""
     import io
 
     import numpy as np
 
-    from vimdeploy.errors import ConfigError, OutputError
+    from vimdeploy.errors import OutputError
     from vimdeploy.files import write_whole
     from vimdeploy.preprocess import image_of
 
-    if not answers[0].arrays():
-        raise ConfigError(
-            "There is nothing to save: the answers of this task are tables; --json has them for programs."
-        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"The folder {folder} cannot be made: {error.strerror}.") from error
-    taken: dict[str, int] = {}
-    for image, answer in zip(images, answers, strict=True):
-        taken[image.stem] = taken.get(image.stem, 0) + 1
-        stem = image.stem if taken[image.stem] == 1 else f"{image.stem}_{taken[image.stem]}"
+    for place, image, answer in zip(places, images, answers, strict=True):
         arrays, picture = io.BytesIO(), io.BytesIO()
         np.savez(arrays, **dict[str, Any](answer.arrays()))
-        write_whole(folder / f"{stem}.npz", arrays.getvalue())
+        write_whole(f"{place}.npz", arrays.getvalue())
         drawn = answer.picture(image_of(image))
         if drawn is not None:
             drawn.save(picture, "PNG")
-            write_whole(folder / f"{stem}.png", picture.getvalue())
+            write_whole(f"{place}.png", picture.getvalue())
