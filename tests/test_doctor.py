@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import vimdeploy
 from vimdeploy import doctor
 from vimdeploy.doctor import MISSING, PROBLEM, READY, Finding, examine
 from vimdeploy.errors import ConfigError
@@ -49,6 +50,29 @@ class TestOnThisMachine:
         subprocess.run([sys.executable, "-c", code], check=True)
 
 
+class TestVimdeploy:
+    FOLDER = Path(vimdeploy.__path__[0])
+
+    def found(self, monkeypatch, library):
+        monkeypatch.setattr(doctor, "library_path", lambda runtime="onnxruntime": library)
+        return finding("vimdeploy")
+
+    @pytest.mark.parametrize("library", [None, FOLDER / "lib/libvimdeploy_onnxruntime.so"])
+    def test_says_what_is_running(self, installed, monkeypatch, library):
+        installed(vimdeploy="0.1.0")
+        wanted = Finding("vimdeploy", READY, f"0.1.0, imported from {self.FOLDER}")
+        assert self.found(monkeypatch, library) == wanted
+
+    def test_sources_beside_an_installed_package_take_its_library(self, monkeypatch, tmp_path):
+        found = self.found(monkeypatch, tmp_path / "vimdeploy/lib/libvimdeploy_onnxruntime.so").found
+        assert f"a source folder; its compiled operators are those of {tmp_path / 'vimdeploy'}, so install" in found
+        assert found.endswith("pip install .")
+
+    def test_sources_that_nobody_installed(self, installed):
+        installed()
+        assert finding("vimdeploy").found.startswith(f"not installed, imported from {self.FOLDER}")
+
+
 class TestPackages:
     def test_a_version_is_told(self, installed):
         installed(torch="2.99")
@@ -76,6 +100,7 @@ class TestPackages:
         installed(onnxruntime="1.31", onnxruntime_gpu="1.31")
         found = finding("onnxruntime")
         assert found.state == PROBLEM
+        assert found.found.endswith("install into the same folder and break each other: keep only one")
         assert found.cure == INSTALL
 
     def test_an_onnx_runtime_that_cannot_be_imported(self, monkeypatch):

@@ -5,7 +5,7 @@ import stat
 import pytest
 
 from vimdeploy.errors import OutputError
-from vimdeploy.files import check_writable, write_together, write_whole
+from vimdeploy.files import check_outputs, check_writable, write_together, write_whole
 
 
 class TestWriteWhole:
@@ -94,3 +94,25 @@ class TestWriteTogether:
         with pytest.raises(OutputError, match="no such for b does not exist"):
             write_together({tmp_path / "a": b"1", tmp_path / "no such" / "b": b"2"})
         assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"old")]
+
+
+class TestCheckOutputs:
+    def test_files_of_their_own(self, tmp_path):
+        check_outputs([tmp_path / "a", str(tmp_path / "b")], [tmp_path / "c", "name of a variant"])
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("name", ["in", "./in", "folder/../in", "link"])
+    def test_one_that_is_an_input(self, tmp_path, name):
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "in").touch()
+        (tmp_path / "link").symlink_to("in")
+        with pytest.raises(OutputError, match=r"would be written over .*in; give every file a name of its own"):
+            check_outputs([tmp_path / name], [tmp_path / "in"])
+
+    def test_two_that_are_one(self, tmp_path):
+        with pytest.raises(OutputError, match="would be written over"):
+            check_outputs([tmp_path / "out", tmp_path / "." / "out"], [])
+
+    def test_one_that_cannot_be_written(self, tmp_path):
+        with pytest.raises(OutputError, match="does not exist; create it first"):
+            check_outputs([tmp_path / "a", tmp_path / "no such" / "b"], [])

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import vimdeploy
+from vimdeploy import errors
 from vimdeploy.errors import VimdeployError
 
 
@@ -29,6 +30,13 @@ def test_unknown_names():
 
 def test_all_is_there():
     assert all(hasattr(vimdeploy, name) for name in vimdeploy.__all__)
+
+
+@pytest.mark.parametrize(
+    "error", [v for v in vars(errors).values() if isinstance(v, type) and v.__module__ == errors.__name__]
+)
+def test_every_error_and_warning_can_be_caught(error):
+    assert getattr(vimdeploy, error.__name__) is error
 
 
 def test_a_prompt_shows_what_there_is_and_nothing_else():

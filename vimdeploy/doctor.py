@@ -1,4 +1,4 @@
-"""What this machine can run, what is missing, and the command that brings it."""
+"""What this machine can run, what is missing, and the command that installs it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vimdeploy.errors import ConfigError
 from vimdeploy.gpu import gpus
-from vimdeploy.libraries import architectures_cover, installed_folder, library_info, library_path
+from vimdeploy.libraries import architectures_cover, library_info, library_path
 from vimdeploy.machine import installed_version
 from vimdeploy.runtimes.cuda_provider import INSTALL, cuda_obstacle, load_cuda_libraries
 
@@ -26,10 +26,10 @@ class Finding:
 
     name: str
     state: str
-    """``ready``; ``missing``, which only some tasks need; ``problem``, which wants mending."""
+    """``ready``; ``missing``, which only some tasks need; ``problem``: it is installed and does not work."""
     found: str
     cure: str = ""
-    """The command that brings what is missing or mends the problem."""
+    """The command that installs what is missing or mends the problem."""
 
 
 def examine() -> list[Finding]:
@@ -55,11 +55,13 @@ def examine() -> list[Finding]:
 
 def _vimdeploy() -> Finding:
     """Which package is running: Python started in the source folder imports that one, not the installed one."""
-    folder = Path(sys.modules["vimdeploy"].__path__[0])
+    folder, library = Path(sys.modules["vimdeploy"].__path__[0]), library_path()
     found = f"{installed_version('vimdeploy') or 'not installed'}, imported from {folder}"
-    installed = installed_folder()
-    if installed is not None and installed.resolve() != folder.resolve() and not (folder / "lib").is_dir():
-        found += f", a source folder; its compiled operators are those of {installed}"
+    if library is not None and folder not in library.parents:
+        found += (
+            f", a source folder; its compiled operators are those of {library.parent.parent}, so install "
+            "it again after changes to them: pip install ."
+        )
     return Finding("vimdeploy", READY, found)
 
 

@@ -1,22 +1,56 @@
+import warnings
+
 import pytest
 
-from vimdeploy.api.convert import convert
-from vimdeploy.errors import ConfigError, OutputError, VimdeployWarning
+import vimdeploy
+from vimdeploy.api.convert import Converted
+from vimdeploy.converters.ranges import Range
+from vimdeploy.errors import ConfigError, ModelFileError, OutputError, VimdeployWarning
 
 
-def test_what_was_written(tiny_artifact, tmp_path):
-    with pytest.warns(VimdeployWarning, match="Random inputs are looked at"):
-        made = convert(tiny_artifact, tmp_path / "half.onnx", "fp16", count=2)
+@pytest.fixture
+def images(picture):
+    """The folder of one picture."""
+    return picture.parent
+
+
+def test_the_opened_file_its_ranges_and_the_comparison(tiny_onnx, images, tmp_path):
+    phases = []
+    made = vimdeploy.convert(
+        tiny_onnx, tmp_path / "half.onnx", "fp16", images=images, progress=lambda phase, *_: phases.append(phase)
+    )
+    assert isinstance(made, Converted)
     assert (made.artifact.path, made.artifact.info.precision) == (tmp_path / "half.onnx", "fp16")
-    assert made.ranges
+    assert made.inputs == f"1 pictures of {images}"
+    assert {type(found) for found in made.ranges.values()} == {Range}
     assert all(result.passed for result in made.parity)
+    assert list(dict.fromkeys(phases)) == ["Looking at the tensors", "Comparing"]
 
 
-def test_the_model_as_output(tiny_onnx):
+def test_random_inputs_are_warned_of_where_they_are_asked_for(tiny_onnx, tmp_path):
+    with pytest.warns(VimdeployWarning, match="tensors of real pictures may reach further") as caught:
+        vimdeploy.convert(tiny_onnx, tmp_path / "half.onnx", "bf16", count=1)
+    assert caught[0].filename == __file__
+
+
+def test_pictures_are_not(tiny_artifact, images, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", VimdeployWarning)
+        made = vimdeploy.convert(tiny_artifact, tmp_path / "half.onnx", "fp16", images=images, keep=["layers.0.*Scan"])
+    assert made.artifact.info.kept_in_float32 == {"layers.0.mixer.BidirectionalSelectiveScan": "asked for"}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8", "half"])
+def test_another_precision(tiny_onnx, tmp_path, precision):
+    with pytest.raises(ConfigError, match=f"precision must be fp16 or bf16, found '{precision}'"):
+        vimdeploy.convert(tiny_onnx, tmp_path / "half.onnx", precision)
+
+
+def test_an_engine(engine_file, tmp_path):
+    with pytest.raises(ModelFileError, match="is an engine; wanted the ONNX file"):
+        vimdeploy.convert(engine_file(), tmp_path / "half.onnx", "fp16")
+
+
+def test_its_own_file(tiny_onnx):
     with pytest.raises(OutputError, match="would be written over"):
-        convert(tiny_onnx, tiny_onnx, "fp16")
-
-
-def test_another_precision(tiny_onnx, tmp_path):
-    with pytest.raises(ConfigError, match="precision must be fp16 or bf16"):
-        convert(tiny_onnx, tmp_path / "half.onnx", "fp32")
+        vimdeploy.convert(str(tiny_onnx), tiny_onnx, "fp16")

@@ -1,3 +1,4 @@
+import signal
 from importlib.metadata import version
 
 import click
@@ -44,6 +45,13 @@ def test_wrong_usage_is_2(invoke, arguments):
 def test_an_error_of_ours_is_one_line(invoke):
     result = invoke("inspect", "none.onnx")
     assert result.stderr == "Error: The model file none.onnx cannot be read: No such file or directory.\n"
+
+
+def test_terminated_it_unwinds_so_that_nothing_half_written_stays(invoke):
+    invoke("models")
+    with pytest.raises(SystemExit) as ended:
+        signal.raise_signal(signal.SIGTERM)
+    assert ended.value.code == 143
 
 
 def test_a_mistake_of_ours_is_not_hidden(invoke, monkeypatch):

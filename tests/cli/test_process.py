@@ -15,6 +15,7 @@ main()
 """
 
 
+@pytest.mark.slow  # the verbs inside one process are in tests/api
 def test_export_verify_run(command, tiny_json, tiny_pth, picture, tmp_path):
     def run(*arguments):
         return subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=tmp_path, check=True).stdout
@@ -25,12 +26,21 @@ def test_export_verify_run(command, tiny_json, tiny_pth, picture, tmp_path):
     assert len(image["top"]) == 5
 
 
+def test_python_runs_it_as_a_module(tmp_path):
+    python = [sys.executable, "-m", "vimdeploy"]
+    shown = subprocess.run([*python, "models"], capture_output=True, text=True, cwd=tmp_path, check=True).stdout
+    assert "vim_tiny_patch16_224" in shown
+    wrong = subprocess.run([*python, "models", "--none"], capture_output=True, text=True, cwd=tmp_path)
+    assert (wrong.returncode, wrong.stderr.splitlines()[0]) == (2, "Usage: python -m vimdeploy models [OPTIONS]")
+
+
 def test_wrong_input_is_one_sentence_and_2(command, tmp_path):
     result = subprocess.run([*command, "run", "none.onnx", "none.png"], capture_output=True, text=True, cwd=tmp_path)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == "Error: The model file none.onnx cannot be read: No such file or directory.\n"
 
 
+@pytest.mark.slow  # tests/test_files.py has a disk that takes no more, on a stand-in
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
 def test_a_disk_that_takes_no_more_leaves_nothing(command, tiny_json, tmp_path):
     import resource
@@ -44,6 +54,7 @@ def test_a_disk_that_takes_no_more_leaves_nothing(command, tiny_json, tmp_path):
     assert "model.onnx cannot be written: File too large; nothing was left behind." in result.stderr
 
 
+@pytest.mark.slow  # tests/cli/test_main.py has the signal, tests/test_files.py the interrupted write
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 class TestKilledWhileWriting:
     """The file is there, under another name, and not yet whole on the disk."""

@@ -1,5 +1,6 @@
 """Real engines of TensorRT-RTX, which builds without a GPU; for TensorRT, what is asked of it, on stand-ins."""
 
+import dataclasses
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ from vimdeploy.exporters import tensorrt_engine
 from vimdeploy.exporters.tensorrt_engine import BuildOptions, engine_from_onnx
 from vimdeploy.flavors import collecting_logger
 from vimdeploy.gpu import Gpu
+from vimdeploy.model_info import SizeRange, TensorSpec
 
 
 class TestOptions:
@@ -43,6 +45,39 @@ class TestOptions:
     def test_that_do_not_go_together(self, options, message):
         with pytest.raises(ConfigError, match=message):
             BuildOptions(**options)
+
+
+class TestBounds:
+    """Of files of any size."""
+
+    def profile(self, tiny_info, most=None, **shapes):
+        sizes = {"height": SizeRange(16, most, 8, typical=32), "width": SizeRange(16, most, 8, typical=32)}
+        images = TensorSpec("images", ("batch", 3, "height", "width"))
+        info = dataclasses.replace(tiny_info, inputs=(images,), sizes=sizes)
+        return tensorrt_engine._profile(info, BuildOptions(shapes=shapes))["images"]
+
+    def test_as_asked(self, tiny_info):
+        found = self.profile(tiny_info, batch=(2, 2, 2), height=(16, 32, 64), width=(24, 24, 24))
+        assert found == ((2, 3, 16, 24), (2, 3, 32, 24), (2, 3, 64, 24))
+
+    def test_unasked_those_of_the_file(self, tiny_info):
+        assert self.profile(tiny_info, most=64) == ((1, 3, 16, 16), (1, 3, 32, 32), (8, 3, 64, 64))
+
+    def test_a_file_without_bounds_needs_some(self, tiny_info):
+        with pytest.raises(
+            ConfigError, match=r"takes any height \(16 or more in steps of 8\), .* --shape height=16,32,64"
+        ):
+            self.profile(tiny_info)
+        with pytest.raises(ConfigError, match="takes any width"):
+            self.profile(tiny_info, height=(32, 32, 32))
+
+    def test_a_size_that_the_file_does_not_take(self, tiny_info):
+        with pytest.raises(ConfigError, match="Wanted a height of 16 to 64 in steps of 8, found 21; the nearest is 24"):
+            self.profile(tiny_info, most=64, height=(21, 32, 64))
+
+    def test_a_dimension_that_is_not_free(self, tiny_info):
+        with pytest.raises(ConfigError, match="no free dimension tokens; it has batch, height, width"):
+            self.profile(tiny_info, tokens=(1, 2, 3))
 
 
 @pytest.fixture(scope="module")

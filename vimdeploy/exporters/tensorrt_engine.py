@@ -177,12 +177,10 @@ def _profile(info: ModelInfo, options: BuildOptions) -> dict[str, tuple[tuple[in
     Raises:
         ConfigError: if the file does not have such a dimension, or it cannot be of such a size.
     """
-    free = {dim for spec in info.inputs for dim in spec.dims if isinstance(dim, str)}
-    unknown = options.shapes.keys() - free
+    free = list(dict.fromkeys(dim for spec in info.inputs for dim in spec.dims if isinstance(dim, str)))
+    unknown = [word for word in options.shapes if word not in free]
     if unknown:
-        raise ConfigError(
-            f"The file has no free dimension {', '.join(sorted(unknown))}; it has {', '.join(sorted(free)) or 'none'}."
-        )
+        raise ConfigError(f"The file has no free dimension {', '.join(unknown)}; it has {', '.join(free) or 'none'}.")
     bounds = {word: _bounds(word, info.sizes.get(word, SizeRange()), options.shapes.get(word)) for word in free}
     return {
         spec.name: tuple(
