@@ -30,7 +30,7 @@ class Checkpoint:
     path: Path
     sha256: str
     part: str
-    """Of the file: ``model``, ``model_ema``, ``state_dict``, or ``state dict`` if the file is nothing else."""
+    """Part of the file: ``model``, ``model_ema``, ``state_dict``, or ``state dict`` if the file is nothing else."""
     tensors: dict[str, Tensor]
 
 
@@ -42,8 +42,8 @@ def load_checkpoint(source: str | Path, ema: bool = False) -> Checkpoint:
         ema: take ``model_ema``, the averaged weights, from a training state.
 
     Raises:
-        CheckpointError: where there is no such file, it is no checkpoint, holds something besides data, or no EMA.
-        MissingPackageError: where torch, safetensors or huggingface_hub is needed and not there.
+        CheckpointError: if there is no such file, it is no checkpoint, holds more than data, or has no EMA to take.
+        MissingPackageError: if torch, safetensors or huggingface_hub is needed and not there.
     """
     path = local_path(source)
     try:
@@ -75,8 +75,8 @@ def local_path(source: str | Path) -> Path:
     """Where a checkpoint lies; ``hf://owner/repo[/file]`` is downloaded, or found in the local cache.
 
     Raises:
-        CheckpointError: where it cannot be downloaded.
-        MissingPackageError: where huggingface_hub is needed and not there.
+        CheckpointError: if it cannot be downloaded.
+        MissingPackageError: if huggingface_hub is needed and not there.
     """
     return _from_hub(source) if isinstance(source, str) and source.startswith("hf://") else Path(source)
 
@@ -123,7 +123,7 @@ def _load_torch(path: Path) -> Any:
             f"{path} was not loaded, because {wish}. Save the state dict alone (torch.save(model.state_dict(), ...)) "
             "or as .safetensors."
         ) from error
-    except Exception as error:  # a damaged pickle brings about all kinds
+    except Exception as error:  # a damaged pickle raises exceptions of all kinds
         raise CheckpointError(f"{path} is a damaged PyTorch file ({first_line(error)}); download it again.") from error
 
 

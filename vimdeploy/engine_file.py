@@ -40,17 +40,17 @@ class EngineInfo:
     engine_sha256: str
     engine_bytes: int
     plugin_version: str | None = None
-    """Of the plugin layers in the plan; None where our operators are their function bodies."""
+    """Version of the plugin layers in the plan; None if our operators are their function bodies."""
     plugin_in_engine: bool = False
     """Whether the plan carries the plugin library."""
     device: str | None = None
-    """The GPU it was built on; None where it was built without one."""
+    """The GPU it was built on; None if it was built without one."""
     compute_capability: str | None = None
-    """Of that GPU: ``8.7``."""
+    """Compute capability of that GPU: ``8.7``."""
     version_compatible: bool = False
     hardware_compatibility: str = "none"
     versions: Mapping[str, str] = field(default_factory=dict)
-    """Of the packages that built it."""
+    """Versions of the packages that built it."""
 
     @property
     def operators(self) -> str:
@@ -72,7 +72,7 @@ class EngineInfo:
         """From ``to_document``; entries of others are passed over.
 
         Raises:
-            ModelFileError: where entries are not there, damaged, or of a newer vimdeploy.
+            ModelFileError: if entries are not there, damaged, or of a newer vimdeploy.
         """
         if document.get("format") != FORMAT:
             raise ModelFileError(f"it has format {document.get('format')}, this vimdeploy reads format {FORMAT}")
@@ -111,7 +111,7 @@ def write_engine(path: Path, plan: bytes, info: EngineInfo) -> None:
     """Write an engine and the file beside it, both or none.
 
     Raises:
-        OutputError: where they cannot be written; nothing is left behind.
+        OutputError: if they cannot be written; nothing is left behind.
     """
     text = json.dumps(info.to_document(), indent=2, ensure_ascii=False) + "\n"
     write_together({path: plan, sidecar_path(path): text.encode()})
@@ -124,7 +124,7 @@ def read_engine(path: str | Path) -> tuple[bytes, EngineInfo]:
         The plan, which nothing has read yet, and what is known of it.
 
     Raises:
-        ModelFileError: where a file is not there or damaged, or the two do not belong together.
+        ModelFileError: if a file is not there or damaged, or the two do not belong together.
     """
     sidecar = sidecar_path(path)
     again = "build it again with: vimdeploy build"

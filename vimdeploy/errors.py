@@ -9,7 +9,7 @@
     │   └── OutputError        a place that cannot be written to
     ├── MissingPackageError    an optional package; names the extra that brings it (exit code 2 as well)
     ├── ParityError            an artifact that does not answer as its source does (exit code 1)
-    └── ExecutionError         a runtime that gave up at work, for want of memory for example (exit code 1)
+    └── ExecutionError         a runtime that gave up at work, because memory ran out for example (exit code 1)
 
 Warnings are ``VimdeployWarning``s; one of them, ``SlowOperatorsWarning``, says that a session will be several times
 slower than it could be.
@@ -73,7 +73,7 @@ class SlowOperatorsWarning(VimdeployWarning):
 
 
 def first_line(error: BaseException) -> str:
-    """What a foreign exception says, in one line; its type where it says nothing."""
+    """What a foreign exception says, in one line; its type if it says nothing."""
     return (str(error).strip() or repr(error)).splitlines()[0]
 
 

@@ -122,13 +122,14 @@ def test_unusual_pictures_are_classified(invoke, tiny_onnx, tmp_path, mode):
     assert invoke("run", tiny_onnx, path).exit_code == 0
 
 
-class TestFeatures:
-    @pytest.fixture(scope="class")
-    def features(self, tiny_json, tmp_path_factory):
-        path = tmp_path_factory.mktemp("features") / "features.onnx"
-        vimdeploy.export(str(tiny_json), path, random_weights=0, task="features", image_size="dynamic")
-        return path
+@pytest.fixture(scope="module")
+def features(tiny_json, tmp_path_factory):
+    path = tmp_path_factory.mktemp("features") / "features.onnx"
+    vimdeploy.export(str(tiny_json), path, random_weights=0, task="features", image_size="dynamic")
+    return path
 
+
+class TestFeatures:
     def test_each_picture_has_its_own_size(self, invoke, features, picture):
         shown = invoke("run", features, picture).stdout
         assert re.search(r"map +16x5x8 ", shown)  # 60 x 40 pixels, rounded to 64 x 40

@@ -52,6 +52,7 @@ def _check_against(ctx: click.Context, param: click.Parameter, values: tuple[str
     "--image-size",
     "image_sizes",
     type=ImageSizes(),
+    metavar=ImageSizes.name,
     default=(),
     help="Measure at these image sizes in pixels, 224,384x512 for example, because time grows with them (default: each "
     "artifact's own). A file with a dynamic size takes them as it is, a variant is exported at each.",

@@ -38,17 +38,20 @@ if TYPE_CHECKING:
     "shapes",
     type=NamedBounds(),
     multiple=True,
-    help="Set the same for another free dimension of a dynamic file, such as height=224,640,1248; repeat the option "
-    "for width. Default: the bounds that the file was exported with.",
+    help="Set the smallest, the best and the largest size of another free dimension of a dynamic file, such as "
+    "height=224,640,1248 in pixels; repeat the option for width. Default: the bounds that the file was exported with.",
 )
 @click.option(
-    "--workspace", type=Bytes(), help="Limit the scratch memory that a layer may use. Default: all of the GPU's."
+    "--workspace",
+    type=Bytes(),
+    help="Limit the scratch memory that a layer may use, such as 512M or 2G, if other programs share the GPU. Default: "
+    "all of the GPU's.",
 )
 @click.option(
     "--timing-cache",
     type=PATH,
     metavar="FILE",
-    help="Keep timings from earlier builds in this file; created if it does not exist. Makes rebuilding faster.",
+    help="Keep timings in this file, which makes the next build faster; it is created if it does not exist.",
 )
 @click.option(
     "--optimization-level",
@@ -76,7 +79,7 @@ if TYPE_CHECKING:
     "--layer-report",
     type=PATH,
     metavar="FILE.json",
-    help="Write what TensorRT made of the layers, to see what it fused; needs a GPU.",
+    help="Write what TensorRT made of the layers to this file, to see what it fused; needs a GPU. Default: no report.",
 )
 @json_option
 def build(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     "--precision",
     type=click.Choice(["fp16", "bf16"]),
     required=True,
-    help="Store weights and compute matrix products in this type.",
+    help="Store weights and compute matrix products in this type: fp16 has more digits, bf16 the range of float32.",
 )
 @click.option(
     "--images",
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     default=16,
     show_default=True,
-    help="Look at this many inputs: pictures evenly spread over DIR, or random ones. More find rarer extremes.",
+    help="Look at this many inputs: pictures evenly spread over DIR, or random ones; more of them find rarer extremes.",
 )
 @seed_option
 @image_size_option
@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     "--keep",
     multiple=True,
     metavar="NODE",
-    help="Keep this node in float32. Wildcards (*) are allowed; repeat the option for more nodes.",
+    help="Keep this node in float32, if you know that it needs to be. Wildcards (*) are allowed; repeat the option for "
+    "more nodes. Default: those whose tensors the type cannot hold.",
 )
 @json_option
 def convert(

@@ -49,6 +49,7 @@ SHOWN = 3
 @click.option(
     "--image-size",
     type=SizeOrRange(),
+    metavar=SizeOrRange.name,
     help="Set the image size in pixels: one size; dynamic, which takes every size in steps of the model's stride; or "
     "the smallest and the largest of a range. The position embedding is resized. Default: the size that the weights "
     "were trained at.",
@@ -67,10 +68,15 @@ SHOWN = 3
     "labels",
     type=PATH,
     metavar="FILE",
-    help="Store the names of the classes in the file, from a text file with one per line, so that answers have names.",
+    help="Store the names of the classes in the file, from a text file with one per line, so that answers have names. "
+    "Default: the variant's own.",
 )
 @click.option(
-    "--opset", type=int, default=20, show_default=True, help="Write this opset of the ONNX standard, 20 to 24."
+    "--opset",
+    type=int,
+    default=20,
+    show_default=True,
+    help="Write this opset of the ONNX standard, 20 to 24; more runtimes take an older one.",
 )
 @json_option
 def export(
@@ -102,15 +108,15 @@ def export(
     vimdeploy export vim_tiny_patch16_224 -c upernet_vim_tiny.pth --task features --blocks 5,11,17,23 -o maps.onnx
     vimdeploy export vim_tiny_patch16_224 -c C.pth --image-size dynamic -o any_size.onnx
 
-    The operators that no standard has carry their meaning in the file, so that it runs without vimdeploy too. The batch
-    is always dynamic.
+    Vim's own operators, which the ONNX standard does not have, are in the file as function bodies of standard ones, so
+    that it runs without vimdeploy too. The batch is always dynamic.
 
     Checkpoints of mmsegmentation and detectron2 are taken too: their backbone is exported, and heads that the task does
     not want are passed over and named.
 
     Files of fp16 and bf16 are about half the size and meant for GPUs. On a CPU vimdeploy runs them too, with every
-    rounding, to compare them with PyTorch; no faster than fp32. A node stays in float32 if random inputs show that the
-    type cannot hold its tensors; vimdeploy convert goes by your own pictures.
+    rounding, so that they can be compared with PyTorch; they are no faster than fp32 there. A node stays in float32 if
+    random inputs show that the type cannot hold its tensors; vimdeploy convert judges by your own pictures.
     """
     from vimdeploy.api.export import export as export_model
     from vimdeploy.networks import AnySize

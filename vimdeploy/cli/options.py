@@ -179,6 +179,7 @@ checkpoint_option = click.option(
 image_size_option = click.option(
     "--image-size",
     type=ImageSize(),
+    metavar=ImageSize.name,
     help="Set the image size in pixels, if the file leaves it open. Default: the size that the weights were trained "
     "at.",
 )

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     "--keep",
     multiple=True,
     metavar="NODE",
-    help="Keep this layer in float32. Wildcards (*) are allowed; repeat the option for more layers.",
+    help="Keep this layer in float32, if you know that it needs to be. Wildcards (*) are allowed; repeat the option "
+    "for more layers. Default: those that the budget does not allow.",
 )
 @image_size_option
 @threads_option
@@ -107,7 +108,9 @@ def _print(made: Quantized, float32_bytes: int) -> None:
         )
         for judged in made.layers
     ]
-    print_table(("layer, alone in int8", "smoothed", "SQNR dB", "output changes (of its std)", "stored as"), rows)
+    print_table(
+        ("layer, alone in int8", "smoothed", "SQNR dB", "output changes (standard deviations)", "stored as"), rows
+    )
     count = sum(judged.layer not in info.kept_in_float32 for judged in made.layers)
     click.echo(
         f"{made.artifact}: {info.name}, {info.size_text}, int8, {made.artifact.bytes / 1e6:.1f} MB "

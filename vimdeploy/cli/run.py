@@ -32,11 +32,12 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     default=5,
     show_default=True,
-    help="Show this many of the most probable classes of each picture.",
+    help="Show this many of the most probable classes of each picture, because the rest are seldom of interest.",
 )
 @click.option(
     "--image-size",
     type=ImageSize(),
+    metavar=ImageSize.name,
     help="Prepare the pictures in this size in pixels, if the file leaves it open. Default: each picture's own size, "
     "rounded to what the model takes.",
 )
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
     "--save",
     type=PATH,
     metavar="DIR",
-    help="Save each answer to this folder, for programs that go on with it: arrays as NAME.npz, a picture as NAME.png. "
-    "For answers that are more than a table, such as features.",
+    help="Save each answer to this folder, for programs that go on with it: arrays as NAME.npz, a drawing as NAME.png; "
+    "NAME is the picture's. Only for answers that are arrays, such as features. Default: nothing is saved.",
 )
 @device_option
 @operators_option

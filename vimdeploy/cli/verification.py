@@ -89,7 +89,7 @@ def _print_outputs(results: Sequence[Verification]) -> None:
 
 
 def _print_answers(results: Sequence[Verification]) -> None:
-    """A line per measure, a column per side."""
+    """Print one line per measure and one column per side."""
     first = results[0]
     if not first.answers.measures:
         click.echo("\nOnly outputs were compared, no answers.")

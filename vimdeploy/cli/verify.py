@@ -35,7 +35,8 @@ from vimdeploy.cli.verification import document_of, print_verifications
     "--images",
     type=PATH,
     metavar="DIR",
-    help="Compare on these pictures; with a sub-folder per class, accuracy is shown too. Default: random inputs.",
+    help="Compare on these pictures, because real ones count; with a sub-folder per class, accuracy is shown too. "
+    "Default: random inputs.",
 )
 @click.option(
     "--classes",
@@ -53,7 +54,12 @@ from vimdeploy.cli.verification import document_of, print_verifications
 )
 @seed_option
 @image_size_option
-@click.option("--stages", "all_stages", is_flag=True, help="List every stage instead of one line per kind.")
+@click.option(
+    "--stages",
+    "all_stages",
+    is_flag=True,
+    help="List every stage instead of one line per kind, to see how errors grow.",
+)
 @click.option(
     "--report", type=PATH, metavar="FILE.html", help="Write a self-contained page with plots and pictures, to share."
 )
@@ -80,12 +86,13 @@ def verify(
     """Prove that a file answers as PyTorch does, or find the first stage that does not.
 
     The same inputs go through PyTorch and through ARTIFACT: an engine as it is, an ONNX file once with the operator
-    library (if it is installed) and once with the function bodies alone. Compared are the outputs and answers for all
-    inputs; on a few of them every stage of the network, each alone and all in a row, so that the first one that is
-    wrong is named; the weights in the file; and what changes from run to run, with threads, and with the place in a
-    batch.
+    library (if it is installed) and once with the function bodies alone. Four things are compared: the outputs and
+    answers for all inputs; every stage of the network on a few inputs, each alone and all in a row, so that the first
+    wrong one can be named; the weights in the file; and what changes from run to run, with the number of threads, and
+    with the place in a batch.
 
-    Without --checkpoint the library is compared with the function bodies instead (files of --random-weights need none).
+    Without --checkpoint, the library is compared with the function bodies instead. Files of --random-weights need no
+    checkpoint.
 
     \b
     vimdeploy verify vim_tiny.onnx -c vim_tiny.pth --images pictures --report proof.html

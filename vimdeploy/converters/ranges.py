@@ -30,8 +30,8 @@ class Range:
     largest: float
     """Magnitude."""
     loss: float
-    """What rounding changes, the root of its mean square, in parts of the same of the values. Infinite where a value
-    becomes infinite."""
+    """Relative error of rounding: the root mean square of what it changes, divided by that of the values. Infinite if a
+    value becomes infinite."""
     infinite: float
     """Part of the values that become infinite."""
     subnormal: float
@@ -43,10 +43,10 @@ class Range:
 
     @property
     def fault(self) -> str | None:
-        """Why the tensor should stay in float32; None where the type can hold it.
+        """Why the tensor should stay in float32; None if the type can hold it.
 
-        Rounding changes a number by a unit of the type at most, 2^-11 in float16 and 2^-8 in bfloat16, where the type
-        has all of its digits. A loss of more than that says that the tensor lies where it has not.
+        Rounding changes a normal number by half a unit in the last place at most: a relative error of 2^-11 in float16
+        and 2^-8 in bfloat16. A loss of more than that says that much of the tensor is subnormal.
         """
         limits = _limits(self.type)
         end, unit = float(limits.max), float(limits.eps) / 2

@@ -1,1 +1,1 @@
-"""Model -> artifact. One file a format."""
+"""Model -> artifact. One file per format."""

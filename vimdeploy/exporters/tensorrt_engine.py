@@ -30,7 +30,7 @@ BATCH_SIZES = (1, 1, 8)
 """The smallest, the one that the engine is fastest at, the largest, unless others are asked for."""
 
 Bounds = tuple[int, int, int]
-"""Of a free dimension: the smallest size, the one that the engine is fastest at, the largest."""
+"""The smallest size of a free dimension, the one that the engine is fastest at, the largest."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class BuiltEngine:
     plan: bytes
     info: EngineInfo
     timing_cache: bytes | None
-    """The cache that was given, with what this build measured; None where none was given."""
+    """The cache that was given, with what this build measured; None if none was given."""
     layers: str | None
     """JSON of TensorRT's engine inspector, if ``layer_report`` asked for it."""
 
@@ -144,12 +144,12 @@ def engine_from_onnx(
 
 
 def _polygraphy(flavor: str) -> ModuleType:
-    """Polygraphy's loaders for TensorRT. They choose their flavour when they are imported: one a process."""
+    """Polygraphy's loaders for TensorRT. They choose their flavour when they are imported, so one process has one."""
     config: Any = require("polygraphy.config", flavor)
     rtx = flavor == "rtx"
     if "polygraphy.backend.trt" in sys.modules and config.USE_TENSORRT_RTX is not rtx:
         raise ConfigError(
-            "Polygraphy builds one flavour of TensorRT a process; build the other one in another process."
+            "Polygraphy builds one flavour of TensorRT per process; build the other one in another process."
         )
     config.USE_TENSORRT_RTX = rtx
     loaders = require("polygraphy.backend.trt", flavor)
@@ -240,7 +240,7 @@ def _config(
             progress_monitor=monitor,
         )
     except Exception as error:  # Polygraphy's own, for what this TensorRT has not
-        raise ConfigError(f"This TensorRT cannot build that: {first_line(error)}") from error
+        raise ConfigError(f"TensorRT {trt.__version__} cannot build that: {first_line(error)}") from error
     if options.plugin_in_engine:
         config.plugins_to_serialize = [str(library_path("tensorrt"))]
     return config

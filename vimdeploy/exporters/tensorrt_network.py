@@ -27,12 +27,12 @@ def parsed_network(trt: ModuleType, model: onnx.ModelProto, flavor: str, logger:
     """The network of a model, strongly typed, with a plugin layer for each of our operators in flavour ``tensorrt``.
 
     Raises:
-        ModelFileError: where the parser refuses the model, or takes an operator for something else than our plugin.
-        ExecutionError: where TensorRT cannot start.
+        ModelFileError: if the parser refuses the model, or takes an operator for something else than our plugin.
+        ExecutionError: if TensorRT cannot start.
     """
     try:
         builder = trt.Builder(logger)
-    except Exception as error:  # where CUDA does not start, of a driver too old for example
+    except Exception as error:  # if CUDA does not start, because of an old driver for example
         raise ExecutionError(f"TensorRT cannot start: {logger.reason()}") from error
     typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # TensorRT 11 knows no other networks
     network = builder.create_network(0 if typed is None else 1 << int(typed))

@@ -46,7 +46,7 @@ class Attribute:
     """``"ints"``, ``"float"`` or ``"string"``."""
     doc: str
     default: str | None = None
-    """The value where the node has none; None where the node must have the attribute."""
+    """The value if the node has none; None if the node must have the attribute."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ x[l + W - 1 - w]; zeros outside. All arithmetic in float32.""",
         Value("weight", ("K", "E", "W"), "T", "taps, the last one on the current token"),
         Value("bias", ("K", "E"), "T", "bias"),
     ),
-    output=Value("u", ("K", "B", "L", "E"), "T", "one sequence a direction"),
+    output=Value("u", ("K", "B", "L", "E"), "T", "one sequence per direction"),
     attributes=(_REVERSE, *_PLUGIN),
 )
 
@@ -91,7 +91,7 @@ With D_t = softplus(dt_bias + sum_r dt_weight[e, r] * dt_bc[r]), B = dt_bc[R : R
 h(l) = exp(D_t * A) * h(previous token of the direction) + D_t * B * u; y_k = sum_n C * h + D * u;
 y = scale * silu(z) * sum_k y_k with z = xz[..., E:]. All arithmetic and h in float32; softplus(x) = x above 20.""",
     inputs=(
-        Value("u", ("K", "B", "L", "E"), "T", "the scan's input, one sequence a direction"),
+        Value("u", ("K", "B", "L", "E"), "T", "the scan's input, one sequence per direction"),
         Value("xz", ("B", "L", "2E"), "T", "x and z, as in_proj gives them; only z is read"),
         Value("dt_bc", ("K", "B", "L", "R+2N"), "T", "low-rank step size, B and C, as x_proj gives them"),
         Value("dt_weight", ("K", "E", "R"), "T", "from the low rank to a step size per channel"),

@@ -15,7 +15,7 @@ Only products of numbers in (0, 1] occur, so no dt is too large. A step picks it
 row k B L + b L + l is token l; one tensor of row numbers does the flip, the chunks and the padding, and one more puts
 y back. The padding repeats the last scanned token behind the end, where nothing reads it.
 
-A number of chunks that does not grow with L keeps a step's tensors in the cache, so the time per token is flat. ms a
+A number of chunks that does not grow with L keeps a step's tensors in the cache, so the time per token is flat. ms per
 block of Vim-Ti (B 1, K 2, E 384, N 16, R 12), all of its nodes, float32, ONNX Runtime 1.31, two cores of a Xeon with
 AVX-512 and 2 MiB of L2 each; benchmarks/chunks.py measures it anywhere:
 
@@ -27,8 +27,8 @@ AVX-512 and 2 MiB of L2 each; benchmarks/chunks.py measures it anywhere:
     32                         14.5   71.4    434                  51.4    260
     sqrt(L)                    10.4   70.8    453                  50.0    277
 
-With 12, a run at L = 6085 takes 160 MB beside its inputs: 27 kB a token. In place of step 3, the whole recurrence again
-from the true states took 10 % longer.
+With 12, a run at L = 6085 takes 160 MB beside its inputs: 27 kB per token. The whole recurrence again from the true
+states, instead of step 3, took 10 % longer.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ LEAST_EXPONENT = -60.0
 """Below it exp counts as exp(-60) = 9e-27, which no float32 sum beside it can tell from less.
 
 Without it ONNX Runtime's Exp is 20 times as slow from -87 downwards, where float32 becomes denormal, and a block with
-dt = 8 takes 43 ms in place of 8."""
+dt = 8 takes 43 ms instead of 8."""
 
 
 def function_protos(opset: int) -> list[FunctionProto]:
@@ -70,7 +70,7 @@ def _conv1d(f: FunctionBuilder) -> Value:
     T = CONV1D_ROWS
     steps = (B * L + (T - 1)) // T
 
-    # xz as rows of E, two to a token: x and z. One more row, of zeros, is what lies outside of a sequence.
+    # xz as rows of E, two per token: x and z. One more row, of zeros, is what lies outside of a sequence.
     zeros = f.op("CastLike", f.expand(0.0, 1, E), xz)
     x_rows = f.op("Concat", f.reshape(xz, -1, E), zeros, axis=0)  # (2BL + 1, E)
 

@@ -55,7 +55,7 @@ def _attribute(attribute: Attribute) -> OpSchema.Attribute:
 
 
 def _infer(op: Operator, context: InferenceContext) -> None:
-    """The output's type and shape from the inputs'; InferenceError where the inputs contradict each other."""
+    """The output's type and shape from the inputs'; InferenceError if the inputs contradict each other."""
     first = context.get_input_type(0)  # of type T, as the output
     if first is None:
         return
@@ -105,7 +105,7 @@ def _definiteness(dimension: Dimension) -> int:
 
 
 def _evaluate(size: str, numbers: dict[str, int]) -> int | None:
-    """The value of a size as the contract writes it, such as ``R+2N``; None where a letter of it is not known."""
+    """The value of a size as the contract writes it, such as ``R+2N``; None if a letter of it is not known."""
     terms = _TERM.findall(size)
     if not all(letter in numbers for _, letter in terms):
         return None

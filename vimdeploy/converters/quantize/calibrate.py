@@ -17,7 +17,7 @@ from vimdeploy.progress import tracked
 from vimdeploy.runtimes.inner_values import inner_values
 
 ROWS = 512
-"""Of a layer's input, that its scales are chosen by."""
+"""How many rows of a layer's input its scales are chosen by."""
 
 
 def calibrated(artifact: Artifact, layers: Sequence[Linear], runner: Runner, inputs: Inputs) -> dict[str, Scales]:

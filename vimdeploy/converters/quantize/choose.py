@@ -38,7 +38,7 @@ class Int8Model:
     """From the least to the most sensitive."""
     images: int
     agreement: Agreement
-    """Of the answers to all pictures."""
+    """How the answers to all pictures compare."""
     points_lost: float
     """In percentage points of what counts for the task."""
 

@@ -1,6 +1,6 @@
 """Linear layers as QuantizeLinear and DequantizeLinear around the product, by ONNX Runtime's quantizer.
 
-What ONNX Runtime and TensorRT both take: int8 with the zero at 0, one step for the input, one a column for the weight,
+What ONNX Runtime and TensorRT both take: int8 with the zero at 0, one step for the input, one per column of the weight,
 and a product that gives float32. Where a runtime has an int8 product, it fuses the four nodes; elsewhere they run as
 they stand.
 """
@@ -22,7 +22,7 @@ def with_int8(model: onnx.ModelProto, scales: Mapping[str, Scales]) -> onnx.Mode
 
     Args:
         model: a float32 file of ours: the types of its values are in it.
-        scales: of the layers that are to be int8, one at least, by name.
+        scales: by the names of the layers that are to be int8; at least one.
     """
     from onnxruntime.quantization import QDQQuantizer, QuantType
     from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData

@@ -6,8 +6,8 @@ them few of the levels, so it is divided by s and the weight's row is multiplied
 (SmoothQuant, https://arxiv.org/abs/2211.10438).
 
 Measured on the trained digits (samples/digits), all layers in int8, scales from other pictures: the output of out_proj,
-whose input are the scan's gated outputs, against the error in it (SQNR), and what the logits change by in the mean, in
-parts of their spread.
+whose input is the scan's gated output, against the error in it (SQNR), and the mean change of the logits, relative to
+their standard deviation.
 
     levels end at                            SQNR     logits
     the largest input                        21 dB     4.2 %
@@ -39,7 +39,7 @@ import numpy as np
 from vimdeploy.preprocess import FloatArray
 
 LEVELS = 127
-"""Of int8, on either side of 0."""
+"""Steps of int8 on either side of 0."""
 
 STRENGTH = 0.75
 """How much of a channel's size moves from the input to the weight."""
@@ -71,7 +71,7 @@ class Scales:
 
 
 def best_scales(rows: FloatArray, largest: FloatArray, weight: FloatArray) -> Scales:
-    """The scales of a layer, smoothed where that is worth a Mul.
+    """The scales of a layer, smoothed if that is worth a Mul.
 
     Args:
         rows: (rows, in) of the layer's input, a sample.
