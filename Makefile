@@ -17,7 +17,7 @@ demo: .venv/installed
 	$(BIN)/python samples/demo.py
 
 check: lint
-	$(BIN)/pytest -m "not slow" --durations=0 --durations-min=2
+	$(BIN)/pytest -n 2 -m "not slow"
 
 test: lint test-cpp test-python
 
@@ -36,7 +36,7 @@ test-cpp: build/deps
 	@grep -hA1 ': Skipped$$' build/plugins/Testing/Temporary/LastTest.log | grep -ve Skipped -e '^--' | sort | uniq -c
 
 test-python: .venv/installed | build/chromium
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

@@ -24,13 +24,13 @@ def library_path(runtime: str = "onnxruntime") -> Path | None:
     """
     name = f"libvimdeploy_{runtime}{_SUFFIX}"
     folders = [Path(package) for package in sys.modules["vimdeploy"].__path__]  # two if it is installed as editable
-    installed = installed_folder()
+    installed = _installed_folder()
     return next(
         (path for folder in (*folders, installed) if folder and (path := folder / "lib" / name).is_file()), None
     )
 
 
-def installed_folder() -> Path | None:
+def _installed_folder() -> Path | None:
     """The folder of the installed package, which need not be the one that was imported; None if none is installed."""
     try:
         return Path(str(metadata.distribution("vimdeploy").locate_file("vimdeploy")))

@@ -7,6 +7,7 @@ from vimdeploy.errors import ConfigError
 QUICK = {"device": "cpu", "threads": 1, "rounds": 2, "seconds": 0, "warm_up": 1}
 
 
+@pytest.mark.slow
 def test_rows_of_files_and_opened_models(tiny_onnx, tiny_artifact):
     rows = bench([str(tiny_onnx), tiny_artifact], batches=[1, 2], **QUICK)
     assert [(row.artifact, row.batch, row.error) for row in rows] == [
@@ -18,6 +19,7 @@ def test_rows_of_files_and_opened_models(tiny_onnx, tiny_artifact):
     assert (rows[0].image_size, rows[0].ratio, rows[0].calls, rows[0].precision) == ((32, 32), 1, 2, "fp32")
 
 
+@pytest.mark.slow
 def test_one_artifact_needs_no_list(tiny_onnx):
     first, eager = bench(str(tiny_onnx), against="eager", **QUICK)
     assert (first.error, eager.error, eager.operators) == ("", "", "eager")

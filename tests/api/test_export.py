@@ -48,6 +48,7 @@ def test_a_network_of_ones_own(tiny_network, tmp_path):
     assert made.artifact.info.labels == tiny_network.info.labels
 
 
+@pytest.mark.slow
 def test_names_of_classes_and_bounds(tiny, tmp_path):
     sizes = AnySize(least=(24, 24), most=(64, 64))
     made = vimdeploy.export(tiny, tmp_path / "a.onnx", random_weights=0, labels=list("abcde"), image_size=sizes)

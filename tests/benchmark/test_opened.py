@@ -171,6 +171,7 @@ class TestEager:
             open_session(Subject("tiny", tiny_pth), dataclasses.replace(settings, device="cuda"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "runtime"), [("tiny_onnx", "onnxruntime"), ("tiny_pth", "eager")])
 def test_loading_imports_nothing_more(request, tiny_json, name, runtime):
     """What the first import of a package takes is not the session's time."""

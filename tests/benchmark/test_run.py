@@ -41,6 +41,7 @@ def measured(monkeypatch):
     return measured
 
 
+@pytest.mark.slow
 class TestGroups:
     def test_sizes_come_before_batches(self, measured, tiny_onnx, quick):
         results = measure_all([tiny_onnx], (), [4, 1], [(32, 32), (8, 8)], quick)
@@ -164,6 +165,7 @@ def both(sources):
     return [proto_of(source) for source in sources]
 
 
+@pytest.mark.slow
 class TestExportedBaseline:
     def test_both_forms_answer_as_pytorch_does(self, both, small_deit):
         images = np.random.default_rng(0).standard_normal((2, 3, 32, 48), dtype=np.float32)

@@ -45,6 +45,7 @@ def test_a_foreign_classifier(classifier, quick):
         assert len(worker.turn(calls=2)[0]) == 2
 
 
+@pytest.mark.slow
 def test_eager_pytorch(tiny_pth, tiny_json, quick):
     settings = dataclasses.replace(quick, variant=str(tiny_json))
     with Worker(Subject("tiny", tiny_pth), settings) as worker:
@@ -60,6 +61,7 @@ def test_its_end_is_waited_for(tiny_onnx, quick):
     assert process.returncode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_eager_pytorch_with_random_weights(tiny_onnx, tiny_info, quick):
     with Worker(Subject("tiny", tiny_onnx, model=tiny_info), quick) as worker:
         assert (worker.facts["operators"], worker.facts["image_size"]) == ("eager", [32, 32])

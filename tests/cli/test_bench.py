@@ -56,6 +56,7 @@ class TestJson:
             assert second["ratio"] == pytest.approx(second["p50_ms"] / first["p50_ms"])
 
 
+@pytest.mark.slow
 class TestImageSizes:
     def test_a_variant_is_measured_at_each(self, invoke, tiny_json):
         result = invoke("bench", tiny_json, "--image-size", "32,33,24x40", *QUICK, "--json")
@@ -89,6 +90,7 @@ def small_deit(monkeypatch):
     monkeypatch.setitem(VARIANTS, name, dataclasses.replace(VARIANTS[name], config=config))
 
 
+@pytest.mark.slow
 class TestAgainst:
     def test_baselines_are_rows(self, invoke, tiny_onnx, small_deit):
         rows = json.loads(invoke("bench", tiny_onnx, "--against", "deit_tiny", *QUICK, "--json").stdout)["results"]
@@ -104,6 +106,7 @@ class TestAgainst:
         assert [(row["artifact"], row["error"]) for row in rows] == [(str(tiny_onnx), ""), (str(other), "")]
 
 
+@pytest.mark.slow
 class TestTask:
     def test_of_variants_and_baselines(self, invoke, tiny_json, small_deit):
         result = invoke("bench", tiny_json, "--against", "deit_tiny", "--task", "features", *QUICK, "--json")
@@ -121,6 +124,7 @@ class TestTask:
         assert "task must be one of classification, features, found 'dreams'" in result.stderr
 
 
+@pytest.mark.slow
 class TestEager:
     def test_runs_beside_the_file(self, invoke, tiny_onnx):
         result = invoke("bench", tiny_onnx, "--against", "eager", *QUICK)

@@ -84,6 +84,7 @@ class TestFromCheckpoint:
         assert open_artifact(path).info.origin.ema
 
 
+@pytest.mark.slow
 class TestOptions:
     @pytest.fixture
     def exported(self, export_once, tiny_pth, tmp_path_factory):
@@ -124,6 +125,7 @@ class TestRandomWeights:
         np.testing.assert_array_equal(weight(exported, "head.weight"), wanted)
 
 
+@pytest.mark.slow
 class TestPrecision:
     @pytest.mark.parametrize("precision", ["fp16", "bf16"])
     def test_is_the_files(self, export_once, tiny_pth, precision):
@@ -294,6 +296,7 @@ def test_an_interrupt_that_the_exporter_took_for_an_error_is_one(invoke, output,
     assert list(output.parent.iterdir()) == []
 
 
+@pytest.mark.slow
 class TestTasksAndSizes:
     def test_features_of_every_size(self, export_once, tiny_pth):
         path, result = export_once("-c", tiny_pth, "--task", "features", "--blocks", "0,1", "--image-size", "dynamic")

@@ -129,6 +129,7 @@ def features(tiny_json, tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 class TestFeatures:
     def test_each_picture_has_its_own_size(self, invoke, features, picture):
         shown = invoke("run", features, picture).stdout

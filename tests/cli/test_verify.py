@@ -269,6 +269,7 @@ class TestWrongInput:
         assert "does not exist" in self.refused(invoke, tiny_onnx, "--report", "none/page.html")
 
 
+@pytest.mark.slow
 class TestOtherFiles:
     def test_features_of_any_size_at_another_size(self, invoke, tiny_json, tmp_path):
         path = tmp_path / "features.onnx"

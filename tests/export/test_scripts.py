@@ -9,6 +9,7 @@ import vimdeploy
 from vimdeploy.tolerance import tolerance_for
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "precision"), [((), "fp32"), (("fp16",), "fp16"), (("bf16",), "bf16")])
 def test_classification(tiny_json, tiny_pth, tmp_path, capsys, monkeypatch, arguments, precision):
     path = tmp_path / "tiny.onnx"
@@ -22,6 +23,7 @@ def test_classification(tiny_json, tiny_pth, tmp_path, capsys, monkeypatch, argu
     assert "ant" in printed
 
 
+@pytest.mark.slow
 def test_features(tiny_json, tiny_pth, tmp_path, capsys):
     path = tmp_path / "features.onnx"
     script("export/features.py").main(str(tiny_json), str(tiny_pth), str(path), "0,1")

@@ -169,6 +169,7 @@ class TestMetadata:
         assert tiny_proto.producer_name == "vimdeploy"
 
 
+@pytest.mark.slow
 class TestOpsets:
     @pytest.mark.parametrize(
         "opset", [pytest.param(21, marks=pytest.mark.slow), 22, pytest.param(23, marks=pytest.mark.slow), 24]
@@ -257,6 +258,7 @@ def check_outputs(network, images, found):
         np.testing.assert_allclose(value, right.numpy(), atol=1e-4 * right.std().item(), err_msg=name)
 
 
+@pytest.mark.slow
 class TestAFixedFileOfFeatures:
     @pytest.fixture(scope="class")
     @classmethod

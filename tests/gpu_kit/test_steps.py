@@ -51,6 +51,7 @@ def test_a_second_run_replaces_the_first(run):
     assert [record.subject for record in run("log.passed('b')")] == ["b"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("end", "reason"),
     [

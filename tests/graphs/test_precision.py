@@ -143,6 +143,7 @@ class TestNames:
         assert node.name == node.output[0] == f"layers.0.norm.Mul.{'float16' if precision == 'fp16' else 'bfloat16'}"
 
 
+@pytest.mark.slow
 class TestOtherModels:
     """Modules that are no Vim."""
 

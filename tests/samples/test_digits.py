@@ -22,6 +22,7 @@ from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
 
 pytest.importorskip("sklearn", reason="the digits are in scikit-learn: pip install 'vimdeploy[dev]'")
 
+pytestmark = pytest.mark.slow  # the trained model whole, in every precision
 DIGITS = ROOT / "samples" / "digits"
 
 

@@ -16,6 +16,7 @@ from vimdeploy.tolerance import tolerance_for
 
 pytest.importorskip("sklearn", reason="the digits are in scikit-learn: pip install 'vimdeploy[dev]'")
 
+pytestmark = pytest.mark.slow  # the trained model whole, in every precision
 DIGITS = ROOT / "samples" / "digits"
 
 

@@ -179,12 +179,14 @@ def test_training_scan_is_the_reference_with_its_gradients():
         torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_finds_as_many_as_the_readme_says(float32_logits, pictures):
     right = int((float32_logits.argmax(1) == pictures.pictures_and_classes()[1]).sum())
     assert abs(right - RIGHT) <= 2  # a borderline picture may fall the other way on another instruction set
     assert f"{RIGHT} of the 2000" in (FASHION / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_float16_gives_the_same_answers(logits, float32_logits):
     assert (logits("fp16").argmax(1) == float32_logits.argmax(1)).mean() >= 0.999
 

@@ -88,6 +88,7 @@ def exported(request, tiny):
     return made, onnx_from_model(made.module, made.info), stages_of_file(made.info)
 
 
+@pytest.mark.slow
 class TestInTheFile:
     """The table against exported files, and against the modules that they were made of."""
 
