@@ -2,7 +2,7 @@
 # make check  linters and the tests that are not slow, on two cores in a minute and a half: while you work
 # make test   linters, C++ tests, all Python tests: what CI runs
 # Each does all the set-up by itself: headers into build/deps, a virtual environment in .venv, the native build, with
-# the CUDA kernels where nvcc is and TensorRT's plugins where its headers are too (TENSORRT_ROOT=DIR says where); a
+# the CUDA kernels if nvcc is there and TensorRT's plugins if its headers are too (TENSORRT_ROOT=DIR says where); a
 # browser for the tests into build/chromium.
 
 PYTHON ?= python3

@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def run(command: list[str]) -> float:
-    """Show a command, run it, and return how many seconds it took; the demo ends where it fails."""
+    """Show a command, run it, and return how many seconds it took; the demo ends if it fails."""
     print(f"\n$ {shlex.join([Path(command[0]).name, *command[1:]])}", flush=True)
     start = time.perf_counter()
     code = subprocess.run(command, cwd=ROOT, check=False).returncode

@@ -31,7 +31,7 @@ class Inputs:
     description: str
     """``8 random inputs (seed 0)``, ``450 pictures of DIR``."""
     names: Sequence[str]
-    """Of each: ``input 3``, or the path of the picture."""
+    """The name of each: ``input 3``, or the path of the picture."""
     one: Callable[[int], Arrays]
     """One of them: its arrays by the names of the model's inputs, without the axis of the batch."""
     png: Callable[[int], bytes] = lambda number: b""

@@ -84,7 +84,7 @@ class FromCheckpoint:
     """Trained weights."""
 
     sha256: str = ""
-    """Of the checkpoint file."""
+    """The checkpoint file's SHA-256, in hexadecimal."""
     ema: bool = False
     """Whether they are the averaged weights, ``model_ema``."""
 
@@ -115,7 +115,7 @@ class ModelInfo:
     """
 
     name: str
-    """Of the model: a released variant's, or what its maker calls it."""
+    """The model's name: a released variant's, or what its maker calls it."""
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     task: str = ""
@@ -133,7 +133,7 @@ class ModelInfo:
     origin: Origin = None
     operators_version: int = VERSION
     versions: Mapping[str, str] = field(default_factory=dict)
-    """Of vimdeploy and of the packages that made the file."""
+    """The versions of vimdeploy and of the packages that made the file."""
     kept_in_float32: Mapping[str, str] = field(default_factory=dict)
     """Nodes that would be in the file's precision but for a reason: that reason, by the node's name."""
 
@@ -152,7 +152,7 @@ class ModelInfo:
 
     @property
     def channels(self) -> int | str:
-        """Of the pictures that the model takes."""
+        """The channels of the pictures that the model takes."""
         assert self.picture is not None
         return self.picture.dims[1]
 

@@ -12,7 +12,7 @@ from gpu_kit.timing import time_calls
 
 COPY_BYTES = 2 << 30
 BLOCKS_PER_MULTIPROCESSOR = 8
-"""Of 256 threads: as many as a multiprocessor holds, or they run in turns."""
+"""Blocks of 256 threads: as many as a multiprocessor holds, or they run in turns."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from torch import Tensor
 from gpu_kit.problems import ConvOperands, ScanOperands
 
 FLOAT32_BOUND = 1e-5
-"""Of the relative error: float32 rounds to 6e-8, and a state, whose older terms decay, collects some tens of that."""
+"""The bound on the relative error: float32 rounds to 6e-8, and a state, whose older terms decay, collects some tens of
+that."""
 
 HALF_UNITS = {torch.float32: 0.0, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
 """The largest relative error of rounding once to T; float32's is within FLOAT32_BOUND."""

@@ -31,7 +31,7 @@ class Timing:
 
 
 def summary(times_us: Sequence[float]) -> Timing:
-    """Of times in the order in which they were taken."""
+    """The median, the spread and the drift of times, given in the order in which they were taken."""
     middle = len(times_us) // 2
     median = statistics.median(times_us)
     halves = statistics.median(times_us[:middle]), statistics.median(times_us[middle:])

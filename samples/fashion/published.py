@@ -56,7 +56,7 @@ def read_part(folder: Path, part: Part) -> tuple[npt.NDArray[np.uint8], npt.NDAr
         Pictures (n, 28, 28) of 8 bits, white on black, and the class of each.
 
     Raises:
-        ImageError: where a file is not there, or not the published one; says how to get it.
+        ImageError: if a file is not there, or not the published one; says how to get it.
     """
     pictures = _values(folder, *part.pictures)[_PICTURES_HEADER:].reshape(-1, SIDE, SIDE)
     return pictures, _values(folder, *part.classes)[_CLASSES_HEADER:].astype(np.int64)

@@ -23,8 +23,8 @@ def test_the_opened_file_and_the_comparison(exported):
     assert isinstance(made, Exported)
     assert (made.artifact.path, made.artifact.bytes) == (path, path.stat().st_size)
     assert made.passed_over == ()
-    assert all(result.passed and result.reference.description == "Eager (eager, cpu)" for result in made.parity)
-    assert made.parity[-1].candidate.description == "OnnxRuntime (function body, cpu)"
+    assert all(result.passed and result.reference.description == "PyTorch (eager, cpu)" for result in made.parity)
+    assert made.parity[-1].candidate.description == "ONNX Runtime (function body, cpu)"
 
 
 def test_the_result_can_be_run_as_it_is(exported, picture):

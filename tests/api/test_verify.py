@@ -34,7 +34,7 @@ def test_one_result_per_way_to_compute(exported, tiny_pth):
         )
     assert {type(result) for result in results} == {Verification}
     ways = ["library", "function body"] if library_path() else ["function body"]
-    assert [result.candidate.description for result in results] == [f"OnnxRuntime ({way}, cpu)" for way in ways]
+    assert [result.candidate.description for result in results] == [f"ONNX Runtime ({way}, cpu)" for way in ways]
     assert all(result.passed and result.fault is None for result in results)
     assert (results[0].images, results[0].reference.source, results[0].candidate.source) == (
         *(2, str(tiny_pth)),
@@ -56,7 +56,7 @@ def test_without_weights_the_library_is_compared_with_the_bodies(exported):
         pytest.skip("needs the compiled operators")
     with pytest.warns(VimdeployWarning, match="is compared with the function bodies, not with PyTorch"):
         [result] = vimdeploy.verify(exported, count=1)
-    assert result.reference.description == "OnnxRuntime (function body, cpu)"
+    assert result.reference.description == "ONNX Runtime (function body, cpu)"
 
 
 def test_against_another_file(tiny_artifact, tiny_onnx):

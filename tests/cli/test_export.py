@@ -64,7 +64,7 @@ class TestFromCheckpoint:
         first, second = result.stdout.splitlines()
         assert first.startswith(f"{path}: tiny, classification, 32x32, ")
         assert "Largest error against PyTorch" in second
-        assert "OnnxRuntime (function body, cpu) " in second
+        assert "ONNX Runtime (function body, cpu) " in second
 
     def test_the_steps_are_told_on_standard_error(self, exported):
         assert [line.partition(":")[0] for line in exported[1].stderr.splitlines()] == [

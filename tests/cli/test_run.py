@@ -25,13 +25,13 @@ class TestTable:
 
     def test_what_computes_is_told_on_standard_error(self, invoke, tiny_onnx, picture):
         result = invoke("run", tiny_onnx, picture, "--operators", "function body")
-        assert "OnnxRuntime (function body, cpu)" in result.stderr.splitlines()
+        assert "ONNX Runtime (function body, cpu)" in result.stderr.splitlines()
 
 
 class TestJson:
     def test_is_one_document(self, invoke, tiny_onnx, picture, operators):
         document = json.loads(invoke("run", tiny_onnx, picture, "--json", "--operators", operators).stdout)
-        assert document["session"] == f"OnnxRuntime ({operators.replace('-', ' ')}, cpu)"
+        assert document["session"] == f"ONNX Runtime ({operators.replace('-', ' ')}, cpu)"
         assert [image["image"] for image in document["images"]] == [str(picture)]
 
     def test_answers_are_sorted(self, invoke, tiny_onnx, picture):

@@ -45,8 +45,8 @@ def output(name, largest, index, std=2.0):
 def result():
     """A classifier on four labelled pictures."""
     return Verification(
-        reference=Side("Eager (eager, cpu)", "weights.pth"),
-        candidate=Side("OnnxRuntime (library, cpu)", "model.onnx"),
+        reference=Side("PyTorch (eager, cpu)", "weights.pth"),
+        candidate=Side("ONNX Runtime (library, cpu)", "model.onnx"),
         images=4,
         inputs="4 pictures of DIR",
         outputs=(output("logits", 1e-6, (3,)),),
@@ -79,8 +79,8 @@ def shown(capsys, *results, all_stages=False):
 class TestText:
     def test_begins_with_the_verdict(self, result, capsys):
         assert shown(capsys, result).splitlines()[0] == (
-            "Passed: OnnxRuntime (library, cpu) agrees with Eager (eager, cpu): the largest error of output logits is "
-            "5.0e-07 standard deviations."
+            "Passed: ONNX Runtime (library, cpu) agrees with PyTorch (eager, cpu): the largest error of output logits "
+            "is 5.0e-07 standard deviations."
         )
 
     def test_begins_with_the_first_fault_and_whose_it_is(self, result, capsys):
@@ -89,7 +89,7 @@ class TestText:
         assert first.startswith(
             "Block 13, scan: fed with the same values as the reference, a relative error of 0.001, "
         )
-        assert first.endswith("[OnnxRuntime (library, cpu)].")
+        assert first.endswith("[ONNX Runtime (library, cpu)].")
 
     def test_has_a_line_a_kind_of_stage_and_one_a_fault(self, result, capsys):
         text = shown(capsys, dataclasses.replace(result, stages=stages([13])))
@@ -108,7 +108,7 @@ class TestText:
         text = shown(
             capsys, dataclasses.replace(result, stages=(), stages_note="Stages are left out: it is an engine.")
         )
-        assert "OnnxRuntime (library, cpu): Stages are left out: it is an engine." in text
+        assert "ONNX Runtime (library, cpu): Stages are left out: it is an engine." in text
 
     def test_has_a_line_per_output(self, features, capsys):
         lines = [line for line in shown(capsys, features).splitlines() if "element" in line]
@@ -141,8 +141,8 @@ class TestText:
         headers, same, correct = [line.split("  ") for line in text.splitlines() if line[:8] in TABLE]
         assert [cell.strip() for cell in headers if cell] == [
             "measure",
-            "Eager (eager, cpu)",
-            "OnnxRuntime (library, cpu)",
+            "PyTorch (eager, cpu)",
+            "ONNX Runtime (library, cpu)",
             "TensorRT",
         ]
         assert [cell.strip() for cell in same if cell] == ["same top-1", *["75.00% (30.06% to 95.44%)"] * 2]
@@ -174,7 +174,8 @@ class TestText:
     def test_has_the_answers_that_changed_with_both_margins(self, result, capsys):
         text = shown(capsys, result)
         assert (
-            "OnnxRuntime (library, cpu) gives a different answer for 1 image (margin = top logit minus second):" in text
+            "ONNX Runtime (library, cpu) gives a different answer for 1 image (margin = top logit minus second):"
+            in text
         )
         headers, change = text.rstrip().splitlines()[-2:]
         assert headers.split() == ["image", "label", "reference", "margin", "candidate", "margin"]

@@ -65,15 +65,15 @@ class TestAgainstPyTorch:
     def test_a_right_file_passes(self, invoke, exported, tiny_pth):
         result = invoke("verify", exported, "-c", tiny_pth)
         assert result.exit_code == 0
-        assert result.stdout.startswith("Passed: OnnxRuntime (")
-        assert f"Reference: Eager (eager, cpu) of {tiny_pth}; 8 random inputs (seed 0)." in result.stdout
+        assert result.stdout.startswith("Passed: ONNX Runtime (")
+        assert f"Reference: PyTorch (eager, cpu) of {tiny_pth}; 8 random inputs (seed 0)." in result.stdout
         assert "FAIL" not in result.stdout
 
     def test_each_way_of_computing_has_its_row(self, invoke, exported, tiny_pth):
         results = json.loads(invoke("verify", exported, "-c", tiny_pth, "--json").stdout)
         wanted = ["library"] if library_path() else []
         assert [r["candidate"]["description"] for r in results] == [
-            f"OnnxRuntime ({o}, cpu)" for o in (*wanted, "function body")
+            f"ONNX Runtime ({o}, cpu)" for o in (*wanted, "function body")
         ]
 
     def test_errors_are_within_the_bounds(self, invoke, exported, tiny_pth):
@@ -82,7 +82,7 @@ class TestAgainstPyTorch:
 
     def test_random_weights_need_no_checkpoint(self, invoke, tiny_onnx):
         (*_, result) = json.loads(invoke("verify", tiny_onnx, "--json").stdout)
-        assert (result["reference"]["description"], result["passed"]) == ("Eager (eager, cpu)", True)
+        assert (result["reference"]["description"], result["passed"]) == ("PyTorch (eager, cpu)", True)
         assert result["reference"]["source"] == "random seed 0"
 
     def test_count(self, invoke, tiny_onnx):
@@ -129,7 +129,7 @@ def test_an_engine_is_compared_as_it_is(invoke, engine_file, tiny_onnx, monkeypa
     session.operators, session.device = "plugin", "cuda"
     monkeypatch.setattr("vimdeploy.runtimes.tensorrt.session_from_engine", lambda *arguments: session)
     (result,) = json.loads(invoke("verify", engine_file(), "--json").stdout)
-    assert result["candidate"]["description"] == "OnnxRuntime (plugin, cuda)"
+    assert result["candidate"]["description"] == "ONNX Runtime (plugin, cuda)"
     assert (result["passed"], result["weights"]) == (True, None)
 
 
@@ -152,7 +152,7 @@ class TestImages:
     def test_accuracy_is_in_the_table(self, invoke, tiny_onnx, by_class):
         shown = invoke("verify", tiny_onnx, "--images", by_class).stdout
         assert re.search(
-            r"\nmeasure +Eager \(eager, cpu\).*\n(.*\n)*top-1 correct +[\d.]+% +[\d.]+% \([\d.]+% to [\d.]+%\)", shown
+            r"\nmeasure +PyTorch \(eager, cpu\).*\n(.*\n)*top-1 correct +[\d.]+% +[\d.]+% \([\d.]+% to [\d.]+%\)", shown
         )
 
     def test_a_table_gives_the_classes_too(self, invoke, tiny_onnx, by_class, tmp_path):
@@ -167,7 +167,7 @@ class TestWithoutWeights:
     def test_the_library_is_compared_with_the_bodies(self, invoke, exported):
         result = invoke("verify", exported, "--json")
         (parity,) = json.loads(result.stdout)
-        assert parity["reference"]["description"] == "OnnxRuntime (function body, cpu)"
+        assert parity["reference"]["description"] == "ONNX Runtime (function body, cpu)"
         assert parity["stages"]
         assert "the library is compared with the function bodies, not with PyTorch" in result.stderr
 

@@ -18,7 +18,7 @@ from vimdeploy.parity.weights import check_weights
 from vimdeploy.runtimes.eager import EagerSession
 from vimdeploy.runtimes.onnxruntime import sessions_of_all_operators
 
-BOUNDS = {"OnnxRuntime (library, cpu)": 1e-4, "OnnxRuntime (function body, cpu)": 1e-3}
+BOUNDS = {"ONNX Runtime (library, cpu)": 1e-4, "ONNX Runtime (function body, cpu)": 1e-3}
 WHOLE = ("vim_tiny_patch16_224", "vim_tiny_patch16_stride8_224", "vim_base_patch16_224")
 OTHERS = [name for name, variant in VARIANTS.items() if variant.architecture == "vim" and name not in WHOLE]
 

@@ -135,8 +135,8 @@ def classified(same=450, correct=445, shown=()):
 def passing(**fields):
     """A classifier without faults; ``fields`` replace its own."""
     made = {
-        "reference": Side("Eager (eager, cpu)", "digits.safetensors"),
-        "candidate": Side("OnnxRuntime (library, cpu)", "digits.onnx"),
+        "reference": Side("PyTorch (eager, cpu)", "digits.safetensors"),
+        "candidate": Side("ONNX Runtime (library, cpu)", "digits.onnx"),
         "images": 450,
         "inputs": "450 pictures of pictures",
         "outputs": (output(),),

@@ -25,7 +25,7 @@ TYPES = {
     TensorProto.BFLOAT16: torch.bfloat16,
 }
 NEWEST_OPSET = 26
-"""Of ONNX Runtime 1.31."""
+"""The newest opset of ONNX Runtime 1.31."""
 
 
 @cache

@@ -46,8 +46,8 @@ def output(error, name="logits", **facts):
 
 def verification(**parts):
     facts = {
-        "reference": Side("Eager (eager, cpu)"),
-        "candidate": Side("OnnxRuntime (library, cpu)"),
+        "reference": Side("PyTorch (eager, cpu)"),
+        "candidate": Side("ONNX Runtime (library, cpu)"),
         "images": 4,
         "inputs": "4 pictures",
         "outputs": (output(0.0),),

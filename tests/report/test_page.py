@@ -106,22 +106,29 @@ def test_the_verdict_comes_first():
 
 def test_what_was_compared():
     sides = {
-        "reference": Side("Eager (eager, cpu)", "a.pth", "fp32", "a" * 64),
-        "candidate": Side("OnnxRuntime (library, cpu)", "b.onnx", "fp16", "b" * 64),
+        "reference": Side("PyTorch (eager, cpu)", "a.pth", "fp32", "a" * 64),
+        "candidate": Side("ONNX Runtime (library, cpu)", "b.onnx", "fp16", "b" * 64),
     }
     text = read(passing(**sides)).text
-    for fact in ("a.pth", "a" * 64, "b.onnx", "b" * 64, "OnnxRuntime (library, cpu), fp16", "450 pictures of pictures"):
+    for fact in (
+        "a.pth",
+        "a" * 64,
+        "b.onnx",
+        "b" * 64,
+        "ONNX Runtime (library, cpu), fp16",
+        "450 pictures of pictures",
+    ):
         assert fact in text
     for fact in ("2026-11-22 04:00 UTC", "A Processor @ 2.50GHz, 2 cores", "onnxruntime 1.31.0", "AVX-512"):
         assert fact in text
 
 
 def test_several_candidates_have_a_chapter_each_and_the_first_fault_is_the_verdict():
-    body = Side("OnnxRuntime (function body, cpu)", "digits.onnx")
+    body = Side("ONNX Runtime (function body, cpu)", "digits.onnx")
     page = read(passing(), failing(candidate=body))
     assert page.headings[0] == "Fail. Block 13, in_proj"
     assert page.headings.count("Answers") == 2
-    assert "OnnxRuntime (library, cpu): Pass. Every error is within its bounds" in page.headings
+    assert "ONNX Runtime (library, cpu): Pass. Every error is within its bounds" in page.headings
     assert f"{body.description}: Fail. Block 13, in_proj" in page.headings
 
 
@@ -168,7 +175,7 @@ def test_a_model_without_a_task_has_outputs_alone():
     page = read(taskless())
     assert [heading for heading in page.headings if heading in SECTIONS] == [s for s in SECTIONS if s != CHANGED]
     assert "Only outputs were compared, no answers." in page.text
-    assert "agrees with Eager (eager, cpu): the largest error is " in page.text
+    assert "agrees with PyTorch (eager, cpu): the largest error is " in page.text
 
 
 def test_an_output_of_equal_values_has_no_relative_mean():

@@ -33,7 +33,7 @@ def test_pictures_of_any_size(any_size_network, picture):
 
 
 def test_the_description(tiny_network):
-    assert EagerSession(tiny_network).description == "Eager (eager, cpu)"
+    assert EagerSession(tiny_network).description == "PyTorch (eager, cpu)"
 
 
 @pytest.mark.parametrize(("asked", "used"), [(None, 1), (3, 3)])

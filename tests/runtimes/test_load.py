@@ -23,7 +23,7 @@ def orin(cuda, monkeypatch, tmp_path):
 @pytest.mark.parametrize("kind", [str, lambda path: path, open_artifact], ids=["str", "Path", "Artifact"])
 def test_an_onnx_file(tiny_onnx, kind):
     with load(kind(tiny_onnx), device="cpu") as session:
-        assert session.description == "OnnxRuntime (library, cpu)"
+        assert session.description == "ONNX Runtime (library, cpu)"
         assert session.run(np.zeros((2, 3, 32, 32), np.float32))["logits"].shape == (2, 5)
 
 
@@ -41,7 +41,7 @@ def test_an_engine(orin, engine_file, kind):
 class TestForeignOnnx:
     def test_runs_raw(self, foreign_onnx):
         session = load(foreign_onnx)
-        assert session.description == "OnnxRuntime (cpu)"
+        assert session.description == "ONNX Runtime (cpu)"
         np.testing.assert_array_equal(session.run(np.ones(1, np.float32))["y"], [1])
 
     def test_has_no_answers(self, foreign_onnx, picture):

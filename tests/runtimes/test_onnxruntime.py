@@ -106,11 +106,11 @@ class TestOperators:
     def test_the_session_says_what_computes(self, tiny_onnx, operators):
         session = load(tiny_onnx, operators=operators)
         name = operators.replace("-", " ")
-        assert (session.operators, session.description) == (name, f"OnnxRuntime ({name}, cpu)")
+        assert (session.operators, session.description) == (name, f"ONNX Runtime ({name}, cpu)")
 
     def test_of_a_model_without_ours_are_none(self, foreign):
         session = OnnxRuntimeSession(foreign)
-        assert (session.operators, session.description) == ("", "OnnxRuntime (cpu)")
+        assert (session.operators, session.description) == ("", "ONNX Runtime (cpu)")
 
     def test_auto_is_the_library_if_it_is_installed(self, tiny_onnx, recwarn):
         assert load(tiny_onnx).operators == "library"
@@ -212,7 +212,7 @@ class TestDevice:
 
     def test_auto_is_the_cpu_where_onnx_runtime_cannot_use_the_gpu(self, tiny_onnx, gpu, images):
         session = load(tiny_onnx)
-        assert session.description == "OnnxRuntime (library, cpu)"
+        assert session.description == "ONNX Runtime (library, cpu)"
         assert logits(session, images).shape == (3, 5)
 
     def test_a_silent_fall_back_is_refused(self, tiny_onnx, gpu, monkeypatch):

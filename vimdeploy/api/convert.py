@@ -32,7 +32,7 @@ class Converted:
     inputs: str
     """What was looked at: ``16 pictures of DIR``."""
     ranges: Mapping[str, Range]
-    """Of each tensor that would be stored in the precision, weights included, in the order of the graph."""
+    """The range of each tensor that would be stored in the precision, weights included, in the order of the graph."""
     parity: tuple[Verification, ...]
     """With the operator library, if it is installed, and with the function bodies."""
 

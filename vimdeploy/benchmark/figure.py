@@ -165,7 +165,7 @@ def _number(value: float) -> str:
 
 
 def _side(result: Result) -> float:
-    """Of a square with as many pixels."""
+    """The side of a square with as many pixels."""
     height, width = result.image_size or (0, 0)
     return math.sqrt(height * width)
 

@@ -29,7 +29,7 @@ class Series:
     """The milliseconds of each call, turn by turn; the warm-up is not among them."""
     peak_bytes: int | None = None
     profile: list[OperatorTime] = field(default_factory=list)
-    """Of ONNX files, if it was asked for."""
+    """The time by type of node, for ONNX files, if it was asked for."""
     profile_error: str = ""
     """Why there is no profile, in a sentence; the rest of the row stands."""
     error: str = ""
@@ -37,7 +37,7 @@ class Series:
 
     @property
     def milliseconds(self) -> list[float]:
-        """Of all calls that count."""
+        """The times of all calls that count."""
         return [call for turn in self.turns for call in turn]
 
 

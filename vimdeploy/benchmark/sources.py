@@ -40,7 +40,7 @@ class Subject:
     """The file of a row, at one batch and image size."""
 
     name: str
-    """Of the row."""
+    """The name of the row."""
     path: Path
     batch: int = 1
     image_size: tuple[int, int] | None = None
@@ -67,12 +67,12 @@ class Settings:
     device: str = "auto"
     operators: str = "auto"
     threads: int | None = None
-    """Of ONNX files and PyTorch; None leaves the choice to the runtime."""
+    """Threads of ONNX files and PyTorch; None leaves the choice to the runtime."""
     allow_engine_code: bool = False
     task: str = "classification"
     """What variants and checkpoints are for; a file has its own task."""
     variant: str = ""
-    """Of checkpoints, as ``variant_by_name`` takes it; empty for the released one that fits."""
+    """The variant of checkpoints, as ``variant_by_name`` takes it; empty for the released one that fits."""
     rounds: int = 10
     """Turns that each subject gets."""
     seconds: float = 0.5

@@ -30,7 +30,7 @@ class ConvertedModel:
     artifact: Artifact
     """Its info's ``kept_in_float32`` says which nodes are not in that precision, and why."""
     ranges: Mapping[str, Range]
-    """Of each tensor that would be stored in the precision, weights included, in the order of the graph."""
+    """The range of each tensor that would be stored in the precision, weights included, in the order of the graph."""
 
 
 def converted_onnx(

@@ -19,7 +19,7 @@ class Config(Protocol):
 
     @property
     def in_channels(self) -> int:
-        """Of pictures."""
+        """Channels of a picture."""
 
     @property
     def patch_size(self) -> int:
@@ -43,7 +43,7 @@ class Config(Protocol):
 
     @property
     def num_classes(self) -> int:
-        """Of the classifier."""
+        """Classes of the classifier."""
 
     def replace(self, **changes: Any) -> Any:
         """A copy with some numbers changed."""

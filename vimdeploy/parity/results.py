@@ -18,7 +18,7 @@ class Side:
     """One of the two that are compared."""
 
     description: str
-    """The session in a few words: ``OnnxRuntime (library, cpu)``."""
+    """The session in a few words: ``ONNX Runtime (library, cpu)``."""
     source: str = ""
     """The file that it runs, or the checkpoint; empty if there is none."""
     precision: str = "fp32"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,8 @@ class Stages(ABC):
 class Session(ABC):
     """A model, loaded and ready to run; a context manager."""
 
+    runtime: ClassVar[str] = ""
+    """The runtime's name, for people."""
     info: ModelInfo
     """What the model says of itself."""
     device: str
@@ -56,9 +58,9 @@ class Session(ABC):
 
     @property
     def description(self) -> str:
-        """The session in a few words, for reports: ``OnnxRuntime (library, cpu)``."""
+        """The session in a few words, for reports: ``ONNX Runtime (library, cpu)``."""
         how = ", ".join(part for part in (self.operators, self.device) if part)
-        return f"{type(self).__name__.removesuffix('Session')} ({how})"
+        return f"{self.runtime or type(self).__name__} ({how})"
 
     def __repr__(self) -> str:
         inputs, outputs = (", ".join(map(str, specs)) for specs in (self.info.inputs, self.info.outputs))

@@ -23,6 +23,8 @@ class EagerSession(Session):
     busy machine the wait is a hundred times as long as the work.
     """
 
+    runtime = "PyTorch"
+
     def __init__(self, network: Network, threads: int | None = None) -> None:
         self._threads = threads or 1
         self.module, self.info = network.module.eval(), network.info

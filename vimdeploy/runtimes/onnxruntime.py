@@ -34,6 +34,8 @@ _PROVIDER_OPTIONS = {CUDA_PROVIDER: {"use_tf32": "0"}}  # TF32 would round the f
 class OnnxRuntimeSession(Session):
     """An ONNX file in ONNX Runtime."""
 
+    runtime = "ONNX Runtime"
+
     def __init__(
         self,
         artifact: Artifact,

@@ -20,6 +20,8 @@ _AGAIN = "build it again here with: vimdeploy build"
 class TensorRTSession(Session):
     """An engine of ours on a GPU. Threads wait for each other."""
 
+    runtime = "TensorRT"
+
     def __init__(self, plan: bytes, engine: EngineInfo, gpu: int = 0, allow_engine_code: bool = False) -> None:
         """Open a session; ``session_from_engine`` is the way in for files.
 

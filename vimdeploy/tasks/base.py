@@ -61,7 +61,7 @@ class Measure:
     name: str
     """``same top-1``, ``top-1 correct``."""
     candidate: Proportion
-    """Of the candidate; of both, if it counts what they have in common."""
+    """The candidate's; that of both, if it counts what they have in common."""
     reference: Proportion | None = None
     """The same of the reference; None if the measure counts what both have in common."""
 

@@ -213,7 +213,7 @@ class _Tally(Comparison):
         return Agreement(tuple(measures), tuple(self._changes), changed, "top logit minus second")
 
     def points_lost(self) -> float:
-        """Of accuracy if the classes are known, else of equal top-1 answers."""
+        """Percentage points of accuracy if the classes are known, else of equal top-1 answers."""
         if not self._images:
             return 0.0
         if self._right is None:

@@ -157,7 +157,7 @@ class _Neighbours(Comparison):
         return Agreement(tuple(measures), tuple(changes), int((~same).sum()))
 
     def points_lost(self) -> float:
-        """Of neighbours of the same class if the classes are known, else of equal neighbours."""
+        """Percentage points of neighbours of the same class if the classes are known, else of equal neighbours."""
         if len(self._vectors[0]) < 2:
             return 0.0
         wanted, found = self._nearest()

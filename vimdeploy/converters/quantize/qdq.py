@@ -1,7 +1,7 @@
 """Linear layers as QuantizeLinear and DequantizeLinear around the product, by ONNX Runtime's quantizer.
 
 What ONNX Runtime and TensorRT both take: int8 with the zero at 0, one step for the input, one per column of the weight,
-and a product that gives float32. Where a runtime has an int8 product, it fuses the four nodes; elsewhere they run as
+and a product that gives float32. If a runtime has an int8 product, it fuses the four nodes; otherwise they run as
 they stand.
 """
 

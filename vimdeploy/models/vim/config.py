@@ -27,7 +27,7 @@ class VimConfig:
     patch_size: int = 16
     """Side of a patch in pixels."""
     stride: int = 16
-    """Pixels from one patch to the next; smaller than patch_size where patches overlap."""
+    """Pixels from one patch to the next; smaller than patch_size if patches overlap."""
     in_channels: int = 3
     dim: int = 192
     depth: int = 24
