@@ -9,7 +9,7 @@ import pytest
 import vimdeploy
 
 STAGES = (
-    ("errors",),
+    ("errors", "text"),
     ("files", "progress", "recipe"),
     ("ops.contract",),
     ("model_info",),

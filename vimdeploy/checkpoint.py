@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vimdeploy.errors import CheckpointError, first_line, require
+from vimdeploy.errors import CheckpointError, require
+from vimdeploy.text import reason_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,7 +93,7 @@ def _from_hub(source: str) -> Path:
         checkpoints = [n for n in names if n.endswith((".pth", ".safetensors"))]
         downloaded = hub.hf_hub_download(f"{owner}/{repo}", checkpoints[0]) if len(checkpoints) == 1 else None
     except Exception as error:  # huggingface_hub lets the exceptions of its HTTP client through
-        raise CheckpointError(f"{source} could not be downloaded: {first_line(error)}") from error
+        raise CheckpointError(f"{source} could not be downloaded: {reason_of(error)}") from error
     if downloaded is None:
         named = ", ".join(f"hf://{owner}/{repo}/{n}" for n in checkpoints) or "none"
         raise CheckpointError(f"Wanted one .pth or .safetensors file at {source}, found {len(checkpoints)}: {named}.")
@@ -124,7 +125,7 @@ def _load_torch(path: Path) -> Any:
             "or as .safetensors."
         ) from error
     except Exception as error:  # a damaged pickle raises exceptions of all kinds
-        raise CheckpointError(f"{path} is a damaged PyTorch file ({first_line(error)}); download it again.") from error
+        raise CheckpointError(f"{path} is a damaged PyTorch file ({reason_of(error)}); download it again.") from error
 
 
 def _choose(path: Path, content: Any, ema: bool) -> tuple[str, dict[str, Tensor]]:

@@ -12,9 +12,10 @@ from typing import Any
 
 from vimdeploy.artifact import Artifact
 from vimdeploy.benchmark.sources import Settings
-from vimdeploy.errors import ExecutionError, first_line
+from vimdeploy.errors import ExecutionError
 from vimdeploy.runtimes.base import Arrays
 from vimdeploy.runtimes.onnxruntime import open_model
+from vimdeploy.text import reason_of
 
 _RUN, _NODE, _SUFFIX = "model_run", "Node", "_kernel_time"
 
@@ -53,7 +54,7 @@ def profile_of(artifact: Artifact, settings: Settings, arrays: Arrays) -> list[O
                 session.run(None, arrays)
                 calls += 1
         except Exception as error:  # ONNX Runtime's exceptions have no common base
-            raise ExecutionError(f"ONNX Runtime failed while it was profiled: {first_line(error)}") from error
+            raise ExecutionError(f"ONNX Runtime failed while it was profiled: {reason_of(error)}") from error
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     return operator_times(events)
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from vimdeploy.errors import ExecutionError, InputError, ModelFileError, first_line, require
+from vimdeploy.errors import ExecutionError, InputError, ModelFileError, require
 from vimdeploy.flavors import collecting_logger
 from vimdeploy.runtimes.base import Arrays
 from vimdeploy.runtimes.cuda_graph import CudaGraph, captured
+from vimdeploy.text import reason_of
 
 _STREAM_NON_BLOCKING = 1
 """From cuda.h: the stream does not wait for the default stream, on which others in the process may work."""
@@ -105,7 +106,7 @@ class EngineOnGpu:
             finally:
                 self._primary.pop()
         except self._cuda.Error as error:
-            raise ExecutionError(f"CUDA failed: {first_line(error)}") from error
+            raise ExecutionError(f"CUDA failed: {reason_of(error)}") from error
 
     def _load(self, trt: ModuleType, plan: bytes, allow_code: bool) -> None:
         logger = collecting_logger(trt)

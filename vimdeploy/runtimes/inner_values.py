@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from vimdeploy.artifact import Artifact
-from vimdeploy.errors import ExecutionError, first_line
+from vimdeploy.errors import ExecutionError
 from vimdeploy.graphs.outputs import with_outputs
 from vimdeploy.preprocess import FloatArray
 from vimdeploy.runtimes.base import Array
 from vimdeploy.runtimes.onnxruntime import open_model
+from vimdeploy.text import reason_of
 
 
 def inner_values(
@@ -39,5 +40,5 @@ def inner_values(
             values = session.run(given, dict(batch))
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             shapes = ", ".join(f"{name} {array.shape}" for name, array in batch.items())
-            raise ExecutionError(f"ONNX Runtime failed on {shapes}: {first_line(error)}") from error
+            raise ExecutionError(f"ONNX Runtime failed on {shapes}: {reason_of(error)}") from error
         yield {**batch, **dict(zip(given, values, strict=True))}

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import TensorProto, helper
 
-from vimdeploy.errors import ConfigError, ExecutionError, first_line
+from vimdeploy.errors import ConfigError, ExecutionError
 from vimdeploy.graphs.outputs import with_outputs
 from vimdeploy.models.stages import StageSpec
 from vimdeploy.preprocess import FloatArray
 from vimdeploy.runtimes.base import Array, Stages
+from vimdeploy.text import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,5 +117,5 @@ class OnnxStages(Stages):
         try:
             found = session.run([f"{value}.seen" for value in self._values.values()], {**inputs, **fed})
         except Exception as error:  # ONNX Runtime's exceptions have no common base
-            raise ExecutionError(f"ONNX Runtime failed on the stages of the model: {first_line(error)}") from error
+            raise ExecutionError(f"ONNX Runtime failed on the stages of the model: {reason_of(error)}") from error
         return dict(zip(self._values, found, strict=True))
