@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vimdeploy.cli.console import phases, print_json, print_table
+from vimdeploy.cli.console import phases, print_json, print_table, say
 from vimdeploy.cli.options import (
     PATH,
     ImageSize,
@@ -99,7 +99,7 @@ def run(
         documents = [{"image": str(image), **a.document()} for image, a in zip(images, answers, strict=True)]
         print_json({"session": session.description, "images": documents})
         return
-    click.echo(session.description, err=True)
+    say(session.description, err=True)
     rows = [
         (str(image) if number == 0 else "", *row)
         for image, answer in zip(images, answers, strict=True)
