@@ -71,10 +71,8 @@ class TestOpen:
         EngineOnGpu(tensorrt(cuda=cuda), PLAN, 0, False).close()
         assert cuda.names().count("init") == 1
 
-    def test_rtx_captures_its_graphs_itself(self, cuda, trt):
-        from enum import Enum
-
-        trt.CudaGraphStrategy = Enum("CudaGraphStrategy", ["DISABLED", "WHOLE_GRAPH_CAPTURE"])
+    def test_rtx_captures_its_graphs_itself(self, cuda):
+        trt = tensorrt("1.7.1.116", cuda)
         opened = EngineOnGpu(trt, PLAN, 0, False)
         assert opened._engine.config.cuda_graph_strategy is trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         assert run(opened, cuda, 2, 2, 2) == ["set_input_shape", *PLAIN_RUN * 3]
