@@ -12,6 +12,9 @@ import numpy as np
 from helpers.tensorrt_bindings import bindings_of
 
 PLAN = b"a plan"
+WORKING_MEMORY = 4096
+MEMORY_SIZES = {"device_memory_size", "device_memory_size_v2"}
+"""What versions of TensorRT call the bytes that an engine's contexts work in."""
 
 
 class _Flag(Enum):
@@ -103,7 +106,9 @@ class Context:
     def __init__(self, cuda, engine):
         self._cuda, self._inputs, self._outputs = cuda, engine.inputs, engine.outputs
         self._shapes, self._addresses = {}, {}
-        self.refuses = set()
+        self.refuses = engine.refuses
+
+    device_memory = property(fset=lambda self, address: self._cuda.calls.append(("context memory", address)))
 
     def _call(self, name, *arguments):
         self._cuda.calls.append((name, *arguments))
@@ -163,7 +168,9 @@ class Engine:
     def __init__(self, cuda, trt, inputs, outputs):
         self._cuda, self._trt, self.inputs, self.outputs = cuda, trt, inputs, outputs
         self._names = [*outputs, *inputs]
-        self.context = Context(cuda, self)
+        self.refuses = set()
+        for name in MEMORY_SIZES & bindings_of(trt.__version__)["ICudaEngine"] if type(self) is Engine else ():
+            setattr(self, name, WORKING_MEMORY)
 
     num_io_tensors = property(lambda self: len(self._names))
 
@@ -180,10 +187,9 @@ class Engine:
     def get_tensor_dtype(self, name):
         return np.float32
 
-    def create_execution_context(self, config=None):
-        self.config = config
-        context, self.context = self.context, None
-        return context
+    def create_execution_context(self, strategy):
+        self.strategy = strategy
+        return None if "create_execution_context" in self.refuses else Context(self._cuda, self)
 
     def __del__(self):
         self._cuda.calls.append(("free engine",))
@@ -230,6 +236,7 @@ def tensorrt(version="10.3.0", cuda=None, size=(2, 4), **lacking):
         ILogger=type("ILogger", (_Logger,), {}),
         IProgressMonitor=type("IProgressMonitor", (), {}),
         LayerType=enum("LayerType", "SHUFFLE", "PLUGIN_V3"),
+        ExecutionContextAllocationStrategy=enum("ExecutionContextAllocationStrategy", "STATIC", "USER_MANAGED"),
         NetworkDefinitionCreationFlag=enum("NetworkDefinitionCreationFlag", "STRONGLY_TYPED"),
         HardwareCompatibilityLevel=enum("HardwareCompatibilityLevel", "NONE", "AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY"),
         MemoryPoolType=enum("MemoryPoolType", "WORKSPACE"),

@@ -12,6 +12,7 @@ _FIRST = {
         "max_threads num_DLA_cores platform_has_fast_fp16 platform_has_fast_int8 platform_has_tf32 reset"
     ),
     "EngineInspector": "error_recorder execution_context get_engine_information get_layer_information",
+    "ExecutionContextAllocationStrategy": "ON_PROFILE_CHANGE STATIC USER_MANAGED",
     "HardwareCompatibilityLevel": "AMPERE_PLUS NONE",
     "IBuilderConfig": (
         "DLA_core add_optimization_profile algorithm_selector avg_timing_iterations "
