@@ -97,8 +97,8 @@ class TestWrongInput:
         (tmp_path / "text.jpg").write_text("hello")
         assert "text.jpg is not a picture" in self.refused(invoke, tiny_onnx, tmp_path / "text.jpg")
 
-    def test_a_missing_picture_after_a_good_one(self, invoke, tiny_onnx, picture):
-        assert "The picture none.png cannot be read" in self.refused(invoke, tiny_onnx, picture, "none.png")
+    def test_a_missing_picture(self, invoke, tiny_onnx):
+        assert "The picture none.png cannot be read" in self.refused(invoke, tiny_onnx, "none.png")
 
     def test_no_picture(self, invoke, tiny_onnx):
         assert "Missing argument 'IMAGES...'" in self.refused(invoke, tiny_onnx)
