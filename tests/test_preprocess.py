@@ -408,7 +408,7 @@ class TestUnreadable:
         with pytest.raises(ImageError, match="cut"):
             open_image(path)
 
-    @pytest.mark.parametrize("suffix", ["ico", "tga", "pcx", "dds", "im"])
+    @pytest.mark.parametrize("suffix", ["ico", "tga", "pcx", "dds", "sgi"])
     def test_formats_that_nobody_sends(self, tmp_path, picture, suffix):
         """Whatever the file is called."""
         open_image(picture).save(tmp_path / f"rare.{suffix}")
