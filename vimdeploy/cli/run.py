@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vimdeploy.cli.console import phases, print_json, print_table
+from vimdeploy.cli.console import phases, print_json, print_table, say
 from vimdeploy.cli.options import (
     PATH,
     ImageSize,
@@ -114,7 +114,7 @@ def run(
         ]
         print_json({"session": session.description, "images": documents})
     elif answers:
-        click.echo(session.description, err=True)
+        say(session.description, err=True)
         rows = [
             (str(images[number]) if line == 0 else "", *row)
             for number, answer in answers.items()
