@@ -41,8 +41,7 @@ class Architecture(ABC):
         """The architecture's ``Config``.
 
         Raises:
-            ConfigError: if no model can have these numbers.
-            TypeError: for a number that the architecture does not know.
+            ConfigError: if no model can have these numbers, or for one that the architecture does not know.
         """
 
     @abstractmethod

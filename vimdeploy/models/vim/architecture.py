@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vimdeploy.models.architecture import Architecture, CheckpointModel
 from vimdeploy.models.stages import StageSpec
-from vimdeploy.models.variant import Variant
+from vimdeploy.models.variant import Variant, checked_fields
 from vimdeploy.models.vim.config import VARIANTS, VimConfig
 from vimdeploy.models.vim.keys import model_from_checkpoint
 from vimdeploy.models.vim.stages import stages_of
@@ -29,7 +29,7 @@ class VimArchitecture(Architecture):
 
     def config(self, numbers: Mapping[str, Any]) -> VimConfig:
         """A ``VimConfig``."""
-        return VimConfig(**numbers)
+        return VimConfig(**checked_fields(VimConfig, numbers))
 
     def backbone(self, config: VimConfig, any_size: bool = False) -> Vim:
         """A ``Vim``."""
