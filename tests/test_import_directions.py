@@ -10,12 +10,13 @@ import vimdeploy
 
 STAGES = (
     ("errors", "text"),
-    ("files", "progress", "recipe"),
+    ("files", "progress", "reading", "recipe"),
     ("ops.contract",),
     ("model_info",),
     ("engine_file", "gpu", "libraries"),
     ("flavors", "machine"),
-    ("checkpoint", "preprocess"),
+    ("torch_file", "preprocess"),
+    ("checkpoint",),
     ("ops",),
     ("models",),
     ("tasks",),
