@@ -72,9 +72,4 @@ def _lack_of_library(on_cuda: bool) -> str:
     check_cuda()
     capability = gpus()[0].compute_capability
     architectures = (libraries.library_info() or {})["cuda_architectures"]
-    if libraries.architectures_cover(architectures, capability):
-        return ""
-    return (
-        f"The operator library has CUDA kernels for {', '.join(architectures) or 'no GPU'}, wanted were some for "
-        f"compute capability {capability}; install vimdeploy again where CUDA's compiler nvcc is"
-    )
+    return libraries.lack_of_kernels("operator library", architectures, capability)
