@@ -127,10 +127,12 @@ def _serve(connection: Connection, said: Path) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.simplefilter("ignore")
     os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["VIMDEPLOY_TRACEBACK"] = "1"  # commands hand on what nobody expected
     with contextlib.suppress(EOFError):
         while True:
             door, folder = connection.recv()
             os.ftruncate(file, 0)
+            os.chdir(folder)
             connection.send(_outcome(DOORS[door].enter, folder))
 
 
