@@ -7,7 +7,6 @@ from vimdeploy.errors import (
     MissingPackageError,
     ParityError,
     VimdeployError,
-    first_line,
     require,
 )
 
@@ -32,14 +31,6 @@ def test_what_is_no_wrong_input_is_not_caught_as_such(error):
 @pytest.mark.parametrize("line", ["exit code 2", "(exit code 1)"])
 def test_the_tree_tells_the_exit_codes(line):
     assert line in errors.__doc__
-
-
-@pytest.mark.parametrize(
-    ("error", "line"),
-    [(ValueError("one\ntwo"), "one"), (ValueError("\n one"), "one"), (EOFError(), "EOFError()")],
-)
-def test_the_first_line_of_a_foreign_exception(error, line):
-    assert first_line(error) == line
 
 
 def test_require_imports():

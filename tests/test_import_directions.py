@@ -9,13 +9,14 @@ import pytest
 import vimdeploy
 
 STAGES = (
-    ("errors",),
-    ("files", "progress", "recipe"),
+    ("errors", "text"),
+    ("files", "progress", "reading", "recipe"),
     ("ops.contract",),
     ("model_info",),
     ("engine_file", "gpu", "libraries"),
     ("flavors", "machine"),
-    ("checkpoint", "preprocess"),
+    ("torch_file", "preprocess"),
+    ("checkpoint",),
     ("ops",),
     ("models",),
     ("tasks",),

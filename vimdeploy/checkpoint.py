@@ -1,26 +1,43 @@
 """Checkpoint file -> weights. Nothing in a file is ever executed.
 
-Read are: ``.pth`` as hustvl/Vim releases it (a whole training state with an argparse.Namespace inside), as
-mmsegmentation and detectron2 save it, a bare state dict, ``.safetensors``; by path or as ``hf://owner/repo[/file]``. A
-file is what its contents say, not its name.
+Read are ``.pth`` as hustvl/Vim releases it (a whole training state with an argparse.Namespace inside), as
+mmsegmentation, detectron2, timm and Lightning save it, a bare state dict, ``.safetensors``; by path or as
+``hf://owner/repo[/file]``. A file is what its contents say, not its name.
+
+Weights may stand under names such as ``state_dict`` or ``ema.module``, and their own names may begin with what a
+trainer wrapped the model in: ``module.``, ``_orig_mod.``, ``model.``. Both are taken off.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import pickle
 import re
+import stat
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vimdeploy.errors import CheckpointError, first_line, require
+from vimdeploy.errors import CheckpointError, VimdeployWarning, require
+from vimdeploy.text import reason_of, shortened
+from vimdeploy.torch_file import UNPACKED, Array, Data, contents
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_LARGEST = 16 << 30
+"""Bytes of the largest file that is read; a training state of Vim-B has 1.6 GB."""
+_WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state", "net", "network", "module", "weights", "params")
+"""What trainers call the weights in a training state; of several that hold some, the first is taken."""
+_AVERAGED = re.compile(r"(^|[._])(ema|averaged|swa)([._]|$)")
+"""In the names of averaged weights: ``model_ema``, ``ema_state_dict``, ``ema.module``."""
+_PASSED_THROUGH = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+"""Parts of a tensor's name that torch puts in: parallel training, torch.compile, sharding, recomputing."""
+_FIRST_LAYER = "patch_embed.proj.weight"
+"""The tensor that every model of ours has; what its name begins with tells how the model was wrapped."""
+_BACKBONES = ("backbone.net.", "backbone.")
+"""Beginnings that are no wrapper: detectron2, mmsegmentation and our own classifiers name backbones like this."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +47,14 @@ class Checkpoint:
     path: Path
     sha256: str
     part: str
-    """Part of the file: ``model``, ``model_ema``, ``state_dict``, or ``state dict`` if the file is nothing else."""
+    """Part of the file: ``model``, ``model_ema``, ``ema.module``, or ``state dict`` if the file is nothing else."""
     tensors: dict[str, Tensor]
+    passed_over: tuple[str, ...] = ()
+    """Tensors that stand beside the model: a loss's, a second model's."""
+    model_name: str = ""
+    """What the training state calls the model; empty if it does not say."""
+    image_size: tuple[int, int] | None = None
+    """Height and width in pixels that the training state tells of."""
 
 
 def load_checkpoint(source: str | Path, ema: bool = False) -> Checkpoint:
@@ -39,36 +62,54 @@ def load_checkpoint(source: str | Path, ema: bool = False) -> Checkpoint:
 
     Args:
         source: a path, or ``hf://owner/repo[/file]``.
-        ema: take ``model_ema``, the averaged weights, from a training state.
+        ema: take the averaged weights, ``model_ema``, of a training state.
 
     Raises:
         CheckpointError: if there is no such file, it is no checkpoint, holds more than data, or has no EMA to take.
         MissingPackageError: if torch, safetensors or huggingface_hub is needed and not there.
     """
     path = local_path(source)
+    data = _read(path)
+    content = _safetensors(path, data) if data[8:9] == b"{" else contents(path, data)
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}; wanted a state dict or a training state.")
+    part, tensors, passed_over = _chosen(path, content, ema)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    if size > UNPACKED * len(data):
+        raise CheckpointError(
+            f"{path} was not loaded, because its {len(data)} bytes hold tensors of {size} bytes: values that stand "
+            "for many; save copies of them (tensor.clone())."
+        )
+    return Checkpoint(path, hashlib.sha256(data).hexdigest(), part, tensors, passed_over, *_said(content))
+
+
+def _read(path: Path) -> bytes:
+    """A checkpoint's bytes: read once, so that what is hashed is what is used."""
     try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):  # a pipe waits, a device never ends
+            raise CheckpointError(f"The checkpoint {path} cannot be read: it is no regular file.")
+        if found.st_size > _LARGEST:
+            raise CheckpointError(
+                f"The checkpoint {path} has more than {_LARGEST >> 30} GiB; save the state dict alone."
+            )
         with path.open("rb") as file:
             head = file.read(9)
+            if not head:
+                raise CheckpointError(f"The checkpoint {path} is empty (0 bytes); download it again.")
+            if head[:2] != b"PK" and head[:1] != b"\x80" and head[8:] != b"{":
+                raise CheckpointError(
+                    f"{path} is not a checkpoint: wanted a PyTorch .pth or a .safetensors file, found one that begins "
+                    f"with {head!r}."
+                )
             file.seek(0)
-            digest = hashlib.sha256()
-            for chunk in iter(lambda: file.read(1 << 20), b""):
-                digest.update(chunk)
+            return file.read()
     except OSError as error:
         raise CheckpointError(f"The checkpoint {path} cannot be read: {error.strerror}.") from error
-    if not head:
-        raise CheckpointError(f"The checkpoint {path} is empty (0 bytes); download it again.")
-    if head[:2] == b"PK" or head[:1] == b"\x80":
-        part, tensors = _choose(path, _load_torch(path), ema)
-    elif head[8:9] == b"{":
-        if ema:
-            raise CheckpointError(f"{path} is a safetensors file: it holds one set of weights, and no model_ema.")
-        part, tensors = "state dict", _load_safetensors(path)
-    else:
-        raise CheckpointError(
-            f"{path} is not a checkpoint: wanted a PyTorch .pth or a .safetensors file, found one that begins with "
-            f"{head!r}."
-        )
-    return Checkpoint(path, digest.hexdigest(), part, tensors)
+    except ValueError as error:  # of a path that no system has
+        raise CheckpointError(f"The checkpoint {path!r} cannot be read: {error}.") from error
+    except MemoryError as error:
+        raise CheckpointError(f"The checkpoint {path} is larger than the memory that is free.") from error
 
 
 def local_path(source: str | Path) -> Path:
@@ -85,58 +126,128 @@ def _from_hub(source: str) -> Path:
     owner, _, rest = source.removeprefix("hf://").partition("/")
     repo, _, name = rest.partition("/")
     if not owner or not repo:
-        raise CheckpointError(f"Wanted hf://owner/repo or hf://owner/repo/file, found {source}.")
+        raise CheckpointError(f"Wanted hf://owner/repo or hf://owner/repo/file, found {shortened(source, 200)}.")
     hub = require("huggingface_hub", "hub")
     try:
         names = [name] if name else hub.list_repo_files(f"{owner}/{repo}")
         checkpoints = [n for n in names if n.endswith((".pth", ".safetensors"))]
         downloaded = hub.hf_hub_download(f"{owner}/{repo}", checkpoints[0]) if len(checkpoints) == 1 else None
     except Exception as error:  # huggingface_hub lets the exceptions of its HTTP client through
-        raise CheckpointError(f"{source} could not be downloaded: {first_line(error)}") from error
+        raise CheckpointError(f"{shortened(source, 200)} could not be downloaded: {reason_of(error)}") from error
     if downloaded is None:
-        named = ", ".join(f"hf://{owner}/{repo}/{n}" for n in checkpoints) or "none"
+        named = ", ".join(shortened(f"hf://{owner}/{repo}/{n}", 100) for n in checkpoints[:6]) or "none"
+        named += ", ..." if len(checkpoints) > 6 else ""
         raise CheckpointError(f"Wanted one .pth or .safetensors file at {source}, found {len(checkpoints)}: {named}.")
     return Path(downloaded)
 
 
-def _load_safetensors(path: Path) -> dict[str, Tensor]:
-    safetensors = require("safetensors", "export")
-    load_file = require("safetensors.torch", "export").load_file
+def _safetensors(path: Path, data: bytes) -> dict[str, Tensor]:
+    require("safetensors", "export")
+    load = require("safetensors.torch", "export").load
     try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{path} is a damaged safetensors file ({error}); download it again.") from error
+        tensors: dict[str, Tensor] = load(data)
+    except Exception as error:  # safetensors' own, and others for types that it does not know
+        raise CheckpointError(
+            f"{path} is a damaged safetensors file ({shortened(reason_of(error), 300)}); download it again."
+        ) from error
     return tensors
 
 
-def _load_torch(path: Path) -> Any:
-    """What a .pth holds, by torch's loader for data alone; an argparse.Namespace, which is data too, is let in."""
-    torch = require("torch", "export")
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the pickle's protocol: what matters of it is an error below
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
-        wish = f"it asks for {asked[1]}, which is code and no weights" if asked else "it holds more than weights"
-        raise CheckpointError(
-            f"{path} was not loaded, because {wish}. Save the state dict alone (torch.save(model.state_dict(), ...)) "
-            "or as .safetensors."
-        ) from error
-    except Exception as error:  # a damaged pickle raises exceptions of all kinds
-        raise CheckpointError(f"{path} is a damaged PyTorch file ({first_line(error)}); download it again.") from error
+class _Model(NamedTuple):
+    """A model's weights, somewhere in a file."""
+
+    part: str
+    """Of the file: ``model``, ``ema.module``; empty for the file itself."""
+    start: str
+    """What the names of its tensors begin with, ``backbone.`` of a backbone included."""
+    tensors: Mapping[str, Tensor]
+    """All tensors of the part."""
+
+    @property
+    def name(self) -> str:
+        """For people: ``state_dict``, ``state_dict: model.*``."""
+        part = self.part or "state dict"
+        return shortened(f"{part}: {self.start}*" if self.start else part, 60)
+
+    @property
+    def is_averaged(self) -> bool:
+        return _AVERAGED.search(f"{self.part}.{self.start}".lower()) is not None
+
+    @property
+    def rank(self) -> int:
+        first = self.part.partition(".")[0]
+        return _WRAPPERS.index(first) if first in _WRAPPERS else len(_WRAPPERS) + bool(first)
 
 
-def _choose(path: Path, content: Any, ema: bool) -> tuple[str, dict[str, Tensor]]:
-    """The state dict that was asked for, out of what a .pth holds."""
+def _chosen(path: Path, content: Mapping[Any, Any], ema: bool) -> tuple[str, dict[str, Tensor], tuple[str, ...]]:
+    """The state dict that was asked for: the part's name, its tensors without wrappers, and what stands beside."""
+    parts = dict(_parts(content))
+    models = [
+        _Model(part, name.removesuffix(_FIRST_LAYER), tensors)
+        for part, tensors in parts.items()
+        for name in tensors
+        if f".{name}".endswith(f".{_FIRST_LAYER}")
+    ]
+    is_ours = bool(models)
+    models = models or [_Model(part, "", tensors) for part, tensors in parts.items()]
+    fitting = sorted((model for model in models if model.is_averaged == ema), key=lambda model: model.rank)
+    held = ", ".join(shortened(str(key), 60) for key in list(content)[:8])
+    if not fitting and ema:
+        raise CheckpointError(f"{path} has no model_ema; it holds: {held}.")
+    if not fitting and models:
+        raise CheckpointError(f"{path} holds averaged weights alone ({models[0].name}); take them with --ema.")
+    if not fitting:
+        raise CheckpointError(f"{path} holds no state dict; it holds: {held}.")
+    if is_ours and len(fitting) > 1:
+        named = ", ".join(model.name for model in fitting[:4]) + (", ..." if len(fitting) > 4 else "")
+        if fitting[0].rank == fitting[1].rank:
+            raise CheckpointError(f"{path} holds several models ({named}); save the state dict of one.")
+        warnings.warn(f"{path} holds weights at {named}; {fitting[0].name} is taken.", VimdeployWarning, stacklevel=3)
+    part, start, tensors = fitting[0]
+    wrapper = _wrapper(start, tensors)
+    inside = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items() if name.startswith(wrapper)}
+    beside = tuple(name for name in tensors if not name.startswith(wrapper))
+    return part or "state dict", inside, beside
+
+
+def _parts(content: Mapping[Any, Any], part: str = "", depth: int = 3) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """All that hold tensors, by where they stand: ``model``, ``ema.module``."""
     torch = require("torch", "export")
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}; wanted a state dict or a training state.")
-    if ema and "model_ema" not in content:
-        raise CheckpointError(f"{path} has no model_ema; it holds: {', '.join(map(str, list(content)[:8]))}.")
-    wrappers = ("model_ema",) if ema else ("model", "state_dict")
-    part = next((name for name in wrappers if name in content), "state dict")
-    state = content if part == "state dict" else content[part]
-    if not isinstance(state, Mapping) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise CheckpointError(f"{path} holds no state dict; it holds: {', '.join(map(str, list(content)[:8]))}.")
-    return part, {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
+    tensors: dict[str, Tensor] = {}
+    for key, value in content.items():
+        if isinstance(value, Array):
+            try:
+                value = torch.from_numpy(value.value())
+            except (ValueError, TypeError):  # no numbers, so no weights
+                continue
+        if isinstance(value, torch.Tensor) and (value.dim() or "." in str(key)):  # others are numbers: n_averaged
+            name = ".".join(word for word in str(key).split(".") if word not in _PASSED_THROUGH)
+            tensors[name if name not in tensors else str(key)] = value
+        elif isinstance(value, Mapping) and depth:
+            yield from _parts(value, f"{part}.{key}".removeprefix("."), depth - 1)
+    if tensors:
+        yield part, tensors
+
+
+def _wrapper(start: str, tensors: Mapping[str, Tensor]) -> str:
+    """How much of what a model's names begin with is a wrapper, and no name of a backbone."""
+    kept = next((name for name in _BACKBONES if f".{start}".endswith(f".{name}")), "")
+    is_whole = all(name.startswith(start) for name in tensors) and f"{start}cls_token" in tensors
+    if f"{start}head.weight" in tensors or is_whole:  # a classifier that somebody called backbone
+        kept = ""
+    return start.removesuffix(kept)
+
+
+def _said(content: Mapping[Any, Any]) -> tuple[str, tuple[int, int] | None]:
+    """What a training state says of its model: the name, and height and width in pixels."""
+    facts: dict[Any, Any] = {}
+    for said in (content, *(content.get(key) for key in ("hyper_parameters", "config", "args"))):
+        said = said.state if isinstance(said, Data) else said
+        facts |= said if isinstance(said, Mapping) else {}
+    names = [facts.get(key) for key in ("model", "model_name", "arch")]
+    sizes = [facts.get(key) for key in ("input_size", "img_size", "image_size")]
+    name = next((name for name in names if isinstance(name, str)), "")
+    size = next((size for size in sizes if size is not None), None)
+    size = (size, size) if isinstance(size, int) else tuple(size)[-2:] if isinstance(size, (list, tuple)) else ()
+    is_size = len(size) == 2 and all(isinstance(side, int) for side in size)
+    return shortened(name, 200), (size[0], size[1]) if is_size else None

@@ -72,11 +72,6 @@ class SlowOperatorsWarning(VimdeployWarning):
     """Operators are computed by the function bodies in the file, because the compiled library cannot be used."""
 
 
-def first_line(error: BaseException) -> str:
-    """What a foreign exception says, in one line; its type if it says nothing."""
-    return (str(error).strip() or repr(error)).splitlines()[0]
-
-
 def require(module: str, extra: str) -> ModuleType:
     """Import an optional package at the moment it is needed.
 

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from pictures import SIDE
 
-from vimdeploy.errors import ImageError, first_line
+from vimdeploy.errors import ImageError
+from vimdeploy.text import reason_of
 
 _PICTURES_HEADER, _CLASSES_HEADER = 16, 8  # bytes: a magic number and the sizes, 4 bytes each
 _HOW_TO_GET = (
@@ -67,7 +68,7 @@ def _values(folder: Path, name: str, sha256: str) -> npt.NDArray[np.uint8]:
     try:
         content = gzip.decompress((folder / name).read_bytes())
     except OSError as error:  # gzip's own are among them, and have no strerror
-        reason = error.strerror or first_line(error)
+        reason = error.strerror or reason_of(error)
         raise ImageError(f"Wanted {name} of Fashion-MNIST in {folder}: {reason}; {_HOW_TO_GET}.") from error
     except (EOFError, zlib.error) as error:
         raise ImageError(f"{folder / name} is damaged or was cut short ({error}); {_HOW_TO_GET}.") from error

@@ -155,7 +155,7 @@ class TestText:
     def test_measures_of_both_sides_at_once_need_no_column_of_the_reference(self, features, capsys):
         lines = shown(capsys, features).splitlines()
         assert [line.split() for line in lines if line.startswith("measure")] == [
-            ["measure", "OnnxRuntime", "(library,", "cpu)"]
+            ["measure", "ONNX", "Runtime", "(library,", "cpu)"]
         ]
         assert "same nearest neighbour  100.00% (51.01% to 100.00%)" in lines
 

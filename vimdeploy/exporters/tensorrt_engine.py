@@ -17,7 +17,7 @@ from typing import Any
 
 from vimdeploy.artifact import Artifact
 from vimdeploy.engine_file import FLAVORS, HARDWARE_COMPATIBILITY, EngineInfo, sha256_of
-from vimdeploy.errors import ConfigError, ExecutionError, first_line, require
+from vimdeploy.errors import ConfigError, ExecutionError, require
 from vimdeploy.exporters.build_progress import progress_monitor
 from vimdeploy.exporters.tensorrt_network import ParsedNetwork, parsed_network
 from vimdeploy.flavors import collecting_logger, load_plugins, tensorrt_module
@@ -25,6 +25,7 @@ from vimdeploy.gpu import Gpu, gpus
 from vimdeploy.libraries import library_path
 from vimdeploy.model_info import BATCH, ModelInfo, SizeRange
 from vimdeploy.progress import Progress, silent
+from vimdeploy.text import reason_of
 
 BATCH_SIZES = (1, 1, 8)
 """The smallest, the one that the engine is fastest at, the largest, unless others are asked for."""
@@ -240,7 +241,7 @@ def _config(
             progress_monitor=monitor,
         )
     except Exception as error:  # Polygraphy's own, for what this TensorRT has not
-        raise ConfigError(f"TensorRT {trt.__version__} cannot build that: {first_line(error)}") from error
+        raise ConfigError(f"TensorRT {trt.__version__} cannot build that: {reason_of(error)}") from error
     if options.plugin_in_engine:
         config.plugins_to_serialize = [str(library_path("tensorrt"))]
     return config

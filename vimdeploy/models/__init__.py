@@ -12,6 +12,7 @@ from vimdeploy.models.architecture import Architecture
 from vimdeploy.models.deit.architecture import DeiTArchitecture
 from vimdeploy.models.variant import Variant
 from vimdeploy.models.vim.architecture import VimArchitecture
+from vimdeploy.reading import read_text, shown, why
 from vimdeploy.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _variant_from_file(path: Path) -> Variant:
         )
     except FileNotFoundError as error:
         raise ConfigError(f"There is no model description {path}.") from error
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, ConfigError) as error:
         raise ConfigError(
             f'{path} does not describe a model; wanted {{"config": {{...}}, "recipe": {{...}}, "labels": [...]}} '
             f"with the fields of the architecture's config and of Recipe, found: {type(error).__name__} {error}."
@@ -89,9 +90,11 @@ def labels_from_file(path: Path) -> tuple[str, ...]:
         ConfigError: if the file cannot be read.
     """
     try:
-        return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"Wanted a text file with one label per line, but {path} cannot be read: {error}.") from error
+        return tuple(line.strip() for line in read_text(path).split("\n") if line.strip())
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"Wanted a text file with one label per line, but {shown(path)} cannot be read: {why(error)}."
+        ) from error
 
 
 def strict_weights(wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> list[str]:
