@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import random
+import re
 import secrets
 import signal
 import subprocess
@@ -22,10 +23,16 @@ import click
 
 from campaign import seeds
 from vimdeploy.artifact import open_artifact
-from vimdeploy.files import write_whole
 
 GRACE = 10.0
 """Seconds in which a killed command's own processes have to end."""
+NEXT = """
+from vimdeploy.files import scratch_folder, write_whole
+write_whole("out/next", b"next")
+with scratch_folder():
+    pass
+"""
+"""What a next command does to the folders that it writes to."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +90,8 @@ def prepare(folder: Path) -> None:
     files = {"tiny.json": seeds.DESCRIPTION, "weights": seeds.checkpoints()[0]}
     files |= {"good.onnx": classifier, "features.onnx": features}
     files |= {f"pictures/{name}.png": picture for name, picture in zip(("one", "two"), seeds.pictures(), strict=False)}
-    (folder / "pictures").mkdir()
-    (folder / "out").mkdir()
+    for name in ("pictures", "out", "scratch"):
+        (folder / name).mkdir()
     for name, data in files.items():
         (folder / name).write_bytes(data)
 
@@ -94,7 +101,8 @@ class Target:
 
     def __init__(self, command: Command, folder: Path) -> None:
         """Run it once to its end, to know how long it takes and what it writes."""
-        self._command, self._folder, self._out = command, folder, folder / "out"
+        self._command, self._folder, self._out, self._scratch = command, folder, folder / "out", folder / "scratch"
+        self._environment = {**os.environ, "TMPDIR": str(self._scratch)}
         begin = time.monotonic()
         process = self._start()
         self.words = process.communicate()[0].decode(errors="replace")
@@ -106,7 +114,12 @@ class Target:
     def _start(self) -> subprocess.Popen[bytes]:
         arguments = [sys.executable, "-m", "vimdeploy", *self._command.arguments.split()]
         return subprocess.Popen(
-            arguments, cwd=self._folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+            arguments,
+            cwd=self._folder,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
 
     def _contents(self) -> seeds.Files:
@@ -176,10 +189,13 @@ class Target:
         return data == whole or (len(data) > 0.9 * len(whole) and data[-4:] == whole[-4:])
 
     def _left_behind(self) -> str:
-        """What the next command that writes to the folder does not sweep."""
-        write_whole(self._out / "next", b"next")
+        """What the next command that writes to the folder does not sweep, without the digits in its name."""
+        if self._names() <= set(self._command.outputs) and not any(self._scratch.iterdir()):
+            return ""
+        subprocess.run([sys.executable, "-c", NEXT], cwd=self._folder, env=self._environment, check=True)
         strays = self._names() - set(self._command.outputs) - {"next"}
-        return f"left behind: {', '.join(sorted(strays))}" if strays else ""
+        strays |= {f"scratch/{path.name}" for path in self._scratch.iterdir()}
+        return f"left behind: {', '.join(sorted(re.sub('[0-9a-f]{6,}', '*', name) for name in strays))}" if strays else ""
 
     def _written(self, old: seeds.Files) -> str:
         found = self._contents()
