@@ -315,6 +315,10 @@ def commands_files(draw: DrawFn) -> Files:
     return {**used, **draw(DOORS[door].files()), ARGUMENTS: json.dumps(command.split()).encode()}
 
 
+class UnsoundEndError(Exception):
+    """A command that ended by itself, and not as commands should."""
+
+
 def enter_commands(folder: Path) -> None:
     from click.testing import CliRunner
 
@@ -325,13 +329,15 @@ def enter_commands(folder: Path) -> None:
     result = CliRunner().invoke(main, arguments)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
-    said = result.stdout + result.stderr
-    assert result.exit_code in (0, 1, 2), f"exit code {result.exit_code}"
-    assert all(letter.isprintable() or letter in "\n\t" for letter in said), "raw characters of a file at the terminal"
-    if result.exit_code:
-        assert result.stderr.strip(), f"exit code {result.exit_code} without a word"
+    code, raw = result.exit_code, {letter for letter in result.output if not (letter.isprintable() or letter in "\n\t")}
+    if code not in (0, 1, 2):
+        raise UnsoundEndError(f"exit code {code}")
+    if raw:
+        raise UnsoundEndError(f"raw characters of a file at the terminal: {sorted(raw)}")
+    if code:
         strays = {path.name for path in set(folder.iterdir()) - before} - {"out.html"}
-        assert not strays, f"exit code {result.exit_code}, and left behind: {strays}"
+        if not result.stderr.strip() or strays:
+            raise UnsoundEndError(f"exit code {code}, left behind: {strays or 'no word'}")
         raise VimdeployError(result.stderr)
 
 
