@@ -127,10 +127,12 @@ def _serve(connection: Connection, said: Path) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.simplefilter("ignore")
     os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["VIMDEPLOY_TRACEBACK"] = "1"  # commands hand on what nobody expected
     with contextlib.suppress(EOFError):
         while True:
             door, folder = connection.recv()
             os.ftruncate(file, 0)
+            os.chdir(folder)
             connection.send(_outcome(DOORS[door].enter, folder))
 
 
@@ -140,7 +142,7 @@ def _outcome(enter: object, folder: Path) -> Outcome:
     except VimdeployError as error:
         return _refusal(error)
     except BaseException as error:
-        return Outcome("crashed", f"{type(error).__name__} at {_place(error)}", traceback.format_exc()[-8000:])
+        return Outcome("crashed", f"{type(error).__name__} at {_place(error)}", _traceback())
     return Outcome("accepted")
 
 
@@ -149,8 +151,13 @@ def _refusal(error: VimdeployError) -> Outcome:
     message = str(error)
     if not message.strip() or len(message) > LONGEST_SENTENCE:
         fault = f"{type(error).__name__} at {_place(error)} with a message of {len(message)} characters"
-        return Outcome("crashed", fault, traceback.format_exc()[-8000:])
+        return Outcome("crashed", fault, _traceback())
     return Outcome("refused")
+
+
+def _traceback() -> str:
+    """What is being handled, without the ends of very long lines."""
+    return "\n".join(line[:500] for line in traceback.format_exc().splitlines())[-8000:]
 
 
 def _place(error: BaseException) -> str:
