@@ -464,6 +464,14 @@ class TestUnreadable:
         with pytest.raises(ImageError, match=r"picture\.png cannot be read: Permission denied\.$"):
             open_image(picture)
 
+    def test_an_absurdly_long_picture(self, tmp_path):
+        """The file need not even hold its pixels."""
+        (tmp_path / "long.pgm").write_bytes(b"P5 1 80000000 255\n")
+        with pytest.raises(
+            ImageError, match=r"long\.pgm was not opened: its sides are \(1, 80000000\), at most 1000000"
+        ):
+            open_image(tmp_path / "long.pgm")
+
     def test_an_absurdly_large_picture(self, picture, monkeypatch):
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
         with pytest.raises(ImageError, match=r"was not opened: .*decompression bomb"):

@@ -39,6 +39,8 @@ IMAGE_SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suf
 ARRAY_SUFFIX = ".npy"
 """Of a picture with more channels than the formats have."""
 
+_LONGEST = 1_000_000
+"""Pixels of a side; Pillow holds a pointer for each row, so that longer ones take gigabytes from a small file."""
 _LARGEST = 16
 """A resized picture has at most so many times the pixels of its crop; of longer ones the crop alone is computed."""
 _REACH = 3
@@ -258,6 +260,8 @@ def _decoded(source: Any, name: str) -> Image.Image:
     Image.init()
     try:
         with Image.open(source, formats=[format_ for format_ in FORMATS if format_ in Image.OPEN]) as image:
+            if max(image.size) > _LONGEST:
+                raise ImageError(f"{name} was not opened: its sides are {image.size}, at most {_LONGEST} are read.")
             return _loaded(image)
     except UnidentifiedImageError as error:
         raise ImageError(
