@@ -1,3 +1,4 @@
+import io
 import os
 import resource
 import struct
@@ -502,6 +503,19 @@ class TestImageOf:
         """Of an upload for example; what follows the picture does not matter."""
         data = kind(picture.read_bytes() + bytes(1000))
         assert image_of(data).tobytes() == open_image(picture).tobytes()
+
+    def test_a_file(self, picture):
+        with picture.open("rb") as file:
+            assert image_of(file).tobytes() == image_of(file).tobytes() == open_image(picture).tobytes()
+
+    def test_a_file_of_text(self):
+        with pytest.raises(ImageError, match=r"^The picture "):
+            image_of(io.StringIO("text"))
+
+    @pytest.mark.parametrize("make", [lambda x: x.to_sparse(), lambda x: x.to("meta")], ids=["sparse", "meta"])
+    def test_tensors_without_pixels(self, make):
+        with pytest.raises(ImageError, match=r"^The tensor cannot be read as a picture: "):
+            image_of(make(torch.zeros(4, 6, 3, dtype=torch.uint8)))
 
     def test_bytes_of_no_picture(self):
         with pytest.raises(ImageError) as caught:
