@@ -108,7 +108,7 @@ class TestGeometry:
 
 
 class TestLongPictures:
-    """Of a picture that is much longer than its crop, the crop alone is computed."""
+    """If a picture is much longer than its crop, the crop alone is computed."""
 
     @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
     @pytest.mark.parametrize("size", [(3, 400), (700, 5), (7, 1000)], ids=str)
@@ -500,7 +500,7 @@ class TestImageOf:
 
     @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
     def test_the_bytes_of_a_file(self, picture, kind):
-        """Of an upload for example; what follows the picture does not matter."""
+        """An upload for example; what follows the picture does not matter."""
         data = kind(picture.read_bytes() + bytes(1000))
         assert image_of(data).tobytes() == open_image(picture).tobytes()
 

@@ -38,7 +38,7 @@ FORMATS = {
 
 IMAGE_SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 ARRAY_SUFFIX = ".npy"
-"""Of a picture with more channels than the formats have."""
+"""What a picture with more channels than the formats have is called: an array (H, W, C) of uint8 in a file."""
 
 _LONGEST = 1_000_000
 """Pixels of a side; Pillow holds a pointer for each row, so that longer ones take gigabytes from a small file."""
