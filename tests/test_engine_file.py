@@ -104,30 +104,98 @@ class TestReadEngine:
             read_engine(path)
 
     def test_a_sidecar_of_a_newer_vimdeploy(self, change):
-        with pytest.raises(ModelFileError, match="it has format 2, this vimdeploy reads format 1; build it again"):
+        with pytest.raises(ModelFileError, match="it has format '2', this vimdeploy reads format 1; build it again"):
             read_engine(change(format="2"))
 
-    @pytest.mark.parametrize("name", ["flavor", "tensorrt_version", "profile", "engine_sha256", "model"])
+    @pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(FULL) if f.default is dataclasses.MISSING])
     def test_a_sidecar_that_lacks_an_entry(self, change, name):
-        with pytest.raises(ModelFileError, match="missing or damaged"):
-            read_engine(change(**{name: None}))
+        path = change(**{name: None})
+        if name == "versions":  # has a default
+            assert read_engine(path)[1].versions == {}
+            return
+        with pytest.raises(
+            ModelFileError, match=rf"json cannot be used: it lacks the entry {name}, .*; build it again"
+        ):
+            read_engine(path)
 
     @pytest.mark.parametrize(
-        ("entry", "value"),
-        [("profile", 5), ("profile", {"images": 1}), ("profile", {"images": [["x"]]}), ("model", 5), ("model", {})],
+        ("entry", "values"),
+        [
+            ("model", [5, {}, {"vimdeploy.format": 2}, {"vimdeploy.format": "2"}, []]),
+            ("flavor", [5, ["rtx"], {}]),
+            ("tensorrt_version", ["x.y", 5, 10.3, "", "10", "10.3.", "9" * 5000 + ".1", "1.7\n", "\u0661.\u0667"]),
+            (
+                "profile",
+                [5, [], {}, {"images": 1}, {"images": []}, {"images": [["x"]] * 3}, {"images": [[1.5] * 4] * 3}],
+            ),
+            (
+                "profile",
+                [{"images": [[float("inf")] * 4] * 3}, {"images": [[True] * 4] * 3}, {"images": [[-1] * 4] * 3}],
+            ),
+            ("profile", [{"images": [[1], [1, 2], [1]]}, {"images": [[1, 3]] * 3}, {"other": [[1, 3, 224, 224]] * 3}]),
+            ("onnx_sha256", [5, "", "xyz"]),
+            ("engine_sha256", [5, "", "xyz", ["a"]]),
+            ("engine_bytes", ["4", 4.5, True, -1, float("nan"), 10**300]),
+            ("plugin_version", [1, ["1"], False]),
+            ("plugin_in_engine", ["false", 1]),
+            ("device", [5, {}]),
+            ("compute_capability", [8.7, "8", "eight"]),
+            ("version_compatible", ["", 0]),
+            ("hardware_compatibility", [None, "turing", []]),
+            ("versions", [5, ["onnx"], {"onnx": 1}]),
+        ],
     )
-    def test_a_sidecar_with_a_damaged_entry(self, change, entry, value):
-        with pytest.raises(ModelFileError, match=r"json cannot be used: "):
-            read_engine(change(**{entry: value}))
+    def test_a_sidecar_with_a_damaged_entry(self, path, entry, values):
+        written = json.loads(sidecar_path(path).read_text())
+        for value in values:
+            sidecar_path(path).write_text(json.dumps(written | {entry: value}))
+            with pytest.raises(ModelFileError) as error:
+                read_engine(path)
+            said = str(error.value)
+            assert "engine.json cannot be used: it" in said
+            assert said.endswith("; build it again with: vimdeploy build.")
+            assert len(said) < 500
+            if entry != "model":
+                assert f"its entry {entry} must " in said
+
+    @pytest.mark.parametrize(
+        "content", [b"[" * 10**5, b'{"a":' * 10**5, b"9" * 10**5, b'{"format": "1", "profile": NaN}']
+    )
+    def test_a_sidecar_that_attacks(self, path, content):
+        sidecar_path(path).write_bytes(content)
+        with pytest.raises(ModelFileError, match=r"engine\.json .*build it again with: vimdeploy build"):
+            read_engine(path)
+
+    def test_a_sidecar_without_end_is_not_read_to_it(self, path):
+        with sidecar_path(path).open("wb") as file:
+            file.truncate(1 << 40)  # sparse: a terabyte on no disk
+        with pytest.raises(ModelFileError, match="has more than 32 MiB, so it is none of vimdeploy's"):
+            read_engine(path)
+
+    def test_metadata_that_attacks(self, change, path):
+        model = json.loads(sidecar_path(path).read_text())["model"]
+        with pytest.raises(ModelFileError, match=r"json cannot be used: its "):
+            read_engine(change(model=model | {"vimdeploy.config": "[" * 10**5}))
 
     def test_an_unknown_flavor(self, change):
-        with pytest.raises(ModelFileError, match="flavor must be one of tensorrt, rtx, found 'lean'"):
+        with pytest.raises(ModelFileError, match="its entry flavor must be one of tensorrt, rtx, found 'lean'"):
             read_engine(change(flavor="lean"))
 
     @pytest.mark.parametrize("plan", [b"", b"pla", b"PLAN"])
     def test_an_engine_that_is_another_one(self, path, plan):
         path.write_bytes(plan)
         with pytest.raises(ModelFileError, match=r"is not the engine that .* speaks of: 4 bytes with SHA-256"):
+            read_engine(path)
+
+    @pytest.mark.parametrize("newer", ["engine", "sidecar"])
+    def test_half_a_pair_that_a_killed_build_left_is_named(self, tmp_path, path, newer):
+        """Between its two renames a build can only leave one new file beside an old one."""
+        write_engine(
+            tmp_path / "new.engine", b"newer plan", dataclasses.replace(FULL, engine_sha256=sha256_of(b"newer plan"))
+        )
+        name = "new.engine" if newer == "engine" else "new.engine.json"
+        (tmp_path / name).rename(path if newer == "engine" else sidecar_path(path))
+        with pytest.raises(ModelFileError, match=r"model\.engine is not the engine that .* build it again with"):
             read_engine(path)
 
 
@@ -148,7 +216,11 @@ class TestWriteEngine:
 
 
 @pytest.mark.parametrize(
-    ("name", "engine"), [("a.engine", True), ("a.plan", True), ("a.onnx", False), ("a", False), ("model.engine", True)]
+    ("name", "engine"),
+    [
+        *[("a.engine", True), ("a.plan", True), ("a.onnx", False), ("a", False), ("model.engine", True)],
+        *[("a.ENGINE", True), ("a.ONNX", False), ("a.bak", False)],
+    ],
 )
 def test_an_engine_is_known_by_its_name(path, name, engine):
     assert is_engine(path.parent / name) is engine
@@ -159,6 +231,13 @@ def test_or_by_the_file_beside_it(path):
     sidecar_path(path).rename(path.parent / "renamed.json")
     assert is_engine(path.parent / "renamed")
     assert read_engine(path.parent / "renamed")[1] == FULL
+
+
+@pytest.mark.parametrize("neighbour", ['{"results": []}', "[1]", "text", '"engine_sha256"'])
+def test_another_file_beside_it_makes_no_engine_of_it(tmp_path, neighbour):
+    """A report called model.json beside a model without a suffix, for example."""
+    (tmp_path / "model.json").write_text(neighbour)
+    assert not is_engine(tmp_path / "model")
 
 
 def test_a_name_that_ends_in_onnx_is_never_an_engines(path):

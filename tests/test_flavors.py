@@ -4,6 +4,7 @@ from enum import Enum
 
 import pytest
 from helpers import stand_in_tensorrt
+from helpers.tensorrt_bindings import BINDINGS
 
 from vimdeploy import flavors
 from vimdeploy.errors import MissingPackageError
@@ -46,8 +47,25 @@ class TestLogger:
         for severity in trt.ILogger.Severity:
             logger.log(severity, f"{severity.name}\n  of TensorRT")
         assert logger.errors == ["INTERNAL_ERROR of TensorRT", "ERROR of TensorRT"]
-        assert logger.reason() == "INTERNAL_ERROR of TensorRT"
+        assert logger.reason() == "INTERNAL_ERROR of TensorRT; ERROR of TensorRT"
         assert capsys.readouterr() == ("", "")
+
+    def test_a_later_failure_has_reasons_of_its_own(self):
+        trt = stand_in_tensorrt.tensorrt()
+        logger = collecting_logger(trt)
+        for message in ("first", "second"):
+            logger.log(trt.ILogger.ERROR, message)
+            assert logger.reason() == message
+
+    def test_of_many_long_errors_the_cause_and_the_end_are_kept(self):
+        trt = stand_in_tensorrt.tensorrt()
+        logger = collecting_logger(trt)
+        for number in range(1000):
+            logger.log(trt.ILogger.ERROR, f"error {number} " + "x" * 10**5)
+        assert len(logger.errors) == 20
+        reason = logger.reason()
+        assert reason.startswith("error 0 x")
+        assert len(reason) < 1000
 
     def test_has_a_reason_where_there_is_none(self):
         assert collecting_logger(stand_in_tensorrt.tensorrt()).reason() == "it gives no reason"
@@ -82,34 +100,68 @@ def test_a_file_that_is_no_library_is_refused_by_a_real_registry(tmp_path, monke
         flavors.load_plugins(trt, "9")
 
 
-@pytest.mark.parametrize("package", ["tensorrt_rtx", "tensorrt_lean"])
-def test_the_stand_in_has_no_names_of_its_own(package):
-    """What it has in place of TensorRT's classes, their methods and enumerations is in the real packages too.
+STANDS_FOR = {
+    stand_in_tensorrt.Context: "IExecutionContext",
+    stand_in_tensorrt.Engine: "ICudaEngine",
+    stand_in_tensorrt.Layer: "ILayer",
+    stand_in_tensorrt.Network: "INetworkDefinition",
+    stand_in_tensorrt.Parser: "OnnxParser",
+    stand_in_tensorrt.ParserError: "ParserError",
+    stand_in_tensorrt.Registry: "IPluginRegistry",
+    stand_in_tensorrt.Runtime: "Runtime",
+}
+"""TensorRT's classes and what stands in for them."""
 
-    The lean one has no builder.
-    """
-    real = pytest.importorskip(package)
-    builders = {"Builder", "OnnxParser", "IPluginV3Layer", "LayerType", "NetworkDefinitionCreationFlag"}
-    real_name = {
-        stand_in_tensorrt.Engine: "ICudaEngine",
-        stand_in_tensorrt.Context: "IExecutionContext",
-        stand_in_tensorrt.Runtime: "Runtime",
-        stand_in_tensorrt.Registry: "IPluginRegistry",
+OF_RTX = {stand_in_tensorrt.RtxEngine: "ICudaEngine", stand_in_tensorrt.RuntimeConfig: "IRuntimeConfig"}
+
+
+def members(cls):
+    return {name for name in vars(cls) if not name.startswith("_")}
+
+
+def enumerations(version):
+    return {
+        name: set(enum.__members__) for name, enum in vars(stand_in_tensorrt.tensorrt(version)).items() if is_enum(enum)
     }
-    if package == "tensorrt_rtx":
-        real_name |= {
-            stand_in_tensorrt.RuntimeConfig: "IRuntimeConfig",
-            stand_in_tensorrt.Network: "INetworkDefinition",
-            stand_in_tensorrt.Parser: "OnnxParser",
-        }
-    known = vars(stand_in_tensorrt.tensorrt(cuda=stand_in_tensorrt.Cuda()))
-    own = {name for name in known if name[0].isupper()} - (builders if package == "tensorrt_lean" else set())
-    assert own <= set(dir(real))
-    for name in own:
-        if isinstance(known[name], type) and issubclass(known[name], Enum):
-            missing = {member for member in known[name].__members__ if not hasattr(getattr(real, name), member)}
-            assert missing <= {"EXPLICIT_BATCH"}, name
-    for stand_in, name in real_name.items():
-        members = {member for member in vars(stand_in) if not member.startswith("_")}
-        assert members, name
-        assert members <= set(dir(getattr(real, name))), name
+
+
+def is_enum(value):
+    return isinstance(value, type) and issubclass(value, Enum)
+
+
+@pytest.mark.parametrize("version", BINDINGS)
+def test_the_stand_in_answers_nothing_that_the_version_does_not(version):
+    known = BINDINGS[version]
+    for cls, name in STANDS_FOR.items():
+        assert members(cls), name
+        assert members(cls) <= known[name], name
+    for name, found in enumerations(version).items():
+        assert found, name
+        assert found <= known[name], name
+
+
+@pytest.mark.parametrize(("package", "version"), [("tensorrt_rtx", "1.7.1"), ("tensorrt_lean", "11.1")])
+def test_the_stand_in_has_no_names_of_its_own(package, version):
+    """What it has in place of TensorRT's classes, their methods and enumerations is in the real packages too."""
+    real = pytest.importorskip(package)
+    own = {name for name in vars(stand_in_tensorrt.tensorrt(version, stand_in_tensorrt.Cuda())) if name[0].isupper()}
+    missing = own - set(dir(real))
+    assert missing <= ({"Builder", "OnnxParser", *OF_THE_BUILDER} if package == "tensorrt_lean" else set())
+    for name, found in enumerations(version).items():
+        assert name in missing or found <= set(dir(getattr(real, name))), name
+    for cls, name in (STANDS_FOR | (OF_RTX if package == "tensorrt_rtx" else {})).items():
+        if hasattr(real, name):
+            assert members(cls) <= set(dir(getattr(real, name))), name
+
+
+OF_THE_BUILDER = {"LayerType", "NetworkDefinitionCreationFlag"}
+"""Enumerations that the lean package has not: it has no builder."""
+
+
+def test_the_table_of_bindings_is_that_of_a_real_package():
+    """Of version 11.4, which has kept what the classes of the runtime had in 11.1."""
+    real = pytest.importorskip("tensorrt_lean")
+    compared = {name for name in BINDINGS["11.1"] if hasattr(real, name)}
+    assert {"ICudaEngine", "IExecutionContext", "IPluginRegistry", "Runtime"} <= compared
+    for name in compared:
+        assert BINDINGS["11.1"][name] <= set(dir(getattr(real, name))), name

@@ -10,7 +10,7 @@ import vimdeploy
 
 STAGES = (
     ("errors", "text"),
-    ("files", "progress", "recipe"),
+    ("files", "progress", "reading", "recipe"),
     ("ops.contract",),
     ("model_info",),
     ("engine_file", "gpu", "libraries"),

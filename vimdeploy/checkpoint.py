@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import stat
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vimdeploy.errors import CheckpointError, VimdeployWarning, require
+from vimdeploy.reading import check_regular, shown, why
 from vimdeploy.text import reason_of, shortened
 from vimdeploy.torch_file import UNPACKED, Array, Data, contents
 
@@ -86,10 +86,8 @@ def load_checkpoint(source: str | Path, ema: bool = False) -> Checkpoint:
 def _read(path: Path) -> bytes:
     """A checkpoint's bytes: read once, so that what is hashed is what is used."""
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):  # a pipe waits, a device never ends
-            raise CheckpointError(f"The checkpoint {path} cannot be read: it is no regular file.")
-        if found.st_size > _LARGEST:
+        check_regular(path)
+        if path.stat().st_size > _LARGEST:
             raise CheckpointError(
                 f"The checkpoint {path} has more than {_LARGEST >> 30} GiB; save the state dict alone."
             )
@@ -104,10 +102,8 @@ def _read(path: Path) -> bytes:
                 )
             file.seek(0)
             return file.read()
-    except OSError as error:
-        raise CheckpointError(f"The checkpoint {path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:  # of a path that no system has
-        raise CheckpointError(f"The checkpoint {path!r} cannot be read: {error}.") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"The checkpoint {shown(path)} cannot be read: {why(error)}.") from error
     except MemoryError as error:
         raise CheckpointError(f"The checkpoint {path} is larger than the memory that is free.") from error
 

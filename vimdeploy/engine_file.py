@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from vimdeploy.errors import ModelFileError
 from vimdeploy.files import write_together
 from vimdeploy.model_info import ModelInfo
+from vimdeploy.text import shortened
 
 FORMAT = "1"
 """Version of the layout of the file beside the engine."""
@@ -24,6 +26,8 @@ FORMAT = "1"
 FLAVORS = ("tensorrt", "rtx")
 HARDWARE_COMPATIBILITY = ("none", "ampere_plus", "same_compute_capability")
 _SUFFIXES = (".engine", ".plan")
+_MOST_SIDECAR_BYTES = 32 << 20
+"""Far more than the names of a hundred thousand classes take."""
 
 
 @dataclass(frozen=True)
@@ -72,23 +76,97 @@ class EngineInfo:
         """From ``to_document``; entries of others are passed over.
 
         Raises:
-            ModelFileError: if entries are not there, damaged, or of a newer vimdeploy.
+            ModelFileError: if entries are not there, of another type or out of range, or of a newer vimdeploy.
         """
         if document.get("format") != FORMAT:
-            raise ModelFileError(f"it has format {document.get('format')}, this vimdeploy reads format {FORMAT}")
+            raise ModelFileError(
+                f"it has format {_shown(document.get('format'))}, this vimdeploy reads format {FORMAT}"
+            )
+        for f in dataclasses.fields(cls):
+            wanted, fits = _ENTRIES[f.name]
+            if f.name not in document:
+                if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+                    raise ModelFileError(f"it lacks the entry {f.name}, {wanted}")
+            elif not fits(document[f.name]):
+                raise ModelFileError(f"its entry {f.name} must be {wanted}, found {_shown(document[f.name])}")
         known = {f.name: document[f.name] for f in dataclasses.fields(cls) if f.name in document}
+        known["profile"] = {name: tuple(map(tuple, shapes)) for name, shapes in document["profile"].items()}
         try:
-            known["profile"] = {
-                str(name): tuple(tuple(int(size) for size in shape) for shape in shapes)
-                for name, shapes in document["profile"].items()
-            }
             known["model"] = ModelInfo.from_metadata(document["model"])
-            info = cls(**known)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ModelFileError(f"an entry is missing or damaged ({error!r})") from error
-        if info.flavor not in FLAVORS:
-            raise ModelFileError(f"its flavor must be one of {', '.join(FLAVORS)}, found {info.flavor!r}")
+        except (RecursionError, OverflowError) as error:
+            raise ModelFileError(f"its entry model is damaged ({error})") from error
+        info = cls(**known)
+        inputs = {spec.name: len(spec.dims) for spec in info.model.inputs}
+        if inputs != {name: len(shapes[0]) for name, shapes in info.profile.items()}:
+            raise ModelFileError(
+                f"its entry profile must have the shapes of {', '.join(map(str, info.model.inputs))}, "
+                f"found {_shown(document['profile'])}"
+            )
         return info
+
+
+def _shown(value: Any) -> str:
+    return shortened(repr(value), 100)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+
+
+def _is_version(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})+", value) is not None
+
+
+def _is_hash(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{1,64}", value) is not None
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(entry, str) for entry in value.values())
+
+
+def _is_profile(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(shapes, (list, tuple))
+        and len(shapes) == 3
+        and all(isinstance(shape, (list, tuple)) and all(map(_is_count, shape)) for shape in shapes)
+        and len({len(shape) for shape in shapes}) == 1
+        for shapes in value.values()
+    )
+
+
+def _or_null(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or fits(value)
+
+
+_ENTRIES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "model": ("an object of texts", _are_texts),
+    "flavor": (f"one of {', '.join(FLAVORS)}", lambda value: value in FLAVORS),
+    "tensorrt_version": ("a version such as 10.3.0", _is_version),
+    "profile": ("three shapes for each input", _is_profile),
+    "onnx_sha256": ("up to 64 hexadecimal digits", _is_hash),
+    "engine_sha256": ("up to 64 hexadecimal digits", _is_hash),
+    "engine_bytes": ("a number of bytes", _is_count),
+    "plugin_version": ("a text or null", _or_null(_is_text)),
+    "plugin_in_engine": ("true or false", _is_flag),
+    "device": ("a text or null", _or_null(_is_text)),
+    "compute_capability": ("a version such as 8.7, or null", _or_null(_is_version)),
+    "version_compatible": ("true or false", _is_flag),
+    "hardware_compatibility": (
+        f"one of {', '.join(HARDWARE_COMPATIBILITY)}",
+        lambda value: value in HARDWARE_COMPATIBILITY,
+    ),
+    "versions": ("an object of texts", _are_texts),
+}
+"""What each entry of the file beside an engine must be."""
 
 
 def sidecar_path(path: str | Path) -> Path:
@@ -98,8 +176,13 @@ def sidecar_path(path: str | Path) -> Path:
 
 def is_engine(path: str | Path) -> bool:
     """Whether a file is to be read as an engine: by its name, or, if the name says nothing, by the file beside it."""
-    suffix = Path(path).suffix
-    return suffix in _SUFFIXES or (suffix != ".onnx" and sidecar_path(path).is_file())
+    suffix = Path(path).suffix.lower()
+    if suffix in _SUFFIXES or suffix == ".onnx":
+        return suffix in _SUFFIXES
+    try:
+        return "engine_sha256" in _document(sidecar_path(path))
+    except (OSError, ModelFileError):
+        return False
 
 
 def sha256_of(data: bytes) -> str:
@@ -133,16 +216,14 @@ def read_engine(path: str | Path) -> tuple[bytes, EngineInfo]:
     except OSError as error:
         raise ModelFileError(f"The engine {path} cannot be read: {error.strerror}.") from error
     try:
-        document = json.loads(sidecar.read_bytes())
+        document = _document(sidecar)
     except OSError as error:
         raise ModelFileError(
             f"{sidecar}, which says what the engine {path} is, cannot be read ({error.strerror}); "
             f"copy it from where the engine was built, or {again}."
         ) from error
-    except ValueError as error:
-        raise ModelFileError(f"{sidecar} is no JSON document ({error}): damaged or cut short; {again}.") from error
-    if not isinstance(document, dict):
-        raise ModelFileError(f"{sidecar} is no JSON object: damaged, or something else; {again}.")
+    except ModelFileError as error:
+        raise ModelFileError(f"{sidecar} {error}; {again}.") from error
     try:
         info = EngineInfo.from_document(document)
     except ModelFileError as error:
@@ -153,3 +234,23 @@ def read_engine(path: str | Path) -> tuple[bytes, EngineInfo]:
             f"{info.engine_sha256[:12]} were built, {len(plan)} bytes with {sha256_of(plan)[:12]} found; {again}."
         )
     return plan, info
+
+
+def _document(sidecar: Path) -> dict[str, Any]:
+    """The object in the file beside an engine.
+
+    Raises:
+        OSError: if it cannot be read.
+        ModelFileError: if it is no JSON object; the message is to be put behind its name.
+    """
+    with sidecar.open("rb") as file:
+        data = file.read(_MOST_SIDECAR_BYTES + 1)
+    if len(data) > _MOST_SIDECAR_BYTES:
+        raise ModelFileError(f"has more than {_MOST_SIDECAR_BYTES >> 20} MiB, so it is none of vimdeploy's")
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"is no JSON document ({error}): damaged or cut short") from error
+    if not isinstance(document, dict):
+        raise ModelFileError("is no JSON object: damaged, or something else")
+    return document

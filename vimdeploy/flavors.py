@@ -8,6 +8,10 @@ from typing import Any
 from vimdeploy.errors import ConfigError, require
 from vimdeploy.libraries import library_path
 from vimdeploy.ops.contract import DOMAIN, OPERATORS
+from vimdeploy.text import shortened
+
+_MOST_ERRORS = 20
+"""The errors that a logger keeps: the first is the cause, and later ones follow from it."""
 
 _MODULES = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
 
@@ -30,7 +34,8 @@ def collecting_logger(trt: ModuleType) -> Any:
     """A logger for TensorRT that prints nothing and keeps the errors.
 
     Returns:
-        An ``ILogger`` with ``errors``, a list of lines, and ``reason()``, the first of them, from which others follow.
+        An ``ILogger`` with ``errors``, the first of them as lines, and ``reason()``, all of those in one line; it then
+        begins anew, so that what fails later is not told the reason of what failed before.
     """
     severe = {trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR}
 
@@ -40,11 +45,13 @@ def collecting_logger(trt: ModuleType) -> Any:
             self.errors: list[str] = []
 
         def log(self, severity: Any, message: str) -> None:
-            if severity in severe:
-                self.errors.append(" ".join(message.split()))
+            if severity in severe and len(self.errors) < _MOST_ERRORS:
+                self.errors.append(shortened(message))
 
         def reason(self) -> str:
-            return self.errors[0] if self.errors else "it gives no reason"
+            said = "; ".join(dict.fromkeys(self.errors))
+            self.errors.clear()
+            return shortened(said) or "it gives no reason"
 
     return Logger()
 

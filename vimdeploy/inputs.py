@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +15,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vimdeploy.errors import ConfigError, ImageError, InputError
+from vimdeploy.errors import ConfigError, ImageError, InputError, VimdeployWarning
 from vimdeploy.model_info import ModelInfo, SizeRange, TensorSpec
-from vimdeploy.preprocess import IMAGE_SUFFIXES, Picture, image_of, tensor_from_image
+from vimdeploy.preprocess import (
+    ARRAY_SUFFIX,
+    IMAGE_SUFFIXES,
+    Opened,
+    Picture,
+    image_of,
+    tensor_from_image,
+    viewable,
+)
+from vimdeploy.reading import read_text, shown, why
 from vimdeploy.tasks import task_of
+from vimdeploy.text import printable, shortened
 
 _SMALL = 96
 """Pixels of the longer side of a picture in small."""
@@ -113,7 +125,7 @@ def random_inputs(info: ModelInfo, count: int, seed: int, image_size: tuple[int,
             for name, shape in shapes.items()
         }
 
-    return Inputs(f"{count} random inputs (seed {seed})", [f"input {i}" for i in range(count)], one)
+    return Inputs(f"{_counted(count, 'random input')} (seed {seed})", [f"input {i}" for i in range(count)], one)
 
 
 def _numpy_type(spec: TensorSpec) -> np.dtype[Any]:
@@ -148,22 +160,40 @@ def picture_inputs(
     assert info.picture is not None  # fixed_image_size refuses models without
     name = info.picture.name
 
+    names = [
+        printable(shown(image)) if isinstance(image, (str, os.PathLike)) else f"picture {number}"
+        for number, image in enumerate(images)
+    ]
+
     def one(number: int) -> Arrays:
-        image = image_of(images[number])
-        if size is not None:
-            return {name: tensor_from_image(image, size, info.recipe)}
-        own = _nearest(info, 0, image.height), _nearest(info, 1, image.width)
-        return {name: tensor_from_image(image, own, info.recipe, whole=True)}
+        try:
+            image = image_of(images[number])
+            if size is not None:
+                return {name: tensor_from_image(image, size, info.recipe)}
+            width, height = image.size
+            own = _nearest(info, 0, height), _nearest(info, 1, width)
+            return {name: tensor_from_image(image, own, info.recipe, whole=True)}
+        except ImageError as error:
+            if len(images) == 1 or names[number] in str(error):
+                raise
+            raise ImageError(f"{names[number]}: {error}") from error
 
-    def png(number: int) -> bytes:
-        picture = image_of(images[number]).convert("RGB")
-        picture.thumbnail((_SMALL, _SMALL))
-        file = io.BytesIO()
-        picture.save(file, "PNG")
-        return file.getvalue()
+    return Inputs(
+        _counted(len(images), "picture"), names, one, lambda number: _small(image_of(images[number])), classes
+    )
 
-    names = [str(image) if isinstance(image, (str, Path)) else f"picture {i}" for i, image in enumerate(images)]
-    return Inputs(f"{len(images)} pictures", names, one, png, classes)
+
+def _small(image: Opened) -> bytes:
+    """A picture in small, as a PNG file."""
+    picture = viewable(image)
+    picture.thumbnail((_SMALL, _SMALL))
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" + ("s" if count != 1 else "")
 
 
 def _nearest(info: ModelInfo, axis: int, size: int) -> int:
@@ -190,7 +220,11 @@ def folder_inputs(
         ImageError: if there is no such folder, no picture in it, or a class that is none of the model's; if the table
             cannot be read, lacks a column, or names a picture that is not there.
     """
-    paths, class_of = _in_folder(Path(folder)) if table is None else _in_table(Path(table), Path(folder))
+    if table is None:
+        holds_arrays = info.picture is not None and info.channels not in (1, 3)
+        paths, class_of = _in_folder(Path(folder), (*IMAGE_SUFFIXES, ARRAY_SUFFIX) if holds_arrays else IMAGE_SUFFIXES)
+    else:
+        paths, class_of = _in_table(Path(table), Path(folder))
     classes, task = None, task_of(info)
     if class_of and task is not None:
         number_of = task.class_names(info, sorted(set(class_of)))
@@ -219,38 +253,93 @@ def some_inputs(
     return random_inputs(info, count, seed, image_size)
 
 
-def _in_folder(folder: Path) -> tuple[list[Path], list[str]]:
+def _in_folder(folder: Path, suffixes: Sequence[str]) -> tuple[list[Path], list[str]]:
     """The pictures of a folder or of its sub-folders in sorted order, and the sub-folder of each."""
-    if not folder.is_dir():
-        raise ImageError(f"Wanted a folder of pictures, found no folder {folder}.")
-    here = _pictures(folder)
+    here, children = _listed(folder, suffixes)
+    inside = {child: _listed(child, suffixes) for child in children}
+    paths = [path for pictures, _ in inside.values() for path in pictures]
+    deeper = [path for _, folders in inside.values() for child in folders for path in _listed(child, suffixes)[0]]
+    found = [pictures[0] for pictures in (here, paths, deeper) if pictures]
+    if not found:
+        raise ImageError(f"The folder {folder} holds no pictures ({', '.join(suffixes)}), nor do its sub-folders.")
+    if len(found) > 1:
+        raise ImageError(
+            f"Wanted pictures in {folder} or in its sub-folders, one per class; found some at different depths: "
+            f"{' and '.join(str(path.relative_to(folder)) for path in found)}. Move the strays elsewhere."
+        )
     if here:
         return here, []
-    paths = [path for child in sorted(folder.iterdir()) if child.is_dir() for path in _pictures(child)]
-    if not paths:
+    if deeper:
         raise ImageError(
-            f"The folder {folder} holds no pictures ({', '.join(IMAGE_SUFFIXES)}), nor do its sub-folders."
+            f"Wanted pictures in {folder} or in its sub-folders, one per class; found them deeper, as "
+            f"{deeper[0].relative_to(folder)}. Give {deeper[0].parent.parent} instead."
+        )
+    empty = [child.name for child, (pictures, _) in inside.items() if not pictures]
+    if empty:
+        warnings.warn(
+            f"{_counted(len(empty), 'sub-folder')} of {folder} without pictures, passed over: {_first(empty)}.",
+            VimdeployWarning,
+            stacklevel=3,
         )
     return paths, [path.parent.name for path in paths]
 
 
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+def _listed(folder: Path, suffixes: Sequence[str]) -> tuple[list[Path], list[Path]]:
+    """The pictures and the folders in a folder, sorted; hidden ones are passed over, as are notes beside pictures."""
+    try:
+        children = [child for child in sorted(folder.iterdir()) if not child.name.startswith(".")]
+        folders = {child for child in children if child.is_dir()}
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ImageError(f"Wanted a folder of pictures, found no folder {shown(folder)}.") from error
+    except (OSError, ValueError) as error:
+        raise ImageError(f"The folder {shown(folder)} cannot be read: {why(error)}.") from error
+    pictures = [child for child in children if child.suffix.lower() in suffixes and child not in folders]
+    return pictures, [child for child in children if child in folders]
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (" ..." if len(names) > 4 else "")
 
 
 def _in_table(table: Path, folder: Path) -> tuple[list[Path], list[str]]:
     """The pictures that a table lists, and the class of each."""
     try:
-        with table.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        reader = csv.DictReader(io.StringIO(read_text(table)), restval="")
+        reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+        rows = [(reader.line_num, row) for row in reader if any(row.values())]  # spreadsheets leave empty ones
     except (OSError, ValueError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ImageError(f"The table {table} cannot be read: {reason}.") from error
-    if not rows or any(row.get("file") is None or row.get("class") is None for row in rows):
-        found = ", ".join(map(str, rows[0])) if rows else "no row"
+        raise ImageError(f"The table {shown(table)} cannot be read: {why(error)}.") from error
+    columns = reader.fieldnames
+    if not rows or any(columns.count(name) != 1 for name in ("file", "class")):
+        found = shortened(", ".join(columns), 200) if rows else "no row"
         raise ImageError(f"Wanted a CSV file with the columns file and class in {table}, found {found}.")
-    paths = [folder / row["file"] for row in rows]
-    missing = next((path for path in paths if not path.is_file()), None)
-    if missing is not None:
-        raise ImageError(f"{table} lists {missing.name}, and there is no file {missing}.")
-    return paths, [row["class"] for row in rows]
+    paths, classes = [], []
+    for line, row in rows:
+        if any(row.get(None, ())):  # cells behind the last column
+            raise ImageError(
+                f"Line {line} of {table} has more cells than there are columns; put a name with a comma in quotes."
+            )
+        name, class_ = row["file"].strip(), row["class"].strip()
+        if not name or not class_:
+            raise ImageError(f"Wanted a file and a class in each row of {table}, found an empty cell in line {line}.")
+        paths.append(_in(folder, name, table, line))
+        classes.append(class_)
+    return paths, classes
+
+
+def _in(folder: Path, name: str, table: Path, line: int) -> Path:
+    """The path of a picture that a table names."""
+    try:
+        if "\\" in name and not (folder / name).exists():  # written on Windows
+            name = name.replace("\\", "/")
+        path = folder / name
+        if ".." in Path(name).parts or not path.absolute().is_relative_to(folder.absolute()):
+            raise ImageError(
+                f"Line {line} of {table} lists {shown(name)}, which is not in the folder {folder}; "
+                "give the folder that holds all pictures."
+            )
+        if not path.is_file():
+            raise ImageError(f"Line {line} of {table} lists {shown(name)}, and there is no file {shown(path)}.")
+    except OSError as error:
+        raise ImageError(f"Line {line} of {table} lists {shown(name)}, which cannot be read: {why(error)}.") from error
+    return path

@@ -1,11 +1,16 @@
 """Picture -> tensor, by the recipe that the weights were evaluated with.
 
 The short side is resized to size / crop, then a centre crop, values to [0, 1], minus mean, over standard deviation. As
-in the evaluation that the accuracy comes from, an EXIF orientation is not applied.
+in the evaluation that the accuracy comes from, an EXIF orientation is not applied; a warning says so.
 """
 
 from __future__ import annotations
 
+import io
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,38 +18,82 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from vimdeploy.errors import ImageError
+from vimdeploy.errors import ImageError, VimdeployWarning
+from vimdeploy.reading import check_regular, shown, why
 from vimdeploy.recipe import Recipe
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm")
+FORMATS = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg", ".jfif"),
+    "BMP": (".bmp",),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "GIF": (".gif",),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "AVIF": (".avif",),
+}
+"""What is opened, under Pillow's names, and what such files are called; Pillow's rarer decoders are kept from files."""
+
+IMAGE_SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+ARRAY_SUFFIX = ".npy"
+"""Of a picture with more channels than the formats have."""
+
+_LARGEST = 16
+"""A resized picture has at most so many times the pixels of its crop; of longer ones the crop alone is computed."""
+_ORIENTATION = 0x0112  # EXIF
+_BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # TIFF
+
 FloatArray = npt.NDArray[np.float32]
-Picture: TypeAlias = "str | Path | Image.Image | npt.NDArray[np.uint8] | Any"
-"""A path, an opened picture, or an array or a torch tensor (H, W, 3) or (H, W) of uint8."""
+Picture: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8] | Any"
+"""A path, the bytes of a picture file, a PIL image, or an array or a torch tensor (H, W, C) or (H, W) of uint8."""
 
 
-def tensor_from_image(
-    image: Image.Image, image_size: tuple[int, int], recipe: Recipe, whole: bool = False
-) -> FloatArray:
+@dataclass(frozen=True)
+class Bands:
+    """A picture of more channels than Pillow has modes for; answers as ``Image.Image`` does, as far as it is asked."""
+
+    bands: tuple[Image.Image, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.bands[0].size
+
+    def split(self) -> tuple[Image.Image, ...]:
+        """A grey picture per channel."""
+        return self.bands
+
+
+Opened: TypeAlias = "Image.Image | Bands"
+
+
+def tensor_from_image(image: Opened, image_size: tuple[int, int], recipe: Recipe, whole: bool = False) -> FloatArray:
     """One picture as the model takes it.
 
     Args:
-        image: any mode; 16-bit, CMYK, palette and grey pictures are converted, transparency is dropped.
+        image: any mode that has a meaning as 8-bit values: 16-bit, CMYK, palette and grey pictures are converted,
+            transparency is dropped.
         image_size: height and width of the result in pixels.
-        recipe: its mean has one value for a grey result, three for RGB.
+        recipe: its mean has one value for a grey result, three for RGB; for another number of channels the picture has
+            as many, which are taken as they are.
         whole: resize the picture to the size as it is, without the centre crop.
 
     Returns:
         (C, H, W) float32.
+
+    Raises:
+        ImageError: if the picture cannot become 8-bit values, or has other channels.
     """
-    image = _eight_bit(image).convert("L" if len(recipe.mean) == 1 else "RGB")
     height, width = image_size
     crop = 1.0 if whole else recipe.crop
     size = (width, height) if whole else _resized(image.size, (int(width / crop), int(height / crop)))
-    if size != image.size:
-        image = image.resize(size, Image.Resampling[recipe.interpolation.upper()])
-    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
-    image = image.crop((left, top, left + width, top + height))
-    pixels = np.asarray(image, dtype=np.float32).reshape(height, width, -1) / np.float32(255)
+    channels = [
+        np.asarray(_crop(part, size, (width, height), recipe.interpolation), dtype=np.float32).reshape(
+            height, width, -1
+        )
+        for part in _parts(image, len(recipe.mean))
+    ]
+    pixels = (channels[0] if len(channels) == 1 else np.concatenate(channels, axis=2)) / np.float32(255)
     mean, std = np.asarray(recipe.mean, np.float32), np.asarray(recipe.std, np.float32)
     return np.ascontiguousarray(((pixels - mean) / std).transpose(2, 0, 1))  # (C, H, W)
 
@@ -56,20 +105,94 @@ def _resized(size: tuple[int, int], least: tuple[int, int]) -> tuple[int, int]:
     return size[0] * least[1] // size[1], least[1]
 
 
-def image_of(picture: Picture) -> Image.Image:
-    """A picture, read if it is a path.
+def _crop(image: Image.Image, size: tuple[int, int], middle: tuple[int, int], interpolation: str) -> Image.Image:
+    """The middle of a picture that is resized to a size.
+
+    Args:
+        image: RGB or grey.
+        size: width and height of the whole.
+        middle: width and height of what is wanted of it.
+        interpolation: one of ``recipe.INTERPOLATIONS``.
+    """
+    resampling = Image.Resampling[interpolation.upper()]
+    left, top = (round((whole - part) / 2) for whole, part in zip(size, middle, strict=True))
+    box = (left, top, left + middle[0], top + middle[1])
+    if size == image.size:
+        return image.crop(box)
+    if size[0] * size[1] <= _LARGEST * middle[0] * middle[1]:
+        return image.resize(size, resampling).crop(box)
+    # Pillow rounds the corners of a box to float32, so the last bit of a pixel may differ from the way above.
+    x, y = (old / new for old, new in zip(image.size, size, strict=True))
+    return image.resize(middle, resampling, (box[0] * x, box[1] * y, box[2] * x, box[3] * y))
+
+
+def _parts(image: Opened, channels: int) -> Sequence[Image.Image]:
+    """A picture as pictures that Pillow resizes channel by channel: one of RGB or grey, or one for each channel."""
+    if isinstance(image, Image.Image):
+        image = eight_bit(image)
+        if channels in (1, 3):
+            return [image.convert("L" if channels == 1 else "RGB")]
+    bands = image.split()
+    if len(bands) != channels:
+        how = f" ({image.mode})" if isinstance(image, Image.Image) else ""
+        raise ImageError(
+            f"Wanted a picture of {channels} channels, found {len(bands)}{how}; give one of as many, or an array "
+            f"(H, W, {channels}) of uint8, as a file {ARRAY_SUFFIX} too. Channels stand last."
+        )
+    return bands
+
+
+def eight_bit(image: Image.Image) -> Image.Image:
+    """A picture of any mode in one of 8-bit channels, whose values are what the mode says.
+
+    Raises:
+        ImageError: if nobody knows which of its values are black and white, or Pillow cannot convert it.
+    """
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):  # Pillow's 16-bit grey
+        return _from_sixteen_bit(image)
+    kinds = {"I": "32-bit or signed integers", "F": "floats"}
+    if image.mode in kinds:
+        raise ImageError(
+            f"{_name(image)} has values of {kinds[image.mode]}, and nobody knows which of them are black and white; "
+            "save it with 8 or 16 bits, or give an array of uint8."
+        )
+    if image.mode == "LAB":
+        raise ImageError(f"{_name(image)} has the colours of CIELAB; save it as RGB.")
+    plain = {"P": "RGBA", "PA": "RGBA", "RGBa": "RGBA", "La": "LA"}  # colours for indices, not multiplied by alpha
+    return image.convert(plain[image.mode]) if image.mode in plain else image
+
+
+def _from_sixteen_bit(image: Image.Image) -> Image.Image:
+    """16-bit grey scaled to 8 bits; Pillow itself would clip it to white."""
+    values = np.asarray(image).astype(np.int64)
+    tags: Any = getattr(image, "tag_v2", {})
+    bits = tags.get(_BITS_PER_SAMPLE, (16,))[0]  # a TIFF may have 12
+    values = np.clip(values >> (bits - 8), 0, 255).astype(np.uint8)
+    return Image.fromarray(255 - values if tags.get(_PHOTOMETRIC) == 0 else values)  # 0 may be white, too
+
+
+def viewable(image: Opened) -> Image.Image:
+    """A picture in RGB, for people; of channels that are neither grey nor colours, the first."""
+    return (eight_bit(image) if isinstance(image, Image.Image) else image.bands[0]).convert("RGB")
+
+
+def image_of(picture: Picture) -> Opened:
+    """A picture, read if it is a file or the bytes of one.
 
     Raises:
         ImageError: if it is no picture.
     """
     if isinstance(picture, Image.Image):
-        return picture
-    if isinstance(picture, (str, Path)):
+        return _loaded(picture)
+    if isinstance(picture, (str, os.PathLike)):
         return open_image(picture)
+    if isinstance(picture, (bytes, bytearray, memoryview)):
+        return _decoded(io.BytesIO(picture), f"The picture of {len(picture)} bytes")
     detach = getattr(picture, "detach", None)  # a tensor of torch has it
     if detach is None and not isinstance(picture, np.ndarray):
         raise ImageError(
-            f"Wanted a picture: a path, a PIL image, or an array (H, W, 3) of uint8; found {type(picture).__name__}."
+            "Wanted a picture: a path, the bytes of a file, a PIL image, or an array (H, W, C) of uint8; found "
+            f"{type(picture).__name__}."
         )
     type_ = str(picture.dtype).removeprefix("torch.")
     if type_ != "uint8":
@@ -78,36 +201,85 @@ def image_of(picture: Picture) -> Image.Image:
             "goes to run(), pictures of floats are times 255 first."
         )
     shape = tuple(picture.shape)
-    if len(shape) not in (2, 3) or shape[2:] not in ((), (3,)) or 0 in shape:
+    if len(shape) not in (2, 3) or 0 in shape:
         raise ImageError(
-            f"Wanted a picture as an array (H, W, 3) or (H, W), found {shape}; "
+            f"Wanted a picture as an array (H, W, C) or (H, W), found {shape}; "
             "several pictures go in as a list, channels stand last."
         )
-    return Image.fromarray(np.ascontiguousarray(picture if detach is None else detach().cpu().numpy()))
+    pixels = np.ascontiguousarray(picture if detach is None else detach().cpu().numpy())
+    if len(shape) == 2 or shape[2] in (2, 3, 4):  # grey, with transparency, RGB, with transparency
+        return Image.fromarray(pixels)
+    bands = tuple(Image.fromarray(np.ascontiguousarray(pixels[..., band])) for band in range(shape[2]))
+    return bands[0] if len(bands) == 1 else Bands(bands)
 
 
-def open_image(path: str | Path) -> Image.Image:
-    """Read a picture file whole.
+def open_image(path: str | os.PathLike[str]) -> Opened:
+    """Read a picture file whole, the first picture if it has several.
 
     Raises:
         ImageError: if there is no such file, it is no picture, damaged, or absurdly large.
     """
     try:
-        with Image.open(path) as image:
-            image.load()
-            return image
+        check_regular(path)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"The picture {shown(path)} cannot be read: {why(error)}.") from error
+    if Path(path).suffix.lower() == ARRAY_SUFFIX:
+        return _from_array_file(path)
+    return _decoded(path, f"The picture {shown(path)}")
+
+
+def _decoded(source: Any, name: str) -> Image.Image:
+    """The picture in a file."""
+    Image.init()
+    try:
+        with Image.open(source, formats=[format_ for format_ in FORMATS if format_ in Image.OPEN]) as image:
+            return _loaded(image)
     except UnidentifiedImageError as error:
-        raise ImageError(f"{path} is not a picture that Pillow can read; wanted PNG, JPEG, TIFF, WebP ...") from error
+        raise ImageError(
+            f"{name} is not a picture of the formats {', '.join(FORMATS)}; save it as one of them, or open it and "
+            "give its pixels."
+        ) from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{path} was not opened: {error}") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ImageError(f"The picture {path} cannot be read: {reason}.") from error
+        raise ImageError(f"{name} was not opened: {error}") from error
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise what they stumble over
+        raise ImageError(f"{name} cannot be read: {why(error).rstrip('.')}.") from error
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """A 16-bit grey picture scaled to 8 bits; Pillow itself would clip it to white."""
-    if not image.mode.startswith("I"):
-        return image
-    values = np.asarray(image).astype(np.int64)
-    return Image.fromarray(np.clip(values >> 8, 0, 255).astype(np.uint8))
+def _loaded(image: Image.Image) -> Image.Image:
+    """A picture that may not be decoded yet, decoded; warns if it is not upright."""
+    try:
+        image.load()
+    except Exception as error:  # decoders raise what they stumble over
+        raise ImageError(f"{_name(image)} cannot be read: {why(error).rstrip('.')}.") from error
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # EXIF that is damaged says nothing
+        orientation = 1
+    if orientation in range(2, 9):
+        warnings.warn(
+            "There are pictures whose EXIF orientation says that they are to be turned. They are taken as they are "
+            "stored, as in the evaluation that the accuracy comes from; turn them first if the model was trained on "
+            "upright ones, with ImageOps.exif_transpose of Pillow for example.",
+            VimdeployWarning,
+            stacklevel=2,
+        )
+    return image
+
+
+def _name(image: Image.Image) -> str:
+    path = getattr(image, "filename", "")
+    return f"The picture {shown(path)}" if path else "The picture"
+
+
+def _from_array_file(path: str | os.PathLike[str]) -> Opened:
+    """The picture in a file of numpy."""
+    try:  # mapped, so that a file that claims to be large takes no memory
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:
+        raise ImageError(f"The picture {shown(path)} cannot be read: {why(error).rstrip('.')}.") from error
+    try:
+        return image_of(array)
+    except ImageError as error:
+        raise ImageError(f"{shown(path)}: {error}") from error

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import numbers
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from vimdeploy.errors import ConfigError
+from vimdeploy.text import shortened
 
 INTERPOLATIONS = ("bicubic", "bilinear", "lanczos", "nearest")
+_LEAST_CROP = 0.01
+"""A smaller part of a picture is less than a pixel of most."""
+_MOST = 1e30
+"""What float32 holds with room to spare; values of pixels are in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -21,17 +29,35 @@ class Recipe:
     """Part of the resized picture's side that the centre crop keeps."""
     interpolation: str = "bicubic"
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    """Per channel, of values in [0, 1]; one value for grey pictures, three for RGB."""
+    """One value per channel, of values in [0, 1]: one for grey pictures, three for RGB."""
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "crop", _number("crop", self.crop))
         for name in ("mean", "std"):
-            object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
-        if not 0 < self.crop <= 1:
-            raise ConfigError(f"crop must be above 0 and at most 1, found {self.crop}.")
+            values = getattr(self, name)
+            if isinstance(values, str) or not isinstance(values, Iterable):
+                raise ConfigError(f"{name} must be a list of numbers, one per channel, found {_short(values)}.")
+            object.__setattr__(self, name, tuple(_number(name, value) for value in values))
+        if not _LEAST_CROP <= self.crop <= 1:
+            raise ConfigError(f"crop must be at least {_LEAST_CROP} and at most 1, found {self.crop}.")
         if self.interpolation not in INTERPOLATIONS:
             raise ConfigError(
-                f"interpolation must be one of {', '.join(INTERPOLATIONS)}, found {self.interpolation!r}."
+                f"interpolation must be one of {', '.join(INTERPOLATIONS)}, found {_short(self.interpolation)}."
             )
-        if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3) or min(self.std) <= 0:
-            raise ConfigError(f"mean and std want 1 or 3 values each, std above 0; found {self.mean} and {self.std}.")
+        if len(self.mean) != len(self.std) or not self.std or min(self.std) <= 0:
+            raise ConfigError(
+                "mean and std want as many values each, one per channel, std above 0; found "
+                f"{_short(self.mean)} and {_short(self.std)}."
+            )
+
+
+def _number(name: str, value: Any) -> float:
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not -_MOST <= value <= _MOST:  # nor NaN
+        raise ConfigError(f"{name} wants numbers up to {_MOST:g}, found {_short(value)}.")
+    return float(value)
+
+
+def _short(value: Any) -> str:
+    return shortened(repr(value), 100)

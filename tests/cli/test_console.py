@@ -1,14 +1,15 @@
-import contextlib
+import io
 import json
-import signal
+import sys
 import threading
 import warnings
 
 import pytest
 
-from vimdeploy.cli.console import interrupts_kept, phases, print_json, print_table, warnings_as_lines
+from vimdeploy.cli.console import every_name_printed, phases, print_json, print_table, say, warnings_as_lines
 from vimdeploy.errors import SlowOperatorsWarning, VimdeployWarning
 from vimdeploy.progress import step, tracked
+from vimdeploy.text import printable
 
 
 class TestTable:
@@ -110,47 +111,43 @@ class TestWarnings:
             warnings.warn("random inputs", VimdeployWarning, stacklevel=1)
 
 
-class TestInterrupts:
-    @pytest.fixture(autouse=True)
-    def before(self):
-        """The handler is the old one again after every test."""
-        handler = signal.getsignal(signal.SIGINT)
-        yield
-        assert signal.getsignal(signal.SIGINT) is handler
+class TestForeignText:
+    """Text of a file that a terminal would obey."""
 
-    def press(self):
-        signal.raise_signal(signal.SIGINT)
+    EVIL = "\x1b]0;title\x07\x1b[2J\r\nPassed: a forged line"
+    SHOWN = r"\x1b]0;title\x07\x1b[2J\r\nPassed: a forged line"
 
-    def test_one_is_one(self):
-        with pytest.raises(KeyboardInterrupt), interrupts_kept():
-            self.press()
+    def test_in_a_line(self, capsys):
+        say(self.EVIL)
+        assert capsys.readouterr().out == self.SHOWN + "\n"
 
-    def test_one_that_became_an_error_is_one_again(self):
-        def work():
-            try:
-                self.press()
-            except KeyboardInterrupt as interrupt:
-                raise RuntimeError("Failed to export the model") from interrupt
+    def test_in_a_table(self, capsys):
+        print_table(("name",), [(self.EVIL,)])
+        assert capsys.readouterr().out == f"name\n{self.SHOWN}\n"
 
-        with pytest.raises(KeyboardInterrupt), interrupts_kept():
-            work()
+    @pytest.mark.parametrize("text", [EVIL, "\x9b2J", "\u202e", "猫"])
+    def test_in_a_document(self, capsys, text):
+        print_json({"name": text})
+        out = capsys.readouterr().out
+        assert json.loads(out) == {"name": text}
+        assert all(printable(line) == line for line in out.splitlines())
 
-    def test_one_that_was_swallowed_comes_at_the_end(self):
-        done = []
-
-        def work():
-            with contextlib.suppress(KeyboardInterrupt):
-                self.press()
-            done.append("the rest")
-
-        with pytest.raises(KeyboardInterrupt), interrupts_kept():
-            work()
-        assert done == ["the rest"]
-
-    def test_other_errors_pass(self):
-        with pytest.raises(RuntimeError, match="of its own"), interrupts_kept():
-            raise RuntimeError("of its own")
-
-    def test_nothing_happens_without_either(self):
-        with interrupts_kept():
+    def test_in_a_phase(self, monkeypatch, capsys):
+        with phases("Working", each=True) as progress, step(f"[/red]{self.EVIL}", progress):
             pass
+        assert f"[/red]{self.SHOWN}: 0.0 s" in capsys.readouterr().err.replace("\n", "")
+
+    def test_in_a_warning(self, capsys):
+        with warnings_as_lines():
+            warnings.warn(self.EVIL, VimdeployWarning, stacklevel=1)
+        assert capsys.readouterr().err == f"Warning: {self.SHOWN}\n"
+
+
+def test_a_name_that_the_output_cannot_hold_costs_no_answer(monkeypatch):
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", narrow)
+    with every_name_printed():
+        print_table(("class",), [("猫",), ("name\udcff",)])
+        narrow.flush()
+    assert narrow.buffer.getvalue().split() == [b"class", rb"\u732b", rb"name\udcff"]
+    assert narrow.errors == "strict"

@@ -1,4 +1,3 @@
-import signal
 from importlib.metadata import version
 
 import click
@@ -32,9 +31,11 @@ def test_every_option_is_explained(command):
     assert [option.name for option in options if not option.help] == []
 
 
-@pytest.mark.parametrize("code", ["0 good", "1 a check failed", "2 wrong input or usage"])
+@pytest.mark.parametrize(
+    "code", ["0 good", "1 a check failed", "2 wrong input", "3 a fault of vimdeploy", "130 interru"]
+)
 def test_help_tells_the_exit_codes(invoke, code):
-    assert code in invoke("--help").stdout
+    assert code in " ".join(invoke("--help").stdout.split())
 
 
 @pytest.mark.parametrize("arguments", [["no-such-command"], ["run", "--no-such-option"], ["run"]])
@@ -47,13 +48,40 @@ def test_an_error_of_ours_is_one_line(invoke):
     assert result.stderr == "Error: The model file none.onnx cannot be read: No such file or directory.\n"
 
 
-def test_terminated_it_unwinds_so_that_nothing_half_written_stays(invoke):
-    invoke("models")
-    with pytest.raises(SystemExit) as ended:
-        signal.raise_signal(signal.SIGTERM)
-    assert ended.value.code == 143
+@pytest.fixture
+def fails(monkeypatch):
+    """Let a command fail with an exception."""
+
+    def fail_with(exception):
+        def inspect(*_, **__):
+            raise exception
+
+        monkeypatch.setattr("vimdeploy.api.inspect.open_artifact", inspect)
+
+    return fail_with
 
 
-def test_a_mistake_of_ours_is_not_hidden(invoke, monkeypatch):
-    monkeypatch.setattr("vimdeploy.api.inspect.open_artifact", lambda path, foreign: 1 / 0)
+def test_ctrl_c_is_one_word_and_130(invoke, fails):
+    fails(KeyboardInterrupt())
+    result = invoke("inspect", "none.onnx")
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "Interrupted.\n")
+
+
+def test_no_memory_is_one_sentence_and_1(invoke, fails):
+    fails(MemoryError())
+    result = invoke("inspect", "none.onnx")
+    assert (result.exit_code, result.stderr) == (1, "Error: There is not enough memory.\n")
+
+
+def test_a_mistake_of_ours_is_one_sentence_and_3(invoke, fails):
+    fails(ZeroDivisionError("division by zero"))
+    result = invoke("inspect", "none.onnx")
+    assert result.exit_code == 3
+    assert result.stderr.startswith("Error: This is a fault of vimdeploy: ZeroDivisionError in test_main.py, line ")
+    assert "division by zero" in result.stderr
+
+
+def test_a_mistake_of_ours_can_be_looked_into(invoke, fails, monkeypatch):
+    monkeypatch.setenv("VIMDEPLOY_TRACEBACK", "1")
+    fails(ZeroDivisionError("division by zero"))
     assert isinstance(invoke("inspect", "none.onnx").exception, ZeroDivisionError)

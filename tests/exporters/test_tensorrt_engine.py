@@ -121,10 +121,11 @@ class TestRtx:
     def test_an_operator_that_the_parser_does_not_know(self, tiny_onnx, tmp_path):
         pytest.importorskip("tensorrt_rtx")
         model = open_artifact(tiny_onnx).model
-        model.graph.node[0].op_type = "NoSuchOperator"
+        model.graph.node[0].op_type, model.graph.node[0].domain = "NoSuchOperator", "vimdeploy"
         onnx.save(model, tmp_path / "strange.onnx")
         with pytest.raises(
-            ModelFileError, match=r"The parser of TensorRT 1\.\d.* refuses the model: .*Plugin not found"
+            ModelFileError,
+            match=r"The parser of TensorRT 1\.\d.* refuses the model: node .*NoSuchOperator.*Plugin not found",
         ):
             engine_from_onnx(open_artifact(tmp_path / "strange.onnx"), BuildOptions("rtx"))
 

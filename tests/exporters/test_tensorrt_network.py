@@ -1,14 +1,16 @@
 """The real parser of TensorRT-RTX; for TensorRT, which needs a GPU, a stand-in for its parser."""
 
+import onnx
 import pytest
 from helpers import stand_in_tensorrt
+from helpers.tensorrt_bindings import BINDINGS
 
 from vimdeploy.artifact import open_artifact
 from vimdeploy.errors import ExecutionError, ModelFileError
-from vimdeploy.exporters.tensorrt_network import _plugin_layers, _with_one_meaning, parsed_network
+from vimdeploy.exporters.tensorrt_network import _with_one_meaning, parsed_network
 from vimdeploy.flavors import collecting_logger
 
-OPERATORS = {"BidirectionalConv1d": 2, "BidirectionalSelectiveScan": 2}
+UNCHECKED = "does not pass onnx's checker"
 
 
 class TestRtx:
@@ -24,6 +26,50 @@ class TestRtx:
         assert {attribute.name for node in ours for attribute in node.attribute} == {"reverse", "scale"}
         assert len(model.functions) == 2
 
+    def refused(self, model):
+        trt = pytest.importorskip("tensorrt_rtx")
+        with pytest.raises(ModelFileError) as error:
+            parsed_network(trt, model, "rtx", collecting_logger(trt))
+        return str(error.value)
+
+    def test_a_description_that_says_nothing_comes_with_the_node_and_its_operator(self, tiny_onnx):
+        model = open_artifact(tiny_onnx).model
+        first = model.graph.node[0]
+        outputs = ["q8", "q8_scale", "q8_zero"]
+        model.graph.node.insert(0, onnx.helper.make_node("DynamicQuantizeLinear", first.input[:1], outputs, "culprit"))
+        assert self.refused(model).endswith(
+            " refuses the model: node culprit (DynamicQuantizeLinear), checkDynamicQuantizeLinear: false"
+        )
+
+    def test_every_node_that_it_refuses_is_named(self, tiny_onnx):
+        model = open_artifact(tiny_onnx).model
+        for number, node in enumerate(model.graph.node):
+            node.name = f"n{number}"
+        unknown = [node for node in model.graph.node if node.op_type == "MatMul"][:2]
+        for node in unknown:
+            node.op_type, node.domain = "NoSuchOperator", "vimdeploy"
+        said = self.refused(model)
+        assert all(f"node {node.name} (NoSuchOperator), checkFallbackPluginImporter: " in said for node in unknown)
+
+    @pytest.mark.parametrize("part", ["graph", "body"])
+    def test_a_node_without_outputs_is_refused_before_the_parser_ends_the_process(self, tiny_onnx, part):
+        model = open_artifact(tiny_onnx).model
+        nodes = model.graph.node if part == "graph" else model.functions[0].node
+        node = next(node for node in nodes if node.op_type in ("Gather", "Mul", "Reshape"))
+        del node.output[:]
+        assert self.refused(model).startswith(
+            f"The ONNX file does not pass onnx's checker: Node({node.name}) with schema(::"
+        )
+
+    def test_a_body_that_calls_itself_is_refused_before_the_parser_ends_the_process(self, tiny_onnx):
+        model = open_artifact(tiny_onnx).model
+        body = model.functions[0]
+        body.node.append(onnx.helper.make_node(body.name, body.input, ["again"], domain=body.domain))
+        body.opset_import.add(domain=body.domain, version=1)
+        assert self.refused(model).startswith(
+            "The ONNX file does not pass onnx's checker: Cycle detected in model-local function"
+        )
+
 
 class TestTensorRT:
     @pytest.fixture
@@ -33,12 +79,13 @@ class TestTensorRT:
     def parse(self, trt, model):
         return parsed_network(trt, model, "tensorrt", collecting_logger(trt))
 
+    @pytest.mark.parametrize("version", BINDINGS)
     @pytest.mark.parametrize("prefers_functions", [False, True])
-    def test_each_operator_is_a_plugin_layer(self, model, prefers_functions):
-        trt = stand_in_tensorrt.tensorrt()
+    def test_each_operator_is_a_plugin_layer(self, model, version, prefers_functions):
+        trt = stand_in_tensorrt.tensorrt(version)
         trt.prefers_functions = prefers_functions  # as before 10.7
         _, network, _ = self.parse(trt, model)
-        assert _plugin_layers(trt, network) == OPERATORS
+        assert sum(layer.type is trt.LayerType.PLUGIN_V3 for layer in network.layers) == 4
 
     def test_the_parser_sees_no_function_and_the_nodes_as_they_are(self, model):
         trt = stand_in_tensorrt.tensorrt()
@@ -51,18 +98,46 @@ class TestTensorRT:
     def test_a_lost_plugin_is_an_error(self, model, lost):
         trt = stand_in_tensorrt.tensorrt("10.15.0")
         trt.lost_plugins = lost
-        with pytest.raises(
-            ModelFileError, match=r"TensorRT 10\.15\.0 has not taken our plugin for each of our operators"
-        ):
+        with pytest.raises(ModelFileError) as error:
             self.parse(trt, model)
+        assert str(error.value) == (
+            "TensorRT 10.15.0 has not taken our plugin for each of our operators: the file has "
+            "{'BidirectionalConv1d': 2, 'BidirectionalSelectiveScan': 2}, the network has "
+            f"{4 - lost} plugin layers; an engine of it would be slow or wrong."
+        )
 
-    def test_the_parsers_reason_is_told(self, model):
+    @pytest.mark.parametrize(
+        ("errors", "logs", "reason"),
+        [
+            (
+                [{}, {"name": "", "desc": "false", "func": "checkSplit", "stack": ["Body"]}],
+                ["ModelImporter.cpp:140: While parsing"],
+                "node it (NoSuchOperator), checkFallbackPluginImporter: Plugin not found; "
+                "node 3 (NoSuchOperator), in function Body, checkSplit: false",
+            ),
+            (
+                [{"node": -1, "func": "importInitializers", "desc": "Failed to import initializer: w"}],
+                ["WeightsContext.cpp:534: Size mismatch", "ModelImporter.cpp:151: Failed to import initializer: w"],
+                "importInitializers: Failed to import initializer: w; WeightsContext.cpp:534: Size mismatch",
+            ),
+            ([], ["ModelImporter.cpp:1: No graph", "The end"], "ModelImporter.cpp:1: No graph; The end"),
+        ],
+    )
+    def test_the_parsers_reasons_are_told(self, model, errors, logs, reason):
         trt = stand_in_tensorrt.tensorrt()
-        trt.parser_error = "Plugin not found"
-        with pytest.raises(
-            ModelFileError, match=r"The parser of TensorRT 10\.3\.0 refuses the model: Plugin not found"
-        ):
+        trt.parser_errors = [stand_in_tensorrt.ParserError(**error) for error in errors]
+        trt.parser_logs = logs
+        with pytest.raises(ModelFileError) as error:
             self.parse(trt, model)
+        assert str(error.value) == f"The parser of TensorRT 10.3.0 refuses the model: {reason}"
+
+    def test_so_many_reasons_are_counted(self, model):
+        trt = stand_in_tensorrt.tensorrt()
+        trt.parser_errors = [stand_in_tensorrt.ParserError(node=i, name="", desc="x" * 10**5) for i in range(200)]
+        with pytest.raises(ModelFileError) as error:
+            self.parse(trt, model)
+        assert str(error.value).endswith("xxx; and 196 more")
+        assert len(str(error.value)) < 1500
 
     def test_a_tensorrt_that_cannot_start(self, model):
         def refuse(logger):

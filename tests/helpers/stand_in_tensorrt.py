@@ -1,7 +1,7 @@
 """Stand-ins for TensorRT and pycuda, which need a GPU: they compute nothing, and write down what was asked of them.
 
-Only what vimdeploy calls is here, with the names and the failures of the real ones; ``tests/test_flavors.py`` looks for
-the names in the real packages.
+Only what vimdeploy calls is here, with the names and the failures of the real ones; ``tests/test_flavors.py`` holds the
+names against the real packages, and against ``tensorrt_bindings`` for the versions that are not installed.
 """
 
 from enum import Enum
@@ -9,7 +9,12 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from helpers.tensorrt_bindings import bindings_of
+
 PLAN = b"a plan"
+WORKING_MEMORY = 4096
+MEMORY_SIZES = {"device_memory_size", "device_memory_size_v2"}
+"""What versions of TensorRT call the bytes that an engine's contexts work in."""
 
 
 class _Flag(Enum):
@@ -25,37 +30,64 @@ class _Logger:
 
 
 class Layer:
-    """A layer of a network: of a plugin where it has a name."""
+    """A layer of a network, as an ``ILayer``: it does not tell its plugin."""
 
-    def __init__(self, type_, plugin_name=None):
+    type = None
+
+    def __init__(self, type_):
         self.type = type_
-        core = SimpleNamespace(plugin_name=plugin_name)
-        self.plugin = SimpleNamespace(get_capability_interface=lambda capability: core)
+
+
+class ParserError:
+    """Why the parser refuses; by default what TensorRT says of an operator that it does not know."""
+
+    def __init__(self, desc="Plugin not found", func="checkFallbackPluginImporter", node=3, name="it", stack=()):
+        self._desc, self._func, self._node, self._name, self._stack = desc, func, node, name, list(stack)
+
+    def desc(self):
+        return self._desc
+
+    def func(self):
+        return self._func
+
+    def node(self):
+        return self._node
+
+    def node_name(self):
+        return self._name
+
+    def node_operator(self):
+        return "NoSuchOperator" if self._node >= 0 else ""
+
+    def local_function_stack(self):
+        return self._stack
 
 
 class Parser:
     """Takes each node of our domain for our plugin, or does as it is told."""
 
     def __init__(self, trt, network, logger):
-        self.trt, self.network = trt, network
-        self.num_errors = 0
+        self.trt, self.network, self.logger = trt, network, logger
+
+    num_errors = property(lambda self: len(self.trt.parser_errors))
 
     def parse(self, data):
         import onnx
 
         model = onnx.load_model_from_string(data)
         self.trt.parsed = model
-        if self.trt.parser_error:
-            self.num_errors = 1
+        for line in self.trt.parser_logs:
+            self.logger.log(self.trt.ILogger.ERROR, line)
+        if self.trt.parser_errors or self.trt.parser_logs:
             return False
         ours = [node.op_type for node in model.graph.node if node.domain == "vimdeploy"]
         bodies = {function.name for function in model.functions} if self.trt.prefers_functions else set()
-        plugins = [Layer(self.trt.LayerType.PLUGIN_V3, name) for name in ours if name not in bodies]
+        plugins = [Layer(self.trt.LayerType.PLUGIN_V3) for name in ours if name not in bodies]
         self.network.layers = [Layer(self.trt.LayerType.SHUFFLE), *plugins[self.trt.lost_plugins :]]
         return True
 
     def get_error(self, index):
-        return SimpleNamespace(desc=lambda: self.trt.parser_error)
+        return self.trt.parser_errors[index]
 
 
 class Network:
@@ -74,7 +106,9 @@ class Context:
     def __init__(self, cuda, engine):
         self._cuda, self._inputs, self._outputs = cuda, engine.inputs, engine.outputs
         self._shapes, self._addresses = {}, {}
-        self.refuses = set()
+        self.refuses = engine.refuses
+
+    device_memory = property(fset=lambda self, address: self._cuda.calls.append(("context memory", address)))
 
     def _call(self, name, *arguments):
         self._cuda.calls.append((name, *arguments))
@@ -134,7 +168,9 @@ class Engine:
     def __init__(self, cuda, trt, inputs, outputs):
         self._cuda, self._trt, self.inputs, self.outputs = cuda, trt, inputs, outputs
         self._names = [*outputs, *inputs]
-        self.context = Context(cuda, self)
+        self.refuses = set()
+        for name in MEMORY_SIZES & bindings_of(trt.__version__)["ICudaEngine"] if type(self) is Engine else ():
+            setattr(self, name, WORKING_MEMORY)
 
     num_io_tensors = property(lambda self: len(self._names))
 
@@ -151,16 +187,19 @@ class Engine:
     def get_tensor_dtype(self, name):
         return np.float32
 
-    def create_runtime_config(self):
-        return RuntimeConfig()
-
-    def create_execution_context(self, config=None):
-        self.config = config
-        context, self.context = self.context, None
-        return context
+    def create_execution_context(self, strategy):
+        self.strategy = strategy
+        return None if "create_execution_context" in self.refuses else Context(self._cuda, self)
 
     def __del__(self):
         self._cuda.calls.append(("free engine",))
+
+
+class RtxEngine(Engine):
+    """An engine of TensorRT-RTX."""
+
+    def create_runtime_config(self):
+        return RuntimeConfig()
 
 
 def classifier(size=(2, 4), smallest=1):
@@ -173,29 +212,32 @@ def tensorrt(version="10.3.0", cuda=None, size=(2, 4), **lacking):
     """A stand-in for the module ``tensorrt``.
 
     Args:
-        version: its ``__version__``.
+        version: its ``__version__``, of TensorRT or, below 2, of TensorRT-RTX.
         cuda: the stand-in for pycuda that keeps the calls, for tests that run engines.
         size: height and width of the pictures that the engine takes.
         **lacking: enumerations by name, with the members that this version has not: ``LayerType={"PLUGIN_V3"}``.
     """
 
+    is_rtx = version.startswith("1.")
+
     def enum(name, *members):
-        return _Flag(name, [member for member in members if member not in lacking.get(name, ())])
+        known = members if is_rtx else bindings_of(version)[name]
+        return _Flag(name, [member for member in members if member in known and member not in lacking.get(name, ())])
 
     trt = SimpleNamespace(
         __version__=version,
         parsed=None,
-        parser_error=None,
+        parser_errors=[],
+        parser_logs=[],
         prefers_functions=False,
         lost_plugins=0,
         engine=None,
         start_errors=[],
         ILogger=type("ILogger", (_Logger,), {}),
         IProgressMonitor=type("IProgressMonitor", (), {}),
-        IPluginV3Layer=Layer,
         LayerType=enum("LayerType", "SHUFFLE", "PLUGIN_V3"),
-        PluginCapabilityType=enum("PluginCapabilityType", "CORE"),
-        NetworkDefinitionCreationFlag=enum("NetworkDefinitionCreationFlag", "EXPLICIT_BATCH", "STRONGLY_TYPED"),
+        ExecutionContextAllocationStrategy=enum("ExecutionContextAllocationStrategy", "STATIC", "USER_MANAGED"),
+        NetworkDefinitionCreationFlag=enum("NetworkDefinitionCreationFlag", "STRONGLY_TYPED"),
         HardwareCompatibilityLevel=enum("HardwareCompatibilityLevel", "NONE", "AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY"),
         MemoryPoolType=enum("MemoryPoolType", "WORKSPACE"),
         ProfilingVerbosity=enum("ProfilingVerbosity", "LAYER_NAMES_ONLY", "DETAILED"),
@@ -206,8 +248,10 @@ def tensorrt(version="10.3.0", cuda=None, size=(2, 4), **lacking):
     trt.OnnxParser = lambda network, logger: Parser(trt, network, logger)
     trt.registry = Registry()
     trt.get_plugin_registry = lambda: trt.registry
+    if is_rtx:
+        trt.CudaGraphStrategy = _Flag("CudaGraphStrategy", ["DISABLED", "WHOLE_GRAPH_CAPTURE"])
     if cuda is not None:
-        trt.engine = Engine(cuda, trt, *classifier(size))
+        trt.engine = (RtxEngine if is_rtx else Engine)(cuda, trt, *classifier(size))
         trt.Runtime = lambda logger: Runtime(trt, cuda, logger)
     return trt
 

@@ -5,7 +5,8 @@ import sys
 
 import numpy as np
 import pytest
-from helpers.stand_in_tensorrt import PLAN, Engine, classifier, tensorrt
+from helpers.stand_in_tensorrt import PLAN, WORKING_MEMORY, Engine, classifier, tensorrt
+from helpers.tensorrt_bindings import BINDINGS
 
 from vimdeploy.errors import ExecutionError, InputError, MissingPackageError, ModelFileError
 from vimdeploy.runtimes.engine_on_gpu import EngineOnGpu
@@ -49,11 +50,22 @@ class TestOpen:
     def test_buffers_are_made_once_for_the_largest_batch(self, cuda, engine):
         run(engine, cuda, 1, 8, 3)
         assert [call for call in cuda.calls if call[0] in ("pinned", "allocate")] == [
+            ("allocate", WORKING_MEMORY),
             ("pinned", 8 * 5),
             ("allocate", 8 * 5 * 4),
             ("pinned", 8 * 24),
             ("allocate", 8 * 24 * 4),
         ]
+
+    @pytest.mark.parametrize("version", BINDINGS)
+    def test_every_version_takes_the_contexts_memory(self, cuda, version):
+        trt = tensorrt(version, cuda)
+        opened = EngineOnGpu(trt, PLAN, 0, False)
+        assert opened._engine.strategy is trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        run(opened, cuda, 1, 2, 3)
+        memory = [call[1] for call in cuda.calls if call[0] == "context memory"]
+        assert memory == [int(opened._scratch)] * 4
+        opened.close()
 
     def test_the_engine_knows_its_buffers(self, cuda, engine):
         addressed = [call[1] for call in cuda.calls if call[0] == "set_tensor_address"]
@@ -71,12 +83,10 @@ class TestOpen:
         EngineOnGpu(tensorrt(cuda=cuda), PLAN, 0, False).close()
         assert cuda.names().count("init") == 1
 
-    def test_rtx_captures_its_graphs_itself(self, cuda, trt):
-        from enum import Enum
-
-        trt.CudaGraphStrategy = Enum("CudaGraphStrategy", ["DISABLED", "WHOLE_GRAPH_CAPTURE"])
+    def test_rtx_captures_its_graphs_itself(self, cuda):
+        trt = tensorrt("1.7.1.116", cuda)
         opened = EngineOnGpu(trt, PLAN, 0, False)
-        assert opened._engine.config.cuda_graph_strategy is trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        assert opened._engine.strategy.cuda_graph_strategy is trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         assert run(opened, cuda, 2, 2, 2) == ["set_input_shape", *PLAIN_RUN * 3]
         opened.close()
 
@@ -102,11 +112,11 @@ class TestFailuresToOpen:
         assert "TensorRT refuses the engine" in self.refused(cuda, trt, ModelFileError)
 
     def test_there_is_no_memory_for_the_engines_own(self, cuda, trt):
-        trt.engine.context = None
+        trt.engine.refuses.add("create_execution_context")
         assert "TensorRT cannot prepare the engine" in self.refused(cuda, trt, ExecutionError)
 
     def test_the_engine_refuses_its_own_largest_shape(self, cuda, trt):
-        trt.engine.context.refuses.add("set_input_shape")
+        trt.engine.refuses.add("set_input_shape")
         message = self.refused(cuda, trt, ExecutionError)
         assert message == "TensorRT refuses images (8, 3, 2, 4): it gives no reason"
 
@@ -133,23 +143,27 @@ class TestRun:
         answers(engine, images(2) + 1)
         np.testing.assert_array_equal(first, kept)
 
-    @pytest.mark.parametrize(("batch", "parts"), [(9, [5, 4]), (16, [8, 8]), (20, [7, 7, 6])])
-    def test_a_large_batch_runs_in_equal_parts(self, cuda, engine, batch, parts):
+    @pytest.mark.parametrize(("batch", "parts"), [(9, [8, 1]), (16, [8, 8]), (20, [8, 8, 4])])
+    def test_a_large_batch_runs_in_full_parts_and_the_rest(self, cuda, engine, batch, parts):
         answers(engine, images(batch))
         assert [call[1] // 24 for call in cuda.calls if call[0] == "copy in"] == parts
 
-    def test_a_batch_below_the_smallest(self, cuda, trt):
-        trt.engine = Engine(cuda, trt, *classifier(smallest=4))
+    @pytest.mark.parametrize(
+        ("smallest", "batch", "parts"), [(4, 3, [4]), (4, 9, [8, 4]), (8, 1, [8]), (8, 12, [8, 8])]
+    )
+    def test_a_rest_below_the_smallest_is_filled_up(self, cuda, trt, smallest, batch, parts):
+        """Also in an engine of a fixed batch."""
+        trt.engine = Engine(cuda, trt, *classifier(smallest=smallest))
         opened = EngineOnGpu(trt, PLAN, 0, False)
-        with pytest.raises(InputError, match="Wanted a batch of 4 to 8 or a multiple of that, found 3; build"):
-            answers(opened, images(3))
-        assert answers(opened, images(10)).shape == (10, 5)
+        given = images(batch)
+        np.testing.assert_array_equal(answers(opened, given), given.reshape(batch, -1)[:, :5])
+        assert [call[1] // 24 for call in cuda.calls if call[0] == "copy in"] == parts
         opened.close()
 
-    def test_the_shape_is_told_where_it_changes(self, cuda, engine):
+    def test_the_shape_is_told_once(self, cuda, engine):
         before = len(cuda.calls)
         run(engine, cuda, 2, 2, 3, 3, 2)
-        assert [call[1][0] for call in cuda.calls[before:] if call[0] == "set_input_shape"] == [2, 3, 2]
+        assert [call[1][0] for call in cuda.calls[before:] if call[0] == "set_input_shape"] == [2, 3]
 
     @pytest.mark.parametrize(
         ("call", "message"),
@@ -159,12 +173,12 @@ class TestRun:
         ],
     )
     def test_tensorrt_fails(self, cuda, engine, call, message):
-        engine._context.refuses.add(call)
+        engine._engine.refuses.add(call)
         with pytest.raises(ExecutionError) as error:
             answers(engine, images(2))
         assert str(error.value) == message
         assert cuda.depth == 0
-        engine._context.refuses.clear()
+        engine._engine.refuses.clear()
         assert answers(engine, images(2)).shape == (2, 5)
 
     def test_cuda_fails(self, cuda, engine):
@@ -234,7 +248,7 @@ class TestGraph:
     CAPTURE = ("begin capture", "copy in", "execute", "copy out", "end capture", "instantiate", "free recording")
 
     def test_the_second_run_of_a_shape_makes_it_and_later_ones_launch_it(self, cuda, engine):
-        assert run(engine, cuda, 2) == ["set_input_shape", *PLAIN_RUN]
+        assert run(engine, cuda, 2) == ["context memory", *["set_tensor_address"] * 2, "set_input_shape", *PLAIN_RUN]
         assert run(engine, cuda, 2) == [*self.CAPTURE, "launch", "synchronize"]
         assert run(engine, cuda, 2, 2) == ["launch", "synchronize"] * 2
 
@@ -247,9 +261,35 @@ class TestGraph:
         run(engine, cuda, 2, 2)
         assert ("begin capture", 1) in cuda.calls  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 
-    def test_another_shape_drops_it(self, cuda, engine):
-        run(engine, cuda, 2, 2)
-        assert run(engine, cuda, 3) == ["free graph", "set_input_shape", *PLAIN_RUN]
+    def test_shapes_in_turn_keep_theirs(self, cuda, engine):
+        """As a server has them, and a large batch: its full parts, and the rest."""
+        run(engine, cuda, 2, 3, 2, 3)
+        assert run(engine, cuda, 2, 3, 2, 3) == ["launch", "synchronize"] * 4
+        run(engine, cuda, 9, 9)
+        assert run(engine, cuda, 9) == ["launch", "synchronize"] * 2
+
+    def test_the_graph_of_a_shape_gives_its_own_answers(self, engine):
+        for seed in range(4):
+            for batch in (2, 5, 8):
+                given = np.random.default_rng(seed).standard_normal((batch, 3, 2, 4), dtype=np.float32)
+                np.testing.assert_array_equal(answers(engine, given), given.reshape(batch, -1)[:, :5])
+
+    def test_of_many_shapes_the_one_that_waited_longest_gives_its_context(self, cuda, trt):
+        trt.engine = Engine(cuda, trt, {"images": ((1, 1), (20, 1))}, {"same": lambda images: images})
+        opened = EngineOnGpu(trt, PLAN, 0, False)
+
+        def run(*batches):
+            before = len(cuda.calls)
+            for batch in batches:
+                opened.run({"images": np.ones((batch, 1), np.float32)})
+            return [name for name in cuda.names()[before:] if name != "push"]
+
+        run(*range(1, 9), *range(1, 9))  # the ninth shape took the place of the largest, which had not run
+        assert cuda.names().count("context memory") == 8
+        assert run(9) == ["free graph", "set_input_shape", *PLAIN_RUN]
+        assert run(2, 8) == ["launch", "synchronize"] * 2
+        assert run(1) == ["free graph", "set_input_shape", *PLAIN_RUN]
+        opened.close()
 
     @pytest.mark.parametrize(
         ("call", "calls"),
@@ -267,8 +307,9 @@ class TestGraph:
 
     def test_where_the_work_cannot_be_captured_the_engine_runs_without(self, cuda, engine):
         run(engine, cuda, 2)
-        execute = engine._context.execute_async_v3
-        engine._context.execute_async_v3 = lambda stream: cuda.names()[-2] != "begin capture" and execute(stream)
+        context = list(engine._prepared.values())[-1].context
+        execute = context.execute_async_v3
+        context.execute_async_v3 = lambda stream: cuda.names()[-2] != "begin capture" and execute(stream)
         assert run(engine, cuda, 2) == ["begin capture", "copy in", "end capture", "free recording", *PLAIN_RUN]
 
     def test_where_it_does_not_launch_the_engine_runs_without(self, cuda, engine):
@@ -286,7 +327,7 @@ class TestClose:
         assert cuda.names()[before:] == [
             *("push", "free graph", "synchronize"),
             *("free", "free pinned", "free", "free pinned"),
-            *("free context", "free engine", "free runtime"),
+            *("free context", "free context", "free engine", "free runtime", "free"),
         ]
 
     def test_twice_is_once(self, cuda, engine):

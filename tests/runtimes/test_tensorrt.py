@@ -82,7 +82,7 @@ class TestSession:
         assert "free" not in cuda.names()
         del session
         gc.collect()
-        assert cuda.names()[-3:] == ["free context", "free engine", "free runtime"]
+        assert cuda.names()[-4:] == ["free context", "free engine", "free runtime", "free"]
 
 
 class TestPlugin:

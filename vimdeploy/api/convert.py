@@ -75,7 +75,7 @@ def convert(
     if precision not in PRECISIONS or precision == "fp32":
         raise ConfigError(f"precision must be fp16 or bf16, found {precision!r}.")
     artifact = require_onnx(model)
-    check_outputs([output], [artifact.path] if artifact.path else [])
+    check_outputs([output], [path for path in (artifact.path, images) if path])
     inputs = some_inputs(artifact.info, images, count, seed, image_size=image_size).spread(count)
     if images is None:
         warnings.warn(

@@ -67,7 +67,7 @@ def quantize(
         ParityError: if a single layer is over the budget; nothing is written then.
     """
     artifact = require_onnx(model)
-    check_outputs([output], [artifact.path] if artifact.path else [])
+    check_outputs([output], [path for path in (artifact.path, images) if path])
     inputs = folder_inputs(images, artifact.info, image_size=image_size)
 
     from vimdeploy.converters.quantize.choose import int8_from_float32

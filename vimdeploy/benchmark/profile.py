@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ from typing import Any
 
 from vimdeploy.artifact import Artifact
 from vimdeploy.benchmark.sources import Settings
-from vimdeploy.errors import ExecutionError
+from vimdeploy.files import scratch_folder
 from vimdeploy.runtimes.base import Arrays
 from vimdeploy.runtimes.onnxruntime import open_model
-from vimdeploy.text import reason_of
+from vimdeploy.runtimes.runs import run_session
 
 _RUN, _NODE, _SUFFIX = "model_run", "Node", "_kernel_time"
 
@@ -43,18 +42,16 @@ def profile_of(artifact: Artifact, settings: Settings, arrays: Arrays) -> list[O
     Raises:
         VimdeployError: if the model cannot be opened, or does not run.
     """
-    with tempfile.TemporaryDirectory(prefix="vimdeploy_profile_") as folder:
+    with scratch_folder() as folder:
         session, _, _ = open_model(
-            artifact, settings.device, settings.threads, settings.operators, profile=Path(folder) / "profile"
+            artifact, settings.device, settings.threads, settings.operators, profile=folder / "profile"
         )
-        try:
-            session.run(None, arrays)
-            begin, calls = time.perf_counter(), 0
-            while not calls or time.perf_counter() - begin < settings.seconds:
-                session.run(None, arrays)
-                calls += 1
-        except Exception as error:  # ONNX Runtime's exceptions have no common base
-            raise ExecutionError(f"ONNX Runtime failed while it was profiled: {reason_of(error)}") from error
+        outputs = [spec.name for spec in artifact.info.outputs]
+        run_session(session, outputs, arrays)
+        begin, calls = time.perf_counter(), 0
+        while not calls or time.perf_counter() - begin < settings.seconds:
+            run_session(session, outputs, arrays)
+            calls += 1
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     return operator_times(events)
 

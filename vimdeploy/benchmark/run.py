@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from vimdeploy.benchmark.results import Result, results_of
 from vimdeploy.benchmark.sources import Settings, Source, Subject, sources_of
 from vimdeploy.checkpoint import local_path
 from vimdeploy.errors import ConfigError, VimdeployError, require
-from vimdeploy.files import write_whole
+from vimdeploy.files import scratch_folder, write_whole
 from vimdeploy.models import variant_by_name
 from vimdeploy.networks import network_of_variant
 from vimdeploy.progress import Progress, silent, tracked
@@ -54,10 +53,10 @@ def measure_all(
     results = [] if results is None else results
     for image_size in image_sizes or (None,):
         place = "x".join(map(str, image_size)) if image_size else "own size"
-        with tempfile.TemporaryDirectory(prefix="vimdeploy_bench_") as folder:
+        with scratch_folder() as folder:
             prepared: list[Series] = []
             for number, source in enumerate(tracked(sources, f"Preparing, {place}", len(sources), progress)):
-                prepared.append(_prepared(source, image_size, settings.task, Path(folder) / str(number), prepared))
+                prepared.append(_prepared(source, image_size, settings.task, folder / str(number), prepared))
             for batch in batches:
                 group = [
                     Series(dataclasses.replace(series.subject, batch=batch), error=series.error) for series in prepared

@@ -1,20 +1,21 @@
 """The command line: parse, call, print. The only place that prints or picks an exit code.
 
-Exit codes: 0 good, 1 a check failed, 2 wrong input or usage. Answers go to standard output, progress and errors to
-standard error.
+Exit codes: 0 good, 1 a check failed, 2 wrong input or usage, 3 a fault of vimdeploy itself, 130 interrupted. Answers go
+to standard output, progress and errors to standard error.
 """
 
 from __future__ import annotations
 
-import signal
-import sys
+import os
+import traceback
+from pathlib import Path
 from typing import Any
 
 import click
 
 from vimdeploy.cli.bench import bench
 from vimdeploy.cli.build import build
-from vimdeploy.cli.console import warnings_as_lines
+from vimdeploy.cli.console import every_name_printed, say, warnings_as_lines
 from vimdeploy.cli.convert import convert
 from vimdeploy.cli.doctor import doctor
 from vimdeploy.cli.export import export
@@ -22,23 +23,51 @@ from vimdeploy.cli.inspect import inspect
 from vimdeploy.cli.models import models
 from vimdeploy.cli.quantize import quantize
 from vimdeploy.cli.run import run
+from vimdeploy.cli.signals import INTERRUPTED, ended_by_signals
 from vimdeploy.cli.verify import verify
 from vimdeploy.errors import ExecutionError, ParityError, VimdeployError
+from vimdeploy.text import reason_of
+
+_TRACEBACK = "VIMDEPLOY_TRACEBACK"
+"""Of the environment: whether to show a traceback of an exception that nobody expected."""
 
 
 class _Group(click.Group):
-    """Turns errors of vimdeploy into one line and an exit code, and its warnings into lines."""
+    """Turns whatever ends a command into one line and an exit code, and warnings of vimdeploy into lines."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
-            with warnings_as_lines():
+        with every_name_printed(), ended_by_signals(), warnings_as_lines():
+            try:
                 return super().invoke(ctx)
-        except VimdeployError as error:
-            click.echo(f"Error: {error}", err=True)
-            ctx.exit(1 if isinstance(error, (ParityError, ExecutionError)) else 2)
+            except VimdeployError as error:
+                say(f"Error: {error}", err=True)
+                ctx.exit(1 if isinstance(error, (ParityError, ExecutionError)) else 2)
+            except KeyboardInterrupt:
+                say("Interrupted.", err=True)
+                ctx.exit(INTERRUPTED)
+            except MemoryError:
+                say("Error: There is not enough memory.", err=True)
+                ctx.exit(1)
+            except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+                raise
+            except Exception as error:
+                if os.environ.get(_TRACEBACK):
+                    raise
+                say(_fault(error), err=True)
+                ctx.exit(3)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order of use
+
+
+def _fault(error: Exception) -> str:
+    """The sentence for an exception that nobody expected."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"Error: This is a fault of vimdeploy: {type(error).__name__} in {Path(place.filename).name}, line "
+        f"{place.lineno}: {reason_of(error)}. Please report it; with {_TRACEBACK}=1 in the environment, the command "
+        "shows where it comes from."
+    )
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -56,9 +85,8 @@ def main() -> None:
     vimdeploy verify vim.onnx -c C.pth                             proof that the answers are PyTorch's
     vimdeploy bench vim.onnx other.onnx                            time and memory, side by side
 
-    Exit codes: 0 good, 1 a check failed, 2 wrong input or usage.
+    Exit codes: 0 good, 1 a check failed, 2 wrong input or usage, 3 a fault of vimdeploy itself, 130 interrupted.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwind, so that no half-written file stays
 
 
 for _command in (models, export, convert, quantize, build, run, verify, bench, inspect, doctor):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vimdeploy.cli.console import interrupts_kept, phases, print_json, print_table
+from vimdeploy.cli.console import phases, print_json, print_table, say
 from vimdeploy.cli.options import (
     PATH,
     ImageSizes,
@@ -19,6 +19,7 @@ from vimdeploy.cli.options import (
     operators_option,
     threads_option,
 )
+from vimdeploy.cli.signals import interrupts_kept
 
 if TYPE_CHECKING:
     from vimdeploy.benchmark.results import Result
@@ -165,7 +166,7 @@ def bench(
     (_print_json if as_json else _print)(results, machine, settings, interrupted)
     if figure is not None and any(not result.error for result in results):
         write_whole(figure, figure_of(results, _machine_line(machine, settings), figure.suffix))
-        click.echo(f"Figure: {figure}", err=True)
+        say(f"Figure: {figure}", err=True)
     if interrupted or any(result.error for result in results):
         click.get_current_context().exit(130 if interrupted else 1)
 
@@ -188,25 +189,26 @@ def _print(results: list[Result], machine: dict[str, Any], settings: Settings, i
     from vimdeploy.benchmark.results import explanations
 
     if not results:
-        click.echo("Stopped before anything was measured.")
+        say("Stopped before anything was measured.")
         return
     headers = ("artifact", "size", "batch", "p50 ms", "p90 ms", "p99 ms", "images/s", "ratio", "load s", "memory MB")
     print_table((*headers, "calls", "computed by"), [_cells(result) for result in results])
     for result in results:
         if result.profile or result.profile_error:
             _print_profile(result)
-    click.echo()
+    say()
     if interrupted:
-        click.echo("Stopped before the end: the table holds what was measured until then.")
+        say("Stopped before the end: the table holds what was measured until then.")
     for sentence in explanations(results):
-        click.echo(sentence)
-    click.echo(_machine_line(machine, settings))
+        say(sentence)
+    say(_machine_line(machine, settings))
 
 
 def _print_profile(result: Result) -> None:
-    click.echo(f"\n{result.artifact}, {_size(result)}, batch {result.batch}, by ONNX Runtime's profiler:")
+    say()
+    say(f"{result.artifact}, {_size(result)}, batch {result.batch}, by ONNX Runtime's profiler:")
     if result.profile_error:
-        click.echo(f"No profile: {result.profile_error}")
+        say(f"No profile: {result.profile_error}")
         return
     rows = [(p.operator, f"{p.share:6.1%}", f"{p.milliseconds:.3f}", f"{p.nodes:g}") for p in result.profile]
     print_table(("nodes of type", "share", "ms in a call", "nodes"), rows)

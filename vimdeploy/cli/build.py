@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vimdeploy.cli.console import phases, print_json
+from vimdeploy.cli.console import phases, print_json, say
 from vimdeploy.cli.options import PATH, Bounds, Bytes, NamedBounds, json_option
 from vimdeploy.engine_file import FLAVORS, HARDWARE_COMPATIBILITY
 
@@ -141,8 +141,8 @@ def _print(output: Path, built: Built, as_json: bool) -> None:
         f"{name} {', '.join('x'.join(map(str, shape)) for shape in bounds)}" for name, bounds in engine.profile.items()
     )
     where = f"on {engine.device} ({engine.compute_capability})" if engine.device else "without a GPU"
-    click.echo(f"{output}: {info.name}, {info.size_text}, {info.precision}, {built.artifact.bytes / 1e6:.1f} MB")
-    click.echo(
+    say(f"{output}: {info.name}, {info.size_text}, {info.precision}, {built.artifact.bytes / 1e6:.1f} MB")
+    say(
         f"Built by {engine.flavor} {engine.tensorrt_version} {where}; operators computed by {engine.operators}; "
         f"shapes (min, opt, max): {shapes}"
     )

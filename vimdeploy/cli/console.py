@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
-import signal
+import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vimdeploy.errors import VimdeployWarning
+from vimdeploy.text import printable
 
 if TYPE_CHECKING:
     from vimdeploy.model_info import ModelInfo
@@ -34,9 +36,10 @@ def phases(title: str, quiet: bool = False, each: bool = False) -> Iterator[Prog
         A ``Progress``. Phases may be nested.
     """
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress as Bars
 
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, markup=False)
     begin = time.perf_counter()
     bars: dict[str, Any] = {}
     begun: dict[str, float] = {}
@@ -46,12 +49,12 @@ def phases(title: str, quiet: bool = False, each: bool = False) -> Iterator[Prog
             if phase not in bars:
                 if done >= steps:  # the end of a phase may be told twice
                     return
-                bars[phase], begun[phase] = shown.add_task(phase, total=steps), time.perf_counter()
+                bars[phase], begun[phase] = shown.add_task(escape(printable(phase)), total=steps), time.perf_counter()
             shown.update(bars[phase], completed=done)
             if done >= steps:
                 shown.remove_task(bars.pop(phase))
                 if each:
-                    console.print(f"{phase}: {time.perf_counter() - begun[phase]:.1f} s")
+                    console.print(f"{printable(phase)}: {time.perf_counter() - begun[phase]:.1f} s")
             if quiet:
                 shown.refresh()
 
@@ -61,28 +64,17 @@ def phases(title: str, quiet: bool = False, each: bool = False) -> Iterator[Prog
 
 
 @contextmanager
-def interrupts_kept() -> Iterator[None]:
-    """Let Ctrl-C end the work inside by KeyboardInterrupt, whatever foreign code makes of it.
-
-    torch's exporter turns an interrupt into an error of its own, or swallows it.
-    """
-    pressed = False
-
-    def interrupt(*_: Any) -> None:
-        nonlocal pressed
-        pressed = True
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, interrupt)
+def every_name_printed() -> Iterator[None]:
+    """Write what the output's encoding does not have as escapes: a name must not cost the answer."""
+    streams = [stream for stream in (sys.stdout, sys.stderr) if isinstance(stream, io.TextIOWrapper)]
+    before = [stream.errors for stream in streams]
+    for stream in streams:
+        stream.reconfigure(errors="backslashreplace")
     try:
         yield
-    except Exception:
-        if not pressed:
-            raise
     finally:
-        signal.signal(signal.SIGINT, before)
-    if pressed:
-        raise KeyboardInterrupt
+        for stream, errors in zip(streams, before, strict=True):
+            stream.reconfigure(errors=errors)
 
 
 @contextmanager
@@ -98,15 +90,20 @@ def warnings_as_lines() -> Iterator[None]:
                 others(message, category, *where, **more)
             elif str(message) not in shown:
                 shown.add(str(message))
-                click.echo(f"Warning: {message}", err=True)
+                say(f"Warning: {message}", err=True)
 
         warnings.showwarning = show
         yield
 
 
+def say(line: str = "", err: bool = False) -> None:
+    """Print one line; what a terminal would obey in it is written as escapes."""
+    click.echo(printable(line), err=err)
+
+
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table as wide as its contents: lines are never cut, so that paths and numbers can be copied."""
-    cells = [list(headers), *([str(cell) for cell in row] for row in rows)]
+    cells = [list(headers), *([printable(str(cell)) for cell in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(headers))]
     for row in cells:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -114,8 +111,14 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 
 
 def print_json(document: Any) -> None:
-    """Print one JSON document, alone on standard output; NaN and infinity, which JSON does not have, become null."""
-    click.echo(json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False))
+    """Print one JSON document, alone on standard output; NaN and infinity, which JSON does not have, become null.
+
+    It is ASCII if anything in it would be obeyed by a terminal.
+    """
+    text = json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False)
+    if any(printable(line) != line for line in text.split("\n")):
+        text = json.dumps(_plain(document), indent=2, allow_nan=False)
+    click.echo(text)
 
 
 def _plain(value: Any) -> Any:
@@ -135,7 +138,7 @@ def print_kept(info: ModelInfo) -> None:
 def print_parity(parity: Sequence[Verification], source: str) -> None:
     """Print how near a file's outputs are to those of what it was made from."""
     errors = ", ".join(f"{result.candidate.description} {result.worst.relative:.1e}" for result in parity)
-    click.echo(f"Largest error against {source}, in standard deviations of the output: {errors}")
+    say(f"Largest error against {source}, in standard deviations of the output: {errors}")
 
 
 def parity_document(parity: Sequence[Verification]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vimdeploy.cli.console import parity_document, phases, print_json, print_kept, print_parity
+from vimdeploy.cli.console import parity_document, phases, print_json, print_kept, print_parity, say
 from vimdeploy.cli.options import PATH, image_size_option, json_option, seed_option
 
 if TYPE_CHECKING:
@@ -108,12 +108,12 @@ def _document(model: Path, bytes_before: int, made: Converted) -> dict[str, obje
 
 def _print(model: Path, bytes_before: int, made: Converted) -> None:
     info = made.artifact.info
-    click.echo(
+    say(
         f"{made.artifact}: {info.name}, {info.size_text}, {info.precision}, {made.artifact.bytes / 1e6:.1f} MB "
         f"(before: {bytes_before / 1e6:.1f} MB)"
     )
     largest = max(made.ranges, key=lambda name: made.ranges[name].largest)
-    click.echo(
+    say(
         f"Looked at {made.inputs}: the largest value is {made.ranges[largest].largest:.3g}, in {largest}; "
         f"{len(info.kept_in_float32)} nodes are kept in float32"
     )

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vimdeploy.cli.console import interrupts_kept, parity_document, phases, print_json, print_kept, print_parity
+from vimdeploy.cli.console import parity_document, phases, print_json, print_kept, print_parity, say
 from vimdeploy.cli.options import PATH, Numbers, SizeOrRange, checkpoint_option, json_option
+from vimdeploy.cli.signals import interrupts_kept
 from vimdeploy.model_info import PRECISIONS
 from vimdeploy.tasks import TASKS
 
@@ -157,14 +158,14 @@ def _document(made: Exported) -> dict[str, Any]:
 
 def _print(made: Exported) -> None:
     info = made.artifact.info
-    click.echo(
+    say(
         f"{made.artifact}: {info.name}, {info.task}, {info.size_text}, {info.precision}, "
         f"{made.artifact.bytes / 1e6:.1f} MB"
     )
     if info.task != "classification":
-        click.echo(f"Outputs: {', '.join(map(str, info.outputs))}")
+        say(f"Outputs: {', '.join(map(str, info.outputs))}")
     if made.passed_over:
         more = f" and {len(made.passed_over) - SHOWN} more" if len(made.passed_over) > SHOWN else ""
-        click.echo(f"Passed over in the checkpoint: {', '.join(made.passed_over[:SHOWN])}{more}")
+        say(f"Passed over in the checkpoint: {', '.join(made.passed_over[:SHOWN])}{more}")
     print_kept(info)
     print_parity(made.parity, "PyTorch")

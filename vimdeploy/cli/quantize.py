@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vimdeploy.cli.console import phases, print_json, print_table
+from vimdeploy.cli.console import phases, print_json, print_table, say
 from vimdeploy.cli.options import PATH, image_size_option, json_option, threads_option
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _print(made: Quantized, float32_bytes: int) -> None:
         ("layer, alone in int8", "smoothed", "SQNR dB", "output changes (standard deviations)", "stored as"), rows
     )
     count = sum(judged.layer not in info.kept_in_float32 for judged in made.layers)
-    click.echo(
+    say(
         f"{made.artifact}: {info.name}, {info.size_text}, int8, {made.artifact.bytes / 1e6:.1f} MB "
         f"(float32: {float32_bytes / 1e6:.1f} MB); {count} of {len(made.layers)} Linear layers in int8"
     )
@@ -121,6 +121,4 @@ def _print(made: Quantized, float32_bytes: int) -> None:
         + (f" (float32 {measure.reference.part:.2%})" if measure.reference else "")
         for measure in made.agreement.measures
     ]
-    click.echo(
-        f"On {made.images} pictures: {', '.join(measures)}; {made.points_lost:.2f} points of {made.judged_by} lost"
-    )
+    say(f"On {made.images} pictures: {', '.join(measures)}; {made.points_lost:.2f} points of {made.judged_by} lost")

@@ -6,9 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from vimdeploy.cli.console import print_table
+from vimdeploy.cli.console import print_table, say
 
 if TYPE_CHECKING:
     from vimdeploy.parity.results import Deviation, Stage, Verification
@@ -38,10 +36,11 @@ def print_verifications(results: Sequence[Verification], all_stages: bool) -> No
         results: at least one; all with the same reference and the same inputs.
         all_stages: whether to list every stage instead of one line per kind.
     """
-    click.echo(_verdict(results))
+    say(_verdict(results))
     first = results[0]
     source = f" of {first.reference.source}" if first.reference.source else ""
-    click.echo(f"\nReference: {first.reference.description}{source}; {first.inputs}.")
+    say()
+    say(f"Reference: {first.reference.description}{source}; {first.inputs}.")
     _print_outputs(results)
     _print_answers(results)
     for result in results:
@@ -81,18 +80,20 @@ def _print_outputs(results: Sequence[Verification]) -> None:
         for result in results
         for output in result.outputs
     ]
-    click.echo("\nErrors of the outputs, in standard deviations of the reference's values:")
+    say()
+    say("Errors of the outputs, in standard deviations of the reference's values:")
     headers = ("candidate", "output", "largest error", "allowed", "where: reference / candidate", "mean", "cosine", "")
     print_table(headers, rows)
     for reason in dict.fromkeys(output.tolerance.reason for result in results for output in result.outputs):
-        click.echo(f"Allowed: {reason}.")
+        say(f"Allowed: {reason}.")
 
 
 def _print_answers(results: Sequence[Verification]) -> None:
     """Print one line per measure and one column per side."""
     first = results[0]
     if not first.answers.measures:
-        click.echo("\nOnly outputs were compared, no answers.")
+        say()
+        say("Only outputs were compared, no answers.")
         return
     sides = zip(*(result.answers.measures for result in results), strict=True)
     headers = ["measure", first.reference.description, *(result.candidate.description for result in results)]
@@ -104,17 +105,20 @@ def _print_answers(results: Sequence[Verification]) -> None:
         ]
         for measures in sides
     ]
-    click.echo(f"\nAnswers to {first.images} images, with 95 % confidence intervals:")
+    say()
+    say(f"Answers to {first.images} images, with 95 % confidence intervals:")
     _print_filled(headers, rows)
 
 
 def _print_stages(result: Verification, all_stages: bool) -> None:
     if not result.stages:
         if result.stages_note:
-            click.echo(f"\n{result.candidate.description}: {result.stages_note}")
+            say()
+            say(f"{result.candidate.description}: {result.stages_note}")
         return
-    click.echo(f"\nStages of {result.candidate.description}. Largest relative error.")
-    click.echo("'own': the stage alone, given the reference's inputs. 'carried': including errors from earlier stages.")
+    say()
+    say(f"Stages of {result.candidate.description}. Largest relative error.")
+    say("'own': the stage alone, given the reference's inputs. 'carried': including errors from earlier stages.")
     if all_stages:
         rows = [_row(stage.title, [stage]) for stage in result.stages]
     else:
@@ -125,7 +129,7 @@ def _print_stages(result: Verification, all_stages: bool) -> None:
     print_table(("stage", "own", "carried", "worst carried in", ""), rows)
     missing = sum(not stage.passed for stage in result.stages) - SHOWN
     if missing > 0 and not all_stages:
-        click.echo(f"{_count(missing, 'more stage')} failed; --stages lists all.")
+        say(f"{_count(missing, 'more stage')} failed; --stages lists all.")
 
 
 def _row(title: str, stages: Sequence[Stage]) -> Sequence[str]:
@@ -154,14 +158,12 @@ def _print_weights(result: Verification) -> None:
     if weights is None:
         return
     different = len(weights.differences)
-    click.echo(
-        f"\nWeights: {_count(weights.compared, 'tensor')} compared with the checkpoint's, {different} different."
-    )
+    say(f"\nWeights: {_count(weights.compared, 'tensor')} compared with the checkpoint's, {different} different.")
     for difference in weights.differences[:SHOWN]:
-        click.echo(f"{difference.stage}: {difference.complaint}")
+        say(f"{difference.stage}: {difference.complaint}")
     if weights.unknown:
         missing = _count(len(weights.unknown), "tensor")
-        click.echo(f"The file does not contain {missing} of the checkpoint by name; the first is {weights.unknown[0]}.")
+        say(f"The file does not contain {missing} of the checkpoint by name; the first is {weights.unknown[0]}.")
 
 
 def _print_determinism(results: Sequence[Verification]) -> None:
@@ -177,7 +179,8 @@ def _print_determinism(results: Sequence[Verification]) -> None:
         for check in result.determinism
     ]
     if rows:
-        click.echo("\nDeterminism: the largest difference of any output, in its standard deviations:")
+        say()
+        say("Determinism: the largest difference of any output, in its standard deviations:")
         print_table(("candidate", "compared", "difference", "allowed", ""), rows)
 
 
@@ -189,7 +192,8 @@ def _print_changes(result: Verification) -> None:
     rest = f", the first {len(changes)} listed" if len(changes) < answers.changed else ""
     margin = f" (margin = {answers.margin})" if answers.margin else ""
     images = _count(answers.changed, "image")
-    click.echo(f"\n{result.candidate.description} gives a different answer for {images}{rest}{margin}:")
+    say()
+    say(f"{result.candidate.description} gives a different answer for {images}{rest}{margin}:")
     margins = [["", ""] if c.margins is None else [f"{margin:.4g}" for margin in c.margins] for c in changes]
     rows = [(c.image, c.truth, c.reference, m[0], c.candidate, m[1]) for c, m in zip(changes, margins, strict=True)]
     _print_filled(("image", "label", "reference", "margin", "candidate", "margin"), rows)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vimdeploy.cli.console import phases, print_json
+from vimdeploy.cli.console import phases, print_json, say
 from vimdeploy.cli.options import (
     PATH,
     artifact_argument,
@@ -119,7 +119,7 @@ def verify(
             progress=progress,
         )
     if report is not None:
-        click.echo(f"Report: {report}", err=True)
+        say(f"Report: {report}", err=True)
     if as_json:
         print_json(document_of(results))
     else:

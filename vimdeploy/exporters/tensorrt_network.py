@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vimdeploy.artifact import operator_counts
 from vimdeploy.errors import ExecutionError, ModelFileError
 from vimdeploy.ops.contract import DOMAIN
+from vimdeploy.text import reason_of, shortened
 
 if TYPE_CHECKING:
     import onnx
+
+
+_MOST_REASONS = 4
+"""The reasons of a parser that are told; those that follow are mostly of the same kind."""
 
 
 class ParsedNetwork(NamedTuple):
@@ -27,9 +31,11 @@ def parsed_network(trt: ModuleType, model: onnx.ModelProto, flavor: str, logger:
     """The network of a model, strongly typed, with a plugin layer for each of our operators in flavour ``tensorrt``.
 
     Raises:
-        ModelFileError: if the parser refuses the model, or takes an operator for something else than our plugin.
+        ModelFileError: if the model is malformed, the parser refuses it, or takes an operator for something else than
+            our plugin.
         ExecutionError: if TensorRT cannot start.
     """
+    _check(model)
     try:
         builder = trt.Builder(logger)
     except Exception as error:  # if CUDA does not start, because of an old driver for example
@@ -37,17 +43,38 @@ def parsed_network(trt: ModuleType, model: onnx.ModelProto, flavor: str, logger:
     typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # TensorRT 11 knows no other networks
     network = builder.create_network(0 if typed is None else 1 << int(typed))
     parser = trt.OnnxParser(network, logger)
-    wanted = operator_counts(model) if flavor == "tensorrt" else {}
     if not parser.parse(_with_one_meaning(model, flavor).SerializeToString()):
-        reasons = [parser.get_error(i).desc() for i in range(parser.num_errors)] or [logger.reason()]
-        raise ModelFileError(f"The parser of TensorRT {trt.__version__} refuses the model: {reasons[0]}")
-    found = _plugin_layers(trt, network)
-    if found != wanted:
-        raise ModelFileError(
-            f"TensorRT {trt.__version__} has not taken our plugin for each of our operators: the file has "
-            f"{dict(wanted)}, the network has plugin layers {dict(found)}; an engine of it would be slow or wrong."
-        )
+        raise ModelFileError(f"The parser of TensorRT {trt.__version__} refuses the model: {_reasons(parser, logger)}")
+    if flavor == "tensorrt":
+        _check_plugins(trt, network, operator_counts(model))
     return ParsedNetwork(builder, network, parser)
+
+
+def _check(model: onnx.ModelProto) -> None:
+    """Refuse what no tool can have meant; TensorRT's parser takes it on trust, and ends the process."""
+    from onnx import checker
+
+    try:
+        checker.check_model(model)
+    except Exception as error:  # it has a type of its own, protobuf another
+        raise ModelFileError(f"The ONNX file does not pass onnx's checker: {reason_of(error)}") from error
+
+
+def _reasons(parser: Any, logger: Any) -> str:
+    """Why a parser refused a model: the nodes, their operators, and what is wrong with each."""
+    told = [_reason(parser.get_error(i)) for i in range(parser.num_errors)]
+    # The importer logs the same again; what other parts of TensorRT log is the cause of it.
+    causes = [line for line in logger.errors if told and not line.startswith("ModelImporter.cpp")]
+    reasons = list(dict.fromkeys([*told, *causes])) or [logger.reason()]
+    more = [f"and {len(reasons) - _MOST_REASONS} more"] if len(reasons) > _MOST_REASONS else []
+    return "; ".join([*(shortened(reason, 300) for reason in reasons[:_MOST_REASONS]), *more])
+
+
+def _reason(error: Any) -> str:
+    """One error of a parser. Its description may be no more than the condition that did not hold: ``false``."""
+    node = f"node {error.node_name() or error.node()} ({error.node_operator()}), " if error.node() >= 0 else ""
+    inside = "".join(f"in function {name}, " for name in error.local_function_stack())
+    return f"{node}{inside}{error.func()}: {error.desc()}"
 
 
 def _with_one_meaning(model: onnx.ModelProto, flavor: str) -> onnx.ModelProto:
@@ -67,11 +94,15 @@ def _with_one_meaning(model: onnx.ModelProto, flavor: str) -> onnx.ModelProto:
     return copy
 
 
-def _plugin_layers(trt: ModuleType, network: Any) -> dict[str, int]:
-    """How many layers of each plugin a network has."""
-    counts: Counter[str] = Counter()
-    for layer in (network.get_layer(i) for i in range(network.num_layers)):
-        if layer.type == trt.LayerType.PLUGIN_V3:
-            layer.__class__ = trt.IPluginV3Layer  # the network gives every layer as an ILayer
-            counts[layer.plugin.get_capability_interface(trt.PluginCapabilityType.CORE).plugin_name] += 1
-    return dict(counts)
+def _check_plugins(trt: ModuleType, network: Any, wanted: dict[str, int]) -> None:
+    """Whether a network has a plugin layer for each of our operators.
+
+    A layer's plugin does not tell its name before TensorRT 10.4, so the layers are counted.
+    """
+    layers = (network.get_layer(i) for i in range(network.num_layers))
+    found = sum(layer.type == trt.LayerType.PLUGIN_V3 for layer in layers)
+    if found < sum(wanted.values()):
+        raise ModelFileError(
+            f"TensorRT {trt.__version__} has not taken our plugin for each of our operators: the file has "
+            f"{wanted}, the network has {found} plugin layers; an engine of it would be slow or wrong."
+        )

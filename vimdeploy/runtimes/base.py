@@ -105,8 +105,8 @@ class Session(ABC):
         """Pictures to answers, prepared by the recipe that the model carries.
 
         Args:
-            images: one picture or a sequence of them: paths, PIL images, or arrays or torch tensors (H, W, 3) or (H, W)
-                of uint8.
+            images: one picture or a sequence of them: paths, the bytes of picture files, PIL images, or arrays or torch
+                tensors (H, W, C) or (H, W) of uint8.
             image_size: height and width in pixels to prepare them in, if the file leaves the size open; None: each
                 picture's own size, rounded to the nearest that the model takes, and not cropped.
             batch: how many pictures of one size run together.
@@ -115,7 +115,7 @@ class Session(ABC):
             The answer to the one picture, or a list of answers.
 
         Raises:
-            ImageError: if a picture cannot be read.
+            ImageError: if a picture cannot be read; names it.
             InputError: if the model does not take pictures, or none of that size.
             ConfigError: if the file does not say what its outputs mean, or for a batch of none.
             ExecutionError: if the runtime gives up.
@@ -125,7 +125,7 @@ class Session(ABC):
             raise ConfigError(f"{self.info.name} does not say what its outputs mean; use run(), which gives them raw.")
         if batch < 1:
             raise ConfigError(f"batch must be at least 1, found {batch}.")
-        several = isinstance(images, Sequence) and not isinstance(images, str)
+        several = isinstance(images, Sequence) and not isinstance(images, (str, bytes, bytearray, memoryview))
         pictures = cast("Sequence[Picture]", images if several else [images])
         inputs = picture_inputs(pictures, self.info, image_size, own_size=True)
         answers = [answer for arrays in inputs.batches(batch) for answer in task.answers(self.run(arrays), self.info)]

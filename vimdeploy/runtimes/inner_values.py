@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from vimdeploy.artifact import Artifact
-from vimdeploy.errors import ExecutionError
 from vimdeploy.graphs.outputs import with_outputs
 from vimdeploy.preprocess import FloatArray
 from vimdeploy.runtimes.base import Array
 from vimdeploy.runtimes.onnxruntime import open_model
-from vimdeploy.text import reason_of
+from vimdeploy.runtimes.runs import run_session
 
 
 def inner_values(
@@ -36,9 +35,4 @@ def inner_values(
     opened = Artifact(None, seen.SerializeToString(), artifact.info, model=seen)
     session = open_model(opened, device="cpu", threads=threads).session
     for batch in batches:
-        try:
-            values = session.run(given, dict(batch))
-        except Exception as error:  # ONNX Runtime's exceptions have no common base
-            shapes = ", ".join(f"{name} {array.shape}" for name, array in batch.items())
-            raise ExecutionError(f"ONNX Runtime failed on {shapes}: {reason_of(error)}") from error
-        yield {**batch, **dict(zip(given, values, strict=True))}
+        yield {**batch, **run_session(session, given, batch)}

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import TensorProto, helper
 
-from vimdeploy.errors import ConfigError, ExecutionError
+from vimdeploy.errors import ConfigError
 from vimdeploy.graphs.outputs import with_outputs
 from vimdeploy.models.stages import StageSpec
 from vimdeploy.preprocess import FloatArray
 from vimdeploy.runtimes.base import Array, Stages
-from vimdeploy.text import reason_of
+from vimdeploy.runtimes.runs import run_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,8 +114,5 @@ class OnnxStages(Stages):
     def _run(
         self, session: InferenceSession, inputs: Mapping[str, Array], fed: dict[str, FloatArray]
     ) -> dict[str, FloatArray]:
-        try:
-            found = session.run([f"{value}.seen" for value in self._values.values()], {**inputs, **fed})
-        except Exception as error:  # ONNX Runtime's exceptions have no common base
-            raise ExecutionError(f"ONNX Runtime failed on the stages of the model: {reason_of(error)}") from error
-        return dict(zip(self._values, found, strict=True))
+        found = run_session(session, [f"{value}.seen" for value in self._values.values()], {**inputs, **fed})
+        return {stage: found[f"{value}.seen"] for stage, value in self._values.items()}

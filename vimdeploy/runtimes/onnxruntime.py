@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vimdeploy import libraries
 from vimdeploy.artifact import Artifact
-from vimdeploy.errors import ConfigError, ExecutionError, ModelFileError
+from vimdeploy.errors import ConfigError, ModelFileError
 from vimdeploy.graphs.float32_products import with_float32_products
 from vimdeploy.model_info import INT8
 from vimdeploy.networks import stages_of
@@ -18,6 +18,7 @@ from vimdeploy.ops.contract import DOMAIN
 from vimdeploy.runtimes.base import Arrays, Session, Stages
 from vimdeploy.runtimes.cuda_provider import CUDA_PROVIDER, INSTALL, check_cuda, load_cuda_libraries
 from vimdeploy.runtimes.operator_library import ChosenLibrary, choose_library, warn_of_slow_operators
+from vimdeploy.runtimes.runs import run_session
 from vimdeploy.text import reason_of
 
 if TYPE_CHECKING:
@@ -68,12 +69,7 @@ class OnnxRuntimeSession(Session):
         self._outputs = [spec.name for spec in self.info.outputs]
 
     def _run(self, inputs: Arrays) -> Arrays:
-        try:
-            found = self._session.run(self._outputs, inputs)
-        except Exception as error:  # ONNX Runtime's exceptions have no common base
-            shapes = ", ".join(f"{name} {array.shape}" for name, array in inputs.items())
-            raise ExecutionError(f"ONNX Runtime failed on {shapes}: {reason_of(error)}") from error
-        return dict(zip(self._outputs, found, strict=True))
+        return run_session(self._session, self._outputs, inputs)
 
     def open_stages(self) -> Stages:
         """Found by outputs at the ends of the stages, in a copy of the model."""

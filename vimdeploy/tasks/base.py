@@ -110,6 +110,11 @@ class Answer(ABC):
     def document(self) -> dict[str, Any]:
         """The answer as JSON has it."""
 
+    @property
+    def not_finite(self) -> str:
+        """Which numbers of the answer are NaN or infinite, in a few words; empty if none is."""
+        return ", ".join(filter(None, (count_not_finite(name, values) for name, values in self.arrays().items())))
+
     def first(self, count: int) -> Answer:
         """The same answer with at most so many items in its table and document, if it is a list of them."""
         return self
@@ -216,6 +221,12 @@ class Task(ABC):
         """
         if blocks:
             raise ConfigError(f"blocks are for the task features; {self.name} has no maps of single blocks.")
+
+
+def count_not_finite(name: str, values: npt.NDArray[Any]) -> str:
+    """How many values of an output are NaN or infinite, in a few words; empty if none is."""
+    wrong = int(values.size - np.isfinite(values).sum())
+    return f"{wrong} of {values.size} values of {name} are NaN or infinite" if wrong else ""
 
 
 MAX_CHANGES = 40

@@ -23,6 +23,7 @@ from vimdeploy.tasks.base import (
     Outputs,
     Proportion,
     Task,
+    count_not_finite,
     image_name,
 )
 
@@ -50,7 +51,7 @@ class Classes(Answer):
     """The logits of a picture, and what they mean."""
 
     logits: npt.NDArray[np.float32]
-    """(classes,)."""
+    """(classes,); of a model of one logit that and 0, the logit of its class's absence."""
     labels: tuple[str, ...]
     top: int = 5
     """How many classes the table and the JSON document have."""
@@ -82,8 +83,19 @@ class Classes(Answer):
         second, first = np.sort(self.logits.astype(np.float64))[-2:]
         return float(first - second)
 
+    @property
+    def not_finite(self) -> str:
+        """The logits are looked at."""
+        return count_not_finite(LOGITS, self.logits)
+
     def first(self, count: int) -> Classes:
-        """With so many classes."""
+        """With so many classes.
+
+        Raises:
+            ConfigError: for none of them.
+        """
+        if count < 1:
+            raise ConfigError(f"Wanted at least 1 class to show, found {count}.")
         return replace(self, top=count)
 
     def rows(self) -> list[tuple[str, ...]]:
@@ -126,8 +138,17 @@ class Classification(Task):
             raise ConfigError(f"Wanted {classes} labels, one per class; found {len(info.labels)}.")
 
     def answers(self, outputs: Outputs, info: ModelInfo) -> list[Answer]:
-        """The classes of each picture."""
-        return [Classes(logits, info.labels) for logits in outputs[LOGITS]]
+        """The classes of each picture.
+
+        The probability of a class is the softmax of the logits. A model of one logit was trained with a sigmoid, which
+        is the softmax of that logit and 0: its answer is its class or the absence of it.
+        """
+        logits, labels = outputs[LOGITS], tuple(map(str, info.labels))
+        if _classes_of(info) == 1:
+            logits = np.concatenate([logits, np.zeros_like(logits)], axis=1)
+            label = labels[0] if labels else "class 0"
+            labels = (label, f"not {label}")
+        return [Classes(row, labels) for row in logits]
 
     def comparison(
         self, info: ModelInfo, classes: npt.NDArray[np.int64] | None = None, names: Sequence[str] = ()
@@ -136,21 +157,58 @@ class Classification(Task):
         return _Tally(_classes_of(info), classes, names)
 
     def class_names(self, info: ModelInfo, found: Sequence[str]) -> Callable[[str], int]:
-        """The model's labels; without any, the sorted sub-folders are its classes."""
-        classes = _classes_of(info)
-        if not info.labels and len(found) != classes:
-            raise ImageError(
-                f"Wanted {classes} sub-folders, one per class, because the model does not name its classes; "
-                f"found {len(found)}. Export it with --labels FILE to use any of its classes."
-            )
-        numbers = {name: number for number, name in enumerate(info.labels or found)}
-        unknown = [name for name in found if name not in numbers]
-        if unknown:
-            raise ImageError(
-                f"Wanted a sub-folder for each class under the model's names ({', '.join(list(numbers)[:4])} ...), "
-                f"found {unknown[0]!r}, which is none of them."
-            )
+        """The model's labels, or the classes' numbers; without labels, the sorted sub-folders are the classes."""
+        classes, labels = _classes_of(info), [str(label) for label in info.labels]
+        if classes == 1:
+            return _of_one_class(labels, found)
+        if not labels:
+            return _in_order(classes, found)
+        numbers = {name: number for number, name in enumerate(labels)}
+        if not any(name.isdecimal() for name in labels):
+            numbers |= {str(number): number for number in range(classes)}
+        for name in found:
+            if name not in numbers:
+                raise ImageError(
+                    f"Wanted a sub-folder for each class under the model's names ({', '.join(labels[:4])} ...), "
+                    f"found {name!r}, which is none of them."
+                )
+            if labels.count(name) > 1:
+                same = [str(number) for number, label in enumerate(labels) if label == name]
+                raise ImageError(
+                    f"The model has more than one class of the name {name!r}: {', '.join(same)}. Name their "
+                    "sub-folders by these numbers, or export the model with labels that differ."
+                )
         return numbers.__getitem__
+
+
+def _of_one_class(labels: Sequence[str], found: Sequence[str]) -> Callable[[str], int]:
+    """The sub-folder of the class that the one logit stands for is 0, all others are 1, its absence."""
+    if not labels:
+        raise ImageError(
+            "The model has one logit and does not name its class, so nobody knows which sub-folder that is; export it "
+            "with --labels FILE."
+        )
+    if labels[0] not in found:
+        raise ImageError(
+            f"Wanted a sub-folder {labels[0]!r}, the class of the model's one logit, and others for its absence; "
+            f"found {', '.join(found[:4])}."
+        )
+    return lambda name: int(name != labels[0])
+
+
+def _in_order(classes: int, found: Sequence[str]) -> Callable[[str], int]:
+    """The sorted sub-folders are the classes, as in the training of most."""
+    if len(found) != classes:
+        raise ImageError(
+            f"Wanted {classes} sub-folders, one per class, because the model does not name its classes; "
+            f"found {len(found)}. Export it with --labels FILE to use any of its classes."
+        )
+    if all(name.isdecimal() for name in found) and sorted(found, key=int) != list(found):
+        raise ImageError(
+            f"The sub-folders are numbers that are sorted in one way as text ({', '.join(found[:3])} ...) and in "
+            "another one as numbers, and the model does not name its classes. Export it with --labels FILE."
+        )
+    return {name: number for number, name in enumerate(found)}.__getitem__
 
 
 def _classes_of(info: ModelInfo) -> int:

@@ -1,0 +1,288 @@
+"""The doors of vimdeploy: for each, the files that come in, and what a user does with them.
+
+Both run in different processes: the files of a trial are drawn by Hypothesis in the campaign's own; ``enter`` is called
+by a worker that may die of it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn, SearchStrategy
+
+from campaign import mutations, seeds
+from campaign.seeds import Files
+from vimdeploy.errors import VimdeployError
+
+
+@dataclass(frozen=True)
+class Door:
+    """A place that files of others come in at."""
+
+    files: Callable[[], SearchStrategy[Files]]
+    """Draws the files of a trial."""
+    enter: Callable[[Path], None]
+    """Does with a folder of them what a user would."""
+
+
+def in_turn(*steps: Callable[[], object]) -> None:
+    """Take every step, so that what one refuses still comes to the next; then refuse as the first did."""
+    refusals = []
+    for step in steps:
+        try:
+            step()
+        except VimdeployError as error:
+            refusals.append(error)
+    if refusals:
+        raise refusals[0]
+
+
+def named(**files: SearchStrategy[bytes] | bytes) -> SearchStrategy[Files]:
+    """Files by their names, in which ``__`` stands for the dot."""
+    fixed = {name: value if isinstance(value, SearchStrategy) else st.just(value) for name, value in files.items()}
+    return st.fixed_dictionaries({name.replace("__", "."): value for name, value in fixed.items()})
+
+
+# checkpoint
+
+
+def checkpoint_files() -> SearchStrategy[Files]:
+    zipped, legacy, safetensors = seeds.checkpoints()
+    return named(
+        weights=st.one_of(
+            tensors_of_all_kinds(),
+            mutations.broken_zip(zipped),
+            broken_safetensors(safetensors),
+            mutations.broken_bytes(seeds.checkpoints()),
+            mutations.broken_bytes([legacy]),
+        )
+    )
+
+
+@st.composite
+def tensors_of_all_kinds(draw: DrawFn) -> bytes:
+    """A sound .pth, in which one or two tensors, or what is around them, are of another kind."""
+    import torch
+
+    state: dict[Any, Any] = torch.load(io.BytesIO(seeds.checkpoints()[1]), weights_only=True)
+    one = torch.ones(2)
+    odd = {
+        "scalar": torch.tensor(1.0),
+        "empty": torch.empty(0),
+        "number": 1,
+        "none": None,
+        "text": "x",
+        "list": [1.0],
+        "sparse": one.to_sparse(),
+        "csr": torch.eye(2).to_sparse_csr(),
+        "complex": one.to(torch.complex64),
+        "quantized": torch.quantize_per_tensor(one, 0.1, 0, torch.qint8),
+        "meta": torch.empty(2, device="meta"),
+        "bool": one.bool(),
+        "int64": one.long(),
+        "float64": one.double(),
+        "float8": one.to(torch.float8_e4m3fn),
+        "nan": one * float("nan"),
+        "enormous": torch.zeros(1).expand(2**40),
+        "many axes": torch.zeros((1,) * 60),
+        "nested": torch.nested.nested_tensor([one, torch.ones(3)]),
+        "parameter": torch.nn.Parameter(one),
+    }
+    names = [name for name in state]
+    for _ in range(draw(st.integers(0, 2))):
+        name, kind = draw(st.sampled_from(names)), draw(st.sampled_from(sorted(odd)))
+        value = odd[kind]
+        tensor = state.get(name)
+        same_size = kind in ("sparse", "complex", "bool", "int64", "float64", "float8", "nan", "meta", "quantized")
+        if same_size and draw(st.booleans()) and isinstance(tensor, torch.Tensor) and tensor.dtype == torch.float32:
+            value = _like(tensor, kind)
+        match draw(st.sampled_from(("value", "drop", "key"))):
+            case "value":
+                state[name] = value
+            case "drop":
+                state.pop(name, None)
+            case "key":
+                state[draw(mutations.leaves.filter(lambda key: not isinstance(key, (list, dict))))] = value
+    content: Any = state
+    wrapper = draw(st.sampled_from(("", "", "", "model", "state_dict", "model_ema", "net", "params", 0)))
+    if wrapper != "":
+        content = {wrapper: content}
+    if draw(st.integers(0, 9)) == 9:
+        content = draw(st.sampled_from((one, [state], None, (), "text", {"model": one}, {"model": {}}, odd)))
+    file = io.BytesIO()
+    torch.save(content, file, _use_new_zipfile_serialization=draw(st.booleans()) or "sparse" in str(content))
+    return file.getvalue()
+
+
+def _like(tensor: Any, kind: str) -> Any:
+    import torch
+
+    if kind == "sparse":
+        return tensor.to_sparse()
+    if kind == "meta":
+        return tensor.to("meta")
+    if kind == "nan":
+        return tensor * float("nan")
+    if kind == "quantized":
+        return torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8)
+    types = {"complex": torch.complex64, "bool": torch.bool, "int64": torch.int64, "float64": torch.float64}
+    return tensor.to(types.get(kind, torch.float8_e4m3fn))
+
+
+@st.composite
+def broken_safetensors(draw: DrawFn, seed: bytes) -> bytes:
+    """A safetensors file whose header is broken, in a header of the right length, or almost."""
+    (length,) = struct.unpack("<Q", seed[:8])
+    header = draw(mutations.broken_json(seed[8 : 8 + length])).encode("utf-8", "replace")
+    off = draw(st.sampled_from((0, 0, 0, 1, -1, 2**62)))
+    return struct.pack("<Q", max(len(header) + off, 0)) + header + seed[8 + length :]
+
+
+def enter_checkpoint(folder: Path) -> None:
+    from vimdeploy.checkpoint import load_checkpoint
+    from vimdeploy.networks import network_of_variant
+
+    weights = folder / "weights"
+    in_turn(
+        lambda: network_of_variant(seeds.VARIANT, load_checkpoint(weights)),
+        lambda: network_of_variant(seeds.VARIANT, load_checkpoint(weights, ema=True), task="features"),
+    )
+
+
+# description, labels, table
+
+
+def description_files() -> SearchStrategy[Files]:
+    text = mutations.broken_json(seeds.DESCRIPTION).map(lambda json_text: json_text.encode("utf-8", "surrogatepass"))
+    return named(tiny__json=text | mutations.broken_bytes([seeds.DESCRIPTION]))
+
+
+def enter_description(folder: Path) -> None:
+    from vimdeploy.models import variant_by_name
+    from vimdeploy.networks import network_of_variant
+
+    variant = variant_by_name(str(folder / "tiny.json"))
+    if variant.config.parameters < 10**6:
+        in_turn(*(lambda task=task: network_of_variant(variant, 0, task) for task in ("classification", "features")))
+
+
+def labels_files() -> SearchStrategy[Files]:
+    return named(labels__txt=mutations.broken_text(seeds.LABELS) | mutations.broken_bytes([seeds.LABELS]))
+
+
+def enter_labels(folder: Path) -> None:
+    import dataclasses
+
+    from vimdeploy.models import labels_from_file
+    from vimdeploy.networks import network_of_variant
+
+    labels = labels_from_file(folder / "labels.txt")
+    network_of_variant(dataclasses.replace(seeds.VARIANT, labels=labels), 0)
+
+
+def table_files() -> SearchStrategy[Files]:
+    table = mutations.broken_text(seeds.TABLE) | mutations.broken_bytes([seeds.TABLE])
+    return named(table__csv=table, one__png=seeds.pictures()[0], two__png=seeds.pictures()[1])
+
+
+def enter_table(folder: Path) -> None:
+    from vimdeploy.inputs import folder_inputs
+
+    inputs = folder_inputs(folder, seeds.network().info, folder / "table.csv")
+    list(inputs.batches(2))
+
+
+# picture
+
+
+def picture_files() -> SearchStrategy[Files]:
+    return named(picture__png=mutations.broken_bytes(seeds.pictures(), [b"IDAT", b"\0\0\0\0", b"RIFF", b"II*\0"]))
+
+
+def enter_picture(folder: Path) -> None:
+    _session(0).predict(folder / "picture.png")
+    _session(2).predict(str(folder / "picture.png"))
+
+
+@cache
+def _session(model: int) -> Any:
+    """A session on one of the sound models."""
+    import onnx
+
+    from vimdeploy import load
+    from vimdeploy.artifact import artifact_from_onnx
+
+    return load(artifact_from_onnx(onnx.load_from_string(seeds.onnx_models()[model])), "cpu", threads=1)
+
+
+# onnx, operator, sidecar
+
+
+def onnx_files() -> SearchStrategy[Files]:
+    models = seeds.onnx_models()
+    broken = st.one_of(mutations.broken_onnx(models), mutations.broken_onnx(models), mutations.broken_bytes(models))
+    return named(model__onnx=broken, picture__png=seeds.pictures()[0])
+
+
+def enter_onnx(folder: Path) -> None:
+    import vimdeploy
+    from vimdeploy.inputs import random_inputs
+
+    path = folder / "model.onnx"
+
+    def run(operators: str) -> None:
+        with vimdeploy.load(path, "cpu", threads=1, operators=operators) as session:
+            in_turn(
+                lambda: session.run(next(random_inputs(session.info, 1, 0).batches(1))),
+                lambda: session.predict(folder / "picture.png"),
+            )
+
+    in_turn(lambda: vimdeploy.inspect(path), lambda: run("auto"), lambda: run("function-body"))
+
+
+def sidecar_files() -> SearchStrategy[Files]:
+    sidecar = seeds.engine()["model.engine.json"]
+    text = mutations.broken_json(sidecar).map(lambda json_text: json_text.encode("utf-8", "surrogatepass"))
+    broken = text | broken_metadata(sidecar) | mutations.broken_bytes([sidecar])
+    return named(model__engine__json=broken, model__engine=seeds.PLAN)
+
+
+@st.composite
+def broken_metadata(draw: DrawFn, sidecar: bytes) -> bytes:
+    """A file beside an engine one of whose entries about the model is broken, JSON in JSON."""
+    document = json.loads(sidecar)
+    name = draw(st.sampled_from([name for name, text in document["model"].items() if text[:1] in ("{", "[")]))
+    document["model"][name] = draw(mutations.broken_json(document["model"][name]))
+    return json.dumps(document).encode()
+
+
+def enter_sidecar(folder: Path) -> None:
+    import vimdeploy
+    from vimdeploy.engine_file import read_engine
+
+    path = folder / "model.engine"
+    in_turn(
+        lambda: read_engine(path),
+        lambda: vimdeploy.inspect(path),
+        lambda: vimdeploy.load(path),
+    )
+
+
+DOORS = {
+    "checkpoint": Door(checkpoint_files, enter_checkpoint),
+    "description": Door(description_files, enter_description),
+    "labels": Door(labels_files, enter_labels),
+    "onnx": Door(onnx_files, enter_onnx),
+    "picture": Door(picture_files, enter_picture),
+    "sidecar": Door(sidecar_files, enter_sidecar),
+    "table": Door(table_files, enter_table),
+}
+"""By the names that ``--door`` takes."""

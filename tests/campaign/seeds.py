@@ -1,0 +1,117 @@
+"""Sound files to mutate, as small as they get: made when they are wanted, so that none has to be kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from helpers.released import released_names, training_state
+from PIL import Image
+
+from vimdeploy.engine_file import EngineInfo, sha256_of, write_engine
+from vimdeploy.models.variant import Variant
+from vimdeploy.models.vim.config import VimConfig
+from vimdeploy.networks import AnySize, Network, network_of_variant
+
+Files = dict[str, bytes]
+"""Contents by name, of the files of a trial."""
+
+VARIANT = Variant(
+    "tiny",
+    "vim",
+    VimConfig(image_size=(16, 16), patch_size=8, stride=8, dim=8, depth=1, num_classes=3, state_size=2),
+    labels=("ant", "bee", "cat"),
+)
+"""4 patches, so 5 tokens."""
+
+DESCRIPTION = json.dumps(
+    {
+        "config": dataclasses.asdict(VARIANT.config),
+        "recipe": dataclasses.asdict(VARIANT.recipe),
+        "labels": VARIANT.labels,
+    }
+).encode()
+LABELS = "ant\nbee\ncat\n".encode()
+TABLE = "file,class\none.png,ant\ntwo.png,bee\n".encode()
+PLAN = b"a plan"
+
+
+@cache
+def network() -> Network:
+    """The classifier with random weights."""
+    return network_of_variant(VARIANT, 0)
+
+
+@cache
+def onnx_models() -> tuple[bytes, ...]:
+    """The classifier; a feature extractor of any size; the classifier in float16; a model of another program."""
+    import onnx
+
+    from vimdeploy.artifact import artifact_from_onnx
+    from vimdeploy.converters.conversion import converted_onnx
+    from vimdeploy.exporters.onnx_graph import onnx_from_model
+    from vimdeploy.inputs import random_inputs
+
+    classifier = artifact_from_onnx(onnx_from_model(*network()[:2]))
+    half = converted_onnx(classifier, "fp16", random_inputs(classifier.info, 1, 0).batches(1)).artifact
+    any_size = network_of_variant(VARIANT, 0, task="features", image_size=AnySize(), blocks=(0,))
+    value, out = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy")
+    foreign = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "foreign", [value], [out])
+    others = onnx_from_model(*any_size[:2]), onnx.helper.make_model(foreign, ir_version=10)
+    return classifier.data, half.data, *(model.SerializeToString() for model in others)
+
+
+@cache
+def checkpoints() -> tuple[bytes, ...]:
+    """A released training state as a zip, a state dict in the old form, a safetensors file."""
+    import torch
+    from safetensors.torch import save
+
+    module = network().module
+    files = [io.BytesIO(), io.BytesIO()]
+    torch.save(training_state(module), files[0])
+    torch.save(released_names(module), files[1], _use_new_zipfile_serialization=False)
+    return *(file.getvalue() for file in files), save(released_names(module))
+
+
+@cache
+def engine() -> Files:
+    """An engine that no TensorRT made, and the file beside it."""
+    info = EngineInfo(
+        model=network().info,
+        flavor="rtx",
+        tensorrt_version="1.2.0",
+        profile={"images": ((1, 3, 16, 16), (1, 3, 16, 16), (8, 3, 16, 16))},
+        onnx_sha256=sha256_of(b"a model"),
+        engine_sha256=sha256_of(PLAN),
+        engine_bytes=len(PLAN),
+        device="Orin",
+        compute_capability="8.7",
+        versions={"vimdeploy": "0.1.0"},
+    )
+    with TemporaryDirectory() as folder:
+        write_engine(Path(folder) / "model.engine", PLAN, info)
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+@cache
+def pictures() -> tuple[bytes, ...]:
+    """Small pictures in many formats and modes."""
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
+    rgb = Image.fromarray(pixels)
+    wide = Image.fromarray(pixels[..., 0].astype(np.uint16) * 256)
+    forms = [(rgb, name) for name in ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "ICO", "TGA")]
+    forms += [(rgb.convert(mode), "PNG") for mode in ("L", "LA", "RGBA", "P", "1")]
+    forms += [(rgb.convert(mode), "TIFF") for mode in ("CMYK", "LAB", "F", "I")] + [(wide, "PNG"), (wide, "TIFF")]
+    return tuple(_encoded(image, form) for image, form in forms)
+
+
+def _encoded(image: Image.Image, form: str) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form)
+    return file.getvalue()
