@@ -143,9 +143,8 @@ def _safetensors(path: Path, data: bytes) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load(data)
     except Exception as error:  # safetensors' own, and others for types that it does not know
-        raise CheckpointError(
-            f"{path} is a damaged safetensors file ({shortened(reason_of(error), 300)}); download it again."
-        ) from error
+        reason = f"no type {error} is known" if isinstance(error, KeyError) else shortened(reason_of(error), 300)
+        raise CheckpointError(f"{path} is a damaged safetensors file ({reason}); download it again.") from error
     return tensors
 
 
@@ -187,7 +186,7 @@ def _chosen(path: Path, content: Mapping[Any, Any], ema: bool) -> tuple[str, dic
     is_ours = bool(models)
     models = models or [_Model(part, "", tensors) for part, tensors in parts.items()]
     fitting = sorted((model for model in models if model.is_averaged == ema), key=lambda model: model.rank)
-    held = ", ".join(shortened(str(key), 60) for key in list(content)[:8])
+    held = ", ".join(shortened(key, 60) for key in [key for key in content if isinstance(key, str)][:8])
     if not fitting and ema:
         raise CheckpointError(f"{path} has no model_ema; it holds: {held}.")
     if not fitting and models:
@@ -206,26 +205,32 @@ def _chosen(path: Path, content: Mapping[Any, Any], ema: bool) -> tuple[str, dic
     return part or "state dict", inside, beside
 
 
-def _parts(content: Mapping[Any, Any], part: str = "", depth: int = 3) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """All that hold tensors, by where they stand: ``model``, ``ema.module``."""
+def _parts(content: Mapping[Any, Any]) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """All that hold tensors, by where they stand: ``model``, ``ema.module``; no deeper than three names."""
     torch = require("torch", "export")
-    tensors: dict[str, Tensor] = {}
-    for key, value in content.items():
-        if isinstance(value, Array):
-            try:
-                value = torch.from_numpy(value.value())
-            except (ValueError, TypeError):  # no numbers, so no weights
+    to_see, seen = [("", content)], {id(content)}
+    while to_see:
+        part, mapping = to_see.pop(0)
+        tensors: dict[str, Tensor] = {}
+        for key, value in mapping.items():
+            if not isinstance(key, str):
                 continue
-        if isinstance(value, torch.Tensor):
-            value = torch.Tensor.detach(value)  # without attributes that the file gave it
-            if value.is_nested or (not value.dim() and "." not in str(key)):  # no weight, or a number: n_averaged
-                continue
-            name = ".".join(word for word in str(key).split(".") if word not in _PASSED_THROUGH)
-            tensors[name if name not in tensors else str(key)] = value
-        elif isinstance(value, Mapping) and depth:
-            yield from _parts(value, f"{part}.{key}".removeprefix("."), depth - 1)
-    if tensors:
-        yield part, tensors
+            if isinstance(value, Array):
+                try:
+                    value = torch.from_numpy(value.value())
+                except (ValueError, TypeError):  # no numbers, so no weights
+                    continue
+            if isinstance(value, torch.Tensor):
+                value = torch.Tensor.detach(value)  # without attributes that the file gave it
+                if value.is_nested or (not value.dim() and "." not in key):  # no weight, or a number: n_averaged
+                    continue
+                name = ".".join(word for word in key.split(".") if word not in _PASSED_THROUGH)
+                tensors[name if name not in tensors else key] = value
+            elif isinstance(value, Mapping) and part.count(".") < 2 and id(value) not in seen:
+                seen.add(id(value))
+                to_see.append((f"{part}.{key}".removeprefix("."), value))
+        if tensors:
+            yield part, tensors
 
 
 def _wrapper(start: str, tensors: Mapping[str, Tensor]) -> str:
@@ -247,6 +252,6 @@ def _said(content: Mapping[Any, Any]) -> tuple[str, tuple[int, int] | None]:
     sizes = [facts.get(key) for key in ("input_size", "img_size", "image_size")]
     name = next((name for name in names if isinstance(name, str)), "")
     size = next((size for size in sizes if size is not None), None)
-    size = (size, size) if isinstance(size, int) else tuple(size)[-2:] if isinstance(size, (list, tuple)) else ()
-    is_size = len(size) == 2 and all(isinstance(side, int) for side in size)
-    return shortened(name, 200), (size[0], size[1]) if is_size else None
+    sides = tuple(size)[-2:] if isinstance(size, (list, tuple)) else (size, size)  # timm's begins with the channels
+    is_size = len(sides) == 2 and all(type(side) is int for side in sides)
+    return shortened(name, 200), (sides[0], sides[1]) if is_size else None
