@@ -252,12 +252,13 @@ def _config_from_shapes(checkpoint: Checkpoint, parts: _Parts, like: VimConfig) 
         _, tokens, dim = own["pos_embed"].shape
         _, in_channels, patch_size, _ = own["patch_embed.proj.weight"].shape
         channels, state_size = own["layers.0.mixer.A_log"].shape
+        classes, _ = others["head.weight"].shape if "head.weight" in others else (like.num_classes, dim)
         numbers = {
             "in_channels": in_channels,
             "patch_size": patch_size,
             "dim": dim,
             "depth": 1 + max(int(match[1]) for match in map(_LAYER.match, own) if match),
-            "num_classes": others["head.weight"].shape[0] if "head.weight" in others else like.num_classes,
+            "num_classes": classes,
             "state_size": state_size,
             "conv_width": own["layers.0.mixer.conv1d.weight"].shape[-1],
             "expand": channels // dim,
