@@ -181,14 +181,23 @@ class TestLabels:
         path.write_text("tench\n great white shark \n\nkite\n")
         assert labels_from_file(path) == ("tench", "great white shark", "kite")
 
+    def test_as_windows_saves_it(self, tmp_path):
+        path = tmp_path / "labels.txt"
+        path.write_bytes(b"\xef\xbb\xbftench\r\nkite\xe2\x80\xa8bird\r\n")
+        assert labels_from_file(path) == ("tench", "kite\u2028bird")
+
     def test_a_missing_file(self, tmp_path):
-        with pytest.raises(ConfigError, match="one label per line"):
+        with pytest.raises(ConfigError) as caught:
             labels_from_file(tmp_path / "none.txt")
+        assert str(caught.value) == (
+            f"Wanted a text file with one label per line, but {tmp_path}/none.txt cannot be read: "
+            "No such file or directory."
+        )
 
     def test_a_file_that_is_no_text(self, tmp_path):
         path = tmp_path / "labels.txt"
-        path.write_bytes(b"\xff\xfe\x00")
-        with pytest.raises(ConfigError, match="one label per line"):
+        path.write_bytes("tench\n".encode("utf-16"))
+        with pytest.raises(ConfigError, match=r"one label per line, but .* it is not UTF-8 but UTF-16"):
             labels_from_file(path)
 
 

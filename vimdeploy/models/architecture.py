@@ -33,6 +33,8 @@ class Architecture(ABC):
     name: str
     variants: Mapping[str, Variant]
     """Those that somebody released."""
+    operators: tuple[str, ...] = ()
+    """The operators of ours that its models are made of."""
 
     @abstractmethod
     def config(self, numbers: Mapping[str, Any]) -> Any:

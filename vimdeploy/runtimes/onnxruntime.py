@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakSet
 
 from vimdeploy import libraries
 from vimdeploy.artifact import Artifact
@@ -62,14 +64,31 @@ class OnnxRuntimeSession(Session):
         """
         self.artifact, self.info = artifact, artifact.info
         self._threads = threads
-        opened = open_model(artifact, device, threads, operators, providers)
+        self._options = (device, threads, operators, providers)
+        opened = open_model(artifact, *self._options)
+        self._session: InferenceSession | None
         self._session, self.device, self.operators = opened
         self._chosen = self.operators or operators
-        self._providers = self._session.get_providers()
+        self._providers = opened.session.get_providers()
         self._outputs = [spec.name for spec in self.info.outputs]
+        _sessions.add(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As its file and its options: the process that unpickles it opens it again."""
+        return OnnxRuntimeSession, (self.artifact, *self._options)
 
     def _run(self, inputs: Arrays) -> Arrays:
+        if self._session is None:
+            self._session = open_model(self.artifact, *self._options).session
         return run_session(self._session, self._outputs, inputs)
+
+    def after_fork(self) -> None:
+        """Forget ONNX Runtime's session in a forked process, which has none of its threads.
+
+        It would wait for them for ever when it is freed, so it never is; the next run opens another one.
+        """
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
+        self._session = None
 
     def open_stages(self) -> Stages:
         """Found by outputs at the ends of the stages, in a copy of the model."""
@@ -89,15 +108,30 @@ class OnnxRuntimeSession(Session):
         return open_model(again, "auto", self._threads, self._chosen, self._providers).session
 
 
+_sessions: WeakSet[OnnxRuntimeSession] = WeakSet()
+
+
+def _after_fork() -> None:
+    for session in list(_sessions):
+        session.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 def sessions_of_all_operators(
     artifact: Artifact, threads: int | None = None, device: str = "cpu"
 ) -> list[OnnxRuntimeSession]:
     """A session with the operator library, if it is installed, then one with the function bodies alone.
 
-    A model without operators of ours has one session.
+    A model without operators of ours has one session, and so has one whose function bodies another tool has dropped.
     """
-    ways = ["library"] if libraries.library_path() and artifact.has_operators else []
-    return [OnnxRuntimeSession(artifact, device, threads, operators) for operators in (*ways, "function-body")]
+    if not artifact.has_operators:
+        ways = ["auto"]
+    else:
+        ways = [*(["library"] if libraries.library_path() else []), *(["function-body"] if artifact.has_bodies else [])]
+    return [OnnxRuntimeSession(artifact, device, threads, operators) for operators in ways or ["auto"]]
 
 
 class OpenedModel(NamedTuple):
@@ -142,17 +176,35 @@ def open_model(
                 raise
     artifact.forget_contents()
     _give_back_free_memory()
-    if lack and artifact.has_operators:
+    if lack:
         warn_of_slow_operators(lack)
     computed_by = ("function body" if library is None else "library") if artifact.has_operators else ""
     return OpenedModel(session, "cuda" if CUDA_PROVIDER in choice else "cpu", computed_by)
 
 
 def _library(artifact: Artifact, operators: str, on_cuda: bool) -> ChosenLibrary:
-    """What to register; nothing for a model without operators of ours."""
-    if artifact.has_operators or operators != "auto":
-        return choose_library(operators, on_cuda)
-    return ChosenLibrary(None)
+    """What to register; nothing for a model without operators of ours.
+
+    Raises:
+        ConfigError: if ``library`` is wanted and cannot be had.
+        ModelFileError: if what is wanted is not in the file.
+    """
+    chosen = choose_library(operators, on_cuda)
+    changes = ", and ".join(artifact.changes)
+    if not artifact.has_operators:
+        if artifact.changes and operators == "library":
+            raise ModelFileError(
+                f"Wanted the library to compute; in {artifact}, {changes}, so nothing is left for it. Export it again, "
+                "or use operators='auto'."
+            )
+        lack = f"In {artifact}, {changes}; export it again" if artifact.changes else ""
+        return ChosenLibrary(None, lack if operators == "auto" else "")
+    if chosen.library is None and not artifact.has_bodies:
+        raise ModelFileError(
+            f"Only the library can run {artifact}, because another tool has dropped the function bodies of vimdeploy's "
+            f"operators. {f'{chosen.lack}; or export' if chosen.lack else 'Export'} it again."
+        )
+    return chosen
 
 
 def _for_providers(artifact: Artifact, providers: Sequence[str]) -> Path | bytes:
