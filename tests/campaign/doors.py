@@ -276,8 +276,74 @@ def enter_sidecar(folder: Path) -> None:
     )
 
 
+# commands
+
+ARGUMENTS = "arguments.json"
+COMMANDS = {
+    "checkpoint": ("export tiny.json -c weights -o out.onnx", "verify good.onnx -c weights --count 2"),
+    "description": ("export tiny.json --random-weights 0 -o out.onnx",),
+    "labels": ("export tiny.json --random-weights 0 --labels labels.txt -o out.onnx",),
+    "onnx": (
+        "run model.onnx picture.png",
+        "run model.onnx picture.png --json --operators function-body",
+        "inspect model.onnx",
+        "convert model.onnx -o out.onnx --precision fp16 --count 2",
+        "quantize model.onnx -o out.onnx --images .",
+        "verify model.onnx --against good.onnx --count 2 --report out.html",
+        "verify good.onnx --against model.onnx --count 2 --json",
+        "build model.onnx --flavor rtx -o out.engine",
+    ),
+    "picture": (
+        "run good.onnx picture.png",
+        "run features.onnx picture.png --save .",
+        "quantize good.onnx -o out.onnx --images .",
+    ),
+    "sidecar": ("inspect model.engine", "run model.engine good.png --device cuda"),
+    "table": ("verify good.onnx --against good.onnx --images . --classes table.csv",),
+}
+"""What comes in at the doors above, through the command line."""
+
+
+@st.composite
+def commands_files(draw: DrawFn) -> Files:
+    door = draw(st.sampled_from(sorted(COMMANDS)))
+    command = draw(st.sampled_from(COMMANDS[door]))
+    models = seeds.onnx_models()
+    sound = {"tiny.json": seeds.DESCRIPTION, "good.onnx": models[0], "features.onnx": models[2]}
+    sound["good.png"] = seeds.pictures()[0]
+    used = {name: data for name, data in sound.items() if name in command.split()}
+    return {**used, **draw(DOORS[door].files()), ARGUMENTS: json.dumps(command.split()).encode()}
+
+
+class UnsoundEndError(Exception):
+    """A command that ended by itself, and not as commands should."""
+
+
+def enter_commands(folder: Path) -> None:
+    from click.testing import CliRunner
+
+    from vimdeploy.cli import main
+
+    arguments = json.loads((folder / ARGUMENTS).read_bytes())
+    before = set(folder.iterdir())
+    result = CliRunner().invoke(main, arguments)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    code, raw = result.exit_code, {letter for letter in result.output if not (letter.isprintable() or letter in "\n\t")}
+    if code not in (0, 1, 2):
+        raise UnsoundEndError(f"exit code {code}")
+    if raw:
+        raise UnsoundEndError(f"raw characters of a file at the terminal: {sorted(raw)}")
+    if code:
+        strays = {path.name for path in set(folder.iterdir()) - before} - {"out.html"}
+        if not result.stderr.strip() or strays:
+            raise UnsoundEndError(f"exit code {code}, left behind: {strays or 'no word'}")
+        raise VimdeployError(result.stderr)
+
+
 DOORS = {
     "checkpoint": Door(checkpoint_files, enter_checkpoint),
+    "commands": Door(commands_files, enter_commands),
     "description": Door(description_files, enter_description),
     "labels": Door(labels_files, enter_labels),
     "onnx": Door(onnx_files, enter_onnx),

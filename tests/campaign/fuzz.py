@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import secrets
 import sys
 import time
+import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,10 +84,11 @@ class Campaign:
                 self._save(door, files, outcome)
                 raise FaultFoundError
 
-        try:
-            trial()
-        except (FaultFoundError, HypothesisException):  # of Hypothesis: time was up while it made an input smaller
-            pass
+        with warnings.catch_warnings():  # of torch about odd tensors, of Hypothesis about large files
+            warnings.simplefilter("ignore")
+            # Hypothesis's own: time was up, or the fault did not come again, while it made an input smaller.
+            with contextlib.suppress(FaultFoundError, HypothesisException):
+                trial()
 
     def _save(self, door: str, files: Files, outcome: Outcome) -> None:
         name = f"{door}-{hashlib.sha256(outcome.fault.encode()).hexdigest()[:8]}"

@@ -121,16 +121,18 @@ def _serve(connection: Connection, said: Path) -> None:
     file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: PTH123, SIM115
-    faulthandler.enable(open(2, "w", closefd=False))  # noqa: PTH123, SIM115
+    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+    faulthandler.enable(open(2, "w", closefd=False))  # noqa: SIM115
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.simplefilter("ignore")
     os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["VIMDEPLOY_TRACEBACK"] = "1"  # commands hand on what nobody expected
     with contextlib.suppress(EOFError):
         while True:
             door, folder = connection.recv()
             os.ftruncate(file, 0)
+            os.chdir(folder)
             connection.send(_outcome(DOORS[door].enter, folder))
 
 
@@ -140,7 +142,7 @@ def _outcome(enter: object, folder: Path) -> Outcome:
     except VimdeployError as error:
         return _refusal(error)
     except BaseException as error:
-        return Outcome("crashed", f"{type(error).__name__} at {_place(error)}", traceback.format_exc()[-8000:])
+        return Outcome("crashed", f"{type(error).__name__} at {_place(error)}", _traceback())
     return Outcome("accepted")
 
 
@@ -149,8 +151,13 @@ def _refusal(error: VimdeployError) -> Outcome:
     message = str(error)
     if not message.strip() or len(message) > LONGEST_SENTENCE:
         fault = f"{type(error).__name__} at {_place(error)} with a message of {len(message)} characters"
-        return Outcome("crashed", fault, traceback.format_exc()[-8000:])
+        return Outcome("crashed", fault, _traceback())
     return Outcome("refused")
+
+
+def _traceback() -> str:
+    """What is being handled, without the ends of very long lines."""
+    return "\n".join(line[:500] for line in traceback.format_exc().splitlines())[-8000:]
 
 
 def _place(error: BaseException) -> str:

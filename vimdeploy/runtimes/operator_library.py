@@ -54,7 +54,7 @@ def warn_of_slow_operators(lack: str) -> None:
         lack: of the ``ChosenLibrary``.
     """
     warnings.warn(
-        f"{lack}. Until then the function bodies in the file compute, which takes 6 to 11 times as long.",
+        f"{lack}. Until then standard operators compute, which takes 6 to 11 times as long.",
         SlowOperatorsWarning,
         stacklevel=3,
     )
