@@ -36,8 +36,8 @@ DESCRIPTION = json.dumps(
         "labels": VARIANT.labels,
     }
 ).encode()
-LABELS = "ant\nbee\ncat\n".encode()
-TABLE = "file,class\none.png,ant\ntwo.png,bee\n".encode()
+LABELS = b"ant\nbee\ncat\n"
+TABLE = b"file,class\none.png,ant\ntwo.png,bee\n"
 PLAN = b"a plan"
 
 
