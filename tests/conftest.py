@@ -157,6 +157,20 @@ def engine_file(tmp_path, tiny_info):
 
 
 @pytest.fixture
+def plugin_library(monkeypatch, tmp_path):
+    """``plugin_library(*architectures)`` -> the path of a plugin library that was built for them; None: without one."""
+    from vimdeploy import flavors
+
+    def install(*architectures, path=tmp_path / "plugin.so"):
+        monkeypatch.setattr(flavors, "library_path", lambda runtime: path)
+        info = {"cuda_architectures": list(architectures)} if path else None
+        monkeypatch.setattr(flavors, "library_info", lambda runtime: info)
+        return path
+
+    return install
+
+
+@pytest.fixture
 def cuda(monkeypatch):
     """A stand-in for pycuda and for the driver's graphs, in place of both."""
     from vimdeploy.runtimes import cuda_graph, engine_on_gpu

@@ -3,11 +3,13 @@ import hashlib
 import json
 
 import onnx
+import onnx.inliner
 import pytest
 
 from vimdeploy.artifact import (
     artifact_from_onnx,
     check_same_interface,
+    check_unchanged,
     open_artifact,
     operator_counts,
     require_onnx,
@@ -110,7 +112,7 @@ class TestOpen:
         def change(model):
             model.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
 
-        with pytest.raises(ModelFileError, match=r"model\.onnx keeps tensors in other files"):
+        with pytest.raises(ModelFileError, match=r"model\.onnx cannot be used: it keeps head\.weight in another file"):
             open_artifact(saved(changed(change)))
 
     @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ class TestForeign:
         """Files of the first IR versions list them there."""
         x, w = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xw")
         stored = onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT, [1], [2.0])
-        model = onnx.helper.make_model(onnx.helper.make_graph([], "foreign", [x, w], [], initializer=[stored]))
+        model = onnx.helper.make_model(onnx.helper.make_graph([], "foreign", [x, w], [x], initializer=[stored]))
         assert [spec.name for spec in open_artifact(saved(model), foreign=True).info.inputs] == ["x"]
 
 
@@ -285,12 +287,64 @@ class TestOperators:
     def test_are_counted(self, tiny_proto):
         assert operator_counts(tiny_proto) == {"BidirectionalConv1d": 2, "BidirectionalSelectiveScan": 2}
 
-    def test_a_file_has_them_or_not(self, tiny_artifact, changed):
-        def without(model):
-            del model.graph.node[:]
-
+    def test_a_file_has_them_or_not(self, tiny_artifact, tiny_proto):
         assert tiny_artifact.has_operators
-        assert not artifact_from_onnx(changed(without)).has_operators
+        assert tiny_artifact.has_bodies
+        assert not artifact_from_onnx(onnx.inliner.inline_local_functions(tiny_proto)).has_operators
+
+
+class TestChangedByAnotherTool:
+    """What a file says of itself and what its graph holds are two things."""
+
+    def test_a_file_as_vimdeploy_wrote_it(self, tiny_artifact):
+        assert tiny_artifact.changes == ()
+        check_unchanged(tiny_artifact)
+
+    @pytest.fixture(params=["inlined", "without bodies", "batch 2"])
+    def artifact(self, request, tiny_proto):
+        model = onnx.ModelProto()
+        model.CopyFrom(tiny_proto)
+        if request.param == "inlined":
+            model = onnx.inliner.inline_local_functions(model)
+        elif request.param == "without bodies":
+            del model.functions[:]
+        else:
+            for value in (model.graph.input[0], model.graph.output[0]):
+                value.type.tensor_type.shape.dim[0].dim_value = 2
+        return request.param, artifact_from_onnx(model)
+
+    def test_is_told(self, artifact):
+        how, artifact = artifact
+        (change,) = artifact.changes
+        assert {
+            "inlined": "dissolved the operators BidirectionalConv1d and BidirectionalSelectiveScan into standard ones",
+            "without bodies": "dropped the function bodies",
+            "batch 2": "fixed the batch to 2",
+        }[how] in change
+
+    def test_is_refused_by_work_that_goes_by_what_was_written(self, artifact):
+        with pytest.raises(
+            ModelFileError, match="Wanted a file as vimdeploy wrote it; in the model in memory, another"
+        ):
+            check_unchanged(artifact[1])
+
+    def test_the_graph_is_believed(self, artifact):
+        how, artifact = artifact
+        assert artifact.info.inputs[0].dims == (2 if how == "batch 2" else "batch", 3, 32, 32)
+        assert artifact.info.fixed_batch == (2 if how == "batch 2" else None)
+
+    def test_dropped_shapes_are_those_of_the_metadata(self, changed, tiny_info):
+        artifact = artifact_from_onnx(changed(lambda model: model.graph.output[0].type.tensor_type.ClearField("shape")))
+        assert artifact.info.outputs == tiny_info.outputs
+
+    def test_another_shape_than_the_metadata_has_is_refused(self, changed):
+        def change(model):
+            model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 18
+
+        with pytest.raises(
+            ModelFileError, match=r"the outputs logits \(batch, 5\) .*its graph has logits \(batch, 18\)"
+        ):
+            artifact_from_onnx(changed(change))
 
 
 class TestSameInterface:

@@ -6,9 +6,8 @@ import pytest
 from helpers import stand_in_tensorrt
 from helpers.tensorrt_bindings import BINDINGS
 
-from vimdeploy import flavors
-from vimdeploy.errors import MissingPackageError
-from vimdeploy.flavors import collecting_logger, tensorrt_module, version_of
+from vimdeploy.errors import ConfigError, MissingPackageError
+from vimdeploy.flavors import collecting_logger, load_plugins, tensorrt_module, version_of
 from vimdeploy.libraries import library_path
 
 LOADED_TWICE = """
@@ -16,11 +15,11 @@ from importlib import import_module
 from vimdeploy.flavors import load_plugins
 trt = import_module("{module}")
 for _ in range(2):
-    load_plugins(trt, "1")
+    load_plugins(trt, trt.get_plugin_registry(), "1", "9.0")
 creator = trt.get_plugin_registry().get_creator("BidirectionalSelectiveScan", "1", "vimdeploy")
 print(creator.name, creator.plugin_version)
 try:
-    load_plugins(trt, "2")
+    load_plugins(trt, trt.get_plugin_registry(), "2", "9.0")
 except Exception as error:
     print(error)
 """
@@ -92,12 +91,11 @@ def test_plugins_are_loaded_into_real_registries_once(module, tmp_path):
     assert "does not bring version 2 of our plugins" in second
 
 
-def test_a_file_that_is_no_library_is_refused_by_a_real_registry(tmp_path, monkeypatch):
+def test_a_file_that_is_no_library_is_refused_by_a_real_registry(tmp_path, plugin_library):
     trt = pytest.importorskip("tensorrt_lean")
-    (tmp_path / "text.so").write_text("no library")
-    monkeypatch.setattr(flavors, "library_path", lambda runtime: tmp_path / "text.so")
-    with pytest.raises(flavors.ConfigError, match=r"text\.so does not bring version 9 of our plugins"):
-        flavors.load_plugins(trt, "9")
+    plugin_library("90").write_text("no library")
+    with pytest.raises(ConfigError, match=r"plugin\.so does not bring version 9 of our plugins"):
+        load_plugins(trt, trt.get_plugin_registry(), "9", "9.0")
 
 
 STANDS_FOR = {

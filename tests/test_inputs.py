@@ -1,11 +1,14 @@
 import dataclasses
 import io
+import os
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from vimdeploy.errors import ConfigError, ImageError, InputError
+from vimdeploy.errors import ConfigError, ImageError, InputError, VimdeployWarning
 from vimdeploy.inputs import Inputs, folder_inputs, picture_inputs, random_inputs, some_inputs
 from vimdeploy.model_info import ModelInfo, SizeRange, TensorSpec
 from vimdeploy.preprocess import open_image, tensor_from_image
@@ -119,6 +122,37 @@ class TestPictureInputs:
         assert inputs.names == [str(picture), str(picture), "picture 2", "picture 3"]
         assert all((array(inputs, number) == array(inputs)).all() for number in range(4))
         assert all(inputs.png(number) == inputs.png(0) for number in range(4))
+
+    @pytest.mark.parametrize(
+        ("bad", "complaint"),
+        [
+            (np.zeros((4, 4), np.float32), r"^picture 1: Wanted a picture as an array of uint8.*; found float32"),
+            (b"no picture", r"^picture 1: The picture of 10 bytes is not a picture"),
+            (Image.new("F", (4, 4)), r"^picture 1: The picture has values of floats"),
+            (None, r"^picture 1: Wanted a picture: .*; found NoneType"),
+            ("none.png", r"^The picture none\.png cannot be read"),
+        ],
+        ids=["array", "bytes", "PIL", "None", "path"],
+    )
+    def test_one_of_several_that_is_none_is_named(self, picture, bad, complaint):
+        inputs = picture_inputs([picture, bad], FIXED)
+        with pytest.raises(ImageError, match=complaint):
+            inputs.one(1)
+
+    def test_one_alone_needs_no_name(self):
+        with pytest.raises(ImageError, match=r"^Wanted a picture: "):
+            picture_inputs([None], FIXED).one(0)
+
+    def test_names_that_no_text_has_are_printable(self, tmp_path):
+        path = tmp_path / os.fsdecode(b"caf\xe9.png")
+        Image.new("RGB", (4, 4)).save(path)
+        inputs = picture_inputs([path], FIXED)
+        assert inputs.names[0].encode().endswith(rb"caf\udce9.png")
+        assert array(inputs).shape == (3, 16, 24)
+
+    def test_deep_grey_is_as_bright_in_small(self):
+        inputs = picture_inputs([Image.fromarray(np.full((40, 40), 0x80FF, np.uint16))], FIXED)
+        assert Image.open(io.BytesIO(inputs.png(0))).getpixel((0, 0)) == (0x80,) * 3
 
     def test_are_opened_when_their_turn_comes(self, picture):
         batches = picture_inputs([picture, "none.png"], FIXED).batches(1)
@@ -254,9 +288,66 @@ class TestFolders:
         with pytest.raises(ImageError, match=r"\(bee, cat, dog \.\.\.\), found 'ant', which is none of them"):
             folder_inputs(by_class, info)
 
-    def test_no_folder(self, tmp_path):
-        with pytest.raises(ImageError, match="Wanted a folder of pictures, found no folder"):
-            folder_inputs(tmp_path / "none", FIXED)
+    @pytest.mark.parametrize("stray", ["cover.png", "cat/thumbnails/1.png", "none/deep/1.png"])
+    def test_pictures_at_different_depths(self, by_class, stray):
+        """Which of them are meant is not guessed."""
+        path = by_class / stray
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.touch()
+        with pytest.raises(ImageError, match=f"found some at different depths: .*{stray}.* Move the strays elsewhere"):
+            folder_inputs(by_class, FIXED)
+
+    def test_pictures_that_are_too_deep(self, by_class):
+        with pytest.raises(ImageError, match=r"found them deeper, as pictures/ant/1\.webp\. Give .*/pictures instead"):
+            folder_inputs(by_class.parent, FIXED)
+
+    @pytest.mark.parametrize(
+        "name", ["._1.png", ".DS_Store", "Thumbs.db", "desktop.ini", "cat/._2.png", ".ipynb_checkpoints/1.png"]
+    )
+    def test_what_systems_leave_beside_pictures_is_passed_over(self, by_class, name):
+        (by_class / name).parent.mkdir(exist_ok=True)
+        (by_class / name).write_bytes(b"\0\5\26\7\0\2\0\0Mac OS X")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warnings.filterwarnings("ignore", message=r"1 sub-folder of .* without pictures, passed over: dog\.")
+            assert len(folder_inputs(by_class, FIXED)) == 3
+
+    def test_sub_folders_without_pictures_are_told(self, by_class):
+        (by_class / "bee").mkdir()
+        with pytest.warns(VimdeployWarning, match=rf"2 sub-folders of {by_class} without pictures.*: bee, dog\."):
+            assert folder_inputs(by_class, FIXED).classes.tolist() == [0, 2, 2]
+
+    def test_a_folder_that_is_called_as_a_picture(self, by_class):
+        (by_class / "cat" / "3.png").mkdir()
+        assert len(folder_inputs(by_class / "cat", FIXED)) == 2
+
+    def test_a_bad_picture_is_named_when_its_turn_comes(self, by_class):
+        with pytest.raises(ImageError, match=r"The picture .*/ant/1\.webp is not a picture"):
+            list(folder_inputs(by_class, FIXED).batches(8))
+
+    @pytest.mark.parametrize("channels", [3, 12])
+    def test_arrays_are_pictures_of_a_model_of_many_channels(self, tmp_path, channels):
+        np.save(tmp_path / "many.npy", np.zeros((4, 4, 12), np.uint8))
+        Image.new("RGB", (4, 4)).save(tmp_path / "rgb.png")
+        recipe = Recipe(mean=(0,) * channels, std=(1,) * channels)
+        spec = TensorSpec("images", ("batch", channels, 16, 24))
+        inputs = folder_inputs(tmp_path, dataclasses.replace(FIXED, inputs=(spec,), recipe=recipe))
+        assert [Path(name).name for name in inputs.names] == (["rgb.png"] if channels == 3 else ["many.npy", "rgb.png"])
+        assert array(inputs).shape == (channels, 16, 24)
+
+    @pytest.mark.parametrize("name", ["none", "file", "x" * 300, "x\0"], ids=["none", "file", "long", "null"])
+    def test_no_folder(self, tmp_path, name):
+        (tmp_path / "file").touch()
+        with pytest.raises(ImageError, match=r"Wanted a folder of pictures, found no folder|cannot be read: "):
+            folder_inputs(tmp_path / name, FIXED)
+
+    def test_a_folder_that_is_not_to_be_read(self, by_class, monkeypatch):
+        def denied(path):
+            raise PermissionError(13, "Permission denied", str(path))
+
+        monkeypatch.setattr(Path, "iterdir", denied)
+        with pytest.raises(ImageError, match=r"^The folder .*/pictures cannot be read: Permission denied\.$"):
+            folder_inputs(by_class, FIXED)
 
     def test_a_folder_without_pictures(self, by_class):
         with pytest.raises(ImageError, match="holds no pictures"):
@@ -293,22 +384,69 @@ class TestTables:
         ("text", "complaint"),
         [
             ("file,label\npicture.png,cat\n", "columns file and class in .*, found file, label"),
+            ("", "found no row"),
             ("file,class\n", "found no row"),
-            ("file,class\npicture.png\n", "columns file and class"),
-            ("file,class\nnone.png,cat\n", r"lists none\.png, and there is no file"),
+            ("file;class\npicture.png;cat\n", "columns file and class in .*, found file;class"),
+            ("file,class,class\npicture.png,cat,ant\n", "columns file and class in .*, found file, class, class"),
+            ("file,class\npicture.png\n", "found an empty cell in line 2"),
+            ("file,class\npicture.png,cat\n,cat\n", "found an empty cell in line 3"),
+            ("file,class\npicture.png, \n", "found an empty cell in line 2"),
+            ("file,class\na,b.png,cat\n", "Line 2 of .* has more cells than there are columns"),
+            ("file,class\nnone.png,cat\n", r"Line 2 of .* lists none\.png, and there is no file"),
+            ("file,class\n../picture.png,cat\n", r"Line 2 of .* lists \.\./picture\.png, which is not in the folder"),
+            ("file,class\nsub/../../x.png,cat\n", r"Line 2 of .* which is not in the folder"),
+            ("file,class\n/etc/hostname,cat\n", r"Line 2 of .* lists /etc/hostname, which is not in the folder"),
+            ("file,class\n..\\\\picture.png,cat\n", r"Line 2 of .* which is not in the folder"),
+            (f"file,class\n{'x' * 300}.png,cat\n", "Line 2 of .*, which cannot be read: File name too long"),
+            (f"file,class\n{'x' * 200_000},cat\n", "cannot be read: field larger than field limit"),
         ],
     )
     def test_a_wrong_table(self, table, picture, text, complaint):
         with pytest.raises(ImageError, match=complaint):
             folder_inputs(picture.parent, FIXED, table(text))
 
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "\ufefffile,class\npicture.png,cat\n",
+            "file,class\r\npicture.png,cat\r\n",
+            " File , CLASS \n picture.png , cat \n",
+            "file,class,note\npicture.png,cat,\n,,\n\n",
+            '"file","class"\n"picture.png","cat"',
+            "file,class\n.\\picture.png,cat\n",
+        ],
+        ids=["mark", "lines", "spaces", "empty rows", "quotes", "Windows"],
+    )
+    def test_as_other_programs_write_it(self, tmp_path, picture, text):
+        (tmp_path / "classes.csv").write_bytes(text.encode())
+        inputs = folder_inputs(picture.parent, FIXED, tmp_path / "classes.csv")
+        assert (len(inputs), inputs.classes.tolist()) == (1, [2])
+        assert array(inputs).shape == (3, 16, 24)
+
+    def test_a_whole_path_in_the_folder(self, table, picture):
+        assert len(folder_inputs(picture.parent, FIXED, table(f"file,class\n{picture},cat\n"))) == 1
+
+    @pytest.mark.parametrize("folder", [".", "../pictures"])
+    def test_a_folder_is_where_it_is(self, tmp_path, picture, table, monkeypatch, folder):
+        (tmp_path / "pictures").mkdir()
+        monkeypatch.chdir(tmp_path / "pictures")
+        picture.rename(tmp_path / "pictures" / "picture.png")
+        assert len(folder_inputs(folder, FIXED, table("file,class\npicture.png,cat\n"))) == 1
+        with pytest.raises(ImageError, match="not in the folder"):
+            folder_inputs(folder, FIXED, table("file,class\n../classes.csv,cat\n"))
+
     def test_a_missing_table(self, tmp_path):
         with pytest.raises(ImageError, match="cannot be read: No such file"):
             folder_inputs(tmp_path, FIXED, tmp_path / "none.csv")
 
     def test_a_table_that_is_no_text(self, tmp_path):
-        (tmp_path / "classes.csv").write_bytes(b"\xff\xfe\x00")
-        with pytest.raises(ImageError, match=r"The table .*classes\.csv cannot be read"):
+        (tmp_path / "classes.csv").write_bytes("file,class".encode("utf-16"))
+        with pytest.raises(ImageError, match=r"The table .*classes\.csv cannot be read: it is not UTF-8 but UTF-16"):
+            folder_inputs(tmp_path, FIXED, tmp_path / "classes.csv")
+
+    def test_a_table_that_is_no_file(self, tmp_path):
+        os.mkfifo(tmp_path / "classes.csv")
+        with pytest.raises(ImageError, match=r"The table .* cannot be read: it is a device, a pipe or a socket"):
             folder_inputs(tmp_path, FIXED, tmp_path / "classes.csv")
 
 
@@ -318,7 +456,7 @@ class TestSomeInputs:
 
     def test_are_the_pictures_of_a_folder(self, picture):
         inputs = some_inputs(FREE, picture.parent, 3, image_size=(16, 24))
-        assert inputs.description == f"1 pictures of {picture.parent}"
+        assert inputs.description == f"1 picture of {picture.parent}"
         assert array(inputs).shape == (3, 16, 24)
 
     def test_a_table_wants_a_folder(self, tmp_path):

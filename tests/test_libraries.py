@@ -87,12 +87,12 @@ class TestInfo:
         assert bool(info["cuda_architectures"]) == bool(info["cuda_version"])
 
     def test_there_is_nothing_to_tell_without_the_library(self, monkeypatch):
-        monkeypatch.setattr(libraries, "library_path", lambda: None)
+        monkeypatch.setattr(libraries, "library_path", lambda runtime: None)
         assert library_info.__wrapped__() is None
 
     def test_a_library_that_is_none(self, monkeypatch, tmp_path):
         broken = tmp_path / "libvimdeploy_onnxruntime.so"
         broken.write_bytes(b"not a library")
-        monkeypatch.setattr(libraries, "library_path", lambda: broken)
+        monkeypatch.setattr(libraries, "library_path", lambda runtime: broken)
         with pytest.raises(ConfigError, match=r"libvimdeploy_onnxruntime\.so cannot be loaded: "):
             library_info.__wrapped__()

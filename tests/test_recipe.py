@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from vimdeploy.errors import ConfigError
@@ -7,11 +8,21 @@ from vimdeploy.recipe import INTERPOLATIONS, Recipe
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"crop": 0.0}, "crop must be above 0 and at most 1"),
-        ({"crop": 1.5}, "crop must be above 0 and at most 1"),
+        ({"crop": 0.0}, "crop must be at least 0.01 and at most 1"),
+        ({"crop": 1.5}, "crop must be at least 0.01 and at most 1"),
+        ({"crop": 1e-300}, "crop must be at least 0.01 and at most 1"),
+        ({"crop": float("nan")}, "crop wants numbers up to 1e\\+30, found nan"),
+        ({"crop": "0.9"}, "crop wants numbers up to 1e\\+30, found '0.9'"),
+        ({"crop": True}, "crop wants numbers up to 1e\\+30, found True"),
+        ({"interpolation": ["bicubic"]}, "one of bicubic, bilinear, lanczos, nearest"),
+        ({"mean": "123"}, "mean must be a list of numbers, one per channel, found '123'"),
+        ({"mean": 0.5}, "mean must be a list of numbers, one per channel, found 0.5"),
+        ({"mean": ["0.5"] * 3}, "mean wants numbers up to 1e\\+30, found '0.5'"),
+        ({"mean": [10**400] * 3}, "mean wants numbers up to 1e\\+30, found 1000"),
+        ({"std": [float("inf")] * 3}, "std wants numbers up to 1e\\+30, found inf"),
+        ({"mean": (), "std": ()}, "as many values each, one per channel"),
         ({"interpolation": "cubic"}, "one of bicubic, bilinear, lanczos, nearest, found 'cubic'"),
-        ({"mean": (0.5,)}, "1 or 3 values each"),
-        ({"mean": (0.5, 0.5), "std": (1, 1)}, "1 or 3 values each"),
+        ({"mean": (0.5,)}, "as many values each, one per channel"),
         ({"std": (0.2, 0.0, 0.2)}, "std above 0"),
     ],
 )
@@ -29,6 +40,11 @@ def test_the_default_recipe_is_the_evaluation_of_the_released_weights():
 def test_lists_of_whole_numbers_are_as_good():
     """As JSON has them."""
     assert Recipe(mean=[0, 0, 0], std=[1, 1, 1]) == Recipe(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 12])
+def test_any_number_of_channels(channels):
+    assert len(Recipe(mean=np.zeros(channels), std=[1] * channels).mean) == channels
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import builtins
+import dataclasses
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vimdeploy.engine_file import EngineInfo, is_engine, read_engine
 from vimdeploy.errors import ConfigError, ModelFileError
 from vimdeploy.model_info import PREFIX, ModelInfo, TensorSpec
+from vimdeploy.models import ARCHITECTURES
+from vimdeploy.onnx_file import check_model, nodes_of_graph, parse
 from vimdeploy.ops.contract import DOMAIN
 from vimdeploy.tasks import TASKS, task_by_name
 
@@ -29,8 +32,12 @@ class Artifact:
     """What is known of an engine; None for ONNX."""
     ours: bool
     """Whether vimdeploy made it; else its inputs and outputs are all that is known."""
-    has_operators: bool
-    """Whether nodes of the graph are operators of ours."""
+    operators: Mapping[str, int]
+    """How many nodes of each of our operators an ONNX file has; of an engine nobody knows."""
+    has_bodies: bool
+    """Whether an ONNX file holds the function bodies of all our operators that it has."""
+    changes: tuple[str, ...]
+    """What another tool has done to a file of ours, a clause each; none to a file as vimdeploy wrote it."""
 
     def __init__(
         self,
@@ -46,7 +53,17 @@ class Artifact:
         self.sha256, self.bytes = hashlib.sha256(data).hexdigest(), len(data)
         self._data: builtins.bytes | None = data
         self._model = model
-        self.has_operators = engine is not None or bool(operator_counts(self.model))
+        self.operators, self.has_bodies, self.changes = {}, False, ()
+        if engine is None:
+            self.operators = operator_counts(self.model)
+            bodies = {function.name for function in self.model.functions if function.domain == DOMAIN}
+            self.has_bodies = bool(self.operators) and self.operators.keys() <= bodies
+            self.changes = tuple(_changes(self)) if ours else ()
+
+    @property
+    def has_operators(self) -> bool:
+        """Whether the compiled library or a plugin has anything to compute in it."""
+        return self.engine is not None or bool(self.operators)
 
     def __str__(self) -> str:
         return "the model in memory" if self.path is None else str(self.path)
@@ -80,7 +97,7 @@ class Artifact:
         if self.engine is not None:
             raise ModelFileError(f"{self} is an engine; wanted the ONNX file that it was built from.")
         if self._model is None:
-            self._model = _parse(self.data, str(self))
+            self._model = parse(self.data, str(self))
         return self._model
 
     def forget_contents(self) -> None:
@@ -135,10 +152,35 @@ def require_onnx(path: str | Path | Artifact) -> Artifact:
     return artifact
 
 
+def check_unchanged(artifact: Artifact) -> None:
+    """Refuse a file that another tool has changed, for work that goes by what vimdeploy wrote.
+
+    Raises:
+        ModelFileError: says what was changed.
+    """
+    if artifact.changes:
+        raise ModelFileError(
+            f"Wanted a file as vimdeploy wrote it; in {artifact}, {' and '.join(artifact.changes)}. Export it again."
+        )
+
+
+def _changes(artifact: Artifact) -> Iterator[str]:
+    """What another tool has done to a file of ours."""
+    architecture = ARCHITECTURES.get(artifact.info.architecture)
+    wanted = () if architecture is None else architecture.operators
+    lost = [name for name in wanted if name not in artifact.operators]
+    if lost:
+        yield f"another tool has dissolved the operators {' and '.join(lost)} into standard ones"
+    if artifact.operators and not artifact.has_bodies:
+        yield "another tool has dropped the function bodies of vimdeploy's operators"
+    if artifact.info.fixed_batch is not None:
+        yield f"another tool has fixed the batch to {artifact.info.fixed_batch}"
+
+
 def operator_counts(model: onnx.ModelProto) -> dict[str, int]:
     """How many nodes of each of our operators a model has."""
     counts: dict[str, int] = {}
-    for node in model.graph.node:
+    for node in nodes_of_graph(model.graph):
         if node.domain == DOMAIN:
             counts[node.op_type] = counts.get(node.op_type, 0) + 1
     return counts
@@ -151,45 +193,37 @@ def _read(path: Path) -> bytes:
         raise ModelFileError(f"The model file {path} cannot be read: {error.strerror}.") from error
 
 
-def _parse(data: bytes, name: str) -> onnx.ModelProto:
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        return onnx.load_model_from_string(data)
-    except DecodeError as error:
-        raise ModelFileError(
-            f"{name} is no whole ONNX file ({len(data)} bytes were read): damaged, cut short, or something else."
-        ) from error
-
-
 def _from_bytes(path: Path | None, data: bytes, foreign: bool) -> Artifact:
-    import onnx
-
     name = "The model" if path is None else str(path)
-    model = _parse(data, name)
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    ours = any(key.startswith(PREFIX) for key in metadata)
-    stored = {tensor.name for tensor in model.graph.initializer}  # which older files list among the inputs too
-    inputs = _specs([value for value in model.graph.input if value.name not in stored])
-    outputs = _specs(model.graph.output)
-    if foreign and not ours:
-        info = ModelInfo(name if path is None else path.name, inputs, outputs)
-    else:
-        try:
+    model = parse(data, name)
+    ours = any(str(entry.key).startswith(PREFIX) for entry in model.metadata_props)
+    try:
+        check_model(model, ours)
+        metadata = {entry.key: entry.value for entry in model.metadata_props}
+        inputs, outputs = _interface(model)
+        if foreign and not ours:
+            info = ModelInfo(name if path is None else path.name, inputs, outputs)
+        else:
             info = ModelInfo.from_metadata(metadata)
-            _check_names(info, inputs, outputs)
-            _check_task(info)
-        except ModelFileError as error:
-            raise ModelFileError(f"{name} cannot be used: {error}.") from error
-        if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
-            raise ModelFileError(
-                f"{name} keeps tensors in other files, which files of vimdeploy never do; export it again."
+            info = dataclasses.replace(
+                info,
+                inputs=_as_in_graph("inputs", info.inputs, inputs),
+                outputs=_as_in_graph("outputs", info.outputs, outputs),
             )
+            _check_task(info)
+    except (ModelFileError, ConfigError) as error:
+        raise ModelFileError(f"{name} cannot be used: {str(error).removesuffix('.')}.") from error
     return Artifact(path, data, info, model=model, ours=ours)
 
 
+def _interface(model: onnx.ModelProto) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """The inputs and the outputs of a graph."""
+    stored = {tensor.name for tensor in model.graph.initializer}  # which older files list among the inputs too
+    return _specs([value for value in model.graph.input if value.name not in stored]), _specs(model.graph.output)
+
+
 def _specs(values: Iterable[onnx.ValueInfoProto]) -> tuple[TensorSpec, ...]:
+    """Inputs or outputs; one without a shape has no dimensions, one without a type no type."""
     import onnx
 
     specs = []
@@ -199,19 +233,42 @@ def _specs(values: Iterable[onnx.ValueInfoProto]) -> tuple[TensorSpec, ...]:
             dim.dim_value if dim.dim_value > 0 else dim.dim_param or f"{value.name}_{axis}"
             for axis, dim in enumerate(tensor.shape.dim)
         )
-        type_ = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+        known = tensor.elem_type in onnx.TensorProto.DataType.values()
+        type_ = onnx.TensorProto.DataType.Name(tensor.elem_type).lower() if known and tensor.elem_type else ""
         specs.append(TensorSpec(value.name, dims, {"float": "float32", "double": "float64"}.get(type_, type_)))
     return tuple(specs)
 
 
-def _check_names(info: ModelInfo, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
-    """Whether a file has the inputs and outputs that its metadata speaks of."""
-    for what, said, found in (("inputs", info.inputs, inputs), ("outputs", info.outputs, outputs)):
-        if [spec.name for spec in said] != [spec.name for spec in found]:
-            raise ModelFileError(
-                f"its metadata speaks of the {what} {', '.join(map(str, said))}, its graph has "
-                f"{', '.join(map(str, found))}; export it again"
-            )
+def _as_in_graph(what: str, said: tuple[TensorSpec, ...], found: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+    """Inputs or outputs as metadata speaks of them, with the numbers that the graph has for words: the graph runs.
+
+    Raises:
+        ModelFileError: if they contradict each other.
+    """
+    if len(said) == len(found):
+        merged = tuple(map(_merged, said, found))
+        if None not in merged:
+            return tuple(spec for spec in merged if spec is not None)
+    raise ModelFileError(
+        f"its metadata speaks of the {what} {', '.join(map(str, said))}, its graph has "
+        f"{', '.join(map(str, found))}; export it again"
+    )
+
+
+def _merged(said: TensorSpec, found: TensorSpec) -> TensorSpec | None:
+    """What metadata and the graph say of one tensor; None if they contradict each other."""
+    if said.name != found.name or found.type not in ("", said.type):
+        return None
+    if not found.dims:  # some tools drop the shapes
+        return said
+    if len(said.dims) != len(found.dims):
+        return None
+    dims = []
+    for one, other in zip(said.dims, found.dims, strict=True):
+        if isinstance(one, int) and isinstance(other, int) and one != other:
+            return None
+        dims.append(other if isinstance(other, int) else one)
+    return dataclasses.replace(said, dims=tuple(dims))
 
 
 def _check_task(info: ModelInfo) -> None:

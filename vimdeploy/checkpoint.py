@@ -220,7 +220,10 @@ def _parts(content: Mapping[Any, Any], part: str = "", depth: int = 3) -> Iterat
                 value = torch.from_numpy(value.value())
             except (ValueError, TypeError):  # no numbers, so no weights
                 continue
-        if isinstance(value, torch.Tensor) and (value.dim() or "." in str(key)):  # others are numbers: n_averaged
+        if isinstance(value, torch.Tensor):
+            value = torch.Tensor.detach(value)  # without attributes that the file gave it
+            if value.is_nested or (not value.dim() and "." not in str(key)):  # no weight, or a number: n_averaged
+                continue
             name = ".".join(word for word in str(key).split(".") if word not in _PASSED_THROUGH)
             tensors[name if name not in tensors else str(key)] = value
         elif isinstance(value, Mapping) and depth:

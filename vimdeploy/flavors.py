@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from vimdeploy.errors import ConfigError, require
-from vimdeploy.libraries import library_path
+from vimdeploy.libraries import lack_of_kernels, library_info, library_path
 from vimdeploy.ops.contract import DOMAIN, OPERATORS
 from vimdeploy.text import shortened
 
@@ -56,17 +56,23 @@ def collecting_logger(trt: ModuleType) -> Any:
     return Logger()
 
 
-def load_plugins(trt: ModuleType, version: str) -> None:
-    """Put our plugins into the registry, if they are not there already.
+def load_plugins(trt: ModuleType, registry: Any, version: str, compute_capability: str) -> None:
+    """Put our plugins into a registry, if they are not there already.
 
     Args:
         trt: the flavour's module.
+        registry: the flavour's own, or a runtime's, whose parent is not asked.
         version: of the plugins.
+        compute_capability: of the GPU that they are to run on.
 
     Raises:
-        ConfigError: if the library is not in this installation, cannot be loaded, or has another version.
+        ConfigError: if the library is not in this installation, cannot be loaded, has another version, or no kernels
+            for the GPU.
     """
-    registry = trt.get_plugin_registry()
+    info = library_info("tensorrt") or {}
+    lack = lack_of_kernels("TensorRT plugin library", info["cuda_architectures"], compute_capability) if info else ""
+    if lack:
+        raise ConfigError(f"{lack}.")
     if _registered(registry, version):
         return
     library = library_path("tensorrt")
@@ -83,4 +89,9 @@ def load_plugins(trt: ModuleType, version: str) -> None:
 
 
 def _registered(registry: Any, version: str) -> bool:
-    return all(registry.get_creator(op.name, version, DOMAIN) is not None for op in OPERATORS)
+    asks_parent = registry.parent_search_enabled
+    registry.parent_search_enabled = False
+    try:
+        return all(registry.get_creator(op.name, version, DOMAIN) is not None for op in OPERATORS)
+    finally:
+        registry.parent_search_enabled = asks_parent

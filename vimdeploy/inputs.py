@@ -253,7 +253,7 @@ def some_inputs(
     return random_inputs(info, count, seed, image_size)
 
 
-def _in_folder(folder: Path, suffixes: Sequence[str]) -> tuple[list[Path], list[str]]:
+def _in_folder(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> tuple[list[Path], list[str]]:
     """The pictures of a folder or of its sub-folders in sorted order, and the sub-folder of each."""
     here, children = _listed(folder, suffixes)
     inside = {child: _listed(child, suffixes) for child in children}

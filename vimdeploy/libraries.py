@@ -1,4 +1,4 @@
-"""The compiled operators: where the libraries lie, and what the one for ONNX Runtime says of itself."""
+"""The compiled operators: where the libraries lie, and what they say of themselves."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ctypes
 import json
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -39,16 +39,16 @@ def _installed_folder() -> Path | None:
 
 
 @cache
-def library_info() -> dict[str, Any] | None:
-    """What ONNX Runtime's library says of itself; None if it is not installed.
+def library_info(runtime: str = "onnxruntime") -> dict[str, Any] | None:
+    """What the library for ``onnxruntime`` or ``tensorrt`` says of itself; None if it is not installed.
 
-    Among the rest: ``instruction_set``, the one it chose, and ``cuda_architectures``, empty if it was built without
-    CUDA's compiler.
+    Among the rest: ``cuda_architectures``, empty if it was built without CUDA's compiler; of ONNX Runtime's also
+    ``instruction_set``, the one it chose.
 
     Raises:
         ConfigError: if it cannot be loaded.
     """
-    path = library_path()
+    path = library_path(runtime)
     if path is None:
         return None
     try:
@@ -58,6 +58,22 @@ def library_info() -> dict[str, Any] | None:
     except (OSError, AttributeError, ValueError) as error:
         raise ConfigError(f"{path} cannot be loaded: {error}") from error
     return info
+
+
+def lack_of_kernels(name: str, architectures: Sequence[str], compute_capability: str) -> str:
+    """Why a library cannot compute on a GPU, and what to do; empty if it can.
+
+    Args:
+        name: of the library, for people.
+        architectures: its ``cuda_architectures``.
+        compute_capability: of the GPU.
+    """
+    if architectures_cover(architectures, compute_capability):
+        return ""
+    return (
+        f"The {name} has CUDA kernels for {', '.join(architectures) or 'no GPU'}, wanted were some for compute "
+        f"capability {compute_capability}; install vimdeploy again where CUDA's compiler nvcc is"
+    )
 
 
 def architectures_cover(architectures: Iterable[str], compute_capability: str) -> bool:

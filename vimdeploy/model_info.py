@@ -151,6 +151,12 @@ class ModelInfo:
         return self.inputs[0] if len(self.inputs) == 1 and len(self.inputs[0].dims) == 4 else None
 
     @property
+    def fixed_batch(self) -> int | None:
+        """The only batch that a model for pictures takes; None if it takes any."""
+        first = self.picture.dims[0] if self.picture is not None and self.task else BATCH
+        return first if isinstance(first, int) else None
+
+    @property
     def channels(self) -> int | str:
         """The channels of the pictures that the model takes."""
         assert self.picture is not None

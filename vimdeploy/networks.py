@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vimdeploy.errors import CheckpointError, ConfigError, ModelFileError, require
 from vimdeploy.model_info import BATCH, HEIGHT, WIDTH, FromCheckpoint, FromSeed, ModelInfo, SizeRange, TensorSpec
-from vimdeploy.models import ARCHITECTURES, architecture_of, strict_weights
+from vimdeploy.models import ARCHITECTURES, BACKBONE, architecture_of, strict_weights
 from vimdeploy.models.architecture import Architecture, CheckpointModel
 from vimdeploy.models.stages import StageSpec
 from vimdeploy.models.variant import Variant
 from vimdeploy.tasks import task_by_name, task_of
 from vimdeploy.tasks.base import Task
+from vimdeploy.text import shortened
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -68,7 +69,7 @@ def network_of_variant(
     """
     require("torch", "export")
     architecture, job = ARCHITECTURES[variant.architecture], task_by_name(task)
-    held = None if isinstance(checkpoint, int) else architecture.from_checkpoint(checkpoint, variant)
+    held = None if isinstance(checkpoint, int) else _held(architecture, checkpoint, variant)
     config = variant.config if held is None else held.config
     labels = variant.labels if job.name == "classification" else ()
     sizes, dims = _sizes(config, image_size)
@@ -108,7 +109,7 @@ def network_of_info(info: ModelInfo, checkpoint: Checkpoint | None) -> Network:
         raise ConfigError(f"{info.name} is a model that vimdeploy did not make; compare it with --against FILE.")
     config, held = _config_of(architecture, info), None
     if checkpoint is not None:
-        held = architecture.from_checkpoint(checkpoint, Variant(info.name, architecture.name, config))
+        held = _held(architecture, checkpoint, Variant(info.name, architecture.name, config))
         if held.config.replace(num_classes=config.num_classes) != config:
             raise CheckpointError(
                 f"{checkpoint.path} is not the checkpoint of {info.name}: wanted {_numbers(config)}, found "
@@ -140,6 +141,12 @@ def released_tensors(module: nn.Module) -> dict[str, Tensor]:
     return {name.removeprefix("backbone."): tensor for name, tensor in module.state_dict().items()}
 
 
+def _held(architecture: Architecture, checkpoint: Checkpoint, variant: Variant) -> CheckpointModel:
+    """The model that a checkpoint holds, and all that is passed over in the file."""
+    held = architecture.from_checkpoint(checkpoint, variant)
+    return held._replace(passed_over=(*held.passed_over, *checkpoint.passed_over))
+
+
 def _backbone_in(network: nn.Module) -> Backbone:
     backbone: Backbone = network.get_submodule("backbone")  # type: ignore[assignment]
     return backbone
@@ -163,18 +170,45 @@ def _network(
         network = task.head(architecture.backbone(at, any_size), info.outputs)
     wanted, found = ({name: tuple(tensor.shape) for name, tensor in state.items()} for state in (like, held.tensors))
     passed_over = strict_weights(wanted, found)
-    used = {name: held.tensors[name].detach().to(like[name].dtype, copy=True) for name in wanted}
+    used = {name: _usable(name.removeprefix(BACKBONE), held.tensors[name], like[name]) for name in wanted}
     if at.image_size != config.image_size:
         used = architecture.at_image_size(used, config, at.image_size)
     network.load_state_dict(used, assign=True)
     return Network(network.eval(), info, (*passed_over, *held.passed_over))
 
 
+def _usable(name: str, tensor: Tensor, like: Tensor) -> Tensor:
+    """A copy of a checkpoint's tensor in the network's type.
+
+    Raises:
+        CheckpointError: if its values are no finite real numbers, or not there.
+    """
+    import torch
+
+    if (
+        tensor.layout != torch.strided
+        or tensor.is_meta
+        or tensor.dtype not in {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+    ):
+        kind = "meta" if tensor.is_meta else "sparse" if tensor.layout != torch.strided else str(tensor.dtype)
+        raise CheckpointError(
+            f"Wanted weights of float16, bfloat16, float32 or float64; {shortened(name, 60)} in the checkpoint is of "
+            f"{kind.removeprefix('torch.')}. Save the weights in float32 (tensor.float())."
+        )
+    used = tensor.detach().to(like.dtype, copy=True).contiguous()
+    if not torch.isfinite(used).all():
+        raise CheckpointError(
+            f"{shortened(name, 60)} in the checkpoint has values that are not finite in float32; take an earlier "
+            "checkpoint of the training."
+        )
+    return used
+
+
 def _config_of(architecture: Architecture, info: ModelInfo) -> Any:
     """The architecture's config of a file."""
     try:
         return architecture.config(info.config)
-    except (TypeError, ConfigError) as error:
+    except ConfigError as error:
         raise ModelFileError(f"The config of {info.name} is damaged ({error}); export it again.") from error
 
 

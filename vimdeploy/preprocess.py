@@ -7,6 +7,7 @@ in the evaluation that the accuracy comes from, an EXIF orientation is not appli
 from __future__ import annotations
 
 import io
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -40,6 +41,8 @@ ARRAY_SUFFIX = ".npy"
 
 _LARGEST = 16
 """A resized picture has at most so many times the pixels of its crop; of longer ones the crop alone is computed."""
+_REACH = 3
+"""Pixels on either side that an interpolation looks at, Lanczos the farthest; of the new size if that is smaller."""
 _ORIENTATION = 0x0112  # EXIF
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # TIFF
 
@@ -121,9 +124,31 @@ def _crop(image: Image.Image, size: tuple[int, int], middle: tuple[int, int], in
         return image.crop(box)
     if size[0] * size[1] <= _LARGEST * middle[0] * middle[1]:
         return image.resize(size, resampling).crop(box)
-    # Pillow rounds the corners of a box to float32, so the last bit of a pixel may differ from the way above.
-    x, y = (old / new for old, new in zip(image.size, size, strict=True))
-    return image.resize(middle, resampling, (box[0] * x, box[1] * y, box[2] * x, box[3] * y))
+    return _resized_part(image, size, box, resampling)
+
+
+def _resized_part(
+    image: Image.Image, size: tuple[int, int], box: tuple[int, int, int, int], resampling: Image.Resampling
+) -> Image.Image:
+    """A part of a picture that is resized to a size, without the rest of it.
+
+    Across and then down, as Pillow resizes the whole; a pixel may differ by its last bit, because Pillow rounds the
+    edges of a part to float32.
+    """
+
+    def looked_at(axis: int) -> tuple[int, int, float, float]:
+        """Where what the part depends on begins and ends along an axis, and the edges of the part within that."""
+        scale = image.size[axis] / size[axis]
+        first, last = box[axis] * scale, box[axis + 2] * scale
+        reach = _REACH * max(scale, 1)
+        begin, end = max(int(first - reach), 0), min(math.ceil(last + reach), image.size[axis])
+        return begin, end, first - begin, last - begin
+
+    (left, right, *across), (top, bottom, *down) = looked_at(0), looked_at(1)
+    width, height = box[2] - box[0], box[3] - box[1]
+    image = image.crop((left, top, right, bottom))
+    image = image.resize((width, image.height), resampling, (across[0], 0, across[1], image.height))
+    return image.resize((width, height), resampling, (0, down[0], width, down[1]))
 
 
 def _parts(image: Opened, channels: int) -> Sequence[Image.Image]:
@@ -164,7 +189,7 @@ def eight_bit(image: Image.Image) -> Image.Image:
 
 def _from_sixteen_bit(image: Image.Image) -> Image.Image:
     """16-bit grey scaled to 8 bits; Pillow itself would clip it to white."""
-    values = np.asarray(image).astype(np.int64)
+    values = np.asarray(image)
     tags: Any = getattr(image, "tag_v2", {})
     bits = tags.get(_BITS_PER_SAMPLE, (16,))[0]  # a TIFF may have 12
     values = np.clip(values >> (bits - 8), 0, 255).astype(np.uint8)
@@ -236,8 +261,8 @@ def _decoded(source: Any, name: str) -> Image.Image:
             return _loaded(image)
     except UnidentifiedImageError as error:
         raise ImageError(
-            f"{name} is not a picture of the formats {', '.join(FORMATS)}; save it as one of them, or open it and "
-            "give its pixels."
+            f"{name} is not a picture that Pillow can read as {', '.join(FORMATS)}: it is another file, or its "
+            "beginning is damaged. Save it as one of these."
         ) from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name} was not opened: {error}") from error
@@ -259,9 +284,9 @@ def _loaded(image: Image.Image) -> Image.Image:
         orientation = 1
     if orientation in range(2, 9):
         warnings.warn(
-            "There are pictures whose EXIF orientation says that they are to be turned. They are taken as they are "
-            "stored, as in the evaluation that the accuracy comes from; turn them first if the model was trained on "
-            "upright ones, with ImageOps.exif_transpose of Pillow for example.",
+            "A picture's EXIF orientation says that it is to be turned. Pictures are taken as they are stored, as in "
+            "the evaluation that the accuracy comes from; if yours should stand upright, turn them first, with "
+            "Pillow's ImageOps.exif_transpose for example.",
             VimdeployWarning,
             stacklevel=2,
         )

@@ -5,10 +5,8 @@ from __future__ import annotations
 import unicodedata
 
 _LONGEST = 600
-_UNSAFE = frozenset({"Cc", "Cs", "Zl", "Zp"})
-"""Unicode categories: control characters, lone surrogates, line and paragraph separators."""
-_TURNING = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Characters that change the direction of the text around them."""
+_JOINERS = frozenset("\u200c\u200d")
+"""Of scripts and of pictograms: they have no width, and do no harm."""
 
 
 def shortened(text: str, limit: int = _LONGEST) -> str:
@@ -29,8 +27,13 @@ def reason_of(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """A text that a terminal shows and does not obey: control characters are written as escapes such as ``\\x1b``."""
-    return "".join(
-        char.encode("unicode_escape").decode() if unicodedata.category(char) in _UNSAFE or char in _TURNING else char
-        for char in text
-    )
+    """A text that a terminal shows and does not obey.
+
+    Control characters, changes of direction, lone surrogates and what has no width are written as escapes such as
+    ``\\x1b``.
+    """
+    return "".join(char if _is_shown(char) else char.encode("unicode_escape").decode() for char in text)
+
+
+def _is_shown(char: str) -> bool:
+    return char.isprintable() or char in _JOINERS or unicodedata.category(char) == "Zs"  # spaces of other widths

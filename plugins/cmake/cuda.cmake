@@ -18,13 +18,18 @@ function(_find_nvcc version)
   set(${version} ${found} PARENT_SCOPE)
 endfunction()
 
-# From Turing on; 87 is Jetson Orin. The newest one also as PTX, for devices that are newer still.
+# From Turing on; 87 is Jetson Orin, 110 Jetson Thor as CUDA 13 calls it. PTX, which newer devices take: of the newest one,
+# and of 100, because a device from 10.1 to 11.0 takes no PTX of 120.
 function(_architectures_of version result)
+  set(found 75-real 80-real 86-real 87-real 89-real)
   if(version VERSION_LESS 12.8)
-    set(${result} 75-real 80-real 86-real 87-real 89-real 90 PARENT_SCOPE)
+    list(APPEND found 90)
+  elseif(version VERSION_LESS 13)
+    list(APPEND found 90-real 100 120)
   else()
-    set(${result} 75-real 80-real 86-real 87-real 89-real 90-real 100-real 120 PARENT_SCOPE)
+    list(APPEND found 90-real 100 110-real 120)
   endif()
+  set(${result} ${found} PARENT_SCOPE)
 endfunction()
 
 function(_add_scan_cuda)

@@ -1,4 +1,4 @@
-# Makes a shared library export the given C functions and nothing else, and rejects undefined symbols.
+# Makes a shared library export the given C functions, if any, and nothing else, and rejects undefined symbols.
 function(export_only target)
   set_target_properties(${target} PROPERTIES PREFIX lib SUFFIX ${CMAKE_SHARED_LIBRARY_SUFFIX})
   if(APPLE)
@@ -8,7 +8,11 @@ function(export_only target)
   elseif(UNIX)
     set(map ${CMAKE_CURRENT_BINARY_DIR}/${target}.map)
     list(JOIN ARGN "; " names)
-    file(CONFIGURE OUTPUT ${map} CONTENT "{ global: @names@; local: *; };\n" @ONLY)
+    if(names)
+      string(PREPEND names "global: ")
+      string(APPEND names "; ")
+    endif()
+    file(CONFIGURE OUTPUT ${map} CONTENT "{ @names@local: *; };\n" @ONLY)
     target_link_options(${target} PRIVATE -Wl,--version-script=${map})
     if(NOT VIMDEPLOY_SANITIZE)
       target_link_options(${target} PRIVATE -Wl,--no-undefined)

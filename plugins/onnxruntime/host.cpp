@@ -67,8 +67,12 @@ Scratch KernelAllocator::scratch(size_t bytes) const {
 Scratch KernelAllocator::stream_scratch(OrtKernelContext* context, size_t bytes) const {
   if (bytes == 0) return {};
   // KernelContext_GetScratchBuffer aborts the process if memory is short (seen in 1.31). This allocation throws
-  // instead, and leaves the memory in the arena for the next call.
-  scratch(bytes).reset();
+  // instead, and leaves the memory in the arena for the next call. It is done for the largest size alone: once a stream
+  // has used that memory, a request without a stream may not have it, and the arena would keep as much again.
+  if (bytes > most_bytes_) {
+    scratch(bytes).reset();
+    most_bytes_ = bytes;
+  }
   void* data = nullptr;
   Ort::ThrowOnError(Ort::GetApi().KernelContext_GetScratchBuffer(context, memory(), bytes, &data));
   return Scratch(data, {allocator_.get()});

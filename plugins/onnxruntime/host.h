@@ -4,6 +4,7 @@
 
 #include <onnxruntime_cxx_api.h>
 
+#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -48,6 +49,7 @@ class KernelAllocator {
   Ort::ConstMemoryInfo memory() const;
 
   std::unique_ptr<OrtAllocator, Release> allocator_;
+  mutable std::atomic<size_t> most_bytes_{0};  // that stream_scratch() was asked for
 };
 
 std::vector<Shape> input_shapes(const Ort::KernelContext& context);

@@ -48,9 +48,11 @@ struct SelectiveScan : SelectiveScanOperator {
     return workspace_bound(largest, device) + kAlignment;
   }
 
-  static Status run(const SelectiveScanProblem& problem, const CudaFacts& device, Regime regime,
+  static Status run(const SelectiveScanProblem& problem, const CudaFacts& built, Regime regime,
                     const SelectiveScanTensors& tensors, const Resources& use) {
-    const SelectiveScanCudaPlan plan = cuda_plan_of(problem, device, regime);
+    CudaFacts here;
+    if (Status s = read_cuda_facts(here); !s.ok()) return s;
+    const SelectiveScanCudaPlan plan = cuda_plan_of(problem, facts_to_plan_with(built, here), regime);
     void* workspace = use.workspace;
     size_t space = plan.workspace_bytes + kAlignment;
     std::align(kAlignment, plan.workspace_bytes, workspace, space);

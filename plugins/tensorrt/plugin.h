@@ -30,8 +30,8 @@ class Plugin final : public nvinfer1::IPluginV3,
   using Tensor = nvinfer1::PluginTensorDesc;
   using DynamicTensor = nvinfer1::DynamicPluginTensorDesc;
 
-  // Plans are made for `device`, on which the engine is built, on whatever device it runs: so the workspace that was
-  // requested at build time is enough for every plan.
+  // `device` is the one that the engine is built on. It may run on another: its workspace stays the one that was
+  // requested here, see facts_to_plan_with().
   Plugin(Problem attributes, const CudaFacts& device) : attributes_(std::move(attributes)), device_(device) {
     const auto fields = std::make_shared<FieldList>();
     Operator::visit_attributes(attributes_, *fields);

@@ -21,7 +21,7 @@ def test_the_opened_file_its_ranges_and_the_comparison(tiny_onnx, images, tmp_pa
     )
     assert isinstance(made, Converted)
     assert (made.artifact.path, made.artifact.info.precision) == (tmp_path / "half.onnx", "fp16")
-    assert made.inputs == f"1 pictures of {images}"
+    assert made.inputs == f"1 picture of {images}"
     assert {type(found) for found in made.ranges.values()} == {Range}
     assert all(result.passed for result in made.parity)
     assert list(dict.fromkeys(phases)) == ["Looking at the tensors", "Comparing"]

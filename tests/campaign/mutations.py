@@ -134,7 +134,7 @@ def _containers(value: Any) -> Any:
 
 @st.composite
 def broken_text(draw: DrawFn, seed: bytes) -> bytes:
-    """A text of lines with fields at commas: fields and lines changed, dropped, doubled; then perhaps encoded otherwise."""
+    """Lines of fields between commas: some changed, dropped, doubled; then perhaps in another encoding."""
     lines = [line.split(",") for line in seed.decode().splitlines()]
     for _ in range(draw(st.integers(1, 3))):
         line = draw(st.integers(0, len(lines) - 1))

@@ -1,15 +1,19 @@
 import json
+import os
 import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
+from PIL import Image
 
 import vimdeploy
 from vimdeploy.cli.run import _names
-from vimdeploy.errors import ConfigError
+from vimdeploy.errors import ConfigError, ExecutionError
+from vimdeploy.runtimes.base import Session
 
 
 class TestTable:
@@ -97,9 +101,6 @@ class TestWrongInput:
         (tmp_path / "text.jpg").write_text("hello")
         assert "text.jpg is not a picture" in self.refused(invoke, tiny_onnx, tmp_path / "text.jpg")
 
-    def test_a_missing_picture_after_a_good_one(self, invoke, tiny_onnx, picture):
-        assert "The picture none.png cannot be read" in self.refused(invoke, tiny_onnx, picture, "none.png")
-
     def test_no_picture(self, invoke, tiny_onnx):
         assert "Missing argument 'IMAGES...'" in self.refused(invoke, tiny_onnx)
 
@@ -113,10 +114,110 @@ class TestWrongInput:
         assert "The compiled operators are not in this installation" in error
 
 
+class TestBadPictures:
+    """A picture without an answer is named, and does not cost the others theirs."""
+
+    @pytest.fixture
+    def cut(self, picture):
+        path = picture.with_name("cut.png")
+        path.write_bytes(picture.read_bytes()[:700])
+        return path
+
+    def test_the_others_have_their_answers(self, invoke, tiny_onnx, picture, cut):
+        result = invoke("run", tiny_onnx, cut, picture, "none.png", picture, "--top", 1)
+        _, *rows = result.stdout.splitlines()
+        assert (result.exit_code, [row.split()[0] for row in rows]) == (2, [str(picture)] * 2)
+        error = result.stderr.splitlines()[-1]
+        assert error.startswith(f"Error: 2 of 4 pictures have no answer: The picture {cut} cannot be read: ")
+        assert error.endswith(" The picture none.png cannot be read: No such file or directory.")
+
+    def test_one_is_told_alone(self, invoke, tiny_onnx, picture):
+        result = invoke("run", tiny_onnx, picture, "none.png")
+        assert (result.exit_code, str(picture) in result.stdout) == (2, True)
+        assert result.stderr.splitlines()[-1] == (
+            "Error: The picture none.png cannot be read: No such file or directory."
+        )
+
+    def test_as_json(self, invoke, tiny_onnx, picture):
+        result = invoke("run", tiny_onnx, "none.png", picture, "--json")
+        bad, good = json.loads(result.stdout)["images"]
+        assert result.exit_code == 2
+        assert bad == {"image": "none.png", "error": "The picture none.png cannot be read: No such file or directory."}
+        assert (good["image"], len(good["top"])) == (str(picture), 5)
+
+    def test_many_are_counted(self, invoke, tiny_onnx):
+        error = invoke("run", tiny_onnx, *(f"{number}.png" for number in range(9))).stderr
+        assert "9 of 9 pictures have no answer: " in error
+        assert error.count("cannot be read") == 5
+        assert error.endswith(" ... and 4 more.\n")
+
+    def test_a_pipe_does_not_hang(self, invoke, tiny_onnx, tmp_path):
+        os.mkfifo(tmp_path / "pipe.png")
+        result = invoke("run", tiny_onnx, tmp_path / "pipe.png")
+        assert (result.exit_code, "pipe.png cannot be read: it is a device, a pipe" in result.stderr) == (2, True)
+
+    def test_a_run_that_gives_up_on_one(self, invoke, tiny_onnx, picture, monkeypatch):
+        """Because it is too large for the memory, for example."""
+        predict = Session.predict
+
+        def give_up(session, image, *arguments):
+            if image.name == "large.png":
+                raise ExecutionError("The runtime gave up.")
+            return predict(session, image, *arguments)
+
+        monkeypatch.setattr(Session, "predict", give_up)
+        result = invoke("run", tiny_onnx, "large.png", picture)
+        assert (result.exit_code, str(picture) in result.stdout) == (1, True)
+        assert result.stderr.splitlines()[-1] == "Error: large.png: The runtime gave up."
+
+    def test_a_turned_picture_is_told_once(self, invoke, tiny_onnx, tmp_path):
+        exif = Image.Exif()
+        exif[0x0112] = 8
+        names = [tmp_path / f"{number}.jpg" for number in range(3)]
+        for name in names:
+            Image.new("RGB", (40, 30)).save(name, exif=exif)
+        result = invoke("run", tiny_onnx, *names)
+        assert (result.exit_code, result.stderr.count("Warning: A picture's EXIF orientation says")) == (0, 1)
+
+
+class TestNotFinite:
+    """NaN is no answer: exit code 1, whatever the task."""
+
+    @pytest.fixture
+    def broken(self, tmp_path):
+        def write(proto):
+            proto = onnx.ModelProto.FromString(proto.SerializeToString())
+            for tensor in proto.graph.initializer:
+                if tensor.name == "patch_embed.proj.weight":
+                    values = np.full(tensor.dims, np.nan, np.float32)
+                    tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+            (tmp_path / "broken.onnx").write_bytes(proto.SerializeToString())
+            return tmp_path / "broken.onnx"
+
+        return write
+
+    @pytest.mark.parametrize("as_json", [(), ("--json",)])
+    def test_logits(self, invoke, broken, tiny_proto, picture, as_json):
+        result = invoke("run", broken(tiny_proto), picture, *as_json)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.splitlines()[-1] == (
+            f"Error: {picture} has no answer: 5 of 5 values of logits are NaN or infinite. vimdeploy verify finds the "
+            "first stage of the model that is wrong."
+        )
+
+    def test_features_are_not_saved(self, invoke, broken, any_size_proto, picture, tmp_path):
+        result = invoke("run", broken(any_size_proto), picture, "--save", tmp_path / "out")
+        assert (result.exit_code, result.stdout, (tmp_path / "out").exists()) == (1, "", False)
+        assert "values of map are NaN or infinite" in result.stderr
+
+    def test_wrong_input_goes_first(self, invoke, broken, tiny_proto, picture):
+        result = invoke("run", broken(tiny_proto), picture, "none.png")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "2 of 2 pictures have no answer: " in result.stderr
+
+
 @pytest.mark.parametrize("mode", ["CMYK", "I;16"])
 def test_unusual_pictures_are_classified(invoke, tiny_onnx, tmp_path, mode):
-    from PIL import Image
-
     path = tmp_path / ("picture.jpg" if mode == "CMYK" else "picture.png")
     Image.new(mode, (40, 40)).save(path)
     assert invoke("run", tiny_onnx, path).exit_code == 0
@@ -144,6 +245,11 @@ class TestFeatures:
         assert names == ["picture.npz", "picture.png", "picture_2.npz", "picture_2.png"]
         saved = np.load(tmp_path / "out/picture.npz")
         assert (saved["map"].shape, saved["pooled"].shape) == ((16, 5, 8), (16,))
+
+    def test_only_answers_are_saved(self, invoke, features, picture, tmp_path):
+        result = invoke("run", features, "none.png", picture, "--save", tmp_path / "out")
+        assert result.exit_code == 2
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["picture.npz", "picture.png"]
 
     def test_as_json(self, invoke, features, picture):
         [image] = json.loads(invoke("run", features, picture, "--json").stdout)["images"]

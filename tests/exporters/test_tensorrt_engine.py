@@ -212,12 +212,12 @@ class TestTensorRT:
         return stand_in
 
     @pytest.fixture
-    def trt(self, monkeypatch, polygraphy, tmp_path):
+    def trt(self, monkeypatch, polygraphy, plugin_library):
         trt = stand_in_tensorrt.tensorrt("10.3.0")
         monkeypatch.setitem(sys.modules, "tensorrt", trt)
         monkeypatch.setattr(tensorrt_engine, "gpus", lambda: [Gpu("Orin", "8.7"), Gpu("other", "9.0")])
-        monkeypatch.setattr("vimdeploy.flavors.library_path", lambda runtime: tmp_path / "plugin.so")
-        monkeypatch.setattr(tensorrt_engine, "library_path", lambda runtime: tmp_path / "plugin.so")
+        path = plugin_library("87-real")
+        monkeypatch.setattr(tensorrt_engine, "library_path", lambda runtime: path)
         return trt
 
     def test_the_engine_says_where_it_was_built(self, trt, tiny_onnx):
@@ -290,8 +290,13 @@ class TestTensorRT:
         ):
             engine_from_onnx(open_artifact(tiny_onnx), BuildOptions())
 
-    def test_no_plugin_library(self, trt, tiny_onnx, monkeypatch):
-        monkeypatch.setattr("vimdeploy.flavors.library_path", lambda runtime: None)
+    def test_no_kernels_for_the_gpu(self, trt, tiny_onnx, plugin_library):
+        plugin_library("75-real", "120")
+        with pytest.raises(ConfigError, match=r"The TensorRT plugin library has CUDA kernels for 75-real, 120, wanted"):
+            engine_from_onnx(open_artifact(tiny_onnx), BuildOptions(hardware_compatibility="none"))
+
+    def test_no_plugin_library(self, trt, tiny_onnx, plugin_library):
+        plugin_library(path=None)
         with pytest.raises(ConfigError, match=r"libvimdeploy_tensorrt\.so, is not in this installation"):
             engine_from_onnx(open_artifact(tiny_onnx), BuildOptions())
 

@@ -232,6 +232,7 @@ def tensorrt(version="10.3.0", cuda=None, size=(2, 4), **lacking):
         prefers_functions=False,
         lost_plugins=0,
         engine=None,
+        runtime_registry=None,
         start_errors=[],
         ILogger=type("ILogger", (_Logger,), {}),
         IProgressMonitor=type("IProgressMonitor", (), {}),
@@ -260,8 +261,13 @@ class Runtime:
     def __init__(self, trt, cuda, logger):
         self.trt, self.cuda = trt, cuda
         self.engine_host_code_allowed = False
+        self.registry = Registry(parent=trt.registry)
         for line in trt.start_errors:
             logger.log(trt.ILogger.ERROR, line)
+
+    def get_plugin_registry(self):
+        self.trt.runtime_registry = self.registry
+        return self.registry
 
     def deserialize_cuda_engine(self, plan):
         self.cuda.calls.append(("deserialize", plan, self.engine_host_code_allowed))
@@ -273,14 +279,19 @@ class Runtime:
 
 
 class Registry:
-    """Knows the plugins of a library once it is loaded."""
+    """Knows the plugins of a library once it is loaded, and those of its parent if that is to be asked."""
 
-    def __init__(self):
+    parent_search_enabled = True
+
+    def __init__(self, parent=None):
         self.loaded, self.brings = [], {"1"}
-        self.versions = set()
+        self.versions, self.parent = set(), parent
 
     def get_creator(self, name, version, namespace):
-        return object() if version in self.versions and namespace == "vimdeploy" else None
+        known = version in self.versions and namespace == "vimdeploy"
+        if not known and self.parent and self.parent_search_enabled:
+            return self.parent.get_creator(name, version, namespace)
+        return object() if known else None
 
     def load_library(self, path):
         self.loaded.append(path)

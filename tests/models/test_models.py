@@ -1,4 +1,5 @@
 import json
+import os
 from typing import ClassVar
 
 import pytest
@@ -92,31 +93,80 @@ class TestDescription:
         with pytest.raises(ConfigError, match=r"There is no model description no/such\.json"):
             variant_by_name("no/such.json")
 
+    def test_one_number_is_a_square_image_and_numbers_are_labels(self, tmp_path):
+        path = tmp_path / "mine.json"
+        path.write_text('{"config": {"image_size": 64, "num_classes": 2}, "labels": [0, 1]}')
+        variant = variant_by_name(str(path))
+        assert (variant.config.image_size, variant.labels) == ((64, 64), ("0", "1"))
+
+    def test_a_byte_order_mark_is_passed_over(self, tmp_path):
+        path = tmp_path / "mine.json"
+        path.write_bytes(b"\xef\xbb\xbf" + b'{"config": {}}')
+        assert variant_by_name(str(path)).config == VimConfig()
+
     @pytest.mark.parametrize(
-        "text",
+        ("text", "message"),
         [
-            "not json",
-            "[]",
-            "{}",
-            '{"config": {"no_such_field": 1}}',
-            '{"config": {"image_size": 224}}',
-            '{"config": {"dim": "64"}}',
-            '{"config": {}, "recipe": {"crop": "all"}}',
-            '{"config": {}, "architecture": "mamba9"}',
-            '{"config": {}, "architecture": "deit"}',
-            '{"config": {}, "labels": 5}',
+            ("not json", "it is no JSON: Expecting value"),
+            ("[" * 100000, "it is no JSON: "),
+            ('{"config": {"dim": ' + "1" * 5000 + "}}", "it is no JSON: Exceeds"),
+            ("[]", r"wanted an object, \{\.\.\.\}, found \[\]"),
+            ("{}", "The field config is missing"),
+            ('{"config": []}', "config must be an object"),
+            ('{"conifg": {}}', r"There is no field 'conifg'; did you mean config\?"),
+            ('{"config": {"no_such_field": 1}}', "There is no field 'no_such_field'"),
+            ('{"config": {"dimm": 1}}', r"There is no field 'dimm'; did you mean dim\?"),
+            ('{"config": {"dim": "64"}}', "dim must be a whole number .* found '64', in quotes"),
+            ('{"config": {"dim": true}}', "dim must be a whole number .* found True"),
+            ('{"config": {"dim": 1e7}}', r"dim must be a whole number .* found 10000000\.0"),
+            ('{"config": {"dim": 10000000}}', "A model of dim 10000000"),
+            ('{"config": {"norm_eps": "1e-5"}}', "norm_eps must be a number, found '1e-5', in quotes"),
+            ('{"config": {"norm_eps": NaN}}', "norm_eps must be a number, found nan"),
+            ('{"config": {"norm_eps": 0}}', r"norm_eps must be above 0, found 0\.0"),
+            ('{"config": {"direction_scale": "0.5"}}', "direction_scale must be a number, found '0.5'"),
+            ('{"config": {"image_size": [16.0, 16.0]}}', "image_size must be a whole number or two"),
+            ('{"config": {}, "recipe": {"crop": "all"}}', "crop must be a number, found 'all'"),
+            ('{"config": {}, "recipe": {"mean": 0.5}}', "mean must be a list of numbers, found 0.5"),
+            ('{"config": {}, "recipe": {"sdt": [1]}}', r"There is no field 'sdt'; did you mean std\?"),
+            ('{"config": {}, "architecture": "mamba9"}', "architecture must be one of vim, deit, found 'mamba9'"),
+            ('{"config": {}, "architecture": "deit"}', "The field dim is missing"),
+            ('{"config": {}, "labels": 5}', "labels must be a list of names"),
+            ('{"config": {}, "labels": "abcdef"}', "labels must be a list of names"),
+            ('{"config": {}, "labels": [1, 2.5, null, {}, [], true]}', "labels must be a list of names"),
+            ('{"config": {}, "name": {"a": 1}}', "name must be text"),
         ],
+        ids=lambda text: text[:40],
     )
-    def test_what_describes_no_model(self, tmp_path, text):
+    def test_what_describes_no_model(self, tmp_path, text, message):
         path = tmp_path / "mine.json"
         path.write_text(text)
-        with pytest.raises(ConfigError, match=r"mine\.json does not describe a model; wanted"):
+        with pytest.raises(ConfigError, match=rf"mine\.json does not describe a model: {message}") as caught:
+            variant_by_name(str(path))
+        assert len(str(caught.value)) < 500 + len(str(path))
+
+    def test_a_file_that_is_no_text(self, tmp_path):
+        path = tmp_path / "mine.json"
+        path.write_bytes("{}".encode("utf-16"))
+        with pytest.raises(ConfigError, match=r"mine\.json does not describe a model: it is no text in UTF-8\."):
+            variant_by_name(str(path))
+
+    def test_a_file_that_is_too_large(self, tmp_path):
+        path = tmp_path / "mine.json"
+        path.write_bytes(b" " * (9 << 20))
+        with pytest.raises(ConfigError, match=r"mine\.json does not describe a model: it has more than 8388608 bytes"):
+            variant_by_name(str(path))
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without pipes that have names")
+    def test_a_pipe_is_not_waited_for(self, tmp_path):
+        path = tmp_path / "mine.json"
+        os.mkfifo(path)
+        with pytest.raises(ConfigError, match=r"mine\.json does not describe a model: it is no regular file"):
             variant_by_name(str(path))
 
     def test_numbers_that_cannot_be_built_say_so(self, tmp_path):
         path = tmp_path / "mine.json"
         path.write_text('{"config": {"depth": 0}}')
-        with pytest.raises(ConfigError, match="depth must be a whole number"):
+        with pytest.raises(ConfigError, match=r"mine\.json does not describe a model: depth must be a whole number"):
             variant_by_name(str(path))
 
 
@@ -126,14 +176,23 @@ class TestLabels:
         path.write_text("tench\n great white shark \n\nkite\n")
         assert labels_from_file(path) == ("tench", "great white shark", "kite")
 
+    def test_as_windows_saves_it(self, tmp_path):
+        path = tmp_path / "labels.txt"
+        path.write_bytes(b"\xef\xbb\xbftench\r\nkite\xe2\x80\xa8bird\r\n")
+        assert labels_from_file(path) == ("tench", "kite\u2028bird")
+
     def test_a_missing_file(self, tmp_path):
-        with pytest.raises(ConfigError, match="one label per line"):
+        with pytest.raises(ConfigError) as caught:
             labels_from_file(tmp_path / "none.txt")
+        assert str(caught.value) == (
+            f"Wanted a text file with one label per line, but {tmp_path}/none.txt cannot be read: "
+            "No such file or directory."
+        )
 
     def test_a_file_that_is_no_text(self, tmp_path):
         path = tmp_path / "labels.txt"
-        path.write_bytes(b"\xff\xfe\x00")
-        with pytest.raises(ConfigError, match="one label per line"):
+        path.write_bytes("tench\n".encode("utf-16"))
+        with pytest.raises(ConfigError, match=r"one label per line, but .* it is not UTF-8 but UTF-16"):
             labels_from_file(path)
 
 

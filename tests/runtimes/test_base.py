@@ -141,11 +141,14 @@ class TestPredict:
         [
             lambda pixels, path: path,
             lambda pixels, path: str(path),
+            lambda pixels, path: path.read_bytes(),
+            lambda pixels, path: bytearray(path.read_bytes()),
+            lambda pixels, path: memoryview(path.read_bytes()),
             lambda pixels, path: Image.fromarray(pixels),
             lambda pixels, path: pixels,
             lambda pixels, path: torch.from_numpy(pixels),
         ],
-        ids=["Path", "str", "PIL", "array", "tensor"],
+        ids=["Path", "str", "bytes", "bytearray", "memoryview", "PIL", "array", "tensor"],
     )
     def test_a_picture_may_be(self, kind, pixels, tmp_path):
         path = tmp_path / "picture.png"
@@ -174,9 +177,11 @@ class TestPredict:
     def test_no_pictures_give_no_answers(self):
         assert Fixed().predict([]) == []
 
-    def test_a_picture_that_is_none(self):
-        with pytest.raises(ImageError):
-            Fixed().predict(["none.png"])
+    def test_a_picture_that_is_none_is_named(self):
+        with pytest.raises(ImageError, match=r"none\.png"):
+            Fixed().predict([IMAGE, "none.png"])
+        with pytest.raises(ImageError, match="picture 1: "):
+            Fixed().predict([IMAGE, None])
 
     def test_a_file_that_does_not_say_what_its_outputs_mean(self):
         with pytest.raises(ConfigError, match=r"^fixed does not say what its outputs mean; use run\(\)"):

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from helpers import stand_in_tensorrt
 
-from vimdeploy import flavors
 from vimdeploy.artifact import open_artifact
 from vimdeploy.errors import ConfigError, ModelFileError
 from vimdeploy.gpu import Gpu
@@ -13,11 +12,11 @@ from vimdeploy.runtimes.load import load
 
 
 @pytest.fixture
-def orin(cuda, monkeypatch, tmp_path):
+def orin(cuda, monkeypatch, plugin_library):
     """A machine on which the engines of ``engine_file`` run."""
     monkeypatch.setitem(sys.modules, "tensorrt", stand_in_tensorrt.tensorrt(cuda=cuda, size=(32, 32)))
     monkeypatch.setattr(tensorrt, "gpus", lambda: [Gpu("Orin", "8.7")])
-    monkeypatch.setattr(flavors, "library_path", lambda runtime: tmp_path / f"{runtime}.so")
+    plugin_library("87-real")
 
 
 @pytest.mark.parametrize("kind", [str, lambda path: path, open_artifact], ids=["str", "Path", "Artifact"])

@@ -3,6 +3,7 @@ import sys
 
 import numpy as np
 import onnx
+import onnx.inliner
 import onnxruntime as ort
 import pytest
 import torch
@@ -48,6 +49,50 @@ def foreign(foreign_onnx):
 def no_library(monkeypatch):
     """An installation without the compiled operators."""
     monkeypatch.setattr(libraries, "library_path", lambda: None)
+
+
+class TestChangedByAnotherTool:
+    @pytest.fixture
+    def inlined(self, tiny_proto):
+        return artifact_from_onnx(onnx.inliner.inline_local_functions(tiny_proto))
+
+    @pytest.fixture
+    def without_bodies(self, tiny_proto):
+        return changed(tiny_proto, lambda proto: proto.ClearField("functions"))
+
+    def test_dissolved_operators_are_nobodys_and_slow(self, inlined, images, tiny_onnx):
+        with pytest.warns(SlowOperatorsWarning, match=r"has dissolved the operators .*; export it again"):
+            session = OnnxRuntimeSession(inlined)
+        assert session.description == "ONNX Runtime (cpu)"
+        np.testing.assert_allclose(logits(session, images), logits(load(tiny_onnx), images), atol=1e-5)
+
+    def test_dissolved_operators_are_not_the_librarys(self, inlined):
+        with pytest.raises(ModelFileError, match="so nothing is left for it"):
+            OnnxRuntimeSession(inlined, operators="library")
+
+    @pytest.mark.parametrize("operators", ["auto", "library"])
+    def test_without_bodies_the_library_computes(self, without_bodies, operators):
+        assert [session.operators for session in sessions_of_all_operators(without_bodies)] == ["library"]
+        assert OnnxRuntimeSession(without_bodies, operators=operators).operators == "library"
+
+    def test_dropped_bodies_are_missed(self, without_bodies):
+        with pytest.raises(ModelFileError, match=r"another tool has dropped the function bodies .* Export it again"):
+            OnnxRuntimeSession(without_bodies, operators="function-body")
+
+    def test_dropped_bodies_are_missed_without_the_library(self, without_bodies, no_library):
+        with pytest.raises(
+            ModelFileError, match=r"dropped the function bodies .*The compiled operators are not in this"
+        ):
+            OnnxRuntimeSession(without_bodies)
+
+    @pytest.mark.parametrize("rows", [1, 2, 3])
+    def test_a_fixed_batch_runs_in_parts(self, tiny_proto, tiny_onnx, images, rows):
+        def fix(proto):
+            for value in (proto.graph.input[0], proto.graph.output[0]):
+                value.type.tensor_type.shape.dim[0].dim_value = 2
+
+        session = OnnxRuntimeSession(changed(tiny_proto, fix))
+        np.testing.assert_allclose(logits(session, images[:rows]), logits(load(tiny_onnx), images[:rows]), atol=1e-5)
 
 
 class TestAnswers:
@@ -118,7 +163,7 @@ class TestOperators:
 
     @pytest.mark.parametrize("device", ["auto", "cpu"])
     def test_auto_is_the_function_body_otherwise_and_says_so_once(self, tiny_onnx, no_library, device):
-        with pytest.warns(SlowOperatorsWarning, match="the function bodies in the file compute") as caught:
+        with pytest.warns(SlowOperatorsWarning, match="standard operators compute") as caught:
             session = load(tiny_onnx, device=device)
         assert (session.operators, len(caught)) == ("function body", 1)
 
@@ -253,7 +298,8 @@ class TestFiles:
 
     def test_a_model_that_onnx_runtime_refuses(self, tiny_proto):
         def broken(proto):
-            proto.graph.node[0].op_type = "NoSuchOperator"
+            proto.graph.node[0].op_type, proto.graph.node[0].domain = "NoSuchOperator", "nobody"
+            proto.opset_import.append(onnx.helper.make_opsetid("nobody", 1))
 
         with pytest.raises(ModelFileError, match=r"ONNX Runtime refuses the model: .*NoSuchOperator"):
             OnnxRuntimeSession(changed(tiny_proto, broken))

@@ -26,15 +26,15 @@ RTX = {
 
 
 @pytest.fixture
-def here(cuda, monkeypatch, tmp_path):
+def here(cuda, monkeypatch, plugin_library):
     """``here(version=..., gpus=[...])`` sets up the machine and gives its TensorRT."""
 
-    def machine(version="10.3.0", gpus=(ORIN,), library=True):
+    def machine(version="10.3.0", gpus=(ORIN,), architectures=("80-real", "90")):
         trt = stand_in_tensorrt.tensorrt(version, cuda, size=(32, 32))
         for name in ("tensorrt", "tensorrt_rtx"):
             monkeypatch.setitem(sys.modules, name, trt)
         monkeypatch.setattr(tensorrt, "gpus", lambda: list(gpus))
-        monkeypatch.setattr(flavors, "library_path", lambda runtime: tmp_path / f"{runtime}.so" if library else None)
+        plugin_library(*architectures) if architectures else plugin_library(path=None)
         return trt
 
     return machine
@@ -89,21 +89,53 @@ class TestPlugin:
     def test_is_loaded_once_a_process(self, here, engine_file, tmp_path):
         trt = here()
         load(engine_file())
-        flavors.load_plugins(trt, "1")
-        assert trt.registry.loaded == [str(tmp_path / "tensorrt.so")]
+        flavors.load_plugins(trt, trt.registry, "1", "8.7")
+        assert trt.registry.loaded == [str(tmp_path / "plugin.so")]
+
+    def test_of_a_version_compatible_engine_is_the_runtimes_own(self, here, engine_file, tmp_path):
+        """Also after a build in the same process, which has put them into TensorRT's registry."""
+        trt = here("10.7.0")
+        flavors.load_plugins(trt, trt.registry, "1", "8.7")
+        load(engine_file(version_compatible=True), allow_engine_code=True)
+        assert trt.runtime_registry.loaded == [str(tmp_path / "plugin.so")]
+        assert trt.runtime_registry.parent_search_enabled
+
+    @pytest.mark.parametrize(
+        ("architectures", "capability", "covered"),
+        [
+            (("87-real",), "8.7", True),
+            (("90-real", "100", "110-real", "120"), "11.0", True),
+            (("90-real", "100", "120"), "11.0", True),  # by PTX
+            (("90-real", "100-real", "120"), "11.0", False),
+            (("87-real",), "9.0", False),
+        ],
+    )
+    def test_must_have_kernels_for_the_gpu(self, here, cuda, engine_file, architectures, capability, covered):
+        here(gpus=[Gpu("Thor", capability)], architectures=architectures)
+        path = engine_file(compute_capability=capability)
+        if covered:
+            load(path)
+            return
+        with pytest.raises(ConfigError) as error:
+            load(path)
+        assert str(error.value) == (
+            f"The TensorRT plugin library has CUDA kernels for {', '.join(architectures)}, wanted were some for "
+            f"compute capability {capability}; install vimdeploy again where CUDA's compiler nvcc is."
+        )
+        assert "deserialize" not in cuda.names()
 
     def test_is_not_wanted_by_function_bodies(self, here, engine_file):
-        trt = here("1.7.1.116", library=False)
+        trt = here("1.7.1.116", architectures=())
         load(engine_file(**RTX))
         assert trt.registry.loaded == []
 
     def test_nor_where_the_engine_carries_it(self, here, engine_file):
-        trt = here(library=False)
+        trt = here(architectures=())
         load(engine_file(plugin_in_engine=True), allow_engine_code=True)
         assert trt.registry.loaded == []
 
     def test_a_missing_library(self, here, engine_file):
-        here(library=False)
+        here(architectures=())
         with pytest.raises(ConfigError, match=r"library, libvimdeploy_tensorrt\.so, is not in this installation"):
             load(engine_file())
 

@@ -69,6 +69,19 @@ class TestAnswers:
         assert answer.document()["top"][0] == {"index": 2, "label": "cat", "probability": 1.0}
         assert [entry["label"] for entry in answer.document()["top"]] == ["cat", "ant", "bee"]
 
+    @pytest.mark.parametrize("count", [0, -1])
+    def test_no_classes_are_no_answer(self, count):
+        with pytest.raises(ConfigError, match=f"Wanted at least 1 class to show, found {count}"):
+            answers([[0, 0, 1]])[0].first(count)
+
+    def test_values_that_are_not_finite_are_told(self):
+        wrong, right = answers([[0, math.nan, math.inf], [0, 1, 2]])
+        assert wrong.not_finite == "2 of 3 values of logits are NaN or infinite"
+        assert right.not_finite == ""
+
+    def test_labels_that_are_numbers_are_text(self):
+        assert [p.label for p in answers([[0, 1, 5]], labels=(7, 8, 9))[0].predictions] == ["9", "8", "7"]
+
     def test_it_is_no_picture(self):
         assert answers([[0, 0, 1]])[0].picture(None) is None
 
@@ -109,6 +122,60 @@ class TestOutputs:
         assert TASK.outputs(DeiTConfig(24, 3, num_classes=7), (14, 14), ())[0].dims == ("batch", 7)
 
 
+def one_logit(logits, labels=("cat",)):
+    return TASK.answers({"logits": np.asarray(logits, np.float32)}, info(1, labels))
+
+
+class TestOneLogit:
+    """A model of one logit was trained with a sigmoid: it answers its class or the absence of it."""
+
+    @pytest.mark.parametrize("logit", [-100.0, -2.0, 0.0, 0.5, 100.0])
+    def test_its_probability_is_the_sigmoid(self, logit):
+        (answer,) = one_logit([[logit]])
+        found = {p.label: p.probability for p in answer.predictions}
+        assert found == {
+            "cat": pytest.approx(1 / (1 + math.exp(-logit))),
+            "not cat": pytest.approx(1 / (1 + math.exp(logit))),
+        }
+
+    def test_the_more_probable_comes_first(self):
+        yes, no, even = one_logit([[1.0], [-1.0], [0.0]], labels=())
+        assert [answer.predictions[0].label for answer in (yes, no, even)] == ["class 0", "not class 0", "class 0"]
+        assert (yes.margin, no.margin, even.margin) == (1, 1, 0)
+
+    def test_as_a_table(self):
+        assert one_logit([[math.log(3)]])[0].rows() == [(" 75.00%", "cat"), (" 25.00%", "not cat")]
+
+    def test_that_is_no_number(self):
+        assert one_logit([[math.nan]])[0].not_finite == "1 of 2 values of logits are NaN or infinite"
+
+    def test_another_answer_counts(self):
+        comparison = TASK.comparison(info(1, ("cat",)), np.array([0, 1, 1, 0]))
+        comparison.add(one_logit([[1.0], [-1.0], [-1.0], [1.0]]), one_logit([[2.0], [-1.0], [1.0], [-1.0]]))
+        result = comparison.result()
+        assert result.measures == (
+            Measure("same top-1", Proportion(2, 4)),
+            Measure("top-1 correct", Proportion(2, 4), Proportion(4, 4)),
+        )
+        assert [(c.reference, c.candidate, c.truth) for c in result.changes] == [
+            ("not cat", "cat", "not cat"),
+            ("cat", "not cat", "cat"),
+        ]
+        assert comparison.points_lost() == 50
+
+    def test_the_sub_folder_of_its_class_and_others(self):
+        number_of = TASK.class_names(info(1, ("cat",)), ["bee", "cat", "dog"])
+        assert [number_of(name) for name in ("cat", "bee", "dog")] == [0, 1, 1]
+
+    def test_without_the_sub_folder_of_its_class(self):
+        with pytest.raises(ImageError, match=r"Wanted a sub-folder 'cat', .*; found Cat, dog"):
+            TASK.class_names(info(1, ("cat",)), ["Cat", "dog"])
+
+    def test_without_a_name(self):
+        with pytest.raises(ImageError, match=r"one logit and does not name its class, .* export it with --labels FILE"):
+            TASK.class_names(info(1, ()), ["cat", "dog"])
+
+
 class TestCheck:
     @pytest.mark.parametrize("labels", [(), LABELS])
     def test_a_label_per_class_or_none(self, labels):
@@ -128,6 +195,36 @@ class TestClassNames:
     def test_without_labels_the_sorted_sub_folders_are_the_classes(self):
         number_of = TASK.class_names(info(labels=()), ["x", "y", "z"])
         assert [number_of(name) for name in "zxy"] == [2, 0, 1]
+
+    def test_labels_that_are_numbers(self):
+        number_of = TASK.class_names(info(labels=(5, 0, 2)), ["0", "5"])
+        assert [number_of(name) for name in ("0", "5")] == [1, 0]
+        with pytest.raises(ImageError, match=r"\(5, 0, 2 \.\.\.\), found '1', which is none of them"):
+            TASK.class_names(info(labels=(5, 0, 2)), ["0", "1"])
+
+    def test_a_class_may_be_told_by_its_number(self):
+        number_of = TASK.class_names(info(), ["1", "cat"])
+        assert [number_of(name) for name in ("cat", "1")] == [2, 1]
+
+    @pytest.mark.parametrize("name", ["3", "-1", "01", "1.0"])
+    def test_a_number_that_is_no_class(self, name):
+        with pytest.raises(ImageError, match=f"found '{name}', which is none of them"):
+            TASK.class_names(info(), [name])
+
+    def test_two_classes_of_one_name(self):
+        """ImageNet has two cranes: a bird and a machine."""
+        cranes = info(labels=("crane", "cat", "crane"))
+        with pytest.raises(ImageError, match=r"more than one class of the name 'crane': 0, 2\. Name their sub-folders"):
+            TASK.class_names(cranes, ["cat", "crane"])
+        number_of = TASK.class_names(cranes, ["0", "2", "cat"])
+        assert [number_of(name) for name in ("0", "2", "cat")] == [0, 2, 1]
+
+    def test_without_labels_numbers_whose_order_is_not_sure(self):
+        found = sorted(str(number) for number in range(11))
+        with pytest.raises(ImageError, match=r"as text \(0, 1, 10 \.\.\.\) and in another one as numbers"):
+            TASK.class_names(info(11, ()), found)
+        number_of = TASK.class_names(info(11, ()), [f"{number:02}" for number in range(11)])
+        assert number_of("10") == 10
 
     def test_a_sub_folder_that_is_no_class(self):
         with pytest.raises(ImageError, match=r"\(ant, bee, cat \.\.\.\), found 'wasp', which is none of them"):

@@ -46,6 +46,13 @@ class TestAnswers:
             "pooled": answer.pooled.tolist(),
         }
 
+    def test_values_that_are_not_finite_are_told(self):
+        answer = FeatureMaps({"map": np.array([[[0, np.nan]]]), "pooled": np.array([1, -np.inf, np.inf])})
+        assert answer.not_finite == (
+            "1 of 2 values of map are NaN or infinite, 2 of 3 values of pooled are NaN or infinite"
+        )
+        assert TASK.answers(outputs(1), INFO)[0].not_finite == ""
+
     def test_as_arrays(self):
         (answer,) = TASK.answers(outputs(1), INFO)
         assert list(answer.arrays()) == ["map", "pooled", "block_1"]

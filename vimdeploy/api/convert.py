@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vimdeploy.api.export import refuse_other_answers
-from vimdeploy.artifact import Artifact, open_artifact, require_onnx
+from vimdeploy.artifact import Artifact, check_unchanged, open_artifact, require_onnx
 from vimdeploy.errors import ConfigError, VimdeployWarning
 from vimdeploy.files import check_outputs, write_whole
 from vimdeploy.inputs import some_inputs
@@ -75,6 +75,7 @@ def convert(
     if precision not in PRECISIONS or precision == "fp32":
         raise ConfigError(f"precision must be fp16 or bf16, found {precision!r}.")
     artifact = require_onnx(model)
+    check_unchanged(artifact)
     check_outputs([output], [path for path in (artifact.path, images) if path])
     inputs = some_inputs(artifact.info, images, count, seed, image_size=image_size).spread(count)
     if images is None:

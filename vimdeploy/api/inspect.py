@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from vimdeploy.artifact import Artifact, open_artifact, operator_counts
+from vimdeploy.artifact import Artifact, open_artifact
 from vimdeploy.ops.contract import DOMAIN
 
 
@@ -50,12 +50,13 @@ def _model(artifact: Artifact) -> dict[str, Any]:
 def _onnx(artifact: Artifact) -> dict[str, Any]:
     model = artifact.model
     bodies = [function.name for function in model.functions if function.domain == DOMAIN]
-    ways = ["library", *(["function body"] if bodies else [])] if artifact.has_operators else []
+    ways = ["library", *(["function body"] if artifact.has_bodies else [])] if artifact.has_operators else []
     return {
         "opset": {entry.domain or "onnx": entry.version for entry in model.opset_import},
         "nodes": len(model.graph.node),
-        "operators": {"computed_by": ways, "nodes": operator_counts(model)},
+        "operators": {"computed_by": ways, "nodes": dict(artifact.operators)},
         "function_bodies": bodies,
+        "changed": list(artifact.changes),
     }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vimdeploy.artifact import Artifact, open_artifact, require_onnx
+from vimdeploy.artifact import Artifact, check_unchanged, open_artifact, require_onnx
 from vimdeploy.files import check_outputs, write_whole
 from vimdeploy.inputs import folder_inputs
 from vimdeploy.progress import Progress, silent
@@ -67,6 +67,7 @@ def quantize(
         ParityError: if a single layer is over the budget; nothing is written then.
     """
     artifact = require_onnx(model)
+    check_unchanged(artifact)
     check_outputs([output], [path for path in (artifact.path, images) if path])
     inputs = folder_inputs(images, artifact.info, image_size=image_size)
 

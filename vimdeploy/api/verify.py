@@ -99,6 +99,8 @@ def verify(
     else:
         reference, candidates = _two_of_one_file(candidates)
     inputs = some_inputs(opened.info, images, count, seed, classes, image_size)
+    if opened.changes:
+        warnings.warn(f"In {opened}, {', and '.join(opened.changes)}.", VimdeployWarning, stacklevel=2)
 
     from vimdeploy.parity.verify import verify_sessions
 

@@ -18,6 +18,7 @@ from vimdeploy.model_info import PRECISIONS, PREFIX, ModelInfo
 from vimdeploy.ops.schema import register_schemas
 from vimdeploy.runtimes.base import Array
 from vimdeploy.runtimes.inner_values import inner_values
+from vimdeploy.text import reason_of
 
 ASKED = "asked for"
 """The reason of a node that a person wants in float32."""
@@ -71,11 +72,18 @@ def converted_onnx(
 
 
 def finished(converted: onnx.ModelProto, info: ModelInfo, original: onnx.ModelProto) -> Artifact:
-    """A converted model with what it says of itself, checked; entries of other programs in the original's stay."""
+    """A converted model with what it says of itself, checked; entries of other programs in the original's stay.
+
+    Raises:
+        ModelFileError: if types or shapes in it contradict each other, as they may in a file that another tool changed.
+    """
     entries = {entry.key: entry.value for entry in original.metadata_props if not entry.key.startswith(PREFIX)}
     onnx.helper.set_model_props(converted, entries | info.to_metadata())
     register_schemas()
-    onnx.checker.check_model(converted, full_check=True)
+    try:
+        onnx.checker.check_model(converted, full_check=True)
+    except Exception as error:  # it has a type of its own, shape inference another
+        raise ModelFileError(f"The converted model does not pass onnx's checker: {reason_of(error)}") from error
     return artifact_from_onnx(converted)
 
 

@@ -111,8 +111,8 @@ def engine_from_onnx(
     trt = tensorrt_module(options.flavor)
     polygraphy = _polygraphy(options.flavor)
     gpu = _gpu(options)
-    if options.flavor == "tensorrt":
-        load_plugins(trt, str(info.operators_version))
+    if gpu is not None:
+        load_plugins(trt, trt.get_plugin_registry(), str(info.operators_version), gpu.compute_capability)
     logger = collecting_logger(trt)
     monitor = progress_monitor(trt, progress)
     network = parsed_network(trt, model, options.flavor, logger)

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import difflib
 import json
+import reprlib
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vimdeploy.errors import CheckpointError, ConfigError
 from vimdeploy.models.architecture import Architecture
 from vimdeploy.models.deit.architecture import DeiTArchitecture
-from vimdeploy.models.variant import Variant
+from vimdeploy.models.variant import Variant, checked_fields
 from vimdeploy.models.vim.architecture import VimArchitecture
 from vimdeploy.reading import read_text, shown, why
 from vimdeploy.recipe import Recipe
+from vimdeploy.text import reason_of, shortened
 
 if TYPE_CHECKING:
     from vimdeploy.model_info import ModelInfo
 
 BACKBONE = "backbone."
 """What the names of a backbone's tensors begin with; those of the head that stands on it do not."""
+
+_LARGEST_DESCRIPTION = 8 << 20
+"""Bytes of the largest NAME.json that is read; one with the 21,841 classes of ImageNet-21k has less than 1 MB."""
 
 ARCHITECTURES: dict[str, Architecture] = {
     architecture.name: architecture for architecture in (VimArchitecture(), DeiTArchitecture())
@@ -60,27 +66,65 @@ def variant_by_name(name: str) -> Variant:
         return by_name[name]
     near = difflib.get_close_matches(name, VARIANTS, n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]}?" if near else ""
-    raise ConfigError(f"There is no variant {name!r}.{hint} The variants are: {', '.join(VARIANTS)}.")
+    found = shortened(repr(name), 100)
+    raise ConfigError(f"There is no variant {found}.{hint} The variants are: {', '.join(VARIANTS)}.")
+
+
+@dataclass(frozen=True)
+class _Description:
+    """The fields of a NAME.json."""
+
+    config: dict[str, Any]
+    recipe: dict[str, Any] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+    architecture: str = "vim"
+    name: str = ""
 
 
 def _variant_from_file(path: Path) -> Variant:
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-        architecture = ARCHITECTURES[described.get("architecture", "vim")]
+        described = _Description(**checked_fields(_Description, _object_in(path)))
+        if described.architecture not in ARCHITECTURES:
+            found = shortened(repr(described.architecture), 60)
+            raise ConfigError(f"architecture must be one of {', '.join(ARCHITECTURES)}, found {found}.")
         return Variant(
-            described.get("name", path.stem),
-            architecture.name,
-            architecture.config(described["config"]),
-            Recipe(**described.get("recipe", {})),
-            tuple(described.get("labels", ())),
+            described.name or path.stem,
+            described.architecture,
+            ARCHITECTURES[described.architecture].config(described.config),
+            Recipe(**checked_fields(Recipe, described.recipe)),
+            described.labels,
         )
     except FileNotFoundError as error:
         raise ConfigError(f"There is no model description {path}.") from error
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, ConfigError) as error:
-        raise ConfigError(
-            f'{path} does not describe a model; wanted {{"config": {{...}}, "recipe": {{...}}, "labels": [...]}} '
-            f"with the fields of the architecture's config and of Recipe, found: {type(error).__name__} {error}."
-        ) from error
+    except ConfigError as error:
+        raise ConfigError(f"{path} does not describe a model: {error}") from error
+
+
+def _object_in(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        ConfigError: if there is none; does not name the file.
+    """
+    try:
+        if path.exists() and not path.is_file():  # opened, a pipe waits and a device never ends
+            raise ConfigError("it is no regular file.")
+        with path.open("rb") as file:
+            data = file.read(_LARGEST_DESCRIPTION + 1)
+        if len(data) > _LARGEST_DESCRIPTION:
+            raise ConfigError(f"it has more than {_LARGEST_DESCRIPTION} bytes.")
+        found = json.loads(data.decode("utf-8-sig"))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ConfigError(f"it cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError("it is no text in UTF-8.") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"it is no JSON: {reason_of(error)}.") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"wanted an object, {{...}}, found {reprlib.repr(found)}.")
+    return found
 
 
 def labels_from_file(path: Path) -> tuple[str, ...]:
@@ -139,4 +183,6 @@ def _short(name: str) -> str:
 
 def _first(items: list[str], count: int = 6) -> str:
     """The first items, as a list in a sentence."""
-    return (", ".join(map(_short, items[:count])) + (", ..." if len(items) > count else "")) or "none"
+    return (
+        ", ".join(shortened(_short(item), 70) for item in items[:count]) + (", ..." if len(items) > count else "")
+    ) or "none"

@@ -33,14 +33,15 @@ class Architecture(ABC):
     name: str
     variants: Mapping[str, Variant]
     """Those that somebody released."""
+    operators: tuple[str, ...] = ()
+    """The operators of ours that its models are made of."""
 
     @abstractmethod
     def config(self, numbers: Mapping[str, Any]) -> Any:
         """The architecture's ``Config``.
 
         Raises:
-            ConfigError: if no model can have these numbers.
-            TypeError: for a number that the architecture does not know.
+            ConfigError: if no model can have these numbers, or for one that the architecture does not know.
         """
 
     @abstractmethod

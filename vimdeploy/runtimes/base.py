@@ -70,7 +70,7 @@ class Session(ABC):
         )
 
     def run(self, inputs: Array | Mapping[str, Array]) -> Arrays:
-        """Run the model.
+        """Run the model; if it takes one batch alone, in parts of that size.
 
         Args:
             inputs: an array for each input, by name; or the array itself if there is one input. Preprocessed: pictures
@@ -85,11 +85,22 @@ class Session(ABC):
         """
         named = inputs if isinstance(inputs, Mapping) else {self.info.inputs[0].name: inputs}
         arrays = {name: _array(value) for name, value in named.items()}
+        batch, rows = self.info.fixed_batch, min((len(array) for array in arrays.values() if array.ndim), default=0)
+        if batch is None or rows in (0, batch):
+            return self._run(self._checked(arrays))
+        found = [
+            self._run(self._checked({name: _part(array, start, batch) for name, array in arrays.items()}))
+            for start in range(0, rows, batch)
+        ]
+        return {name: np.concatenate([part[name] for part in found])[:rows] for name in found[0]}
+
+    def _checked(self, arrays: Arrays) -> Arrays:
+        """Arrays for ``_run``."""
         self.info.check_shapes(
             {name: array.shape for name, array in arrays.items()},
             {name: str(array.dtype) for name, array in arrays.items()},
         )
-        return self._run({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+        return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
     @overload
     def predict(self, images: Picture, image_size: tuple[int, int] | None = None, batch: int = 8) -> Answer: ...
@@ -155,6 +166,12 @@ class Session(ABC):
     @abstractmethod
     def _run(self, inputs: Arrays) -> Arrays:
         """As ``run``, on arrays that were checked and are contiguous."""
+
+
+def _part(array: Array, start: int, batch: int) -> Array:
+    """So many rows of an array from one on; its last row is repeated if there are too few."""
+    rows = np.minimum(np.arange(start, start + batch), len(array) - 1)
+    return array[rows]
 
 
 def _array(value: Any) -> Array:

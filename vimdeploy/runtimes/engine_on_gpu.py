@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -50,14 +50,22 @@ class EngineOnGpu:
     asynchronous. The contexts of several shapes share them, and TensorRT's own working memory.
     """
 
-    def __init__(self, trt: ModuleType, plan: bytes, gpu: int, allow_code: bool) -> None:
-        """Load an engine, its plugins being in the registry.
+    def __init__(
+        self,
+        trt: ModuleType,
+        plan: bytes,
+        gpu: int,
+        allow_code: bool,
+        prepare: Callable[[Any], None] = lambda runtime: None,
+    ) -> None:
+        """Load an engine.
 
         Args:
             trt: the flavour's module.
             plan: the engine.
             gpu: CUDA's number of the GPU.
             allow_code: whether code in the plan may run in this process.
+            prepare: is called with TensorRT's runtime before it reads the plan, to give it the plugins.
 
         Raises:
             ModelFileError: if TensorRT refuses the plan.
@@ -70,7 +78,7 @@ class EngineOnGpu:
         """By shapes; the one that was used last is at the end."""
         with self._current():
             try:
-                self._load(trt, plan, allow_code)
+                self._load(trt, plan, allow_code, prepare)
             except BaseException:
                 self._cleanup.close()
                 raise
@@ -126,13 +134,14 @@ class EngineOnGpu:
         except self._cuda.Error as error:
             raise ExecutionError(f"CUDA failed: {reason_of(error)}") from error
 
-    def _load(self, trt: ModuleType, plan: bytes, allow_code: bool) -> None:
+    def _load(self, trt: ModuleType, plan: bytes, allow_code: bool, prepare: Callable[[Any], None]) -> None:
         logger = collecting_logger(trt)
         runtime = trt.Runtime(logger)
         if logger.errors:  # TensorRT gives an object that ends the process when it is used
             raise ExecutionError(f"TensorRT cannot start: {logger.reason()}")
         if allow_code:
             runtime.engine_host_code_allowed = True
+        prepare(runtime)
         engine = runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise ModelFileError(f"TensorRT refuses the engine: {logger.reason()}; build it again: vimdeploy build")

@@ -114,5 +114,6 @@ class OnnxStages(Stages):
     def _run(
         self, session: InferenceSession, inputs: Mapping[str, Array], fed: dict[str, FloatArray]
     ) -> dict[str, FloatArray]:
-        found = run_session(session, [f"{value}.seen" for value in self._values.values()], {**inputs, **fed})
+        seen = [f"{value}.seen" for value in self._values.values()]
+        found = run_session(session, seen, {**inputs, **fed}, what="the stages of the model")
         return {stage: found[f"{value}.seen"] for stage, value in self._values.items()}

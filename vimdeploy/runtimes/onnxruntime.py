@@ -94,10 +94,13 @@ def sessions_of_all_operators(
 ) -> list[OnnxRuntimeSession]:
     """A session with the operator library, if it is installed, then one with the function bodies alone.
 
-    A model without operators of ours has one session.
+    A model without operators of ours has one session, and so has one whose function bodies another tool has dropped.
     """
-    ways = ["library"] if libraries.library_path() and artifact.has_operators else []
-    return [OnnxRuntimeSession(artifact, device, threads, operators) for operators in (*ways, "function-body")]
+    if not artifact.has_operators:
+        ways = ["auto"]
+    else:
+        ways = [*(["library"] if libraries.library_path() else []), *(["function-body"] if artifact.has_bodies else [])]
+    return [OnnxRuntimeSession(artifact, device, threads, operators) for operators in ways or ["auto"]]
 
 
 class OpenedModel(NamedTuple):
@@ -142,17 +145,35 @@ def open_model(
                 raise
     artifact.forget_contents()
     _give_back_free_memory()
-    if lack and artifact.has_operators:
+    if lack:
         warn_of_slow_operators(lack)
     computed_by = ("function body" if library is None else "library") if artifact.has_operators else ""
     return OpenedModel(session, "cuda" if CUDA_PROVIDER in choice else "cpu", computed_by)
 
 
 def _library(artifact: Artifact, operators: str, on_cuda: bool) -> ChosenLibrary:
-    """What to register; nothing for a model without operators of ours."""
-    if artifact.has_operators or operators != "auto":
-        return choose_library(operators, on_cuda)
-    return ChosenLibrary(None)
+    """What to register; nothing for a model without operators of ours.
+
+    Raises:
+        ConfigError: if ``library`` is wanted and cannot be had.
+        ModelFileError: if what is wanted is not in the file.
+    """
+    chosen = choose_library(operators, on_cuda)
+    changes = ", and ".join(artifact.changes)
+    if not artifact.has_operators:
+        if artifact.changes and operators == "library":
+            raise ModelFileError(
+                f"Wanted the library to compute; in {artifact}, {changes}, so nothing is left for it. Export it again, "
+                "or use operators='auto'."
+            )
+        lack = f"In {artifact}, {changes}; export it again" if artifact.changes else ""
+        return ChosenLibrary(None, lack if operators == "auto" else "")
+    if chosen.library is None and not artifact.has_bodies:
+        raise ModelFileError(
+            f"Only the library can run {artifact}, because another tool has dropped the function bodies of vimdeploy's "
+            f"operators. {f'{chosen.lack}; or export' if chosen.lack else 'Export'} it again."
+        )
+    return chosen
 
 
 def _for_providers(artifact: Artifact, providers: Sequence[str]) -> Path | bytes:

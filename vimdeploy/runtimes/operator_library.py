@@ -54,7 +54,7 @@ def warn_of_slow_operators(lack: str) -> None:
         lack: of the ``ChosenLibrary``.
     """
     warnings.warn(
-        f"{lack}. Until then the function bodies in the file compute, which takes 6 to 11 times as long.",
+        f"{lack}. Until then standard operators compute, which takes 6 to 11 times as long.",
         SlowOperatorsWarning,
         stacklevel=3,
     )
@@ -72,9 +72,4 @@ def _lack_of_library(on_cuda: bool) -> str:
     check_cuda()
     capability = gpus()[0].compute_capability
     architectures = (libraries.library_info() or {})["cuda_architectures"]
-    if libraries.architectures_cover(architectures, capability):
-        return ""
-    return (
-        f"The operator library has CUDA kernels for {', '.join(architectures) or 'no GPU'}, wanted were some for "
-        f"compute capability {capability}; install vimdeploy again where CUDA's compiler nvcc is"
-    )
+    return libraries.lack_of_kernels("operator library", architectures, capability)

@@ -14,8 +14,16 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession, RunOptions
 
 
-def run_session(session: InferenceSession, outputs: Sequence[str], inputs: Mapping[str, Array]) -> Arrays:
+def run_session(
+    session: InferenceSession, outputs: Sequence[str], inputs: Mapping[str, Array], what: str = ""
+) -> Arrays:
     """Some outputs of ONNX Runtime's own session, by name; ``stop_runs`` ends it.
+
+    Args:
+        session: ONNX Runtime's.
+        outputs: names.
+        inputs: arrays by name.
+        what: is run, for messages; empty for the shapes of the inputs.
 
     Raises:
         ExecutionError: if ONNX Runtime gives up.
@@ -23,8 +31,8 @@ def run_session(session: InferenceSession, outputs: Sequence[str], inputs: Mappi
     try:
         found = session.run(outputs, inputs, _run_options())
     except Exception as error:  # ONNX Runtime's exceptions have no common base
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in inputs.items())
-        raise ExecutionError(f"ONNX Runtime failed on {shapes}: {reason_of(error)}") from error
+        what = what or ", ".join(f"{name} {array.shape}" for name, array in inputs.items())
+        raise ExecutionError(f"ONNX Runtime failed on {what}: {reason_of(error)}") from error
     return dict(zip(outputs, found, strict=True))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from types import ModuleType
+from typing import Any
 
 from vimdeploy.artifact import Artifact
 from vimdeploy.engine_file import EngineInfo
@@ -45,13 +46,20 @@ class TensorRTSession(Session):
             )
         trt = tensorrt_module(engine.flavor)
         _check_version(trt, engine)
-        _check_gpu(_gpu(gpu), engine)
-        if engine.plugin_version is not None and not engine.plugin_in_engine:
-            load_plugins(trt, engine.plugin_version)
+        found = _gpu(gpu)
+        _check_gpu(found, engine)
+
+        def prepare(runtime: Any) -> None:
+            if engine.plugin_version is None or engine.plugin_in_engine:
+                return
+            # An older TensorRT inside the plan sees the registry of its runtime alone.
+            registry = runtime.get_plugin_registry() if engine.version_compatible else trt.get_plugin_registry()
+            load_plugins(trt, registry, engine.plugin_version, found.compute_capability)
+
         self.info = engine.model
         self.device = "cuda"
         self.operators = engine.operators
-        self._engine = EngineOnGpu(trt, plan, gpu, allow_engine_code)
+        self._engine = EngineOnGpu(trt, plan, gpu, allow_engine_code, prepare)
         self._one_at_a_time = threading.Lock()
         self._close = weakref.finalize(self, self._engine.close)  # also if the session is dropped, and at exit
 

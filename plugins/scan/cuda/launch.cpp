@@ -12,19 +12,46 @@ Status status_of(cudaError_t error, const std::string& what) {
   return Status::error(what + ": CUDA says " + cudaGetErrorName(error) + ", " + cudaGetErrorString(error));
 }
 
+namespace {
+
+// The number of the calling thread's current context, by the driver's cuCtxGetId: unlike an address it is never used
+// again, also after cudaDeviceReset.
+Status current_context(unsigned long long& number, const char* name) {
+  using GetId = int (*)(void* context, unsigned long long* number);
+  void* function = nullptr;
+  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+  constexpr unsigned kSince = 12000;
+#if CUDART_VERSION >= 12050
+  const cudaError_t error =
+      cudaGetDriverEntryPointByVersion("cuCtxGetId", &function, kSince, cudaEnableDefault, &found);
+#else
+  static_cast<void>(kSince);
+  const cudaError_t error = cudaGetDriverEntryPoint("cuCtxGetId", &function, cudaEnableDefault, &found);
+#endif
+  if (Status s = status_of(error, name); !s.ok()) return s;
+  if (found != cudaDriverEntryPointSuccess || reinterpret_cast<GetId>(function)(nullptr, &number) != 0) {
+    return Status::error(std::string(name) + ": the CUDA driver does not tell the current context");
+  }
+  return {};
+}
+
+}  // namespace
+
 Status allow_shared_memory(const void* kernel, const char* name) {
   static std::mutex mutex;
-  static std::set<std::pair<const void*, int>> allowed;
+  static std::set<std::pair<const void*, unsigned long long>> allowed;
   int device = 0, bytes = 0;
+  unsigned long long context = 0;
   if (Status s = status_of(cudaGetDevice(&device), name); !s.ok()) return s;
+  if (Status s = current_context(context, name); !s.ok()) return s;
   const std::lock_guard<std::mutex> lock(mutex);
-  if (allowed.count({kernel, device})) return {};
+  if (allowed.count({kernel, context})) return {};
   Status s = status_of(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), name);
   if (s.ok()) s = status_of(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), name);
   // The plan counts on all of it; the L1 cache gets what is left.
   constexpr auto kCarveout = cudaFuncAttributePreferredSharedMemoryCarveout;
   if (s.ok()) s = status_of(cudaFuncSetAttribute(kernel, kCarveout, cudaSharedmemCarveoutMaxShared), name);
-  if (s.ok()) allowed.insert({kernel, device});
+  if (s.ok()) allowed.insert({kernel, context});
   return s;
 }
 

@@ -15,7 +15,8 @@ namespace vimdeploy::cuda {
 // A CUDA error as a sentence. CUDA's record of it is cleared, so that the host's next call does not see it.
 Status status_of(cudaError_t error, const std::string& what);
 
-// Lets `kernel` use all the shared memory that the current device can give a block; does so once per kernel and device.
+// Lets `kernel` use all the shared memory that the current device can give a block; does so once per kernel and
+// context, because a program may make contexts of its own.
 Status allow_shared_memory(const void* kernel, const char* name);
 
 template <typename Arguments>

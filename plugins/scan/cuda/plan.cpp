@@ -109,6 +109,11 @@ Status check_common(const char* op, const Problem& problem) {
 
 }  // namespace
 
+CudaFacts facts_to_plan_with(const CudaFacts& built, const CudaFacts& here) {
+  return {built.multiprocessors, std::min(built.shared_bytes_per_multiprocessor, here.shared_bytes_per_multiprocessor),
+          std::min(built.shared_bytes_per_block, here.shared_bytes_per_block)};
+}
+
 Status check(const Conv1dProblem& problem, const CudaFacts&) {
   if (Status s = check_common(kConv1dName, problem); !s.ok()) return s;
   if (Status s = check_at_most(kConv1dName, "W (width)", problem.width, kMaxExtent); !s.ok()) return s;

@@ -25,6 +25,10 @@ struct CudaFacts {
   int64_t shared_bytes_per_block = 64 << 10;  // the most that a kernel can opt in to
 };
 
+// What to plan with on `here` if the workspace was requested for plans made for `built`, another device: the workspace
+// is enough for the multiprocessors of `built`, and a block may use the shared memory that both have.
+CudaFacts facts_to_plan_with(const CudaFacts& built, const CudaFacts& here);
+
 // `automatic` takes the regime that the model of time expects to be faster; the others are for callers that can
 // measure: TensorRT's tactics, tests. A sequence that is too short to be cut is one chunk in any regime.
 enum class Regime { automatic, sequences, chunks };
@@ -55,7 +59,8 @@ SelectiveScanCudaPlan cuda_plan_of(const SelectiveScanProblem& problem, const Cu
 // The plan with at most `chunks` chunks: one of the candidates that cuda_plan_of chooses from.
 SelectiveScanCudaPlan cuda_plan_with(const SelectiveScanProblem& problem, int64_t chunks, bool sums_in_shared);
 
-// Bytes of workspace that are enough for every problem that is no larger than `largest` in any size, in any regime.
+// Bytes of workspace that are enough for every problem that is no larger than `largest` in any size, in any regime,
+// with any shared memory.
 size_t workspace_bound(const SelectiveScanProblem& largest, const CudaFacts& device);
 
 }  // namespace vimdeploy

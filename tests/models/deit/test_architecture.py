@@ -23,7 +23,7 @@ def checkpoint_of(config):
 
 def test_the_config_of_its_numbers():
     assert DEIT.config({"dim": 24, "heads": 3, "image_size": [32, 48]}) == DeiTConfig(24, 3, (32, 48))
-    with pytest.raises(TypeError):
+    with pytest.raises(ConfigError, match="There is no field"):
         DEIT.config({"dim": 24, "heads": 3, "rotary": True})
 
 

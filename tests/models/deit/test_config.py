@@ -27,7 +27,7 @@ def test_the_grid_and_the_tokens_of_an_image_that_is_not_square():
         ({"image_size": (40, 32)}, "Patches of 16 pixels every 16 do not divide an image height of 40"),
         ({"image_size": (32, 40)}, "do not divide an image width of 40"),
         ({"image_size": (0, 32)}, "do not divide an image height of 0"),
-        ({"heads": 0}, "heads must be a whole number of at least 1, found 0"),
+        ({"heads": 0}, "heads must be a whole number from 1 to 1000000000, found 0"),
         ({"depth": 1.5}, "depth must be a whole number"),
         ({"heads": 5}, "dim must be a multiple of heads, found 24 and 5"),
     ],

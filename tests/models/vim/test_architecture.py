@@ -14,7 +14,7 @@ def test_the_config_of_its_numbers():
 
 
 def test_numbers_that_it_does_not_know():
-    with pytest.raises(TypeError):
+    with pytest.raises(ConfigError, match="There is no field"):
         VIM.config({"heads": 3})
     with pytest.raises(ConfigError):
         VIM.config({"dim": 0})

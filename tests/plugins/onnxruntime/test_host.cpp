@@ -93,6 +93,13 @@ TEST_F(KernelMemory, OfAStreamIsTakenInItsOrderAfterAsking) {
   EXPECT_EQ(events, (Events{"alloc 10", "free", "stream alloc 10", "free", "release"}));
 }
 
+TEST_F(KernelMemory, OfAStreamIsAskedForOnceASize) {
+  const KernelAllocator allocator(nullptr);
+  for (size_t bytes : {10, 10, 9, 11}) EXPECT_NE(allocator.stream_scratch(nullptr, bytes), nullptr);
+  EXPECT_EQ(events, (Events{"alloc 10", "free", "stream alloc 10", "free", "stream alloc 10", "free", "stream alloc 9",
+                            "free", "alloc 11", "free", "stream alloc 11", "free"}));
+}
+
 TEST_F(KernelMemory, OfNoBytesIsNull) {
   const KernelAllocator allocator(nullptr);
   EXPECT_EQ(allocator.scratch(0), nullptr);

@@ -3,8 +3,11 @@
 TensorRT's Python calls few methods of plugins written in C++. The tests in C++, run here too, call the rest.
 """
 
+import ctypes
+import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +111,43 @@ def test_a_scan_without_scale_is_refused(trt, registry, capfd):
     creator = registry.get_creator(SELECTIVE_SCAN.name, str(VERSION), DOMAIN)
     assert made(trt, creator, {"reverse": FIELDS["reverse"]}) is None
     assert "field scale is missing, wanted one FLOAT32" in capfd.readouterr().err
+
+
+ALONE = """
+import ctypes, sys
+trt = __import__(sys.argv[2]) if len(sys.argv) > 2 else None
+ctypes.CDLL(sys.argv[1])
+for name in ("BidirectionalConv1d", "BidirectionalSelectiveScan") if trt else ():
+    creator = trt.get_plugin_registry().get_creator(name, "1", "vimdeploy")
+    print(creator.name, creator.plugin_version, creator.plugin_namespace)
+"""
+
+
+@pytest.fixture(scope="module")
+def registered_library(plugin_library):
+    return plugin_library.with_name("libvimdeploy_tensorrt_registered.so")
+
+
+def test_the_library_that_registers_itself_has_only_to_be_loaded(registered_library):
+    """As Triton, DeepStream, trtexec --staticPlugins and polygraphy --plugins do, by ``dlopen`` and no more."""
+    trt = pytest.importorskip("tensorrt_lean")
+    describe = ctypes.CDLL(str(registered_library.with_name("libvimdeploy_tensorrt.so"))).VimdeployLibraryInfo
+    describe.restype = ctypes.c_char_p
+    headers = json.loads(describe())["tensorrt_headers"]
+    if headers.split(".")[0] != trt.__version__.split(".")[0]:
+        pytest.skip(f"the library is built with headers of TensorRT {headers}, here is {trt.__version__}")
+    command = [sys.executable, "-c", ALONE, registered_library, "tensorrt_lean"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (done.stdout.splitlines(), done.stderr) == ([f"{op.name} {VERSION} {DOMAIN}" for op in OPERATORS], "")
+
+
+def test_it_says_if_there_is_no_tensorrt(registered_library):
+    done = subprocess.run([sys.executable, "-c", ALONE, registered_library], capture_output=True, text=True, check=True)
+    if done.stderr:  # else the system's libraries have TensorRT
+        assert done.stderr.startswith(
+            "[vimdeploy] The plugins are not registered: this process has not loaded TensorRT"
+        )
+        assert done.stderr.count("\n") == 1
 
 
 def test_what_python_cannot_call_through_the_lean_runtimes_registry():

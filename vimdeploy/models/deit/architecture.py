@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from vimdeploy.errors import CheckpointError, ConfigError
 from vimdeploy.models.architecture import Architecture, CheckpointModel
 from vimdeploy.models.deit.config import VARIANTS, DeiTConfig
-from vimdeploy.models.variant import Variant
+from vimdeploy.models.variant import Variant, checked_fields
+from vimdeploy.text import shortened
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -29,7 +30,7 @@ class DeiTArchitecture(Architecture):
 
     def config(self, numbers: Mapping[str, Any]) -> DeiTConfig:
         """A ``DeiTConfig``."""
-        return DeiTConfig(**numbers)
+        return DeiTConfig(**checked_fields(DeiTConfig, numbers))
 
     def backbone(self, config: DeiTConfig, any_size: bool = False) -> DeiT:
         """A ``DeiT``, of one image size."""
@@ -46,10 +47,11 @@ class DeiTArchitecture(Architecture):
         """A released classifier, at the variant's image size."""
         tensors, wanted = checkpoint.tensors, variant.config
         blocks = [int(match[1]) for match in map(_BLOCK.match, tensors) if match]
-        if "pos_embed" not in tensors or tensors["pos_embed"].dim() != 3 or not blocks:
+        is_deit = "pos_embed" in tensors and tensors["pos_embed"].dim() == 3 and blocks
+        if not is_deit or ("head.weight" in tensors and not tensors["head.weight"].dim()):
             raise CheckpointError(
                 f"{checkpoint.path} holds no DeiT: wanted pos_embed (1, tokens, dim) and blocks, found {len(tensors)} "
-                f"tensors that begin with: {', '.join(list(tensors)[:4])}."
+                f"tensors that begin with: {', '.join(shortened(name, 60) for name in list(tensors)[:4])}."
             )
         _, tokens, dim = tensors["pos_embed"].shape
         depth, classes = 1 + max(blocks), wanted.num_classes

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vimdeploy.errors import ConfigError
-from vimdeploy.models.variant import Variant, check_image_size, check_whole_numbers
+from vimdeploy.models.variant import Variant, check_fields, check_image_size, check_weights
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class DeiTConfig:
     """Whether its attention is exported as one node of ONNX Runtime's own: com.microsoft MultiHeadAttention."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "image_size", tuple(self.image_size))
-        check_whole_numbers(self)
+        check_fields(self)
         if self.dim % self.heads:
             raise ConfigError(f"dim must be a multiple of heads, found {self.dim} and {self.heads}.")
         check_image_size(self.image_size, self.patch_size, self.patch_size)
+        check_weights(self)
 
     @property
     def stride(self) -> int:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from vimdeploy.models.architecture import Architecture, CheckpointModel
 from vimdeploy.models.stages import StageSpec
-from vimdeploy.models.variant import Variant
+from vimdeploy.models.variant import Variant, checked_fields
 from vimdeploy.models.vim.config import VARIANTS, VimConfig
 from vimdeploy.models.vim.keys import model_from_checkpoint
 from vimdeploy.models.vim.stages import stages_of
+from vimdeploy.ops.contract import CONV1D, SELECTIVE_SCAN
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -24,10 +25,11 @@ class VimArchitecture(Architecture):
 
     name = "vim"
     variants = VARIANTS
+    operators = (CONV1D.name, SELECTIVE_SCAN.name)
 
     def config(self, numbers: Mapping[str, Any]) -> VimConfig:
         """A ``VimConfig``."""
-        return VimConfig(**numbers)
+        return VimConfig(**checked_fields(VimConfig, numbers))
 
     def backbone(self, config: VimConfig, any_size: bool = False) -> Vim:
         """A ``Vim``."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vimdeploy.errors import ConfigError
-from vimdeploy.models.variant import Variant, check_image_size, check_whole_numbers
+from vimdeploy.models.variant import Variant, check_fields, check_image_size, check_weights
 
 CLASS_TOKENS = ("middle", "first", "none")
 BLOCK_FEATURES = ("residual", "mixer", "rotated")
@@ -52,10 +52,11 @@ class VimConfig:
     the next block reads it, as upstream's segmentation scripts have it for Vim-S."""
 
     def __post_init__(self) -> None:
-        if self.dt_rank == 0:
+        if self.dt_rank == 0 and isinstance(self.dim, int):
             object.__setattr__(self, "dt_rank", math.ceil(self.dim / 16))
-        object.__setattr__(self, "image_size", tuple(self.image_size))
-        check_whole_numbers(self)
+        check_fields(self)
+        if self.norm_eps <= 0:
+            raise ConfigError(f"norm_eps must be above 0, found {self.norm_eps}.")
         if self.class_token not in CLASS_TOKENS:
             raise ConfigError(f"class_token must be one of {', '.join(CLASS_TOKENS)}, found {self.class_token!r}.")
         if self.block_feature not in BLOCK_FEATURES:
@@ -69,6 +70,7 @@ class VimConfig:
         if self.stride > self.patch_size:
             raise ConfigError(f"stride must not pass patch_size {self.patch_size}, found {self.stride}.")
         check_image_size(self.image_size, self.patch_size, self.stride)
+        check_weights(self)
 
     @property
     def grid(self) -> tuple[int, int]:

@@ -10,16 +10,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from vimdeploy.errors import CheckpointError
+from vimdeploy.errors import CheckpointError, ConfigError, VimdeployWarning
 from vimdeploy.models.architecture import CheckpointModel
 from vimdeploy.models.variant import Variant
 from vimdeploy.models.vim.config import VARIANTS, VimConfig
+from vimdeploy.text import reason_of, shortened
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,23 +77,97 @@ def model_from_checkpoint(checkpoint: Checkpoint, variant: Variant) -> Checkpoin
     residual for detectron2; the variant's, if it is not the default one.
 
     Raises:
-        CheckpointError: if the file holds no Vim, or one of another variant: says which one fits.
+        CheckpointError: if the file holds no Vim, or one of another variant: says which one fits; or if it says itself
+            that it is not as the released variant is wired.
     """
     parts = _parts(checkpoint)
     found, fitting = _config_from_shapes(checkpoint, parts, variant.config), _fitting(checkpoint, parts, variant)
     if not fitting:
-        wanted = variant.config
-        others = [other.name for other in VARIANTS.values() if _fitting(checkpoint, parts, other)]
-        hint = f"this file fits {others[0]}" if others else "it fits none of the released variants"
         raise CheckpointError(
-            f"{checkpoint.path} is not a checkpoint of {variant.name}: wanted dim {wanted.dim}, depth {wanted.depth} "
-            f"and {wanted.tokens} tokens, found dim {found.dim}, depth {found.depth} and {parts.tokens} tokens; {hint}."
+            f"{checkpoint.path} is not a checkpoint of {variant.name}: {_misfit(checkpoint, parts, found, variant)}"
         )
+    if not parts.source.dense:
+        _check_what_it_says(checkpoint, found, variant)
     own = {f"backbone.{name}": tensor for name, tensor in parts.own.items() if not _is_unused(parts.source, name)}
     if not parts.source.dense:
         return CheckpointModel(found, own | dict(parts.others))
     unused = [f"{parts.source.prefix}{name}" for name in parts.own if _is_unused(parts.source, name)]
     return CheckpointModel(found, own, (*parts.others, *unused))
+
+
+def _misfit(checkpoint: Checkpoint, parts: _Parts, found: VimConfig, variant: Variant) -> str:
+    """What a checkpoint has and a variant has not, and what to do."""
+    wanted = _wired_like(parts, variant.config)
+    with_its_channels = replace(variant, config=variant.config.replace(in_channels=found.in_channels))
+    if found.in_channels != wanted.in_channels and _fitting(checkpoint, parts, with_its_channels):
+        return (
+            f"it takes pictures of {found.in_channels} channels, the variant takes {wanted.in_channels}. Describe it "
+            f"in a NAME.json and give that as VARIANT: {_description(found)}."
+        )
+    others = [other.name for other in VARIANTS.values() if _fitting(checkpoint, parts, other)]
+    hint = f"this file fits {others[0]}" if others else "it fits none of the released variants"
+    told = ("dim", "depth", "num_classes", "image_size")
+    more = [name for name in vars(wanted) if name not in told and getattr(wanted, name) != getattr(found, name)]
+    return (
+        f"wanted dim {wanted.dim}, depth {wanted.depth} and {wanted.tokens} tokens{_values(wanted, more)}, found dim "
+        f"{found.dim}, depth {found.depth} and {parts.tokens} tokens{_values(found, more)}; {hint}."
+    )
+
+
+def _values(config: VimConfig, names: Iterable[str]) -> str:
+    return "".join(f", {name} {getattr(config, name)}" for name in names)
+
+
+def _description(config: VimConfig) -> str:
+    """A NAME.json for a model, without the fields that have their defaults."""
+    usual = VimConfig(dim=config.dim)
+    numbers = {name: value for name, value in vars(config).items() if value != getattr(usual, name)}
+    described: dict[str, Any] = {"config": {"dim": config.dim, **numbers}}
+    if config.in_channels != usual.in_channels:
+        values = f"{config.in_channels} values"
+        described["recipe"] = {"mean": [values], "std": [values]}
+    return json.dumps(described).replace(f'"{config.in_channels} values"', f"{config.in_channels} values")
+
+
+def _check_what_it_says(checkpoint: Checkpoint, found: VimConfig, variant: Variant) -> None:
+    """Hold what a training state says of its model against what its shapes do not tell.
+
+    Raises:
+        CheckpointError: if it contradicts a released variant; of a model that somebody described it is a warning.
+    """
+    said: dict[str, Any] = _wiring(checkpoint.model_name)
+    if checkpoint.image_size is not None:
+        said["image_size"] = checkpoint.image_size
+    other = [name for name, value in said.items() if getattr(found, name) != value]
+    if not other:
+        return
+    name = f" trained as {checkpoint.model_name}" if checkpoint.model_name else ""
+    says = ", ".join(f"{name} {said[name]}" for name in other)
+    differs = f"{checkpoint.path} says that it was{name or ' trained'} with {says}; {variant.name} has"
+    differs += f" {', '.join(f'{name} {getattr(found, name)}' for name in other)}"
+    released = VARIANTS.get(variant.name)
+    if released is None or released.config != variant.config:
+        warnings.warn(f"{differs}, which is taken.", VimdeployWarning, stacklevel=2)
+        return
+    try:
+        cure = f": {_description(found.replace(**said))}"
+    except ConfigError:  # what it says cannot be, so its owner has to find out what is
+        cure = ""
+    raise CheckpointError(f"{differs}. Describe the model in a NAME.json and give that as VARIANT{cure}.")
+
+
+def _wiring(name: str) -> dict[str, Any]:
+    """What the name of one of hustvl/Vim's entry points says, and shapes do not tell; nothing of another name."""
+    if not name.startswith("vim_") or "bimambav2" not in name:
+        return {}
+    stride, patch = re.search(r"stride(\d{1,3})_", name), re.search(r"patch(\d{1,3})_", name)
+    steps = stride or patch
+    is_middle = "midclstok" in name or "middle_cls_token" in name
+    return {
+        **({"stride": int(steps[1])} if steps else {}),
+        **({"class_token": "middle" if is_middle else "first"} if "cls" in name else {}),
+        "direction_scale": 0.5 if "div2" in name else 1.0,
+    }
 
 
 def _is_unused(source: _Source, name: str) -> bool:
@@ -170,6 +247,8 @@ def _config_from_shapes(checkpoint: Checkpoint, parts: _Parts, like: VimConfig) 
     """The config of a checkpoint whose stride and scale, and whose class token if it has one, are those of ``like``."""
     own, others = parts.own, parts.others
     try:
+        if not all(size for tensor in own.values() for size in tensor.shape):
+            raise ValueError("a tensor without values")
         _, tokens, dim = own["pos_embed"].shape
         _, in_channels, patch_size, _ = own["patch_embed.proj.weight"].shape
         channels, state_size = own["layers.0.mixer.A_log"].shape
@@ -185,13 +264,16 @@ def _config_from_shapes(checkpoint: Checkpoint, parts: _Parts, like: VimConfig) 
             "dt_rank": own["layers.0.mixer.dt_proj.weight"].shape[-1],
         }
         side = math.isqrt(tokens - ("cls_token" in own))
-    except (KeyError, ValueError) as error:
+        stride = min(like.stride, patch_size)
+        like = _wired_like(parts, like)
+        is_like = tokens == like.tokens and patch_size == like.patch_size
+        size = like.image_size if is_like else ((side - 1) * stride + patch_size,) * 2
+        return like.replace(**numbers, stride=stride, image_size=size)
+    except (KeyError, ValueError, IndexError) as error:
+        names = ", ".join(shortened(name, 60) for name in list(checkpoint.tensors)[:4])
         raise CheckpointError(
-            f"{checkpoint.path} holds no Vim of two directions: {error} is not there or not of the shape it should "
-            f"have. Its {len(checkpoint.tensors)} tensors begin with: {', '.join(list(checkpoint.tensors)[:4])}."
+            f"{checkpoint.path} holds no Vim of two directions: {reason_of(error)} is not there or not of the shape it "
+            f"should have. Its {len(checkpoint.tensors)} tensors begin with: {names}."
         ) from error
-    stride = min(like.stride, patch_size)
-    like = _wired_like(parts, like)
-    is_like = tokens == like.tokens and patch_size == like.patch_size
-    size = like.image_size if is_like else ((side - 1) * stride + patch_size,) * 2
-    return like.replace(**numbers, stride=stride, image_size=size)
+    except ConfigError as error:
+        raise CheckpointError(f"{checkpoint.path} holds no Vim that can be: {error}") from error

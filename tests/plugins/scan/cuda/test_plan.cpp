@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 #include <random>
+#include <string>
 
 #include "scan/cuda/layout.h"
 
@@ -80,6 +82,55 @@ TEST(CudaPlan, CoversTheTokensWithinTheDeviceAndTheBound) {
         EXPECT_EQ(plan.sums % 256, 0u);
       }
     }
+  }
+}
+
+// Multiprocessors and shared memory of a multiprocessor and of a block, in CUDA's tables.
+const std::map<std::string, CudaFacts> kGpus = {
+    {"A100", {108, 164 << 10, 163 << 10}},
+    {"H100", kH100},
+    {"B200", {148, 228 << 10, 227 << 10}},
+    {"Thor", {20, 228 << 10, 227 << 10}},
+    {"Orin", kOrin},
+    {"Orin Nano", {8, 164 << 10, 163 << 10}},
+    {"A10", {72, 100 << 10, 99 << 10}},
+    {"L4", {58, 100 << 10, 99 << 10}},
+    {"RTX 4090", {128, 100 << 10, 99 << 10}},
+    {"RTX 5090", {170, 100 << 10, 99 << 10}},
+    {"RTX 3050", {20, 100 << 10, 99 << 10}},
+};
+
+// As an engine for ampere_plus does: planned on one GPU, with the workspace of the build on another.
+TEST(CudaPlan, OfAnEngineFitsEveryGpuThatItMayRunOn) {
+  int fewer_shared = 0;
+  for (const auto& [built_on, built] : kGpus) {
+    for (const auto& [runs_on, here] : kGpus) {
+      const CudaFacts device = facts_to_plan_with(built, here);
+      for (int64_t tokens : {197, 577, 6085}) {
+        const auto largest = tiny(32, tokens);
+        for (int64_t batch : {1, 2, 4, 8, 12, 16, 22, 32}) {
+          for (Regime regime : {Regime::automatic, Regime::sequences, Regime::chunks}) {
+            const auto problem = tiny(batch, tokens);
+            const auto plan = cuda_plan_of(problem, device, regime);
+            SCOPED_TRACE(built_on + " to " + runs_on + ": " + plan.to_string());
+            ASSERT_TRUE(check(problem, here).ok());
+            ASSERT_LE(plan.shared_bytes, static_cast<size_t>(here.shared_bytes_per_block));
+            ASSERT_LE(plan.workspace_bytes, workspace_bound(largest, built));
+            const auto unlimited = cuda_plan_of(problem, built, regime);
+            fewer_shared += unlimited.shared_bytes > static_cast<size_t>(here.shared_bytes_per_block);
+          }
+        }
+      }
+    }
+  }
+  EXPECT_GT(fewer_shared, 0);  // plans of the build's GPU alone would not fit everywhere
+}
+
+TEST(CudaPlan, OfAnEngineOnItsOwnGpuIsThatGpus) {
+  for (const auto& [name, gpu] : kGpus) {
+    EXPECT_EQ(cuda_plan_of(tiny(12, 577), facts_to_plan_with(gpu, gpu)).to_string(),
+              cuda_plan_of(tiny(12, 577), gpu).to_string())
+        << name;
   }
 }
 
