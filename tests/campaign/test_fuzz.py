@@ -11,8 +11,8 @@ from campaign.fuzz import Campaign, replayed
 from campaign.worker import Outcome, Worker
 
 PAST = sorted((Path(__file__).resolve().parents[1] / "data" / "fuzz").iterdir())
-TRIALS = {"commands": 250, "onnx": 250}
-"""At each door, of the minute that ``make test`` spends here; 400 if a door is not named."""
+TRIALS = {"commands": 120, "onnx": 150}
+"""At each door, of the minute that ``make test`` spends here; 200 if a door is not named."""
 
 
 class StandIn:
@@ -137,6 +137,6 @@ class TestDoors:
     @pytest.mark.parametrize("door", [door for door in DOORS if door != "operators"])  # which ctest tries
     def test_hold_for_a_while(self, worker, tmp_path, door):
         campaign = Campaign(worker, tmp_path)
-        campaign.round(door, TRIALS.get(door, 400), seed=11)
+        campaign.round(door, TRIALS.get(door, 200), seed=11)
         faults = [(path / fuzz.FAULT).read_text() for path in campaign.faults.values()]
         assert not faults, "\n".join(faults)

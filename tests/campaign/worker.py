@@ -65,6 +65,9 @@ class Worker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._process is not None and self._connection is not None:
+            self._connection.close()  # upon which it ends
+            self._process.join(5)
         self._end()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -117,7 +120,7 @@ class Worker:
 
 def _serve(connection: Connection, said: Path) -> None:
     """Make trials until the other end is closed."""
-    file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
     sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
