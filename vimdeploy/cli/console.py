@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vimdeploy.model_info import ModelInfo
     from vimdeploy.parity.results import Verification
     from vimdeploy.progress import Progress
+    from vimdeploy.tasks.base import Proportion
 
 
 @contextmanager
@@ -127,6 +128,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def with_interval(proportion: Proportion) -> str:
+    """A part of some inputs, and its 95 % confidence interval."""
+    low, high = proportion.interval
+    return f"{proportion.part:.2%} ({low:.2%} to {high:.2%})"
 
 
 def print_kept(info: ModelInfo) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vimdeploy.cli.console import phases, print_json, print_table, say
+from vimdeploy.cli.console import phases, print_json, print_table, say, with_interval
 from vimdeploy.cli.options import PATH, image_size_option, json_option, threads_option
 
 if TYPE_CHECKING:
@@ -117,8 +117,11 @@ def _print(made: Quantized, float32_bytes: int) -> None:
         f"(float32: {float32_bytes / 1e6:.1f} MB); {count} of {len(made.layers)} Linear layers in int8"
     )
     measures = [
-        f"{measure.name} {measure.candidate.part:.2%}"
-        + (f" (float32 {measure.reference.part:.2%})" if measure.reference else "")
+        f"{measure.name} {with_interval(measure.candidate)}"
+        + (f", float32 {measure.reference.part:.2%}" if measure.reference else "")
         for measure in made.agreement.measures
     ]
-    say(f"On {made.images} pictures: {', '.join(measures)}; {made.points_lost:.2f} points of {made.judged_by} lost")
+    say(
+        f"On {made.images} pictures: {'; '.join(measures)}; {made.points_lost:.2f} points of {made.judged_by} lost. In "
+        "brackets: 95 % confidence intervals, for pictures that were not seen."
+    )

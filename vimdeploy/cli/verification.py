@@ -6,11 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from vimdeploy.cli.console import print_table, say
+from vimdeploy.cli.console import print_table, say, with_interval
 
 if TYPE_CHECKING:
     from vimdeploy.parity.results import Deviation, Stage, Verification
-    from vimdeploy.tasks.base import Proportion
 
 SHOWN = 10
 """The most failing stages, weights and changed answers that are listed; the JSON document has more."""
@@ -101,7 +100,7 @@ def _print_answers(results: Sequence[Verification]) -> None:
         [
             measures[0].name,
             f"{measures[0].reference.part:.2%}" if measures[0].reference else "",
-            *(_with_interval(measure.candidate) for measure in measures),
+            *(with_interval(measure.candidate) for measure in measures),
         ]
         for measures in sides
     ]
@@ -203,11 +202,6 @@ def _print_filled(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None
     """A table without the columns that are empty in all rows."""
     filled = [i for i in range(len(headers)) if any(row[i] for row in rows)]
     print_table([headers[i] for i in filled], [[row[i] for i in filled] for row in rows])
-
-
-def _with_interval(proportion: Proportion) -> str:
-    low, high = proportion.interval
-    return f"{proportion.part:.2%} ({low:.2%} to {high:.2%})"
 
 
 def _count(number: int, noun: str) -> str:

@@ -62,7 +62,11 @@ class TestBudget:
         assert (correct.reference.part, correct.candidate.part, measures["same top-1"].candidate.part) == (0, 0.4, 0.6)
 
     def test_a_single_layer_is_over_it(self, tiny_artifact, pictures):
-        with pytest.raises(ParityError, match=r"the least sensitive, loses 10\.00 percentage points, 5 are allowed"):
+        with pytest.raises(ParityError, match=r"the least sensitive, loses 10\.00 percentage points, 0 are allowed"):
+            int8_from_float32(tiny_artifact, pictures, 0)
+
+    def test_pictures_that_cannot_decide_it(self, tiny_artifact, pictures):
+        with pytest.raises(ConfigError, match=r"Wanted at least 20 pictures for a budget of 5 percentage points"):
             int8_from_float32(tiny_artifact, pictures, 5)
 
 
@@ -102,7 +106,7 @@ def test_a_model_that_is_not_finite(tiny_proto, pictures):
     [embedding] = [tensor for tensor in model.graph.initializer if tensor.name == "pos_embed"]
     embedding.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(embedding) * np.float32(np.nan), "pos_embed"))
     with pytest.raises(ExecutionError, match="is given numbers that are not finite, in float32 already"):
-        int8_from_float32(artifact_from_onnx(model), pictures)
+        int8_from_float32(artifact_from_onnx(model), pictures, 0)
 
 
 @pytest.mark.parametrize("limit", range(8))

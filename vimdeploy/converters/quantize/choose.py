@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import filter as matching
@@ -67,7 +68,8 @@ def int8_from_float32(
 
     Raises:
         ModelFileError: if the model is not in float32.
-        ConfigError: if a name in ``keep`` is none of the model's, or no layer is left.
+        ConfigError: if a name in ``keep`` is none of the model's, no layer is left, or the inputs are too few to tell a
+            loss of ``budget``.
         ParityError: if a single layer is over the budget.
     """
     model, info = artifact.model, artifact.info
@@ -77,6 +79,7 @@ def int8_from_float32(
     layers = [layer for layer in linear_layers(model) if layer.name not in kept]
     if not layers:
         raise ConfigError("No Linear layer is left to bring to int8; keep fewer in float32.")
+    _check_budget(budget, len(inputs))
     runner = Runner(info, threads, progress)
     scales = calibrated(artifact, layers, runner, inputs.spread(CALIBRATING))
     row = sensitivities(model, scales, runner, inputs.spread(JUDGING))
@@ -112,6 +115,17 @@ def int8_from_float32(
         agreement=compared[count].result(),
         points_lost=compared[count].points_lost(),
     )
+
+
+def _check_budget(budget: float, pictures: int) -> None:
+    """Refuse a budget that the pictures cannot decide; a budget of 0 allows no change that they show."""
+    one = 100 / pictures
+    if 0 < budget < one:
+        raise ConfigError(
+            f"Wanted at least {math.ceil(100 / budget)} pictures for a budget of {budget:g} percentage points, found "
+            f"{pictures}: a single answer among them is {one:.3g} points. Give more pictures, or allow more with "
+            "--budget."
+        )
 
 
 def _asked_for(model: onnx.ModelProto, keep: Sequence[str]) -> dict[str, str]:
