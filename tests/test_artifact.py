@@ -1,6 +1,7 @@
 import dataclasses
 import hashlib
 import json
+import pickle
 
 import onnx
 import onnx.inliner
@@ -383,3 +384,24 @@ class TestSameInterface:
         with pytest.raises(ConfigError) as caught:
             check_same_interface(tiny_artifact, other(**fields))
         assert str(caught.value) == f"The two files cannot be compared, because {message}"
+
+
+class TestPickled:
+    def test_a_file_is_read_again(self, tiny_onnx):
+        artifact = open_artifact(tiny_onnx)
+        data = pickle.dumps(artifact)
+        again = pickle.loads(data)
+        assert len(data) < 1000
+        assert (again.path, again.sha256, again.info) == (artifact.path, artifact.sha256, artifact.info)
+
+    def test_a_file_that_is_another_one_by_then(self, tiny_proto, tmp_path):
+        path = tmp_path / "model.onnx"
+        path.write_bytes(tiny_proto.SerializeToString())
+        data = pickle.dumps(open_artifact(path))
+        path.write_bytes(tiny_proto.SerializeToString() + b"\x10\x0a")
+        with pytest.raises(ModelFileError, match=r"model\.onnx was changed while it was in use"):
+            pickle.loads(data)
+
+    def test_a_model_in_memory_goes_along(self, tiny_proto):
+        artifact = artifact_from_onnx(tiny_proto)
+        assert pickle.loads(pickle.dumps(artifact)).data == artifact.data

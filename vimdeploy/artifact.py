@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vimdeploy.engine_file import EngineInfo, is_engine, read_engine
 from vimdeploy.errors import ConfigError, ModelFileError
@@ -72,6 +72,10 @@ class Artifact:
         kind = "ONNX" if self.engine is None else f"engine of {self.engine.flavor}"
         return f"<Artifact {self}: {self.info.name}, {self.info.size_text}, {self.info.precision}, {kind}>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As its path, if it has one, else as its contents."""
+        return _unpickled, (self.path, self.sha256, None if self.path else self.data)
+
     @property
     def data(self) -> builtins.bytes:
         """The contents of the file.
@@ -128,6 +132,21 @@ def open_artifact(path: str | Path | Artifact, foreign: bool = False) -> Artifac
             raise ModelFileError(f"{path} cannot be used: {error}.") from error
         return Artifact(path, plan, engine.model, engine)
     return _from_bytes(path, _read(path), foreign)
+
+
+def _unpickled(path: Path | None, sha256: str, data: bytes | None) -> Artifact:
+    """An artifact in another process, or later.
+
+    Raises:
+        ModelFileError: if its file cannot be read, or is another one by now.
+    """
+    if path is None:
+        assert data is not None
+        return _from_bytes(None, data, foreign=True)
+    artifact = open_artifact(path, foreign=True)
+    if artifact.sha256 != sha256:
+        raise ModelFileError(f"{path} was changed while it was in use; start again.")
+    return artifact
 
 
 def artifact_from_onnx(model: onnx.ModelProto) -> Artifact:

@@ -1,4 +1,7 @@
 import ctypes
+import os
+import pickle
+import subprocess
 import sys
 
 import numpy as np
@@ -343,3 +346,39 @@ class TestFreeMemory:
         artifact = open_artifact(tiny_onnx)
         OnnxRuntimeSession(artifact)
         assert (artifact._model, artifact._data) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "options", [{"threads": 1}, {"operators": "function-body"}, {"providers": ["CPUExecutionProvider"]}]
+)
+def test_a_session_is_pickled_as_its_file_and_options(tiny_onnx, images, options):
+    session = load(tiny_onnx, **options)
+    again = pickle.loads(pickle.dumps(session))
+    assert repr(again) == repr(session)
+    np.testing.assert_array_equal(logits(again, images), logits(session, images))
+
+
+FORKS = """
+import os, signal, sys
+import numpy as np
+import vimdeploy
+session = vimdeploy.load(sys.argv[1], threads=2)
+images = np.random.default_rng(0).standard_normal((3, 3, 32, 32), dtype=np.float32)
+wanted = session.run(images)["logits"]
+for runs in (0, 1, 2):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)  # ends a process that hangs
+        sys.exit(not all(np.array_equal(session.run(images)["logits"], wanted) for _ in range(runs)))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(np.array_equal(session.run(images)["logits"], wanted))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system forks nothing")
+def test_forked_processes_run_a_session_and_end(tiny_onnx):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKS, tiny_onnx], capture_output=True, text=True, env=environment
+    )
+    assert (process.stdout.split(), process.stderr) == (["0", "0", "0", "True"], "")

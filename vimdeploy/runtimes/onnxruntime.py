@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakSet
 
 from vimdeploy import libraries
 from vimdeploy.artifact import Artifact
@@ -62,14 +64,31 @@ class OnnxRuntimeSession(Session):
         """
         self.artifact, self.info = artifact, artifact.info
         self._threads = threads
-        opened = open_model(artifact, device, threads, operators, providers)
+        self._options = (device, threads, operators, providers)
+        opened = open_model(artifact, *self._options)
+        self._session: InferenceSession | None
         self._session, self.device, self.operators = opened
         self._chosen = self.operators or operators
-        self._providers = self._session.get_providers()
+        self._providers = opened.session.get_providers()
         self._outputs = [spec.name for spec in self.info.outputs]
+        _sessions.add(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As its file and its options: the process that unpickles it opens it again."""
+        return OnnxRuntimeSession, (self.artifact, *self._options)
 
     def _run(self, inputs: Arrays) -> Arrays:
+        if self._session is None:
+            self._session = open_model(self.artifact, *self._options).session
         return run_session(self._session, self._outputs, inputs)
+
+    def after_fork(self) -> None:
+        """Forget ONNX Runtime's session in a forked process, which has none of its threads.
+
+        It would wait for them for ever when it is freed, so it never is; the next run opens another one.
+        """
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
+        self._session = None
 
     def open_stages(self) -> Stages:
         """Found by outputs at the ends of the stages, in a copy of the model."""
@@ -87,6 +106,18 @@ class OnnxRuntimeSession(Session):
         """A session of another model, of the same kind as this one."""
         again = Artifact(None, model.SerializeToString(), self.info, model=model)
         return open_model(again, "auto", self._threads, self._chosen, self._providers).session
+
+
+_sessions: WeakSet[OnnxRuntimeSession] = WeakSet()
+
+
+def _after_fork() -> None:
+    for session in list(_sessions):
+        session.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def sessions_of_all_operators(
