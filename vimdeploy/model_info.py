@@ -17,6 +17,7 @@ from typing import Any
 from vimdeploy.errors import ConfigError, InputError, ModelFileError
 from vimdeploy.ops.contract import VERSION
 from vimdeploy.recipe import Recipe
+from vimdeploy.text import shortened
 
 PREFIX = "vimdeploy."
 FORMAT = "2"
@@ -304,7 +305,11 @@ def _from_format_2(entries: Mapping[str, str]) -> ModelInfo:
 
 
 def _specs(text: str) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(spec["name"], tuple(spec["dims"]), spec["type"]) for spec in json.loads(text))
+    specs = json.loads(text)
+    for spec in specs:
+        if not (isinstance(spec["name"], str) and all(type(dim) in (int, str) for dim in spec["dims"])):
+            raise ValueError(f"an input or output has a name and sizes, found {shortened(repr(spec), 100)}")
+    return tuple(TensorSpec(spec["name"], tuple(spec["dims"]), str(spec["type"])) for spec in specs)
 
 
 def _from_format_1(entries: Mapping[str, str]) -> ModelInfo:
