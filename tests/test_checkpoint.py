@@ -382,6 +382,13 @@ class TestBounds:
             load_checkpoint(path)
         assert len(str(caught.value)) < 700
 
+    @pytest.mark.parametrize("door", [zip_of, lambda data, path: path.write_bytes(data)], ids=["zip", "raw"])
+    @pytest.mark.parametrize("name", [b"cargparse\nNamespace\n", b"cnumpy\nndarray\n", b"cnumpy\ndtype\n"])
+    def test_data_without_contents(self, path, door, name):
+        door(b"\x80\x02}(X\x04\x00\x00\x00args" + name + b")\x81X\x01\x00\x00\x00b" + name + b"u.", path)
+        with pytest.raises(CheckpointError, match="holds no state dict; it holds: args, b"):
+            load_checkpoint(path)
+
     def test_too_many_operations(self, path, monkeypatch):
         monkeypatch.setattr("vimdeploy.torch_file._OPERATIONS", 100)
         zip_of(b"\x80\x02" + b"}" * 200 + b".", path)

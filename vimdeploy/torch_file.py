@@ -29,8 +29,7 @@ _OPERATIONS = 2_000_000
 _DEPTH = 500
 """Deepest nesting: Python's own C code crashes on tuples that nest some 10,000 deep."""
 _LONGEST_NAME = 200
-"""Characters of a class's name; torch searches minutes in a message about one of a million. And its loader makes a
-bytearray of any length, with no bytes in the file."""
+"""Characters of a class's name; torch searches a message about one of a million for minutes."""
 _LEGACY_PICKLES = 5
 """A magic number, a version, the machine, the contents, and the names of the storages that follow."""
 _HOLDERS = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD", "REDUCE", "NEWOBJ", "NEWOBJ_EX"}
@@ -40,9 +39,11 @@ _HOLDERS = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD", "RE
 class Data:
     """Stands for an object that is data: a date, a path, a Namespace. It does nothing but keep what it is made of."""
 
+    parts: tuple[Any, ...] = ()
+    state: Any = None
+
     def __init__(self, *parts: Any, **named: Any) -> None:
         self.parts = parts
-        self.state: Any = None
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
@@ -251,7 +252,7 @@ def _walk(stream: BinaryIO) -> None:
         name = operation.name
         if name == "GLOBAL":
             asked = str(operand).replace(" ", ".").replace("__builtin__", "builtins")
-            if asked.endswith(".bytearray") or len(asked) > _LONGEST_NAME:
+            if asked == "builtins.bytearray" or len(asked) > _LONGEST_NAME:  # one of any length, from no bytes
                 raise pickle.UnpicklingError(f"GLOBAL {asked}")
         if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
             place = len(memo) if name == "MEMOIZE" else int(str(operand))
