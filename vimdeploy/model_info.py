@@ -11,11 +11,13 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 from vimdeploy.errors import ConfigError, InputError, ModelFileError
 from vimdeploy.ops.contract import VERSION
 from vimdeploy.recipe import Recipe
+from vimdeploy.text import shortened
 
 PREFIX = "vimdeploy."
 FORMAT = "2"
@@ -189,6 +191,8 @@ class ModelInfo:
         """
         if self.picture is None:
             raise InputError(f"{self.name} takes {self.size_text}: no pictures, so there is no image size to choose.")
+        if asked is not None and not _is_size(asked):
+            raise InputError(f"Wanted an image size as (height, width) in pixels, found {asked!r}.")
         height, width = (self._side(i, None if asked is None else asked[i]) for i in range(2))
         return height, width
 
@@ -272,6 +276,10 @@ class ModelInfo:
             raise ModelFileError(f"its vimdeploy.* metadata is damaged ({error}); export it again") from error
 
 
+def _is_size(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(side, Integral) for side in value)
+
+
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
@@ -297,7 +305,11 @@ def _from_format_2(entries: Mapping[str, str]) -> ModelInfo:
 
 
 def _specs(text: str) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(spec["name"], tuple(spec["dims"]), spec["type"]) for spec in json.loads(text))
+    specs = json.loads(text)
+    for spec in specs:
+        if not (isinstance(spec["name"], str) and all(type(dim) in (int, str) for dim in spec["dims"])):
+            raise ValueError(f"an input or output has a name and sizes, found {shortened(repr(spec), 100)}")
+    return tuple(TensorSpec(spec["name"], tuple(spec["dims"]), str(spec["type"])) for spec in specs)
 
 
 def _from_format_1(entries: Mapping[str, str]) -> ModelInfo:

@@ -3,7 +3,13 @@
 namespace vimdeploy {
 namespace {
 
+constexpr int64_t kMost = int64_t{1} << 40;  // twice a size, and the sum of two, are then whole numbers that fit
+
 Status check_at_least(const char* op, const char* what, int64_t found, int64_t wanted) {
+  if (found > kMost) {
+    return Status::error(std::string(op) + ": " + what + " is " + std::to_string(found) + ", wanted at most " +
+                         std::to_string(kMost));
+  }
   if (found >= wanted) return {};
   return Status::error(std::string(op) + ": " + what + " is " + std::to_string(found) + ", wanted at least " +
                        std::to_string(wanted));

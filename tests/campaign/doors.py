@@ -18,7 +18,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-from campaign import mutations, seeds
+from campaign import mutations, operators, seeds
 from campaign.seeds import Files
 from vimdeploy.errors import VimdeployError
 
@@ -31,6 +31,8 @@ class Door:
     """Draws the files of a trial."""
     enter: Callable[[Path], None]
     """Does with a folder of them what a user would."""
+    missing: Callable[[], str] = str
+    """Makes ready what it takes; returns why that cannot be, empty if it can."""
 
 
 def in_turn(*steps: Callable[[], object]) -> None:
@@ -96,7 +98,7 @@ def tensors_of_all_kinds(draw: DrawFn) -> bytes:
         "nested": torch.nested.nested_tensor([one, torch.ones(3)]),
         "parameter": torch.nn.Parameter(one),
     }
-    names = [name for name in state]
+    names = list(state)
     for _ in range(draw(st.integers(0, 2))):
         name, kind = draw(st.sampled_from(names)), draw(st.sampled_from(sorted(odd)))
         value = odd[kind]
@@ -347,6 +349,7 @@ DOORS = {
     "description": Door(description_files, enter_description),
     "labels": Door(labels_files, enter_labels),
     "onnx": Door(onnx_files, enter_onnx),
+    "operators": Door(operators.operators_files, operators.enter_operators, operators.build),
     "picture": Door(picture_files, enter_picture),
     "sidecar": Door(sidecar_files, enter_sidecar),
     "table": Door(table_files, enter_table),

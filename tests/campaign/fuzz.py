@@ -24,6 +24,8 @@ from campaign.worker import Outcome, Worker
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROUND = 100
 """Trials after which the next door has its turn."""
+FAULT = "fault.txt"
+"""What is said of a saved input, beside its files."""
 KINDS = ("accepted", "refused", "crashed", "hung")
 
 
@@ -73,7 +75,7 @@ class Campaign:
             nonlocal shrinking
             if time.monotonic() > until:
                 return
-            outcome = self.worker.outcome(door, files)
+            outcome = self.worker.outcome(DOORS[door].enter, files)
             if shrinking is None:
                 count[outcome.kind] += 1
                 if not outcome.is_bad or (door, outcome.fault) in self.faults:
@@ -97,13 +99,13 @@ class Campaign:
         for file, data in files.items():
             (folder / file).write_bytes(data)
         again = f"tools/fuzz --replay {folder}"
-        (folder / "fault.txt").write_text(f"{outcome.kind}: {outcome.fault}\n{again}\n\n{outcome.details}")
+        (folder / FAULT).write_text(f"{outcome.kind}: {outcome.fault}\n{again}\n\n{outcome.details}")
 
 
 def replayed(worker: Worker, folder: Path) -> Outcome:
     """Bring a saved input to its door once more: the folder's name begins with the door's."""
-    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "fault.txt"}
-    return worker.outcome(folder.resolve().name.partition("-")[0], files)
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != FAULT}
+    return worker.outcome(DOORS[folder.resolve().name.partition("-")[0]].enter, files)
 
 
 def table(campaign: Campaign) -> str:
@@ -172,15 +174,19 @@ def main(
     with Worker(limit) as worker:
         if replay is not None:
             outcome = replayed(worker, replay)
-            click.echo(f"{outcome.kind} {outcome.fault}\n{outcome.details}".rstrip())
+            click.echo(f"{outcome.kind}: {outcome.fault}\n{outcome.details}".rstrip(":\n "))
             sys.exit(outcome.is_bad)
         seed = secrets.randbits(31) if seed is None else seed
         click.echo(f"seed {seed}", err=True)
+        reasons = {door: DOORS[door].missing() for door in doors or DOORS}
+        for door, reason in reasons.items():
+            if reason:
+                click.echo(f"{door} is left out: {reason}", err=True)
         campaign = Campaign(worker, output)
         until = float("inf") if trials else time.monotonic() + 60 * minutes
         number = 0
         while time.monotonic() < until and (not trials or number * ROUND < trials):
-            for door in doors or DOORS:
+            for door in [door for door, reason in reasons.items() if not reason]:
                 left = ROUND if trials is None else min(ROUND, trials - number * ROUND)
                 campaign.round(door, left, seed + number, until)
             number += 1

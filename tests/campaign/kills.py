@@ -45,6 +45,8 @@ class Command:
     """Opens the first output; raises if it is none."""
     needs: tuple[str, ...] = ()
     """Packages without which there is no such command."""
+    program: tuple[str, ...] = ("-m", "vimdeploy")
+    """What Python is started with."""
 
 
 def _is_whole_page(path: Path) -> None:
@@ -73,7 +75,9 @@ COMMANDS = {
         ("tensorrt_rtx", "polygraphy"),
     ),
     "run": Command("run features.onnx pictures/one.png --save out", ("one.npz", "one.png"), _is_whole_npz),
-    "verify": Command("verify good.onnx -c weights --report out/page.html", ("page.html",), _is_whole_page, ("jinja2",)),
+    "verify": Command(
+        "verify good.onnx -c weights --report out/page.html", ("page.html",), _is_whole_page, ("jinja2",)
+    ),
     "bench": Command(
         "bench good.onnx --seconds 0.05 --rounds 2 --figure out/figure.svg",
         ("figure.svg",),
@@ -112,7 +116,7 @@ class Target:
         self._whole = self._contents()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        arguments = [sys.executable, "-m", "vimdeploy", *self._command.arguments.split()]
+        arguments = [sys.executable, *self._command.program, *self._command.arguments.split()]
         return subprocess.Popen(
             arguments,
             cwd=self._folder,
@@ -126,24 +130,30 @@ class Target:
         return {path.name: path.read_bytes() for path in self._out.iterdir()}
 
     def kill(self, moment: random.Random) -> str:
-        """Kill it once, over old outputs or none, and look at what is left.
+        """Kill it over old outputs or none: half of the times at any moment, half soon after its first new file."""
+        written = moment.random() < 0.5
+        wait = moment.choice((0.0, moment.uniform(0, 0.02))) if written else moment.uniform(0, self.seconds * 1.1)
+        return self.kill_after(wait, written, has_old=moment.random() < 0.5)
 
-        Half of the kills come at any moment, half soon after the first new file lies in the folder.
+    def kill_after(self, wait: float, written: bool, has_old: bool) -> str:
+        """Kill it once, and look at what is left.
+
+        Args:
+            wait: seconds.
+            written: count them from when something new lies in the folder, not from the start.
+            has_old: whether outputs lie there already.
 
         Returns:
             ``before`` or ``after`` it wrote its outputs, ``between`` two of them, or what is wrong.
         """
-        old = {name: b"old" for name in self._command.outputs} if moment.random() < 0.5 else {}
+        old = dict.fromkeys(self._command.outputs, b"old") if has_old else {}
         for path in self._out.iterdir():
             path.unlink()
         for name, data in old.items():
             (self._out / name).write_bytes(data)
         process = self._start()
-        wait = moment.uniform(0, self.seconds * 1.1)
-        if moment.random() < 0.5:
-            while process.poll() is None and self._names() == set(old):
-                time.sleep(0.0002)
-            wait = moment.choice((0, moment.uniform(0, 0.02)))
+        while written and process.poll() is None and self._names() == set(old):
+            time.sleep(0.0002)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(wait)
         process.kill()
@@ -195,7 +205,9 @@ class Target:
         subprocess.run([sys.executable, "-c", NEXT], cwd=self._folder, env=self._environment, check=True)
         strays = self._names() - set(self._command.outputs) - {"next"}
         strays |= {f"scratch/{path.name}" for path in self._scratch.iterdir()}
-        return f"left behind: {', '.join(sorted(re.sub('[0-9a-f]{6,}', '*', name) for name in strays))}" if strays else ""
+        return (
+            f"left behind: {', '.join(sorted(re.sub('[0-9a-f]{6,}', '*', name) for name in strays))}" if strays else ""
+        )
 
     def _written(self, old: seeds.Files) -> str:
         found = self._contents()
@@ -248,11 +260,12 @@ def main(count: int, seed: int | None, names: tuple[str, ...]) -> None:
     moment, is_clean = random.Random(seed), True
     with TemporaryDirectory(prefix="kill_test.") as temporary:
         folder = Path(temporary)
-        prepare(folder)
         for name in names or COMMANDS:
             if package := missing(COMMANDS[name]):
                 click.echo(f"{name:10} skipped: there is no {package}")
                 continue
+            if not any(folder.iterdir()):
+                prepare(folder)
             target = Target(COMMANDS[name], folder)
             counts = Counter(target.kill(moment) for _ in range(count))
             ends = {end: counts.pop(end, 0) for end in ("before", "between", "after")}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import warnings
 import zipfile
 from collections import defaultdict
 from collections.abc import Sequence
@@ -134,7 +135,7 @@ def _containers(value: Any) -> Any:
 
 @st.composite
 def broken_text(draw: DrawFn, seed: bytes) -> bytes:
-    """A text of lines with fields at commas: fields and lines changed, dropped, doubled; then perhaps encoded otherwise."""
+    """Lines of fields between commas: some changed, dropped, doubled; then perhaps in another encoding."""
     lines = [line.split(",") for line in seed.decode().splitlines()]
     for _ in range(draw(st.integers(1, 3))):
         line = draw(st.integers(0, len(lines) - 1))
@@ -189,8 +190,6 @@ def broken_zip(draw: DrawFn, seed: bytes) -> bytes:
 
 
 def _write_member(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
-    import warnings
-
     with warnings.catch_warnings():  # about names that are there already
         warnings.simplefilter("ignore")
         archive.writestr(zipfile.ZipInfo(name or "x"), data, archive.compression)
@@ -220,7 +219,7 @@ def _places(data: bytes) -> dict[str, list[Place]]:
 
     def walk(message: Message, here: Place) -> None:
         for field, value in message.ListFields():
-            repeats = field.is_repeated
+            repeats = not isinstance(value, (Message, str, bytes, int, float))
             for index, one in enumerate(value) if repeats else [(None, value)]:
                 if index is not None and index > 50 and not isinstance(one, Message):
                     break  # values of a tensor

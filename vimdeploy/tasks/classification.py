@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from vimdeploy.tasks.base import (
     count_not_finite,
     image_name,
 )
+from vimdeploy.text import shortened
 
 if TYPE_CHECKING:
     from torch import nn
@@ -94,8 +96,8 @@ class Classes(Answer):
         Raises:
             ConfigError: for none of them.
         """
-        if count < 1:
-            raise ConfigError(f"Wanted at least 1 class to show, found {count}.")
+        if not isinstance(count, Integral) or count < 1:
+            raise ConfigError(f"Wanted at least 1 class to show, found {count!r}.")
         return replace(self, top=count)
 
     def rows(self) -> list[tuple[str, ...]]:
@@ -170,7 +172,7 @@ class Classification(Task):
             if name not in numbers:
                 raise ImageError(
                     f"Wanted a sub-folder for each class under the model's names ({', '.join(labels[:4])} ...), "
-                    f"found {name!r}, which is none of them."
+                    f"found {shortened(repr(name), 100)}, which is none of them."
                 )
             if labels.count(name) > 1:
                 same = [str(number) for number, label in enumerate(labels) if label == name]
@@ -212,9 +214,11 @@ def _in_order(classes: int, found: Sequence[str]) -> Callable[[str], int]:
 
 
 def _classes_of(info: ModelInfo) -> int:
-    classes = info.outputs[0].dims[-1]
-    assert isinstance(classes, int)  # of every classifier
-    return classes
+    last = info.outputs[0].dims[-1:] if info.outputs else ()
+    if not last or not isinstance(last[0], int):
+        found = ", ".join(map(str, info.outputs)) or "none"
+        raise ConfigError(f"Wanted an output, the logits, whose last size is the number of classes; found {found}.")
+    return last[0]
 
 
 class _Tally(Comparison):

@@ -6,6 +6,7 @@
 // Every tensor has memory of its exact size, so that AddressSanitizer (-DVIMDEPLOY_SANITIZE=address,undefined) detects
 // a step beside it. With clang, -DVIMDEPLOY_LIBFUZZER and -fsanitize=fuzzer leave the bytes to libFuzzer.
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstdlib>
@@ -13,6 +14,7 @@
 #include <iterator>
 #include <limits>
 #include <map>
+#include <memory>
 #include <random>
 
 #include "onnxruntime/library_host.h"
@@ -112,8 +114,11 @@ const OrtApi* ORT_API_CALL api_with_memory(uint32_t) noexcept {
       auto& output = reinterpret_cast<FakeNode*>(context)->output;
       output.assign(sizes, sizes + rank);
       size_t count = 0;
-      if (!count_elements(output, count)) {
-        return reinterpret_cast<OrtStatus*>(new std::string("no host has the memory for the output"));
+      const auto& inputs = fake::node_of(context).inputs;
+      const bool exist =
+          std::all_of(inputs.begin(), inputs.end(), [&](const Shape& s) { return count_elements(s, count); });
+      if (!exist || !count_elements(output, count)) {
+        return reinterpret_cast<OrtStatus*>(new std::string("no host has the memory for such tensors"));
       }
       memory()[&output].reset(new uint8_t[count * sizeof(float)]);
       *out = fake::handle_of<OrtValue>(output);
@@ -162,7 +167,7 @@ std::string try_node(const uint8_t* data, size_t size) {
   memory().clear();
   for (size_t i = 0; i < node.inputs.size(); ++i) {
     size_t count = 0;
-    if (!count_elements(node.inputs[i], count)) continue;  // and a kernel that believes in it steps on null
+    if (!count_elements(node.inputs[i], count)) continue;  // only its shape is there, to be checked
     const bool is_float = op->GetInputType(op, i) == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
     const size_t length = count * (is_float ? sizeof(float) : sizeof(uint16_t));
     auto& tensor = memory()[&node.inputs[i]];

@@ -4,7 +4,7 @@
 
 #include <onnxruntime_c_api.h>
 
-#include <cstring>
+#include <algorithm>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -58,7 +58,7 @@ inline const OrtApi* ORT_API_CALL api(uint32_t) noexcept {
     a.KernelInfoGetAttributeArray_int64 = [](const OrtKernelInfo* info, const char*, int64_t* out,
                                              size_t* count) noexcept -> OrtStatusPtr {
       const std::vector<int64_t>& reverse = node_of(info).reverse;
-      if (out != nullptr) std::memcpy(out, reverse.data(), reverse.size() * sizeof(int64_t));
+      if (out != nullptr) std::copy(reverse.begin(), reverse.end(), out);
       *count = reverse.size();
       return nullptr;
     };
@@ -110,7 +110,7 @@ inline const OrtApi* ORT_API_CALL api(uint32_t) noexcept {
       return nullptr;
     };
     a.GetDimensions = [](const OrtTensorTypeAndShapeInfo* info, int64_t* out, size_t count) noexcept -> OrtStatusPtr {
-      std::memcpy(out, reinterpret_cast<const Shape*>(info)->data(), count * sizeof(int64_t));
+      std::copy_n(reinterpret_cast<const Shape*>(info)->data(), count, out);
       return nullptr;
     };
     a.ReleaseTensorTypeAndShapeInfo = [](OrtTensorTypeAndShapeInfo*) noexcept {};

@@ -37,6 +37,14 @@ TEST(Check, NamesTheSizeThatIsWrong) {
   EXPECT_EQ(check(convolution).message(), "BidirectionalConv1d: E (channels) is 0, wanted at least 1");
 }
 
+TEST(Check, RefusesSizesWhoseDoubleWouldNotFit) {
+  auto problem = scan();
+  problem.tokens = 0;
+  problem.channels = int64_t{1} << 62;
+  EXPECT_EQ(check(problem).message(),
+            "BidirectionalSelectiveScan: E (channels) is 4611686018427387904, wanted at most 1099511627776");
+}
+
 TEST(Check, NamesTheFlagThatIsWrong) {
   auto problem = conv();
   problem.reverse = {};
