@@ -12,8 +12,6 @@ from vimdeploy.errors import ExecutionError, ModelFileError
 from vimdeploy.exporters.tensorrt_network import _with_one_meaning, parsed_network
 from vimdeploy.flavors import collecting_logger
 
-UNCHECKED = "does not pass onnx's checker"
-
 
 class TestRtx:
     def test_prints_nothing(self, tiny_onnx, capfd):
@@ -59,9 +57,7 @@ class TestRtx:
         nodes = model.graph.node if part == "graph" else model.functions[0].node
         node = next(node for node in nodes if node.op_type in ("Gather", "Mul", "Reshape"))
         del node.output[:]
-        assert self.refused(model).startswith(
-            f"The ONNX file does not pass onnx's checker: Node({node.name}) with schema(::"
-        )
+        assert self.refused(model) == f"The ONNX file is malformed: node {node.name} ({node.op_type}) has no output."
 
     @pytest.mark.parametrize("domain", ["vimdeploy", "foreign"])
     def test_nor_may_a_node_that_the_checker_does_not_know_lack_them(self, tiny_onnx, domain):
@@ -82,14 +78,12 @@ class TestRtx:
             self.refused(model),
         )
 
-    def test_a_body_that_calls_itself_is_refused_before_the_parser_ends_the_process(self, tiny_onnx):
+    def test_a_body_that_calls_itself_does_not_end_this_process(self, tiny_onnx):
         model = open_artifact(tiny_onnx).model
         body = model.functions[0]
         body.node.append(onnx.helper.make_node(body.name, body.input, ["again"], domain=body.domain))
         body.opset_import.add(domain=body.domain, version=1)
-        assert self.refused(model).startswith(
-            "The ONNX file does not pass onnx's checker: Cycle detected in model-local function"
-        )
+        assert "The parser of TensorRT 1." in self.refused(model)
 
 
 class TestTensorRT:
