@@ -202,6 +202,13 @@ class TestLeftByAKilledProcess:
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"file": b"ours", "other": b"theirs"}
 
 
+def test_files_can_be_written_together_in_a_scratch_folder(monkeypatch):
+    monkeypatch.setattr("vimdeploy.files._PATIENCE", 0.1)  # the folder is locked, by this process itself
+    with scratch_folder() as folder:
+        write_together({folder / "a": b"1", folder / "b": b"2"})
+        assert len(list(folder.iterdir())) == 2
+
+
 def test_no_place_for_temporary_files_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     with (

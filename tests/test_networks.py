@@ -162,6 +162,51 @@ class TestWeights:
                 make()
 
 
+class TestValues:
+    """Weights are finite real numbers."""
+
+    @pytest.mark.parametrize(
+        ("change", "found"),
+        [
+            (lambda weight: weight.to(torch.complex64), "complex64"),
+            (lambda weight: weight.to(torch.int8), "int8"),
+            (lambda weight: weight.to(torch.float8_e4m3fn), "float8_e4m3fn"),
+            (lambda weight: torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8), "qint8"),
+            (lambda weight: weight.to_sparse(), "sparse"),
+            (lambda weight: weight.to("meta"), "without values"),
+            (lambda weight: weight > 0, "bool"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+    @pytest.mark.filterwarnings("ignore")
+    def test_of_another_kind(self, tiny, tiny_model, change, found):
+        tensors = released_names(tiny_model)
+        tensors["head.weight"] = change(tensors["head.weight"])
+        with pytest.raises(CheckpointError) as caught:
+            network_of_variant(tiny, checkpoint_of(tensors))
+        assert str(caught.value) == (
+            f"Wanted weights of float16, bfloat16, float32 or float64; the checkpoint's head.weight is {found}. "
+            "Save the weights in float32 (tensor.float())."
+        )
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+    def test_not_finite(self, tiny, tiny_model, value):
+        tensors = released_names(tiny_model)
+        tensors["layers.1.mixer.D"] = torch.full((32,), value, dtype=torch.float64)
+        with pytest.raises(CheckpointError, match=r"layers\.1\.mixer\.D has values that are not finite in float32"):
+            network_of_variant(tiny, checkpoint_of(tensors))
+
+    @pytest.mark.parametrize("type_", [torch.float16, torch.bfloat16, torch.float64])
+    def test_of_another_precision_are_made_float32(self, tiny, tiny_model, type_):
+        tensors = {name: tensor.to(type_) for name, tensor in released_names(tiny_model).items()}
+        module = network_of_variant(tiny, checkpoint_of(tensors)).module
+        assert torch.equal(module.head.weight, tensors["head.weight"].float())
+
+    def test_what_a_checkpoint_has_beside_the_model_is_passed_over(self, tiny, tiny_model):
+        checkpoint = Checkpoint("w.pth", "", "model", released_names(tiny_model), passed_over=("criterion.weight",))
+        assert network_of_variant(tiny, checkpoint).passed_over == ("criterion.weight",)
+
+
 class TestRandomWeights:
     def test_a_seed_gives_the_same_weights(self, tiny):
         assert_same_weights(*(network_of_variant(tiny, 3).module for _ in range(2)))

@@ -1,3 +1,4 @@
+import io
 import os
 import resource
 import struct
@@ -107,7 +108,7 @@ class TestGeometry:
 
 
 class TestLongPictures:
-    """Of a picture that is much longer than its crop, the crop alone is computed."""
+    """If a picture is much longer than its crop, the crop alone is computed."""
 
     @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
     @pytest.mark.parametrize("size", [(3, 400), (700, 5), (7, 1000)], ids=str)
@@ -464,6 +465,14 @@ class TestUnreadable:
         with pytest.raises(ImageError, match=r"picture\.png cannot be read: Permission denied\.$"):
             open_image(picture)
 
+    def test_an_absurdly_long_picture(self, tmp_path):
+        """The file need not even hold its pixels."""
+        (tmp_path / "long.pgm").write_bytes(b"P5 1 80000000 255\n")
+        with pytest.raises(
+            ImageError, match=r"long\.pgm was not opened: its sides are \(1, 80000000\), at most 1000000"
+        ):
+            open_image(tmp_path / "long.pgm")
+
     def test_an_absurdly_large_picture(self, picture, monkeypatch):
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
         with pytest.raises(ImageError, match=r"was not opened: .*decompression bomb"):
@@ -491,9 +500,22 @@ class TestImageOf:
 
     @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
     def test_the_bytes_of_a_file(self, picture, kind):
-        """Of an upload for example; what follows the picture does not matter."""
+        """An upload for example; what follows the picture does not matter."""
         data = kind(picture.read_bytes() + bytes(1000))
         assert image_of(data).tobytes() == open_image(picture).tobytes()
+
+    def test_a_file(self, picture):
+        with picture.open("rb") as file:
+            assert image_of(file).tobytes() == image_of(file).tobytes() == open_image(picture).tobytes()
+
+    def test_a_file_of_text(self):
+        with pytest.raises(ImageError, match=r"^The picture "):
+            image_of(io.StringIO("text"))
+
+    @pytest.mark.parametrize("make", [lambda x: x.to_sparse(), lambda x: x.to("meta")], ids=["sparse", "meta"])
+    def test_tensors_without_pixels(self, make):
+        with pytest.raises(ImageError, match=r"^The tensor cannot be read as a picture: "):
+            image_of(make(torch.zeros(4, 6, 3, dtype=torch.uint8)))
 
     def test_bytes_of_no_picture(self):
         with pytest.raises(ImageError) as caught:

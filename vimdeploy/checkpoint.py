@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import stat
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vimdeploy.errors import CheckpointError, VimdeployWarning, require
+from vimdeploy.reading import check_regular, shown, why
 from vimdeploy.text import reason_of, shortened
 from vimdeploy.torch_file import UNPACKED, Array, Data, contents
 
@@ -86,10 +86,8 @@ def load_checkpoint(source: str | Path, ema: bool = False) -> Checkpoint:
 def _read(path: Path) -> bytes:
     """A checkpoint's bytes: read once, so that what is hashed is what is used."""
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):  # a pipe waits, a device never ends
-            raise CheckpointError(f"The checkpoint {path} cannot be read: it is no regular file.")
-        if found.st_size > _LARGEST:
+        check_regular(path)
+        if path.stat().st_size > _LARGEST:
             raise CheckpointError(
                 f"The checkpoint {path} has more than {_LARGEST >> 30} GiB; save the state dict alone."
             )
@@ -104,10 +102,8 @@ def _read(path: Path) -> bytes:
                 )
             file.seek(0)
             return file.read()
-    except OSError as error:
-        raise CheckpointError(f"The checkpoint {path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:  # of a path that no system has
-        raise CheckpointError(f"The checkpoint {path!r} cannot be read: {error}.") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"The checkpoint {shown(path)} cannot be read: {why(error)}.") from error
     except MemoryError as error:
         raise CheckpointError(f"The checkpoint {path} is larger than the memory that is free.") from error
 
@@ -147,9 +143,8 @@ def _safetensors(path: Path, data: bytes) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load(data)
     except Exception as error:  # safetensors' own, and others for types that it does not know
-        raise CheckpointError(
-            f"{path} is a damaged safetensors file ({shortened(reason_of(error), 300)}); download it again."
-        ) from error
+        reason = f"no type {error} is known" if isinstance(error, KeyError) else shortened(reason_of(error), 300)
+        raise CheckpointError(f"{path} is a damaged safetensors file ({reason}); download it again.") from error
     return tensors
 
 
@@ -191,7 +186,7 @@ def _chosen(path: Path, content: Mapping[Any, Any], ema: bool) -> tuple[str, dic
     is_ours = bool(models)
     models = models or [_Model(part, "", tensors) for part, tensors in parts.items()]
     fitting = sorted((model for model in models if model.is_averaged == ema), key=lambda model: model.rank)
-    held = ", ".join(shortened(str(key), 60) for key in list(content)[:8])
+    held = ", ".join(shortened(key, 60) for key in [key for key in content if isinstance(key, str)][:8])
     if not fitting and ema:
         raise CheckpointError(f"{path} has no model_ema; it holds: {held}.")
     if not fitting and models:
@@ -210,26 +205,32 @@ def _chosen(path: Path, content: Mapping[Any, Any], ema: bool) -> tuple[str, dic
     return part or "state dict", inside, beside
 
 
-def _parts(content: Mapping[Any, Any], part: str = "", depth: int = 3) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """All that hold tensors, by where they stand: ``model``, ``ema.module``."""
+def _parts(content: Mapping[Any, Any]) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """All that hold tensors, by where they stand: ``model``, ``ema.module``; no deeper than three names."""
     torch = require("torch", "export")
-    tensors: dict[str, Tensor] = {}
-    for key, value in content.items():
-        if isinstance(value, Array):
-            try:
-                value = torch.from_numpy(value.value())
-            except (ValueError, TypeError):  # no numbers, so no weights
+    to_see, seen = [("", content)], {id(content)}
+    while to_see:
+        part, mapping = to_see.pop(0)
+        tensors: dict[str, Tensor] = {}
+        for key, value in mapping.items():
+            if not isinstance(key, str):
                 continue
-        if isinstance(value, torch.Tensor):
-            value = torch.Tensor.detach(value)  # without attributes that the file gave it
-            if value.is_nested or (not value.dim() and "." not in str(key)):  # no weight, or a number: n_averaged
-                continue
-            name = ".".join(word for word in str(key).split(".") if word not in _PASSED_THROUGH)
-            tensors[name if name not in tensors else str(key)] = value
-        elif isinstance(value, Mapping) and depth:
-            yield from _parts(value, f"{part}.{key}".removeprefix("."), depth - 1)
-    if tensors:
-        yield part, tensors
+            if isinstance(value, Array):
+                try:
+                    value = torch.from_numpy(value.value())
+                except (ValueError, TypeError):  # no numbers, so no weights
+                    continue
+            if isinstance(value, torch.Tensor):
+                value = torch.Tensor.detach(value)  # without attributes that the file gave it
+                if value.is_nested or (not value.dim() and "." not in key):  # no weight, or a number: n_averaged
+                    continue
+                name = ".".join(word for word in key.split(".") if word not in _PASSED_THROUGH)
+                tensors[name if name not in tensors else key] = value
+            elif isinstance(value, Mapping) and part.count(".") < 2 and id(value) not in seen:
+                seen.add(id(value))
+                to_see.append((f"{part}.{key}".removeprefix("."), value))
+        if tensors:
+            yield part, tensors
 
 
 def _wrapper(start: str, tensors: Mapping[str, Tensor]) -> str:
@@ -251,6 +252,6 @@ def _said(content: Mapping[Any, Any]) -> tuple[str, tuple[int, int] | None]:
     sizes = [facts.get(key) for key in ("input_size", "img_size", "image_size")]
     name = next((name for name in names if isinstance(name, str)), "")
     size = next((size for size in sizes if size is not None), None)
-    size = (size, size) if isinstance(size, int) else tuple(size)[-2:] if isinstance(size, (list, tuple)) else ()
-    is_size = len(size) == 2 and all(isinstance(side, int) for side in size)
-    return shortened(name, 200), (size[0], size[1]) if is_size else None
+    sides = tuple(size)[-2:] if isinstance(size, (list, tuple)) else (size, size)  # timm's begins with the channels
+    is_size = len(sides) == 2 and all(type(side) is int for side in sides)
+    return shortened(name, 200), (sides[0], sides[1]) if is_size else None

@@ -12,6 +12,7 @@ import secrets
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,8 @@ try:
 except ImportError:  # Windows, where nothing is locked, so that nothing is swept either
     fcntl = None  # type: ignore[assignment]
 
+_PATIENCE = 5.0
+"""Seconds that a writer waits for another one."""
 _PREFIX, _SUFFIX = ".vimdeploy-", ".part"
 
 
@@ -66,7 +69,7 @@ def write_together(files: Mapping[Path, bytes]) -> None:
             except OSError as error:
                 raise OutputError(f"{path} cannot be written: {error.strerror}; nothing was left behind.") from error
             renames.append((path, aside, place))
-        with _locked(renames[0][2].parent):
+        with _locked(renames[0][2].parent, _PATIENCE) if len(renames) > 1 else contextlib.nullcontext():
             for path, aside, place in renames:
                 try:
                     aside.replace(place)
@@ -185,18 +188,25 @@ def _open_aside(folder: Path) -> tuple[Path, IO[bytes]]:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, wait: bool = True) -> Iterator[bool]:
-    """Lock a folder, if the system can; whether it did."""
+def _locked(path: Path, patience: float = 0.0) -> Iterator[bool]:
+    """Lock a file or a folder, if the system can and nobody else holds it for longer; whether it did."""
     if fcntl is None:
         yield False
         return
     with contextlib.ExitStack() as cleanup:
         locked = False
         with contextlib.suppress(OSError):
-            descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
             cleanup.callback(os.close, descriptor)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            locked = True
+            end = time.monotonic() + patience
+            while not locked:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    locked = True
+                except BlockingIOError:
+                    if time.monotonic() > end:
+                        break
+                    time.sleep(0.01)
         yield locked
 
 
@@ -207,7 +217,7 @@ def _sweep(folder: Path) -> None:
         for entry in entries:
             if not (entry.name.startswith(_PREFIX) and entry.name.endswith(_SUFFIX)):
                 continue
-            with _locked(Path(entry.path), wait=False) as unused:
+            with _locked(Path(entry.path)) as unused:
                 if unused and entry.is_dir(follow_symlinks=False):
                     shutil.rmtree(entry.path, ignore_errors=True)
                 elif unused:

@@ -11,6 +11,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 from vimdeploy.errors import ConfigError, InputError, ModelFileError
@@ -190,6 +191,8 @@ class ModelInfo:
         """
         if self.picture is None:
             raise InputError(f"{self.name} takes {self.size_text}: no pictures, so there is no image size to choose.")
+        if asked is not None and not _is_size(asked):
+            raise InputError(f"Wanted an image size as (height, width) in pixels, found {asked!r}.")
         height, width = (self._side(i, None if asked is None else asked[i]) for i in range(2))
         return height, width
 
@@ -271,6 +274,10 @@ class ModelInfo:
             return readers[entries["format"]](entries)
         except (KeyError, ValueError, TypeError, AttributeError, ConfigError) as error:
             raise ModelFileError(f"its vimdeploy.* metadata is damaged ({reason_of(error)}); export it again") from error
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(side, Integral) for side in value)
 
 
 def _text(value: Any) -> str:

@@ -185,20 +185,16 @@ def _usable(name: str, tensor: Tensor, like: Tensor) -> Tensor:
     """
     import torch
 
-    if (
-        tensor.layout != torch.strided
-        or tensor.is_meta
-        or tensor.dtype not in {torch.float16, torch.bfloat16, torch.float32, torch.float64}
-    ):
-        kind = "meta" if tensor.is_meta else "sparse" if tensor.layout != torch.strided else str(tensor.dtype)
+    kind = "without values" if tensor.is_meta else "sparse" if tensor.layout != torch.strided else str(tensor.dtype)
+    if kind not in ("torch.float16", "torch.bfloat16", "torch.float32", "torch.float64"):
         raise CheckpointError(
-            f"Wanted weights of float16, bfloat16, float32 or float64; {shortened(name, 60)} in the checkpoint is of "
+            f"Wanted weights of float16, bfloat16, float32 or float64; the checkpoint's {shortened(name, 60)} is "
             f"{kind.removeprefix('torch.')}. Save the weights in float32 (tensor.float())."
         )
     used = tensor.detach().to(like.dtype, copy=True).contiguous()
     if not torch.isfinite(used).all():
         raise CheckpointError(
-            f"{shortened(name, 60)} in the checkpoint has values that are not finite in float32; take an earlier "
+            f"The checkpoint's {shortened(name, 60)} has values that are not finite in float32; take an earlier "
             "checkpoint of the training."
         )
     return used

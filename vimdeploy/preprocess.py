@@ -22,6 +22,7 @@ from PIL import Image, UnidentifiedImageError
 from vimdeploy.errors import ImageError, VimdeployWarning
 from vimdeploy.reading import check_regular, shown, why
 from vimdeploy.recipe import Recipe
+from vimdeploy.text import reason_of
 
 FORMATS = {
     "PNG": (".png",),
@@ -37,8 +38,10 @@ FORMATS = {
 
 IMAGE_SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 ARRAY_SUFFIX = ".npy"
-"""Of a picture with more channels than the formats have."""
+"""What a picture with more channels than the formats have is called: an array (H, W, C) of uint8 in a file."""
 
+_LONGEST = 1_000_000
+"""Pixels of a side; Pillow holds a pointer for each row, so that longer ones take gigabytes from a small file."""
 _LARGEST = 16
 """A resized picture has at most so many times the pixels of its crop; of longer ones the crop alone is computed."""
 _REACH = 3
@@ -48,7 +51,7 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # TIFF
 
 FloatArray = npt.NDArray[np.float32]
 Picture: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8] | Any"
-"""A path, the bytes of a picture file, a PIL image, or an array or a torch tensor (H, W, C) or (H, W) of uint8."""
+"""A path, a picture file or its bytes, a PIL image, or an array or a torch tensor (H, W, C) or (H, W) of uint8."""
 
 
 @dataclass(frozen=True)
@@ -213,10 +216,11 @@ def image_of(picture: Picture) -> Opened:
         return open_image(picture)
     if isinstance(picture, (bytes, bytearray, memoryview)):
         return _decoded(io.BytesIO(picture), f"The picture of {len(picture)} bytes")
-    detach = getattr(picture, "detach", None)  # a tensor of torch has it
-    if detach is None and not isinstance(picture, np.ndarray):
+    if hasattr(picture, "read"):
+        return _decoded(picture, "The picture")
+    if not isinstance(picture, np.ndarray) and not hasattr(picture, "detach"):  # a tensor of torch has it
         raise ImageError(
-            "Wanted a picture: a path, the bytes of a file, a PIL image, or an array (H, W, C) of uint8; found "
+            "Wanted a picture: a path, a file or its bytes, a PIL image, or an array (H, W, C) of uint8; found "
             f"{type(picture).__name__}."
         )
     type_ = str(picture.dtype).removeprefix("torch.")
@@ -231,7 +235,10 @@ def image_of(picture: Picture) -> Opened:
             f"Wanted a picture as an array (H, W, C) or (H, W), found {shape}; "
             "several pictures go in as a list, channels stand last."
         )
-    pixels = np.ascontiguousarray(picture if detach is None else detach().cpu().numpy())
+    try:
+        pixels = np.ascontiguousarray(picture if isinstance(picture, np.ndarray) else picture.detach().cpu().numpy())
+    except (TypeError, RuntimeError) as error:  # a sparse one, or one without values
+        raise ImageError(f"The tensor cannot be read as a picture: {reason_of(error).rstrip('.')}.") from error
     if len(shape) == 2 or shape[2] in (2, 3, 4):  # grey, with transparency, RGB, with transparency
         return Image.fromarray(pixels)
     bands = tuple(Image.fromarray(np.ascontiguousarray(pixels[..., band])) for band in range(shape[2]))
@@ -258,6 +265,8 @@ def _decoded(source: Any, name: str) -> Image.Image:
     Image.init()
     try:
         with Image.open(source, formats=[format_ for format_ in FORMATS if format_ in Image.OPEN]) as image:
+            if max(image.size) > _LONGEST:
+                raise ImageError(f"{name} was not opened: its sides are {image.size}, at most {_LONGEST} are read.")
             return _loaded(image)
     except UnidentifiedImageError as error:
         raise ImageError(

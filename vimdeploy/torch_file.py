@@ -28,6 +28,9 @@ _OPERATIONS = 2_000_000
 """Most operations of a pickle; a released training state has 30,000, and each may take some 200 bytes."""
 _DEPTH = 500
 """Deepest nesting: Python's own C code crashes on tuples that nest some 10,000 deep."""
+_LONGEST_NAME = 200
+"""Characters of a class's name; torch searches minutes in a message about one of a million. And its loader makes a
+bytearray of any length, with no bytes in the file."""
 _LEGACY_PICKLES = 5
 """A magic number, a version, the machine, the contents, and the names of the storages that follow."""
 _HOLDERS = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD", "REDUCE", "NEWOBJ", "NEWOBJ_EX"}
@@ -62,7 +65,8 @@ class Array(Data):
             order = "F" if is_fortran else "C"
         if not isinstance(content, (bytes, bytearray)) or not isinstance(dtype, _Type):
             raise ValueError("an array of objects is no weight")
-        return np.frombuffer(content, dtype.value()).reshape(shape, order=order).copy()
+        kind = dtype.value()
+        return np.frombuffer(content, kind).reshape(shape, order=order).astype(kind.newbyteorder("="))
 
 
 class _Type(Data):
@@ -245,8 +249,10 @@ def _walk(stream: BinaryIO) -> None:
         if count > _OPERATIONS:
             raise _TooMuchError(f"its pickle has more than {_OPERATIONS} operations")
         name = operation.name
-        if name == "GLOBAL" and str(operand).endswith(" bytearray"):  # torch's loader lets in one of any length
-            raise pickle.UnpicklingError("GLOBAL builtins.bytearray")
+        if name == "GLOBAL":
+            asked = str(operand).replace(" ", ".").replace("__builtin__", "builtins")
+            if asked.endswith(".bytearray") or len(asked) > _LONGEST_NAME:
+                raise pickle.UnpicklingError(f"GLOBAL {asked}")
         if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
             place = len(memo) if name == "MEMOIZE" else int(str(operand))
             if not 0 <= place <= count:  # Python's loader makes a table of so many places

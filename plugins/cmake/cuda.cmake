@@ -5,8 +5,12 @@
 
 set(VIMDEPLOY_CUDA AUTO CACHE STRING "CUDA kernels: OFF, ON, or AUTO, if nvcc is found")
 
-# Sets `version` to that of nvcc, such as 12.6, or to nothing, and CMAKE_CUDA_COMPILER to its path if it was not set.
+# Sets `version` to that of nvcc, such as 12.6, or to nothing, and CMAKE_CUDA_COMPILER to its path if it was not set. A
+# Jetson has it where CUDA installs itself, but not on PATH.
 function(_find_nvcc version)
+  if(NOT CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
+    find_program(CMAKE_CUDA_COMPILER nvcc PATHS /usr/local/cuda/bin)
+  endif()
   include(CheckLanguage)
   check_language(CUDA)
   set(found "")

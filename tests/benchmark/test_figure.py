@@ -55,6 +55,13 @@ def test_a_row_of_panels_for_each_batch(texts):
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"), [(r"a$\frac$b.onnx", r"a$\frac$b.onnx"), ("\x01\x1b.onnx", r"\x01\x1b.onnx")]
+)
+def test_a_name_is_shown_as_it_is(texts, name, shown):
+    assert shown in texts([row(name, 224)])
+
+
 def test_the_caption_is_there(texts):
     assert CAPTION in texts([row("a", 224)])
 

@@ -90,3 +90,8 @@ class TestRuntime:
 def test_numbers_that_cannot_be(name, value):
     with pytest.raises(ConfigError, match=f"{name} must be at least"):
         Settings(**{name: value})
+
+
+def test_a_turn_ends():
+    with pytest.raises(ConfigError, match="seconds must be at most 3600, found inf"):
+        Settings(seconds=float("inf"))

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -101,3 +103,36 @@ def test_ends_when_its_input_ends(tiny_onnx, quick, orders):
     command = [sys.executable, "-c", WORKER.format(path=sys.path)]
     result = subprocess.run(command, input=line * orders, capture_output=True, text=True, timeout=60)
     assert (result.returncode, len(result.stdout.splitlines()), result.stderr) == (0, orders, "")
+
+
+ABANDONED = """
+import sys
+from pathlib import Path
+from vimdeploy.benchmark.process import Worker
+from vimdeploy.benchmark.sources import Settings, Subject
+worker = Worker(Subject("tiny", Path(sys.argv[1])), Settings(device="cpu", threads=1))
+print(worker._process.pid, flush=True)
+worker.turn(seconds=3000)
+"""
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/stat").exists(), reason="this system does not show its processes as Linux does"
+)
+def test_it_ends_in_the_middle_of_a_turn_if_its_parent_is_killed(tiny_onnx):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", ABANDONED, tiny_onnx], stdout=subprocess.PIPE, env=environment
+    ) as parent:
+        worker = int(parent.stdout.readline())
+        parent.kill()
+    for _ in range(600):
+        try:
+            state = Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return
+        if state == "Z":
+            return
+        time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    pytest.fail("the worker went on without its parent")

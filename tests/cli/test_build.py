@@ -90,11 +90,7 @@ def builder(monkeypatch, engine_file):
 class TestOptions:
     def test_defaults(self, invoke, output, tiny_onnx, builder):
         invoke("build", tiny_onnx, "-o", output)
-        assert (builder.path, builder.options, builder.given_cache) == (
-            tiny_onnx,
-            BuildOptions(shapes={"batch": (1, 1, 8)}),
-            None,
-        )
+        assert (builder.path, builder.options, builder.given_cache) == (tiny_onnx, BuildOptions(), None)
 
     def test_all(self, invoke, output, tiny_onnx, builder):
         arguments = "--batch 1,4,16 --shape height=16,32,64 --workspace 2G --optimization-level 5"

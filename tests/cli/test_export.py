@@ -1,3 +1,5 @@
+import argparse
+import dataclasses
 import errno
 import functools
 import hashlib
@@ -17,8 +19,11 @@ from vimdeploy.artifact import open_artifact
 from vimdeploy.cli import main
 from vimdeploy.model_info import FromCheckpoint, FromSeed
 from vimdeploy.models import VARIANTS
-from vimdeploy.models.vim.network import resize_pos_embed
+from vimdeploy.models.heads.classification import Classifier
+from vimdeploy.models.variant import Variant
+from vimdeploy.models.vim.network import Vim, resize_pos_embed
 from vimdeploy.networks import network_of_variant
+from vimdeploy.recipe import Recipe
 from vimdeploy.runtimes.eager import EagerSession
 from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
 
@@ -225,6 +230,25 @@ class TestWrongInput:
         assert "mkdir, which is code and no weights" in error
         assert not (tmp_path / "the code ran").exists()
 
+    def test_a_training_state_that_names_another_model(self, invoke, output, tmp_path):
+        config = VARIANTS["vim_tiny_patch16_224"].config
+        with torch.device("meta"):
+            shapes = released_names(Classifier(Vim(config)))
+        state = {name: torch.zeros(tensor.shape) for name, tensor in shapes.items()}
+        name = "vim_tiny_patch16_224_bimambav2_final_pool_mean_abs_pos_embed_with_cls_token"
+        torch.save({"model": state, "args": argparse.Namespace(model=name)}, tmp_path / "own.pth")
+        error = self.refused(invoke, output, "vim_tiny_patch16_224", "-c", tmp_path / "own.pth")
+        assert f"was trained as {name} with class_token first, direction_scale 1.0" in error
+        assert 'VARIANT: {"config": {"dim": 192, "class_token": "first", "direction_scale": 1.0}}.' in error
+
+    @pytest.mark.parametrize(
+        "text", ["[" * 100000, '{"config": {"dim": 10000000}}', '{"config": {"norm_eps": "1e-5"}}']
+    )
+    def test_a_description_of_no_model(self, invoke, output, tmp_path, text):
+        (tmp_path / "mine.json").write_text(text)
+        error = self.refused(invoke, output, tmp_path / "mine.json", "--random-weights", 0)
+        assert "mine.json does not describe a model: " in error
+
     def test_a_checkpoint_of_another_variant(self, invoke, output, tmp_path):
         plus = network_of_variant(VARIANTS["vim_tiny_patch16_stride8_224"], 0).module
         torch.save(released_names(plus), tmp_path / "plus.pth")
@@ -268,6 +292,22 @@ class TestWrongInput:
     def test_no_output(self, invoke):
         result = invoke("export", "vim_tiny_patch16_224", "--random-weights", 0)
         assert (result.exit_code, "Missing option '-o'" in result.stderr) == (2, True)
+
+
+def test_a_wrapped_checkpoint_of_four_channels(invoke, output, tmp_path, tiny):
+    """As Lightning saves one beside its loss; hustvl/Vim's own are of three channels."""
+    config = tiny.config.replace(in_channels=4)
+    recipe = Recipe(mean=(0.5,) * 4, std=(0.2,) * 4)
+    tensors = released_names(network_of_variant(Variant("mine", "vim", config, recipe), 0).module)
+    state = {f"model._orig_mod.{name}": tensor for name, tensor in tensors.items()} | {"loss.weight": torch.ones(5)}
+    torch.save({"epoch": 1, "state_dict": state}, tmp_path / "last.ckpt")
+    described = {"config": dataclasses.asdict(config), "recipe": dataclasses.asdict(recipe), "labels": [0, 1, 2, 3, 4]}
+    (tmp_path / "mine.json").write_text(json.dumps(described))
+    result = invoke("export", tmp_path / "mine.json", "-c", tmp_path / "last.ckpt", "-o", output)
+    assert result.exit_code == 0, result.output
+    assert "Passed over in the checkpoint: loss.weight" in result.stdout
+    info = open_artifact(output).info
+    assert (info.channels, info.labels) == (4, ("0", "1", "2", "3", "4"))
 
 
 def test_a_model_that_answers_otherwise_is_not_written(invoke, output, tiny_json, monkeypatch):

@@ -205,6 +205,7 @@ class TestNotFinite:
             "first stage of the model that is wrong."
         )
 
+    @pytest.mark.slow
     def test_features_are_not_saved(self, invoke, broken, any_size_proto, picture, tmp_path):
         result = invoke("run", broken(any_size_proto), picture, "--save", tmp_path / "out")
         assert (result.exit_code, result.stdout, (tmp_path / "out").exists()) == (1, "", False)

@@ -50,11 +50,11 @@ class TestOptions:
 class TestBounds:
     """Of files of any size."""
 
-    def profile(self, tiny_info, most=None, **shapes):
+    def profile(self, tiny_info, most=None, fixed=None, **shapes):
         sizes = {"height": SizeRange(16, most, 8, typical=32), "width": SizeRange(16, most, 8, typical=32)}
         images = TensorSpec("images", ("batch", 3, "height", "width"))
         info = dataclasses.replace(tiny_info, inputs=(images,), sizes=sizes)
-        return tensorrt_engine._profile(info, BuildOptions(shapes=shapes))["images"]
+        return tensorrt_engine._profile(info, fixed or {}, BuildOptions(shapes=shapes))["images"]
 
     def test_as_asked(self, tiny_info):
         found = self.profile(tiny_info, batch=(2, 2, 2), height=(16, 32, 64), width=(24, 24, 24))
@@ -74,6 +74,15 @@ class TestBounds:
     def test_a_size_that_the_file_does_not_take(self, tiny_info):
         with pytest.raises(ConfigError, match="Wanted a height of 16 to 64 in steps of 8, found 21; the nearest is 24"):
             self.profile(tiny_info, most=64, height=(21, 32, 64))
+
+    @pytest.mark.parametrize("asked", [{}, {"batch": (3, 3, 3)}])
+    def test_those_that_another_tool_has_fixed(self, tiny_info, asked):
+        found = self.profile(tiny_info, most=64, fixed={"batch": 3, "width": 40}, **asked)
+        assert found == ((3, 3, 16, 40), (3, 3, 32, 40), (3, 3, 64, 40))
+
+    def test_others_than_another_tool_has_fixed(self, tiny_info):
+        with pytest.raises(ConfigError, match=r"The file has a fixed batch of 3, found \(1, 3, 8\); leave it out, or"):
+            self.profile(tiny_info, most=64, fixed={"batch": 3}, batch=(1, 3, 8))
 
     def test_a_dimension_that_is_not_free(self, tiny_info):
         with pytest.raises(ConfigError, match="no free dimension tokens; it has batch, height, width"):
@@ -109,6 +118,16 @@ class TestRtx:
         assert (info.flavor, info.tensorrt_version) == ("rtx", tensorrt_rtx.__version__)
         assert (info.device, info.compute_capability, info.operators) == (None, None, "function body")
         assert info.profile == {"images": ((1, 3, 32, 32), (2, 3, 32, 32), (5, 3, 32, 32))}
+
+    def test_a_fixed_batch_is_read_from_the_graph(self, tiny_onnx, tmp_path):
+        pytest.importorskip("tensorrt_rtx")
+        model = onnx.load(tiny_onnx)
+        for value in (*model.graph.input, *model.graph.output):
+            value.type.tensor_type.shape.dim[0].dim_value = 3
+        onnx.save(model, tmp_path / "fixed.onnx")
+        options = BuildOptions("rtx", optimization_level=0)
+        info = engine_from_onnx(open_artifact(tmp_path / "fixed.onnx"), options).info
+        assert info.profile == {"images": ((3, 3, 32, 32),) * 3}
 
     def test_tells_its_phases(self, built, phases):
         assert phases[0][0] == "Building engine"

@@ -1,5 +1,7 @@
 """The real parser of TensorRT-RTX; for TensorRT, which needs a GPU, a stand-in for its parser."""
 
+import re
+
 import onnx
 import pytest
 from helpers import stand_in_tensorrt
@@ -59,6 +61,25 @@ class TestRtx:
         del node.output[:]
         assert self.refused(model).startswith(
             f"The ONNX file does not pass onnx's checker: Node({node.name}) with schema(::"
+        )
+
+    @pytest.mark.parametrize("domain", ["vimdeploy", "foreign"])
+    def test_nor_may_a_node_that_the_checker_does_not_know_lack_them(self, tiny_onnx, domain):
+        model = open_artifact(tiny_onnx).model
+        model.graph.node.append(onnx.helper.make_node("Sink", ["images"], [], "sink", domain=domain))
+        if domain == "foreign":
+            model.opset_import.add(domain=domain, version=1)
+        assert self.refused(model) == "The ONNX file is malformed: node sink (Sink) has no output."
+
+    def test_a_crash_of_the_parser_is_a_sentence(self, tiny_onnx):
+        """A Scan whose body gives nothing passes every check."""
+        model = open_artifact(tiny_onnx).model
+        scan = next(node for body in model.functions for node in body.node if node.op_type == "Scan")
+        body = next(attribute.g for attribute in scan.attribute if attribute.name == "body")
+        del body.output[:]
+        assert re.fullmatch(
+            r"The parser of TensorRT 1\.\S+ (crashes on|refuses) the model.*(export the model again\.|Scan.*)",
+            self.refused(model),
         )
 
     def test_a_body_that_calls_itself_is_refused_before_the_parser_ends_the_process(self, tiny_onnx):

@@ -163,9 +163,9 @@ class TestPredict:
         assert len(session.predict([IMAGE] * 5, batch=2)) == 5
         assert [len(arrays["images"]) for arrays in session.given] == [2, 2, 1]
 
-    @pytest.mark.parametrize("batch", [0, -1])
+    @pytest.mark.parametrize("batch", [0, -1, 2.5, "8"], ids=repr)
     def test_a_batch_of_none(self, batch):
-        with pytest.raises(ConfigError, match=f"batch must be at least 1, found {batch}"):
+        with pytest.raises(ConfigError, match=f"batch must be a whole number of at least 1, found {batch!r}"):
             Fixed().predict([IMAGE], batch=batch)
 
     def test_pictures_are_prepared_by_the_models_recipe(self):
@@ -186,6 +186,11 @@ class TestPredict:
     def test_a_file_that_does_not_say_what_its_outputs_mean(self):
         with pytest.raises(ConfigError, match=r"^fixed does not say what its outputs mean; use run\(\)"):
             Fixed(task="").predict(IMAGE)
+
+    @pytest.mark.parametrize("size", [4, (4,), ("2", "4"), (2, 4, 3), "2x4"], ids=repr)
+    def test_what_is_no_size(self, size):
+        with pytest.raises(InputError, match=r"Wanted an image size as \(height, width\) in pixels, found "):
+            Fixed().predict(IMAGE, image_size=size)
 
     def test_a_size_that_a_fixed_file_does_not_have(self):
         with pytest.raises(InputError, match="Wanted an image height of 4, the file takes 2 alone"):

@@ -69,7 +69,7 @@ class TestAnswers:
         assert answer.document()["top"][0] == {"index": 2, "label": "cat", "probability": 1.0}
         assert [entry["label"] for entry in answer.document()["top"]] == ["cat", "ant", "bee"]
 
-    @pytest.mark.parametrize("count", [0, -1])
+    @pytest.mark.parametrize("count", [0, -1, 2.5])
     def test_no_classes_are_no_answer(self, count):
         with pytest.raises(ConfigError, match=f"Wanted at least 1 class to show, found {count}"):
             answers([[0, 0, 1]])[0].first(count)

@@ -46,7 +46,8 @@ def build(
         output: the engine to write, with OUTPUT.json beside it.
         flavor: ``tensorrt``, with our plugin, on the GPU that the engine is for; or ``rtx``, with the function bodies,
             which needs no GPU to build.
-        batch: the smallest, the best and the largest batch, or one number for all three; None: 1, 1 and 8.
+        batch: the smallest, the best and the largest batch, or one number for all three; None: 1, 1 and 8, or
+            the file's if that is fixed.
         shapes: the same of the file's other free dimensions: ``{"height": (224, 640, 1248), ...}``.
         workspace_bytes: scratch memory that a layer may use; None: all of the GPU's.
         timing_cache: a file of timings from earlier builds; created if it does not exist.

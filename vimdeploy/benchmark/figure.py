@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vimdeploy.benchmark.results import Result
 from vimdeploy.errors import ConfigError, InputError, require
+from vimdeploy.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,6 +64,7 @@ def figure_of(results: Sequence[Result], caption: str, format_: str) -> bytes:
         "font.family": "sans-serif",
         "font.size": 10,
         "svg.hashsalt": "vimdeploy",
+        "text.parse_math": False,  # a name may have two $ in it
         "axes.edgecolor": "#bbbbbb",
     }
     with matplotlib.rc_context(style):
@@ -78,7 +80,9 @@ def figure_of(results: Sequence[Result], caption: str, format_: str) -> bytes:
             hspace=_GAP / _PANEL,
         )
         figure.text(0.05, 1 - 0.35 / height, "Time and memory over image size", fontsize=15, weight="bold", color=_INK)
-        figure.text(0.05, 0.15 / height, textwrap.fill(caption, 190), fontsize=8, color=_FAINT, linespacing=1.4)
+        figure.text(
+            0.05, 0.15 / height, textwrap.fill(printable(caption), 190), fontsize=8, color=_FAINT, linespacing=1.4
+        )
         panels = figure.subplots(len(batches), 2, squeeze=False)
         for batch, (time, memory) in zip(batches, panels, strict=True):
             rows = [result for result in good if result.batch == batch]
@@ -107,7 +111,7 @@ def _draw(axes: Axes, results: Sequence[Result], title: str, unit: str, value: A
             clip_on=False,
         )
         x, y = points[-1]
-        name = textwrap.fill(Path(artifact).name, _LABEL_COLUMNS)
+        name = textwrap.fill(printable(Path(artifact).name), _LABEL_COLUMNS)
         ends.append((x, y, f"{name}\n{_number(y)} {unit}", color))
     sizes: dict[float, set[str]] = {}
     for result in results:

@@ -18,6 +18,8 @@ EAGER = "eager"
 BASELINES = {name.removesuffix("_patch16_224"): name for name in VARIANTS if name.startswith("deit_")}
 """Attention models of the sizes of Vim-Ti, S and B: their variants by the names that users write."""
 
+_LONGEST_TURN = 3600
+"""Seconds."""
 _CHECKPOINTS = (".pth", ".pt", ".safetensors")
 
 
@@ -86,6 +88,8 @@ class Settings:
         for name, least in (("rounds", 1), ("warm_up", 1), ("seconds", 0)):
             if not getattr(self, name) >= least:
                 raise ConfigError(f"{name} must be at least {least}, found {getattr(self, name)}.")
+        if self.seconds > _LONGEST_TURN:
+            raise ConfigError(f"seconds must be at most {_LONGEST_TURN}, found {self.seconds}.")
 
 
 def sources_of(

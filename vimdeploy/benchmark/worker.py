@@ -2,7 +2,8 @@
 
 First comes an order, what to open; the answer is what was opened. Then each ``{"calls": N}`` or ``{"seconds": S}`` is
 one turn, answered by the milliseconds of its calls; ``{}`` is answered by the profile. ``{"error": sentence}`` is the
-last answer of a process that gives up. It ends when its input ends, so that none outlives its parent.
+last answer of a process that gives up. It ends when its input ends, or, in the middle of a turn, when its parent has
+ended, so that none goes on for nobody.
 """
 
 from __future__ import annotations
@@ -102,9 +103,12 @@ def _serve(requests: TextIO, answers: TextIO) -> None:
 def _turn(call: Callable[[], object], calls: int = 0, seconds: float = 0.0) -> list[float]:
     """The milliseconds of so many calls, or of all that begin within some seconds; of at least one."""
     milliseconds: list[float] = []
+    parent = os.getppid()
     begin = time.perf_counter()
     while not milliseconds or len(milliseconds) < calls or time.perf_counter() - begin < seconds:
         start = time.perf_counter()
         call()
         milliseconds.append((time.perf_counter() - start) * 1e3)
+        if os.getppid() != parent:  # it was killed, and nobody waits for an answer
+            raise SystemExit
     return milliseconds

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 @click.option(
     "--batch",
     type=Bounds(),
-    default="1,1,8",
-    show_default=True,
+    default=None,
+    show_default="1,1,8, or the file's if that is fixed",
     help="Set the smallest, the best and the largest batch; the engine is tuned for the best one.",
 )
 @click.option(
@@ -86,7 +86,7 @@ def build(
     model: Path,
     output: Path,
     flavor: str,
-    batch: tuple[int, int, int],
+    batch: tuple[int, int, int] | None,
     shapes: tuple[tuple[str, tuple[int, int, int]], ...],
     workspace: int | None,
     timing_cache: Path | None,

@@ -121,7 +121,9 @@ def _print(made: Quantized, float32_bytes: int) -> None:
         + (f", float32 {measure.reference.part:.2%}" if measure.reference else "")
         for measure in made.agreement.measures
     ]
+    pictures = "picture" if made.images == 1 else "pictures"
+    lost = f"{made.points_lost:.2f} points of {made.judged_by} lost"
     say(
-        f"On {made.images} pictures: {'; '.join(measures)}; {made.points_lost:.2f} points of {made.judged_by} lost. In "
-        "brackets: 95 % confidence intervals, for pictures that were not seen."
+        f"On {made.images} {pictures}: {'; '.join(measures)}; {lost}. In brackets: 95 % confidence intervals, for "
+        "pictures that were not seen."
     )

@@ -31,7 +31,7 @@ SHOWN = 5
 
 @click.command()
 @artifact_argument
-@click.argument("images", type=PATH, nargs=-1, required=True)
+@click.argument("images", type=click.Path(readable=False, path_type=Path), nargs=-1, required=True)  # told one by one
 @click.option(
     "--top",
     type=click.IntRange(min=1),

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vimdeploy.artifact import Artifact
 from vimdeploy.engine_file import FLAVORS, HARDWARE_COMPATIBILITY, EngineInfo, sha256_of
@@ -26,6 +26,9 @@ from vimdeploy.libraries import library_path
 from vimdeploy.model_info import BATCH, ModelInfo, SizeRange
 from vimdeploy.progress import Progress, silent
 from vimdeploy.text import reason_of
+
+if TYPE_CHECKING:
+    import onnx
 
 BATCH_SIZES = (1, 1, 8)
 """The smallest, the one that the engine is fastest at, the largest, unless others are asked for."""
@@ -107,7 +110,7 @@ def engine_from_onnx(
     if timing_cache is not None and options.flavor == "rtx":
         raise ConfigError("TensorRT-RTX times nothing while it builds, so it has no timing cache; leave it out.")
     model, info = artifact.model, artifact.info
-    profile = _profile(info, options)
+    profile = _profile(info, _fixed_sizes(model, info), options)
     trt = tensorrt_module(options.flavor)
     polygraphy = _polygraphy(options.flavor)
     gpu = _gpu(options)
@@ -172,8 +175,26 @@ def _gpu(options: BuildOptions) -> Gpu | None:
     return found if options.flavor == "tensorrt" else None
 
 
-def _profile(info: ModelInfo, options: BuildOptions) -> dict[str, tuple[tuple[int, ...], ...]]:
+def _fixed_sizes(model: onnx.ModelProto, info: ModelInfo) -> dict[str, int]:
+    """The dimensions that were free when the file was exported, and that another tool has fixed since."""
+    graph = {value.name: value.type.tensor_type.shape.dim for value in model.graph.input}
+    return {
+        dim: found.dim_value
+        for spec in info.inputs
+        for dim, found in zip(spec.dims, graph.get(spec.name, ()), strict=False)
+        if isinstance(dim, str) and found.dim_value > 0
+    }
+
+
+def _profile(
+    info: ModelInfo, fixed: Mapping[str, int], options: BuildOptions
+) -> dict[str, tuple[tuple[int, ...], ...]]:
     """Each input's smallest, best and largest shape.
+
+    Args:
+        info: of the file.
+        fixed: ``_fixed_sizes`` of the file.
+        options: what is asked for.
 
     Raises:
         ConfigError: if the file does not have such a dimension, or it cannot be of such a size.
@@ -182,7 +203,15 @@ def _profile(info: ModelInfo, options: BuildOptions) -> dict[str, tuple[tuple[in
     unknown = [word for word in options.shapes if word not in free]
     if unknown:
         raise ConfigError(f"The file has no free dimension {', '.join(unknown)}; it has {', '.join(free) or 'none'}.")
-    bounds = {word: _bounds(word, info.sizes.get(word, SizeRange()), options.shapes.get(word)) for word in free}
+    bounds = {}
+    for word in free:
+        asked = options.shapes.get(word)
+        if word in fixed and asked not in (None, (fixed[word],) * 3):
+            raise ConfigError(
+                f"The file has a fixed {word} of {fixed[word]}, found {asked}; leave it out, or export the model again."
+            )
+        asked = (fixed[word],) * 3 if word in fixed else asked
+        bounds[word] = _bounds(word, info.sizes.get(word, SizeRange()), asked)
     return {
         spec.name: tuple(
             tuple(dim if isinstance(dim, int) else bounds[dim][which] for dim in spec.dims) for which in range(3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +15,9 @@ from vimdeploy.text import reason_of, shortened
 if TYPE_CHECKING:
     import onnx
 
+
+_WINDOWS_CRASH = 0xC0000000
+"""Where the exit codes of crashed processes begin on Windows; elsewhere they are negative."""
 
 _MOST_REASONS = 4
 """The reasons of a parser that are told; those that follow are mostly of the same kind."""
@@ -36,6 +41,8 @@ def parsed_network(trt: ModuleType, model: onnx.ModelProto, flavor: str, logger:
         ExecutionError: if TensorRT cannot start.
     """
     _check(model)
+    if flavor == "rtx":
+        _try_to_parse(trt, _with_one_meaning(model, flavor))
     try:
         builder = trt.Builder(logger)
     except Exception as error:  # if CUDA does not start, because of an old driver for example
@@ -58,6 +65,40 @@ def _check(model: onnx.ModelProto) -> None:
         checker.check_model(model)
     except Exception as error:  # it has a type of its own, protobuf another
         raise ModelFileError(f"The ONNX file does not pass onnx's checker: {reason_of(error)}") from error
+    graphs: list[Any] = [model.graph, *model.functions]
+    while graphs:  # the checker passes over nodes of operators that it does not know
+        graph = graphs.pop()
+        for node in graph.node:
+            if not any(node.output):
+                name = " ".join(filter(None, ("node", node.name, f"({node.op_type})")))
+                raise ModelFileError(f"The ONNX file is malformed: {name} has no output.")
+            graphs += [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+
+
+_TRIAL = """
+import sys
+trt = __import__(sys.argv[1])
+logger = trt.Logger(trt.Logger.INTERNAL_ERROR)
+builder = trt.Builder(logger)
+network = builder.create_network(0)
+trt.OnnxParser(network, logger).parse(sys.stdin.buffer.read())
+"""
+
+
+def _try_to_parse(trt: ModuleType, model: onnx.ModelProto) -> None:
+    """Parse a model in a process of its own, because a parser that trips over one ends its process.
+
+    Raises:
+        ModelFileError: if that happens.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", _TRIAL, trt.__name__], input=model.SerializeToString(), capture_output=True, check=False
+    )
+    if done.returncode < 0 or done.returncode >= _WINDOWS_CRASH:  # else this process will find the same
+        raise ModelFileError(
+            f"The parser of TensorRT {trt.__version__} crashes on the model (exit code {done.returncode}), so there is "
+            "something in it that it does not expect; export the model again."
+        )
 
 
 def _reasons(parser: Any, logger: Any) -> str:

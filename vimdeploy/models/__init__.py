@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 BACKBONE = "backbone."
 """What the names of a backbone's tensors begin with; those of the head that stands on it do not."""
 
-_LARGEST_DESCRIPTION = 8 << 20
-"""Bytes of the largest NAME.json that is read; one with the 21,841 classes of ImageNet-21k has less than 1 MB."""
-
 ARCHITECTURES: dict[str, Architecture] = {
     architecture.name: architecture for architecture in (VimArchitecture(), DeiTArchitecture())
 }
@@ -95,33 +92,28 @@ def _variant_from_file(path: Path) -> Variant:
             described.labels,
         )
     except FileNotFoundError as error:
-        raise ConfigError(f"There is no model description {path}.") from error
+        raise ConfigError(f"There is no model description {shown(path)}.") from error
     except ConfigError as error:
-        raise ConfigError(f"{path} does not describe a model: {error}") from error
+        raise ConfigError(f"{shown(path)} does not describe a model: {error}") from error
 
 
 def _object_in(path: Path) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
-        ConfigError: if there is none; does not name the file.
+        FileNotFoundError: if there is no file.
+        ConfigError: if there is no object in it; does not name the file.
     """
     try:
-        if path.exists() and not path.is_file():  # opened, a pipe waits and a device never ends
-            raise ConfigError("it is no regular file.")
-        with path.open("rb") as file:
-            data = file.read(_LARGEST_DESCRIPTION + 1)
-        if len(data) > _LARGEST_DESCRIPTION:
-            raise ConfigError(f"it has more than {_LARGEST_DESCRIPTION} bytes.")
-        found = json.loads(data.decode("utf-8-sig"))
+        found = json.loads(read_text(path))
     except FileNotFoundError:
         raise
-    except OSError as error:
-        raise ConfigError(f"it cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError("it is no text in UTF-8.") from error
-    except (ValueError, RecursionError) as error:
+    except json.JSONDecodeError as error:
         raise ConfigError(f"it is no JSON: {reason_of(error)}.") from error
+    except RecursionError as error:
+        raise ConfigError("its JSON nests too deep.") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{why(error)}.") from error
     if not isinstance(found, dict):
         raise ConfigError(f"wanted an object, {{...}}, found {reprlib.repr(found)}.")
     return found

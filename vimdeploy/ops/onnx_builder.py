@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from onnx import AttributeProto, FunctionProto, NodeProto, TensorProto, ValueInfoProto, helper
+import numpy as np
+from onnx import AttributeProto, FunctionProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from vimdeploy.ops.contract import DOMAIN, Operator
 
@@ -170,11 +171,9 @@ class FunctionBuilder:
         key = repr(number)
         if key not in self._constants:
             value = self._constants[key] = self._new_value("Constant")
-            content: dict[str, Any] = {
-                {int: "value_int", float: "value_float", list: "value_ints"}[type(number)]: number
-            }
-            node = helper.make_node("Constant", [], [value.name], name=value.name, **content)
-            self._function_nodes.append(node)
+            # As a tensor: tools that clean graphs up read a value_float as float64.
+            content = numpy_helper.from_array(np.array(number, np.float32 if isinstance(number, float) else np.int64))
+            self._function_nodes.append(helper.make_node("Constant", [], [value.name], name=value.name, value=content))
         return self._constants[key]
 
     def _new_value(self, role: str) -> Value:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, cast, overload
 
 import numpy as np
@@ -116,8 +117,8 @@ class Session(ABC):
         """Pictures to answers, prepared by the recipe that the model carries.
 
         Args:
-            images: one picture or a sequence of them: paths, the bytes of picture files, PIL images, or arrays or torch
-                tensors (H, W, C) or (H, W) of uint8.
+            images: one picture or a sequence of them: paths, picture files or their bytes, PIL images, or arrays or
+                torch tensors (H, W, C) or (H, W) of uint8.
             image_size: height and width in pixels to prepare them in, if the file leaves the size open; None: each
                 picture's own size, rounded to the nearest that the model takes, and not cropped.
             batch: how many pictures of one size run together.
@@ -134,8 +135,8 @@ class Session(ABC):
         task = task_of(self.info)
         if task is None:
             raise ConfigError(f"{self.info.name} does not say what its outputs mean; use run(), which gives them raw.")
-        if batch < 1:
-            raise ConfigError(f"batch must be at least 1, found {batch}.")
+        if not isinstance(batch, Integral) or batch < 1:
+            raise ConfigError(f"batch must be a whole number of at least 1, found {batch!r}.")
         several = isinstance(images, Sequence) and not isinstance(images, (str, bytes, bytearray, memoryview))
         pictures = cast("Sequence[Picture]", images if several else [images])
         inputs = picture_inputs(pictures, self.info, image_size, own_size=True)

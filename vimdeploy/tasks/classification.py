@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,8 +96,8 @@ class Classes(Answer):
         Raises:
             ConfigError: for none of them.
         """
-        if count < 1:
-            raise ConfigError(f"Wanted at least 1 class to show, found {count}.")
+        if not isinstance(count, Integral) or count < 1:
+            raise ConfigError(f"Wanted at least 1 class to show, found {count!r}.")
         return replace(self, top=count)
 
     def rows(self) -> list[tuple[str, ...]]:

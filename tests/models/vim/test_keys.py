@@ -1,11 +1,13 @@
+import dataclasses
 import itertools
+import json
 
 import pytest
 import torch
 from helpers.released import released_names
 
 from vimdeploy.checkpoint import Checkpoint
-from vimdeploy.errors import CheckpointError
+from vimdeploy.errors import CheckpointError, VimdeployWarning
 from vimdeploy.models.heads.classification import Classifier
 from vimdeploy.models.variant import Variant
 from vimdeploy.models.vim.config import VARIANTS, VimConfig
@@ -139,6 +141,120 @@ class TestClassifiers:
         held = model_from_checkpoint(checkpoint, tiny)
         assert held.config == tiny.config
         assert not [name for name in held.tensors if name.startswith("head.")]
+
+
+UPSTREAM = "vim_tiny_patch16_224_bimambav2_final_pool_mean_abs_pos_embed"
+
+
+def said(config, name="", image_size=None):
+    """A checkpoint whose training state names its model."""
+    return dataclasses.replace(classifier(config), model_name=name, image_size=image_size)
+
+
+class TestWhatItSays:
+    """A training state's own args, against what the shapes of its tensors do not tell."""
+
+    @pytest.mark.parametrize("variant", VARIANTS.values(), ids=lambda variant: variant.name)
+    def test_a_released_one_is_as_its_entry_point_says(self, variant):
+        checkpoint = said(variant.config, variant.upstream_name, (224, 224))
+        assert model_from_checkpoint(checkpoint, variant).config == variant.config
+
+    @pytest.mark.parametrize(
+        "name", ["", "vim", "vim_tiny_patch16_224", "resnet50", f"{UPSTREAM}_with_middle_cls_token_div2"]
+    )
+    def test_names_that_contradict_nothing(self, name):
+        assert model_from_checkpoint(said(TINY.config, name), TINY).config == TINY.config
+
+    @pytest.mark.parametrize(
+        ("name", "size", "differs", "cure"),
+        [
+            (
+                f"{UPSTREAM}_with_cls_token",
+                None,
+                "class_token first, direction_scale 1.0; {} has class_token middle, direction_scale 0.5",
+                {"class_token": "first", "direction_scale": 1.0},
+            ),
+            (f"{UPSTREAM}_with_cls_token_div2", None, "class_token first; {} has", {"class_token": "first"}),
+            (f"{UPSTREAM}_with_midclstok", None, "direction_scale 1.0; {} has", {"direction_scale": 1.0}),
+            (
+                TINY.upstream_name,
+                (112, 448),
+                "image_size (112, 448); {} has image_size (224, 224)",
+                {"image_size": [112, 448]},
+            ),
+            (
+                TINY.upstream_name.replace("patch16", "patch16_stride8"),
+                (120, 120),
+                "stride 8, image_size (120, 120); {} has stride 16, image_size (224, 224)",
+                {"image_size": [120, 120], "stride": 8},
+            ),
+        ],
+    )
+    def test_a_contradiction_of_a_released_one_is_refused_with_the_cure(self, name, size, differs, cure):
+        with pytest.raises(CheckpointError) as caught:
+            model_from_checkpoint(said(TINY.config, name, size), TINY)
+        message = str(caught.value)
+        assert f"says that it was trained as {name} with {differs.format(TINY.name)}" in message
+        described = json.loads(message[message.index("{") : message.rindex("}") + 1])
+        assert described == {"config": {"dim": 192, **cure}}
+
+    def test_the_cure_is_taken(self):
+        config = TINY.config.replace(class_token="first", direction_scale=1.0)
+        checkpoint = said(config, f"{UPSTREAM}_with_cls_token", (224, 224))
+        assert model_from_checkpoint(checkpoint, Variant("mine", "vim", config)).config == config
+
+    def test_what_somebody_described_goes_before_and_is_said(self):
+        mine = Variant("mine", "vim", TINY.config)
+        with pytest.warns(
+            VimdeployWarning, match=r"class_token first.*; mine has class_token middle.*, which is taken\."
+        ):
+            held = model_from_checkpoint(said(TINY.config, f"{UPSTREAM}_with_cls_token"), mine)
+        assert held.config == TINY.config
+
+    def test_a_size_that_cannot_be(self):
+        with pytest.raises(CheckpointError, match=r"image_size \(9, 9\).*give that as VARIANT\.$"):
+            model_from_checkpoint(said(TINY.config, TINY.upstream_name, (9, 9)), TINY)
+
+
+class TestMisfits:
+    @pytest.mark.parametrize("channels", [1, 2, 4, 12])
+    def test_other_channels_are_told_with_a_description(self, channels):
+        config = TINY.config.replace(in_channels=channels, num_classes=10)
+        with pytest.raises(
+            CheckpointError, match=f"it takes pictures of {channels} channels, the variant takes 3"
+        ) as caught:
+            model_from_checkpoint(classifier(config), TINY)
+        assert str(caught.value).endswith(
+            f'{{"config": {{"dim": 192, "in_channels": {channels}, "num_classes": 10}}, "recipe": {{"mean": '
+            f'[{channels} values], "std": [{channels} values]}}}}.'
+        )
+        assert model_from_checkpoint(classifier(config), Variant("mine", "vim", config)).config == config
+
+    def test_no_class_token_is_told(self):
+        with pytest.raises(
+            CheckpointError, match=r"197 tokens, class_token middle, found .* 196 tokens, class_token none"
+        ):
+            model_from_checkpoint(classifier(TINY.config.replace(class_token="none")), TINY)
+
+    @pytest.mark.parametrize("name", ["pos_embed", "layers.0.mixer.A_log", "patch_embed.proj.weight", "head.weight"])
+    @pytest.mark.parametrize("shape", [(), (0,), (1, 0, 3), (1, 2, 3, 4, 5)], ids=str)
+    def test_shapes_that_no_vim_has(self, tiny, name, shape):
+        checkpoint = classifier(tiny.config)
+        checkpoint.tensors[name] = torch.zeros(shape)
+        with pytest.raises(CheckpointError, match=r"holds no Vim of two directions: a tensor is not of the shape"):
+            model_from_checkpoint(checkpoint, tiny)
+
+    def test_a_depth_that_no_vim_has(self, tiny):
+        checkpoint = classifier(tiny.config)
+        checkpoint.tensors["layers.999999999.norm.weight"] = torch.zeros(1)
+        with pytest.raises(CheckpointError, match="holds no Vim that can be: depth must be at most 1000"):
+            model_from_checkpoint(checkpoint, tiny)
+
+    def test_long_names_are_shortened(self, tiny):
+        checkpoint = checkpoint_of({"x" * 10**6 + str(i): torch.zeros(1) for i in range(9)})
+        with pytest.raises(CheckpointError) as caught:
+            model_from_checkpoint(checkpoint, tiny)
+        assert len(str(caught.value)) < 500
 
 
 class TestDense:

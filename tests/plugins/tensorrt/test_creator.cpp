@@ -119,5 +119,14 @@ TEST(Creator, RefusesAnEngineOfAnotherVersion) {
   }
 }
 
+TEST(Library, SaysWhatItIsAndForWhichGpus) {
+  const std::string json = entry_point<const char*()>("VimdeployLibraryInfo")();
+  const std::string headers = std::to_string(NV_TENSORRT_MAJOR) + "." + std::to_string(NV_TENSORRT_MINOR) + ".";
+  for (const std::string& part : {std::string("\"operators_version\": 1"), "\"tensorrt_headers\": \"" + headers,
+                                  std::string("\"cuda_architectures\": [\"")}) {
+    EXPECT_NE(json.find(part), std::string::npos) << part << " is not in " << json;
+  }
+}
+
 }  // namespace
 }  // namespace vimdeploy::testing

@@ -22,7 +22,7 @@ from vimdeploy.errors import CheckpointError, ConfigError, VimdeployWarning
 from vimdeploy.models.architecture import CheckpointModel
 from vimdeploy.models.variant import Variant
 from vimdeploy.models.vim.config import VARIANTS, VimConfig
-from vimdeploy.text import reason_of, shortened
+from vimdeploy.text import shortened
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -248,16 +248,17 @@ def _config_from_shapes(checkpoint: Checkpoint, parts: _Parts, like: VimConfig) 
     own, others = parts.own, parts.others
     try:
         if not all(size for tensor in own.values() for size in tensor.shape):
-            raise ValueError("a tensor without values")
+            raise ValueError  # a tensor without values
         _, tokens, dim = own["pos_embed"].shape
         _, in_channels, patch_size, _ = own["patch_embed.proj.weight"].shape
         channels, state_size = own["layers.0.mixer.A_log"].shape
+        classes, _ = others["head.weight"].shape if "head.weight" in others else (like.num_classes, dim)
         numbers = {
             "in_channels": in_channels,
             "patch_size": patch_size,
             "dim": dim,
             "depth": 1 + max(int(match[1]) for match in map(_LAYER.match, own) if match),
-            "num_classes": others["head.weight"].shape[0] if "head.weight" in others else like.num_classes,
+            "num_classes": classes,
             "state_size": state_size,
             "conv_width": own["layers.0.mixer.conv1d.weight"].shape[-1],
             "expand": channels // dim,
@@ -266,14 +267,19 @@ def _config_from_shapes(checkpoint: Checkpoint, parts: _Parts, like: VimConfig) 
         side = math.isqrt(tokens - ("cls_token" in own))
         stride = min(like.stride, patch_size)
         like = _wired_like(parts, like)
+        if "cls_token" not in own:
+            like = like.replace(class_token="none")
         is_like = tokens == like.tokens and patch_size == like.patch_size
         size = like.image_size if is_like else ((side - 1) * stride + patch_size,) * 2
         return like.replace(**numbers, stride=stride, image_size=size)
     except (KeyError, ValueError, IndexError) as error:
+        fault = (
+            f"{error} is not there" if isinstance(error, KeyError) else "a tensor is not of the shape it should have"
+        )
         names = ", ".join(shortened(name, 60) for name in list(checkpoint.tensors)[:4])
         raise CheckpointError(
-            f"{checkpoint.path} holds no Vim of two directions: {reason_of(error)} is not there or not of the shape it "
-            f"should have. Its {len(checkpoint.tensors)} tensors begin with: {names}."
+            f"{checkpoint.path} holds no Vim of two directions: {fault}. Its {len(checkpoint.tensors)} tensors begin "
+            f"with: {names}."
         ) from error
     except ConfigError as error:
         raise CheckpointError(f"{checkpoint.path} holds no Vim that can be: {error}") from error
