@@ -17,7 +17,7 @@ from typing import Any
 from vimdeploy.errors import ConfigError, InputError, ModelFileError
 from vimdeploy.ops.contract import VERSION
 from vimdeploy.recipe import Recipe
-from vimdeploy.text import shortened
+from vimdeploy.text import reason_of, shortened
 
 PREFIX = "vimdeploy."
 FORMAT = "2"
@@ -273,7 +273,7 @@ class ModelInfo:
         try:
             return readers[entries["format"]](entries)
         except (KeyError, ValueError, TypeError, AttributeError, ConfigError) as error:
-            raise ModelFileError(f"its vimdeploy.* metadata is damaged ({error}); export it again") from error
+            raise ModelFileError(f"its vimdeploy.* metadata is damaged ({reason_of(error)}); export it again") from error
 
 
 def _is_size(value: Any) -> bool:
