@@ -189,11 +189,11 @@ def _changes(artifact: Artifact) -> Iterator[str]:
     wanted = () if architecture is None else architecture.operators
     lost = [name for name in wanted if name not in artifact.operators]
     if lost:
-        yield f"another tool has dissolved the operators {' and '.join(lost)} into standard ones"
+        yield f"the operators {' and '.join(lost)} are gone, dissolved into standard ones by another tool"
     if artifact.operators and not artifact.has_bodies:
-        yield "another tool has dropped the function bodies of vimdeploy's operators"
+        yield "the function bodies of vimdeploy's operators are gone, dropped by another tool"
     if artifact.info.fixed_batch is not None:
-        yield f"another tool has fixed the batch to {artifact.info.fixed_batch}"
+        yield f"the batch is {artifact.info.fixed_batch}, fixed by another tool"
 
 
 def operator_counts(model: onnx.ModelProto) -> dict[str, int]:

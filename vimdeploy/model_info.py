@@ -273,7 +273,9 @@ class ModelInfo:
         try:
             return readers[entries["format"]](entries)
         except (KeyError, ValueError, TypeError, AttributeError, ConfigError) as error:
-            raise ModelFileError(f"its vimdeploy.* metadata is damaged ({reason_of(error)}); export it again") from error
+            raise ModelFileError(
+                f"its vimdeploy.* metadata is damaged ({reason_of(error)}); export it again"
+            ) from error
 
 
 def _is_size(value: Any) -> bool:

@@ -332,7 +332,7 @@ def test_an_interrupt_that_the_exporter_took_for_an_error_is_one(invoke, output,
 
     monkeypatch.setattr("vimdeploy.exporters.onnx_graph.onnx_from_model", interrupted)
     result = invoke("export", tiny_json, "--random-weights", 0, "-o", output)
-    assert (result.exit_code, result.stderr.splitlines()[-1]) == (1, "Aborted!")
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (130, "Interrupted.")
     assert list(output.parent.iterdir()) == []
 
 

@@ -64,13 +64,13 @@ class TestChangedByAnotherTool:
         return changed(tiny_proto, lambda proto: proto.ClearField("functions"))
 
     def test_dissolved_operators_are_nobodys_and_slow(self, inlined, images, tiny_onnx):
-        with pytest.warns(SlowOperatorsWarning, match=r"has dissolved the operators .*; export it again"):
+        with pytest.warns(SlowOperatorsWarning, match=r"are gone, dissolved into standard ones .*; export it again"):
             session = OnnxRuntimeSession(inlined)
         assert session.description == "ONNX Runtime (cpu)"
         np.testing.assert_allclose(logits(session, images), logits(load(tiny_onnx), images), atol=1e-5)
 
     def test_dissolved_operators_are_not_the_librarys(self, inlined):
-        with pytest.raises(ModelFileError, match="so nothing is left for it"):
+        with pytest.raises(ModelFileError, match="nothing is left for it"):
             OnnxRuntimeSession(inlined, operators="library")
 
     @pytest.mark.parametrize("operators", ["auto", "library"])
@@ -79,12 +79,12 @@ class TestChangedByAnotherTool:
         assert OnnxRuntimeSession(without_bodies, operators=operators).operators == "library"
 
     def test_dropped_bodies_are_missed(self, without_bodies):
-        with pytest.raises(ModelFileError, match=r"another tool has dropped the function bodies .* Export it again"):
+        with pytest.raises(ModelFileError, match=r"the function bodies .* are gone.* Export it again"):
             OnnxRuntimeSession(without_bodies, operators="function-body")
 
     def test_dropped_bodies_are_missed_without_the_library(self, without_bodies, no_library):
         with pytest.raises(
-            ModelFileError, match=r"dropped the function bodies .*The compiled operators are not in this"
+            ModelFileError, match=r"the function bodies .*are gone.*The compiled operators are not in this"
         ):
             OnnxRuntimeSession(without_bodies)
 

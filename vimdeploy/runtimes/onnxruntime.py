@@ -189,20 +189,21 @@ def _library(artifact: Artifact, operators: str, on_cuda: bool) -> ChosenLibrary
         ConfigError: if ``library`` is wanted and cannot be had.
         ModelFileError: if what is wanted is not in the file.
     """
-    chosen = choose_library(operators, on_cuda)
     changes = ", and ".join(artifact.changes)
+    if not artifact.has_operators and operators == "auto":
+        return ChosenLibrary(None, f"In {artifact}, {changes}; export it again" if changes else "")
+    chosen = choose_library(operators, on_cuda)
     if not artifact.has_operators:
-        if artifact.changes and operators == "library":
+        if changes and chosen.library is not None:
             raise ModelFileError(
-                f"Wanted the library to compute; in {artifact}, {changes}, so nothing is left for it. Export it again, "
-                "or use operators='auto'."
+                f"Wanted the library to compute; in {artifact}, {changes}: nothing is left for it. Export it again, or "
+                "use operators='auto'."
             )
-        lack = f"In {artifact}, {changes}; export it again" if artifact.changes else ""
-        return ChosenLibrary(None, lack if operators == "auto" else "")
+        return ChosenLibrary(None)
     if chosen.library is None and not artifact.has_bodies:
         raise ModelFileError(
-            f"Only the library can run {artifact}, because another tool has dropped the function bodies of vimdeploy's "
-            f"operators. {f'{chosen.lack}; or export' if chosen.lack else 'Export'} it again."
+            f"Only the library can run {artifact}: {changes or 'its function bodies are gone'}. "
+            f"{f'{chosen.lack}; or export' if chosen.lack else 'Export'} it again."
         )
     return chosen
 

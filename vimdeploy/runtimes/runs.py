@@ -37,13 +37,14 @@ def run_session(
 
 
 def stop_runs() -> None:
-    """Stop all that ONNX Runtime computes in this process, for good: for a process that is to end."""
+    """Stop all that ONNX Runtime computes in this process at the moment; what is run later is not stopped."""
     _run_options().terminate = True
+    _run_options.cache_clear()
 
 
 @cache
 def _run_options() -> RunOptions:
-    """The options of every run in this process."""
+    """The options of all runs in this process."""
     import onnxruntime as ort
 
     return ort.RunOptions()
