@@ -319,7 +319,7 @@ class TestChangedByAnotherTool:
         (change,) = artifact.changes
         assert {
             "inlined": "operators BidirectionalConv1d and BidirectionalSelectiveScan are gone, dissolved into",
-            "without bodies": "function bodies of vimdeploy's operators are gone",
+            "without bodies": "the function bodies are gone",
             "batch 2": "the batch is 2, fixed by another tool",
         }[how] in change
 

@@ -191,7 +191,7 @@ def _changes(artifact: Artifact) -> Iterator[str]:
     if lost:
         yield f"the operators {' and '.join(lost)} are gone, dissolved into standard ones by another tool"
     if artifact.operators and not artifact.has_bodies:
-        yield "the function bodies of vimdeploy's operators are gone, dropped by another tool"
+        yield "the function bodies are gone, dropped by another tool"
     if artifact.info.fixed_batch is not None:
         yield f"the batch is {artifact.info.fixed_batch}, fixed by another tool"
 

@@ -157,7 +157,8 @@ def _print_weights(result: Verification) -> None:
     if weights is None:
         return
     different = len(weights.differences)
-    say(f"\nWeights: {_count(weights.compared, 'tensor')} compared with the checkpoint's, {different} different.")
+    say()
+    say(f"Weights: {_count(weights.compared, 'tensor')} compared with the checkpoint's, {different} different.")
     for difference in weights.differences[:SHOWN]:
         say(f"{difference.stage}: {difference.complaint}")
     if weights.unknown:
