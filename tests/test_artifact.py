@@ -109,6 +109,13 @@ class TestOpen:
         with pytest.raises(ModelFileError, match=r"model\.onnx"):
             open_artifact(path)
 
+    @pytest.mark.parametrize("name", ["/dev/zero", "x" * 300, "zero\0byte"])
+    def test_what_is_no_regular_file(self, name):
+        with pytest.raises(
+            ModelFileError, match=r"^The model file .* cannot be read: (it is a device|File name too|embed)"
+        ):
+            open_artifact(name)
+
     def test_a_file_that_points_at_other_files(self, changed, saved):
         def change(model):
             model.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
@@ -301,7 +308,7 @@ class TestChangedByAnotherTool:
         assert tiny_artifact.changes == ()
         check_unchanged(tiny_artifact)
 
-    @pytest.fixture(params=["inlined", "without bodies", "batch 2"])
+    @pytest.fixture(params=["inlined", "without bodies", "without types", "batch 2"])
     def artifact(self, request, tiny_proto):
         model = onnx.ModelProto()
         model.CopyFrom(tiny_proto)
@@ -309,6 +316,8 @@ class TestChangedByAnotherTool:
             model = onnx.inliner.inline_local_functions(model)
         elif request.param == "without bodies":
             del model.functions[:]
+        elif request.param == "without types":
+            del model.graph.value_info[:]
         else:
             for value in (model.graph.input[0], model.graph.output[0]):
                 value.type.tensor_type.shape.dim[0].dim_value = 2
@@ -320,6 +329,7 @@ class TestChangedByAnotherTool:
         assert {
             "inlined": "operators BidirectionalConv1d and BidirectionalSelectiveScan are gone, dissolved into",
             "without bodies": "the function bodies are gone",
+            "without types": "the types of inner values are gone",
             "batch 2": "the batch is 2, fixed by another tool",
         }[how] in change
 

@@ -15,6 +15,7 @@ from vimdeploy.model_info import PREFIX, ModelInfo, TensorSpec
 from vimdeploy.models import ARCHITECTURES
 from vimdeploy.onnx_file import check_model, nodes_of_graph, parse
 from vimdeploy.ops.contract import DOMAIN
+from vimdeploy.reading import check_regular, shown, why
 from vimdeploy.tasks import TASKS, task_by_name
 
 if TYPE_CHECKING:
@@ -192,6 +193,8 @@ def _changes(artifact: Artifact) -> Iterator[str]:
         yield f"the operators {' and '.join(lost)} are gone, dissolved into standard ones by another tool"
     if artifact.operators and not artifact.has_bodies:
         yield "the function bodies are gone, dropped by another tool"
+    if len(artifact.model.graph.node) > 1 and not artifact.model.graph.value_info:
+        yield "the types of inner values are gone, dropped by another tool"
     if artifact.info.fixed_batch is not None:
         yield f"the batch is {artifact.info.fixed_batch}, fixed by another tool"
 
@@ -207,9 +210,10 @@ def operator_counts(model: onnx.ModelProto) -> dict[str, int]:
 
 def _read(path: Path) -> bytes:
     try:
+        check_regular(path)
         return path.read_bytes()
-    except OSError as error:
-        raise ModelFileError(f"The model file {path} cannot be read: {error.strerror}.") from error
+    except (OSError, ValueError) as error:
+        raise ModelFileError(f"The model file {shown(path)} cannot be read: {why(error)}.") from error
 
 
 def _from_bytes(path: Path | None, data: bytes, foreign: bool) -> Artifact:

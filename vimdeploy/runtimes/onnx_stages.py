@@ -98,6 +98,9 @@ class OnnxStages(Stages):
             ConfigError: if the graph has other names than our exports.
         """
         self._values = values_by_stage(model, stages)
+        typed = {value.name for value in (*model.graph.value_info, *model.graph.output)}
+        if not typed.issuperset(self._values.values()):
+            raise ConfigError("the file does not tell the types of inner values, which another tool has dropped")
         self.names = frozenset(self._values)
         self._in_a_row, self._apart = (
             open_session(with_stages(model, self._values.values(), apart)) for apart in (False, True)

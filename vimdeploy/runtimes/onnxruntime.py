@@ -212,6 +212,11 @@ def _for_providers(artifact: Artifact, providers: Sequence[str]) -> Path | bytes
     """The model as these providers can run it."""
     if artifact.info.precision in ("fp32", INT8) or CUDA_PROVIDER in providers:
         return artifact.path or artifact.data
+    if not artifact.model.graph.value_info:
+        raise ModelFileError(
+            f"A CPU cannot run {artifact} in {artifact.info.precision}: the types of inner values are gone, dropped by "
+            "another tool; export it again."
+        )
     return with_float32_products(artifact.model)
 
 
