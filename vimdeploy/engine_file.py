@@ -181,7 +181,7 @@ def is_engine(path: str | Path) -> bool:
         return suffix in _SUFFIXES
     try:
         return "engine_sha256" in _document(sidecar_path(path))
-    except (OSError, ModelFileError):
+    except (OSError, ValueError, ModelFileError):
         return False
 
 

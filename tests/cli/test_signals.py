@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from vimdeploy.cli.signals import ended_by_signals, interrupts_kept
+from vimdeploy.cli.signals import ended_by_signals, signals_kept
 
 
 class TestInterrupts:
@@ -24,7 +24,7 @@ class TestInterrupts:
         signal.raise_signal(signal.SIGINT)
 
     def test_one_is_one(self):
-        with pytest.raises(KeyboardInterrupt), interrupts_kept():
+        with pytest.raises(KeyboardInterrupt), ended_by_signals(), signals_kept():
             self.press()
 
     def test_one_that_became_an_error_is_one_again(self):
@@ -34,7 +34,7 @@ class TestInterrupts:
             except KeyboardInterrupt as interrupt:
                 raise RuntimeError("Failed to export the model") from interrupt
 
-        with pytest.raises(KeyboardInterrupt), interrupts_kept():
+        with pytest.raises(KeyboardInterrupt), ended_by_signals(), signals_kept():
             work()
 
     def test_one_that_was_swallowed_comes_at_the_end(self):
@@ -45,16 +45,16 @@ class TestInterrupts:
                 self.press()
             done.append("the rest")
 
-        with pytest.raises(KeyboardInterrupt), interrupts_kept():
+        with pytest.raises(KeyboardInterrupt), ended_by_signals(), signals_kept():
             work()
         assert done == ["the rest"]
 
     def test_other_errors_pass(self):
-        with pytest.raises(RuntimeError, match="of its own"), interrupts_kept():
+        with pytest.raises(RuntimeError, match="of its own"), ended_by_signals(), signals_kept():
             raise RuntimeError("of its own")
 
     def test_nothing_happens_without_either(self):
-        with interrupts_kept():
+        with ended_by_signals(), signals_kept():
             pass
 
 

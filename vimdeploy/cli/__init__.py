@@ -23,7 +23,7 @@ from vimdeploy.cli.inspect import inspect
 from vimdeploy.cli.models import models
 from vimdeploy.cli.quantize import quantize
 from vimdeploy.cli.run import run
-from vimdeploy.cli.signals import INTERRUPTED, ended_by_signals
+from vimdeploy.cli.signals import ended_by_signals, exit_code
 from vimdeploy.cli.verify import verify
 from vimdeploy.errors import ExecutionError, ParityError, VimdeployError
 from vimdeploy.text import reason_of
@@ -38,23 +38,31 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         with every_name_printed(), ended_by_signals(), warnings_as_lines():
             try:
-                return super().invoke(ctx)
-            except VimdeployError as error:
-                say(f"Error: {error}", err=True)
-                ctx.exit(1 if isinstance(error, (ParityError, ExecutionError)) else 2)
-            except KeyboardInterrupt:
-                say("Interrupted.", err=True)
-                ctx.exit(INTERRUPTED)
-            except MemoryError:
-                say("Error: There is not enough memory.", err=True)
-                ctx.exit(1)
+                result = super().invoke(ctx)
             except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
                 raise
+            except KeyboardInterrupt:
+                say("Interrupted.", err=True)
+                ctx.exit(130)
             except Exception as error:
-                if os.environ.get(_TRACEBACK):
-                    raise
-                say(_fault(error), err=True)
-                ctx.exit(3)
+                if (code := exit_code()) is not None:  # what a library has made of a signal
+                    ctx.exit(code)
+                self._end(ctx, error)
+            if (code := exit_code()) is not None:  # a library has swallowed it
+                ctx.exit(code)
+            return result
+
+    def _end(self, ctx: click.Context, error: Exception) -> None:
+        if isinstance(error, VimdeployError):
+            say(f"Error: {error}", err=True)
+            ctx.exit(1 if isinstance(error, (ParityError, ExecutionError)) else 2)
+        if isinstance(error, MemoryError):
+            say("Error: There is not enough memory.", err=True)
+            ctx.exit(1)
+        if os.environ.get(_TRACEBACK):
+            raise error
+        say(_fault(error), err=True)
+        ctx.exit(3)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order of use

@@ -19,7 +19,7 @@ from vimdeploy.cli.options import (
     operators_option,
     threads_option,
 )
-from vimdeploy.cli.signals import interrupts_kept
+from vimdeploy.cli.signals import signals_kept
 
 if TYPE_CHECKING:
     from vimdeploy.benchmark.results import Result
@@ -158,7 +158,7 @@ def bench(
     results: list[Result] = []
     interrupted = False
     try:
-        with interrupts_kept(), phases("Measuring", quiet=True) as progress:
+        with signals_kept(), phases("Measuring", quiet=True) as progress:
             measure_all(artifacts, against, batches, image_sizes, settings, progress, results)
     except KeyboardInterrupt:
         interrupted = True

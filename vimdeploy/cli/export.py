@@ -9,7 +9,7 @@ import click
 
 from vimdeploy.cli.console import parity_document, phases, print_json, print_kept, print_parity, say
 from vimdeploy.cli.options import PATH, Numbers, SizeOrRange, checkpoint_option, json_option
-from vimdeploy.cli.signals import interrupts_kept
+from vimdeploy.cli.signals import signals_kept
 from vimdeploy.model_info import PRECISIONS
 from vimdeploy.tasks import TASKS
 
@@ -123,7 +123,7 @@ def export(
     from vimdeploy.networks import AnySize
 
     is_range = isinstance(image_size, tuple) and isinstance(image_size[0], tuple)
-    with interrupts_kept(), phases("Exporting", each=True) as progress:
+    with signals_kept(), phases("Exporting", each=True) as progress:
         made = export_model(
             variant,
             output,

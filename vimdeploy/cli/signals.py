@@ -16,38 +16,55 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-INTERRUPTED = 130
-"""The exit code after Ctrl-C, as shells have it: 128 and the signal's number."""
 _PATIENCE = 10.0
 """Seconds that a command gets to unwind."""
-_ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_received: list[int] = []
+"""The numbers of the signals that have come since the command began."""
 
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP unwind what is inside, with the exit code of the signal, and Ctrl-C as Python does.
+    """Let Ctrl-C unwind what is inside as KeyboardInterrupt, SIGTERM and SIGHUP as SystemExit.
 
     Other threads than the main one cannot set handlers: there it does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    _received.clear()
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     woken = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     handlers = {number: signal.signal(number, _unwind) for number in _ENDING}
+    unraisable, sys.unraisablehook = sys.unraisablehook, _unraisable
     threading.Thread(target=_watch, args=(reader,), daemon=True).start()
     try:
         yield
     finally:
+        sys.unraisablehook = unraisable
         for number, handler in handlers.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(woken)
         writer.close()  # which ends the thread
 
 
+def exit_code() -> int | None:
+    """The code of the first signal that has come, as shells have it: 128 and its number; None if none has."""
+    return 128 + _received[0] if _received else None
+
+
 def _unwind(number: int, _: Any) -> None:
+    _received.append(number)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
     sys.exit(128 + number)
+
+
+def _unraisable(unraisable: Any) -> None:
+    """Say nothing of an interrupt that came while an object was freed; the end of the command knows of it."""
+    if not (_received and issubclass(unraisable.exc_type, (KeyboardInterrupt, SystemExit))):
+        sys.__unraisablehook__(unraisable)
 
 
 def _watch(reader: socket.socket) -> None:
@@ -55,7 +72,7 @@ def _watch(reader: socket.socket) -> None:
     ended_by = 0
     with reader, suppress(OSError):
         while received := _next(reader, _PATIENCE if ended_by else None):
-            if received[0] not in (signal.SIGINT, *_ENDING):
+            if received[0] not in _ENDING:
                 continue
             if ended_by:
                 break
@@ -77,25 +94,17 @@ def _next(reader: socket.socket, seconds: float | None) -> bytes | None:
 
 
 @contextmanager
-def interrupts_kept() -> Iterator[None]:
-    """Let Ctrl-C end the work inside by KeyboardInterrupt, whatever foreign code makes of it.
+def signals_kept() -> Iterator[None]:
+    """Let a signal end the work inside, whatever foreign code makes of its exception.
 
     torch's exporter turns an interrupt into an error of its own, or swallows it.
     """
-    pressed = False
-
-    def interrupt(*_: Any) -> None:
-        nonlocal pressed
-        pressed = True
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     except Exception:
-        if not pressed:
+        if not _received:
             raise
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if pressed:
-        raise KeyboardInterrupt
+    if _received:
+        if _received[0] == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(exit_code())
