@@ -84,21 +84,32 @@ def scratch_folder() -> Iterator[Path]:
     Raises:
         OutputError: if there is no place for it.
     """
-    place = Path(tempfile.gettempdir())
-    _sweep(place)
+    _sweep(Path(tempfile.gettempdir()))
     with contextlib.ExitStack() as cleanup:
-        try:
+        with temporary_files():
             while True:
                 folder = Path(tempfile.mkdtemp(_SUFFIX, _PREFIX))
                 cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
                 cleanup.enter_context(_locked(folder))
                 if folder.exists():  # and was not swept before it was locked
                     break
-        except OSError as error:
-            raise OutputError(
-                f"The folder for temporary files, {place}, cannot be used: {error.strerror}; set TMPDIR to another one."
-            ) from error
         yield folder
+
+
+@contextlib.contextmanager
+def temporary_files() -> Iterator[None]:
+    """Translate what goes wrong with temporary files inside, those of other libraries too.
+
+    Raises:
+        OutputError: if they cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"The folder for temporary files, {tempfile.gettempdir()}, cannot be used: {error.strerror}; set TMPDIR to "
+            "another one."
+        ) from error
 
 
 def check_writable(path: str | Path) -> None:

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -74,6 +75,12 @@ def test_no_file_of_the_profiler_stays(tiny_artifact, quick, tmp_path, monkeypat
 def test_a_file_that_does_not_run(tiny_artifact, quick):
     with pytest.raises(ExecutionError, match=r"ONNX Runtime failed on images \(1, 3, 8, 8\): "):
         profile_of(tiny_artifact, quick, zeros(1, 3, 8, 8))
+
+
+def test_a_profile_that_was_cut_short(tiny_artifact, quick, monkeypatch):
+    monkeypatch.setattr("vimdeploy.benchmark.profile.json.loads", lambda text: json.JSONDecoder().decode(text[:99]))
+    with pytest.raises(ExecutionError, match=r"has not written its profile to .*; is there space"):
+        profile_of(tiny_artifact, quick, zeros(1, 3, 32, 32))
 
 
 def test_a_worker_answers_with_the_rows(classifier, quick):

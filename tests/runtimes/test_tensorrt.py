@@ -1,6 +1,7 @@
 """What is checked before an engine is loaded, and the session's face; the GPU and TensorRT are stand-ins."""
 
 import gc
+import pickle
 import sys
 
 import numpy as np
@@ -67,6 +68,14 @@ class TestSession:
     def test_says_what_computes(self, here, engine_file, fields, version, description):
         here(version)
         assert load(engine_file(**fields)).description == description
+
+    def test_is_pickled_as_its_file_and_options(self, here, engine_file, picture):
+        here()
+        session = load(engine_file())
+        data = pickle.dumps(session)
+        assert len(data) < 1000
+        here()  # a stand-in holds one engine
+        assert pickle.loads(data).predict(picture).document() == session.predict(picture).document()
 
     def test_a_closed_one_says_so(self, here, engine_file):
         here()

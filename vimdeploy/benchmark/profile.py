@@ -11,10 +11,12 @@ from typing import Any
 
 from vimdeploy.artifact import Artifact
 from vimdeploy.benchmark.sources import Settings
+from vimdeploy.errors import ExecutionError
 from vimdeploy.files import scratch_folder
 from vimdeploy.runtimes.base import Arrays
 from vimdeploy.runtimes.onnxruntime import open_model
 from vimdeploy.runtimes.runs import run_session
+from vimdeploy.text import reason_of
 
 _RUN, _NODE, _SUFFIX = "model_run", "Node", "_kernel_time"
 
@@ -52,7 +54,12 @@ def profile_of(artifact: Artifact, settings: Settings, arrays: Arrays) -> list[O
         while not calls or time.perf_counter() - begin < settings.seconds:
             run_session(session, outputs, arrays)
             calls += 1
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        try:
+            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ExecutionError(
+                f"ONNX Runtime has not written its profile to {folder.parent}: {reason_of(error)}; is there space?"
+            ) from error
     return operator_times(events)
 
 

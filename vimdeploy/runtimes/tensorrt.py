@@ -23,12 +23,11 @@ class TensorRTSession(Session):
 
     runtime = "TensorRT"
 
-    def __init__(self, plan: bytes, engine: EngineInfo, gpu: int = 0, allow_engine_code: bool = False) -> None:
+    def __init__(self, artifact: Artifact, gpu: int = 0, allow_engine_code: bool = False) -> None:
         """Open a session; ``session_from_engine`` is the way in for files.
 
         Args:
-            plan: the engine.
-            engine: what is known of it.
+            artifact: the engine.
             gpu: CUDA's number of the GPU.
             allow_engine_code: run the code that a version-compatible engine carries, a runtime of TensorRT or a plugin
                 library. It may do all that this process may: allow it for engines whose builder you trust.
@@ -39,6 +38,8 @@ class TensorRTSession(Session):
             MissingPackageError: without TensorRT or pycuda.
             ExecutionError: if the GPU is out of memory.
         """
+        engine = artifact.engine
+        assert engine is not None
         if engine.carries_code and not allow_engine_code:
             raise ConfigError(
                 "The engine carries code that would run in this process; if you trust who built it, allow it with "
@@ -59,9 +60,15 @@ class TensorRTSession(Session):
         self.info = engine.model
         self.device = "cuda"
         self.operators = engine.operators
-        self._engine = EngineOnGpu(trt, plan, gpu, allow_engine_code, prepare)
+        self._options = (artifact, gpu, allow_engine_code)
+        self._engine = EngineOnGpu(trt, artifact.data, gpu, allow_engine_code, prepare)
+        artifact.forget_contents()
         self._one_at_a_time = threading.Lock()
         self._close = weakref.finalize(self, self._engine.close)  # also if the session is dropped, and at exit
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As its file and its options: the process that unpickles it opens it again."""
+        return TensorRTSession, self._options
 
     def close(self) -> None:
         """Give back the GPU's memory; the session cannot run any more."""
@@ -104,7 +111,7 @@ def session_from_engine(
         raise ConfigError("An engine runs on a GPU: it takes no threads.")
     if operators.replace("-", " ") not in ("auto", engine.operators):
         raise ConfigError(f"This engine computes our operators by {engine.operators}; {operators!r} is not in it.")
-    return TensorRTSession(artifact.data, engine, gpu, allow_engine_code)
+    return TensorRTSession(artifact, gpu, allow_engine_code)
 
 
 def _check_version(trt: ModuleType, engine: EngineInfo) -> None:

@@ -1,6 +1,7 @@
 """The graph with Q/DQ nodes: what it is made of, and that it computes what the scales say."""
 
 import dataclasses
+import tempfile
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ from vimdeploy.artifact import Artifact, artifact_from_onnx
 from vimdeploy.converters.quantize.linears import linear_layers
 from vimdeploy.converters.quantize.qdq import with_int8
 from vimdeploy.converters.quantize.scales import best_scales
+from vimdeploy.errors import OutputError
 from vimdeploy.graphs.outputs import with_outputs
 from vimdeploy.model_info import INT8
 from vimdeploy.ops.schema import register_schemas
@@ -145,3 +147,9 @@ class TestValues:
         assert sum(node.op_type == "MatMulIntegerToFloat" for node in fused.graph.node) == 2
         assert not any(node.op_type == "DequantizeLinear" for node in fused.graph.node)
         assert sum(tensor.data_type == TensorProto.INT8 for tensor in fused.graph.initializer) >= 2
+
+
+def test_no_place_for_temporary_files_is_one_sentence(tiny_proto, scales, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(OutputError, match=r"The folder for temporary files, .*none, cannot be used: No such file"):
+        with_int8(tiny_proto, scales)
