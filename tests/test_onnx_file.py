@@ -122,6 +122,10 @@ CHANGES = {
     "a tensor elsewhere in a subgraph": (in_a_subgraph, "it keeps s in another file"),
     "a tensor elsewhere in a function": (in_a_function, "it keeps e in another file"),
     "a tensor elsewhere in a sparse one": (in_a_sparse_tensor, "it keeps e in another file"),
+    "a function without one of its outputs": (
+        lambda m: m.functions[0].node.pop(),
+        "no node of its function BidirectionalConv1d gives the output",
+    ),
     "functions that unfold": (calling(40, 2), "its functions unfold to more than 1,000,000 nodes"),
     "functions in a deep chain": (calling(300, 1), "call each other more than 100 deep"),
     "a function that calls itself": (calling_itself, "its function F calls itself"),

@@ -70,6 +70,7 @@ def check_model(model: onnx.ModelProto, ours: bool) -> None:
     _check_interface(model.graph)
     for tensor in tensors:
         _check_tensor(tensor, ours)
+    _check_functions(model)
     _check_unfolded(model)
     if ours:
         _check_by_onnx(model)
@@ -182,6 +183,15 @@ def _check_location(tensor: onnx.TensorProto) -> None:
     parts = location.replace("\\", "/").split("/")
     if not location or parts[0] == "" or ":" in parts[0] or ".." in parts:
         raise ModelFileError(f"it keeps {tensor.name or 'a tensor'} in {location!r}, outside its own folder")
+
+
+def _check_functions(model: onnx.ModelProto) -> None:
+    """Whether functions give what they promise; onnx's checker does not look."""
+    for function in model.functions:
+        given = {*function.input, *(name for node in function.node for name in node.output)}
+        lost = [name for name in function.output if name not in given]
+        if lost:
+            raise ModelFileError(f"no node of its function {function.name} gives the output {lost[0]}")
 
 
 def _check_unfolded(model: onnx.ModelProto) -> None:

@@ -59,7 +59,10 @@ def converted_onnx(
     if info.precision != "fp32":
         raise ModelFileError(f"Wanted a file in fp32, found one in {info.precision}: what that rounded is lost.")
     onnx_ir = require("onnx_ir", "export")
-    graph = onnx_ir.from_proto(model)
+    try:
+        graph = onnx_ir.from_proto(model)
+    except Exception as error:  # it has no common base, and says what is malformed
+        raise ModelFileError(f"{artifact} cannot be read as a graph: {reason_of(error)}") from error
     nodes = nodes_by_value_in_t(graph, precision)
     asked = _asked_for(keep, [node for of_value in nodes.values() for node in of_value])
     ranges = _ranges(artifact, nodes, PRECISIONS[precision], batches)
