@@ -290,7 +290,7 @@ COMMANDS = {
         "run model.onnx picture.png --json --operators function-body",
         "inspect model.onnx",
         "convert model.onnx -o out.onnx --precision fp16 --count 2",
-        "quantize model.onnx -o out.onnx --images .",
+        "quantize model.onnx -o out.onnx --images . --budget 100",
         "verify model.onnx --against good.onnx --count 2 --report out.html",
         "verify good.onnx --against model.onnx --count 2 --json",
         "build model.onnx --flavor rtx -o out.engine",
@@ -298,7 +298,7 @@ COMMANDS = {
     "picture": (
         "run good.onnx picture.png",
         "run features.onnx picture.png --save .",
-        "quantize good.onnx -o out.onnx --images .",
+        "quantize good.onnx -o out.onnx --images . --budget 100",
     ),
     "sidecar": ("inspect model.engine", "run model.engine good.png --device cuda"),
     "table": ("verify good.onnx --against good.onnx --images . --classes table.csv",),

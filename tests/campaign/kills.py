@@ -67,7 +67,9 @@ def _is_whole_npz(path: Path) -> None:
 COMMANDS = {
     "export": Command("export tiny.json -c weights -o out/model.onnx", ("model.onnx",), open_artifact),
     "convert": Command("convert good.onnx -o out/model.onnx --precision fp16", ("model.onnx",), open_artifact),
-    "quantize": Command("quantize good.onnx -o out/model.onnx --images pictures", ("model.onnx",), open_artifact),
+    "quantize": Command(
+        "quantize good.onnx -o out/model.onnx --images pictures --budget 100", ("model.onnx",), open_artifact
+    ),
     "build": Command(
         "build good.onnx --flavor rtx -o out/model.engine",
         ("model.engine", "model.engine.json"),
