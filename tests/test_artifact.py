@@ -3,9 +3,11 @@ import hashlib
 import json
 import pickle
 
+import numpy as np
 import onnx
 import onnx.inliner
 import pytest
+from onnx import numpy_helper
 
 from vimdeploy.artifact import (
     artifact_from_onnx,
@@ -308,7 +310,7 @@ class TestChangedByAnotherTool:
         assert tiny_artifact.changes == ()
         check_unchanged(tiny_artifact)
 
-    @pytest.fixture(params=["inlined", "without bodies", "without types", "batch 2"])
+    @pytest.fixture(params=["inlined", "without bodies", "without types", "half a weight", "batch 2"])
     def artifact(self, request, tiny_proto):
         model = onnx.ModelProto()
         model.CopyFrom(tiny_proto)
@@ -316,6 +318,9 @@ class TestChangedByAnotherTool:
             model = onnx.inliner.inline_local_functions(model)
         elif request.param == "without bodies":
             del model.functions[:]
+        elif request.param == "half a weight":
+            (weight,) = (tensor for tensor in model.graph.initializer if tensor.name == "head.weight")
+            weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float16), weight.name))
         elif request.param == "without types":
             del model.graph.value_info[:]
         else:
@@ -329,6 +334,7 @@ class TestChangedByAnotherTool:
         assert {
             "inlined": "operators BidirectionalConv1d and BidirectionalSelectiveScan are gone, dissolved into",
             "without bodies": "the function bodies are gone",
+            "half a weight": "the weights are fp16, changed by another tool, though the file says fp32",
             "without types": "the types of inner values are gone",
             "batch 2": "the batch is 2, fixed by another tool",
         }[how] in change

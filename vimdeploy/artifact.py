@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vimdeploy.engine_file import EngineInfo, is_engine, read_engine
 from vimdeploy.errors import ConfigError, ModelFileError
-from vimdeploy.model_info import PREFIX, ModelInfo, TensorSpec
+from vimdeploy.model_info import PRECISIONS, PREFIX, ModelInfo, TensorSpec
 from vimdeploy.models import ARCHITECTURES
 from vimdeploy.onnx_file import check_model, nodes_of_graph, parse
 from vimdeploy.ops.contract import DOMAIN
@@ -195,8 +195,22 @@ def _changes(artifact: Artifact) -> Iterator[str]:
         yield "the function bodies are gone, dropped by another tool"
     if len(artifact.model.graph.node) > 1 and not artifact.model.graph.value_info:
         yield "the types of inner values are gone, dropped by another tool"
+    stored = _stored_precisions(artifact.model)
+    said = artifact.info.precision if artifact.info.precision in PRECISIONS else "fp32"
+    others = sorted(stored - {"fp32", said})
+    if others or (said not in ("fp32", *stored) and not artifact.info.kept_in_float32):
+        found = " and ".join(others or ["fp32"])
+        yield f"the weights are {found}, changed by another tool, though the file says {artifact.info.precision}"
     if artifact.info.fixed_batch is not None:
         yield f"the batch is {artifact.info.fixed_batch}, fixed by another tool"
+
+
+def _stored_precisions(model: onnx.ModelProto) -> set[str]:
+    """The precisions that weights of a model are stored in; some are float32 in every file."""
+    from onnx import TensorProto
+
+    types = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16"}
+    return {types[tensor.data_type] for tensor in model.graph.initializer if tensor.data_type in types}
 
 
 def operator_counts(model: onnx.ModelProto) -> dict[str, int]:
