@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from vimdeploy.engine_file import EngineInfo, is_engine, read_engine, sha256_of, sidecar_path, write_engine
+from vimdeploy.engine_file import EngineInfo, check_name, is_engine, read_engine, sha256_of, sidecar_path, write_engine
 from vimdeploy.errors import ModelFileError, OutputError
 from vimdeploy.model_info import ModelInfo, SizeRange, TensorSpec
 
@@ -268,3 +268,30 @@ def test_a_sidecar_with_metadata_of_the_first_release(change):
     }
     model = read_engine(change(model={f"vimdeploy.{name}": value for name, value in metadata.items()}))[1].model
     assert (model.name, model.image_size, model.labels) == ("mine", (32, 32), ("a", "b"))
+
+
+class TestNames:
+    """A name for a new file, which is read by its name later."""
+
+    @pytest.mark.parametrize(
+        ("name", "engine"), [("a.onnx", False), ("a.bin", False), ("a", False), ("a.engine", True), ("a.bin", True)]
+    )
+    def test_that_say_what_the_file_is_or_nothing(self, tmp_path, name, engine):
+        check_name(tmp_path / name, engine)
+
+    @pytest.mark.parametrize("name", ["a.engine", "a.PLAN"])
+    def test_of_engines_for_onnx(self, tmp_path, name):
+        with pytest.raises(OutputError, match=r"would be taken for an engine, .* a name that ends in \.onnx"):
+            check_name(tmp_path / name, engine=False)
+
+    def test_beside_the_description_of_an_engine(self, engine_file):
+        path = engine_file()
+        bare = path.with_suffix("")
+        sidecar_path(path).rename(sidecar_path(bare))
+        with pytest.raises(OutputError, match="would be taken for an engine"):
+            check_name(bare, engine=False)
+
+    @pytest.mark.parametrize("name", ["a.onnx", "a.ONNX"])
+    def test_of_onnx_for_engines(self, tmp_path, name):
+        with pytest.raises(OutputError, match=r"would be taken for an ONNX file; .* ends in \.engine"):
+            check_name(tmp_path / name, engine=True)

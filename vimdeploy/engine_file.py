@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vimdeploy.errors import ModelFileError
+from vimdeploy.errors import ModelFileError, OutputError
 from vimdeploy.files import write_together
 from vimdeploy.model_info import ModelInfo
 from vimdeploy.text import shortened
@@ -183,6 +183,25 @@ def is_engine(path: str | Path) -> bool:
         return "engine_sha256" in _document(sidecar_path(path))
     except (OSError, ValueError, ModelFileError):
         return False
+
+
+def check_name(path: str | Path, engine: bool) -> None:
+    """Refuse a name for a new file that would be read as what the file is not.
+
+    Args:
+        path: of the file.
+        engine: whether it will be an engine, or else ONNX.
+
+    Raises:
+        OutputError: says which name to give it.
+    """
+    if engine and Path(path).suffix.lower() == ".onnx":
+        raise OutputError(f"{path} would be taken for an ONNX file; give the engine a name that ends in .engine.")
+    if not engine and is_engine(path):
+        raise OutputError(
+            f"{path} would be taken for an engine, by its name or by the file beside it; give the ONNX file a name "
+            "that ends in .onnx."
+        )
 
 
 def sha256_of(data: bytes) -> str:

@@ -54,3 +54,9 @@ def test_an_engine(engine_file, tmp_path):
 def test_its_own_file(tiny_onnx):
     with pytest.raises(OutputError, match="would be written over"):
         vimdeploy.convert(str(tiny_onnx), tiny_onnx, "fp16")
+
+
+def test_a_name_that_an_engine_would_have(tiny_onnx, tmp_path):
+    with pytest.raises(OutputError, match="would be taken for an engine"):
+        vimdeploy.convert(tiny_onnx, tmp_path / "half.engine", "fp16")
+    assert list(tmp_path.iterdir()) == []

@@ -218,7 +218,8 @@ class TestOptions:
         [
             ({"operators": "kernels"}, "operators must be one of auto, library, function-body, found 'kernels'"),
             ({"device": "tpu"}, "device must be one of auto, cpu, cuda, found 'tpu'"),
-            ({"threads": 0}, "threads must be at least 1, found 0"),
+            ({"threads": 0}, "threads must be from 1 to 1024, found 0"),
+            ({"threads": 100_000}, "threads must be from 1 to 1024, found 100000"),
             ({"providers": ["NoSuchProvider"]}, "has no NoSuchProvider; it has: .*CPUExecutionProvider"),
         ],
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vimdeploy.artifact import Artifact, open_artifact, require_onnx
-from vimdeploy.engine_file import sidecar_path, write_engine
+from vimdeploy.engine_file import check_name, sidecar_path, write_engine
 from vimdeploy.errors import ConfigError
 from vimdeploy.files import check_outputs, write_whole
 from vimdeploy.progress import Progress, silent
@@ -69,6 +69,7 @@ def build(
     output = Path(output)
     places = [place for place in (output, sidecar_path(output), timing_cache, layer_report) if place is not None]
     check_outputs(places, [artifact.path] if artifact.path else [])
+    check_name(output, engine=True)
 
     from vimdeploy.exporters.tensorrt_engine import BuildOptions, engine_from_onnx
 

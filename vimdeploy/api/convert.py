@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vimdeploy.api.export import refuse_other_answers
 from vimdeploy.artifact import Artifact, check_unchanged, open_artifact, require_onnx
+from vimdeploy.engine_file import check_name
 from vimdeploy.errors import ConfigError, VimdeployWarning
 from vimdeploy.files import check_outputs, write_whole
 from vimdeploy.inputs import some_inputs
@@ -77,6 +78,7 @@ def convert(
     artifact = require_onnx(model)
     check_unchanged(artifact)
     check_outputs([output], [path for path in (artifact.path, images) if path])
+    check_name(output, engine=False)
     inputs = some_inputs(artifact.info, images, count, seed, image_size=image_size).spread(count)
     if images is None:
         warnings.warn(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from vimdeploy.artifact import Artifact, artifact_from_onnx, open_artifact
 from vimdeploy.checkpoint import Checkpoint, load_checkpoint
+from vimdeploy.engine_file import check_name
 from vimdeploy.errors import ConfigError, ParityError, require
 from vimdeploy.files import check_outputs, write_whole
 from vimdeploy.inputs import random_inputs
@@ -87,6 +88,7 @@ def export(
         MissingPackageError: without torch or onnxscript.
     """
     check_outputs([output], [source for source in (model, checkpoint, labels) if isinstance(source, (str, Path))])
+    check_name(output, engine=False)
     if precision not in PRECISIONS:
         raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, found {precision!r}.")
     require("torch", "export")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vimdeploy.artifact import Artifact, check_unchanged, open_artifact, require_onnx
+from vimdeploy.engine_file import check_name
 from vimdeploy.files import check_outputs, write_whole
 from vimdeploy.inputs import folder_inputs
 from vimdeploy.progress import Progress, silent
@@ -69,6 +70,7 @@ def quantize(
     artifact = require_onnx(model)
     check_unchanged(artifact)
     check_outputs([output], [path for path in (artifact.path, images) if path])
+    check_name(output, engine=False)
     inputs = folder_inputs(images, artifact.info, image_size=image_size)
 
     from vimdeploy.converters.quantize.choose import int8_from_float32

@@ -144,8 +144,8 @@ json_option = click.option(
 )
 threads_option = click.option(
     "--threads",
-    type=click.IntRange(min=1),
-    help="Let one operator use this many threads. Default: all cores, which is fastest on an idle machine.",
+    type=click.IntRange(1, 1024),
+    help="Let one operator use this many threads, 1 to 1024. Default: all cores, which is fastest on an idle machine.",
 )
 operators_option = click.option(
     "--operators",

@@ -45,6 +45,16 @@ class Stages(ABC):
         return {}
 
 
+def check_threads(threads: int | None) -> None:
+    """Refuse numbers of threads that no machine has.
+
+    Raises:
+        ConfigError: if it is not from 1 to 1024, or None.
+    """
+    if threads is not None and not 1 <= threads <= 1024:
+        raise ConfigError(f"threads must be from 1 to 1024, found {threads}.")
+
+
 class Session(ABC):
     """A model, loaded and ready to run; a context manager."""
 

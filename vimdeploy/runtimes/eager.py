@@ -12,7 +12,7 @@ from vimdeploy.model_info import ModelInfo
 from vimdeploy.models.backbone import Backbone
 from vimdeploy.networks import Network, stages_of
 from vimdeploy.preprocess import FloatArray
-from vimdeploy.runtimes.base import Array, Arrays, Session, Stages
+from vimdeploy.runtimes.base import Array, Arrays, Session, Stages, check_threads
 
 
 class EagerSession(Session):
@@ -26,6 +26,7 @@ class EagerSession(Session):
     runtime = "PyTorch"
 
     def __init__(self, network: Network, threads: int | None = None) -> None:
+        check_threads(threads)
         self._threads = threads or 1
         self.module, self.info = network.module.eval(), network.info
         self.device = "cpu"

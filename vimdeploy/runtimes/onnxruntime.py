@@ -17,7 +17,7 @@ from vimdeploy.graphs.float32_products import with_float32_products
 from vimdeploy.model_info import INT8
 from vimdeploy.networks import stages_of
 from vimdeploy.ops.contract import DOMAIN
-from vimdeploy.runtimes.base import Arrays, Session, Stages
+from vimdeploy.runtimes.base import Arrays, Session, Stages, check_threads
 from vimdeploy.runtimes.cuda_provider import CUDA_PROVIDER, INSTALL, check_cuda, load_cuda_libraries
 from vimdeploy.runtimes.operator_library import ChosenLibrary, choose_library, warn_of_slow_operators
 from vimdeploy.runtimes.runs import run_session
@@ -163,8 +163,7 @@ def open_model(
     """
     if device not in DEVICES:
         raise ConfigError(f"device must be one of {', '.join(DEVICES)}, found {device!r}.")
-    if threads is not None and threads < 1:
-        raise ConfigError(f"threads must be at least 1, found {threads}.")
+    check_threads(threads)
     choices = [list(providers)] if providers else DEVICES[device]
     for choice in choices:
         try:
