@@ -169,7 +169,9 @@ def main(
     refusal in a sentence. All else is a fault: a foreign exception, a signal, no end. Its input is made smaller and
     saved.
 
-    Exit codes: 0 no fault, 1 something crashed or hung, 2 wrong options.
+    Ctrl-C ends the campaign; what was counted until then is printed.
+
+    Exit codes: 0 no fault, 1 something crashed or hung, 2 wrong options, 130 after Ctrl-C.
     """
     with Worker(limit) as worker:
         if replay is not None:
@@ -184,11 +186,14 @@ def main(
                 click.echo(f"{door} is left out: {reason}", err=True)
         campaign = Campaign(worker, output)
         until = float("inf") if trials else time.monotonic() + 60 * minutes
-        number = 0
-        while time.monotonic() < until and (not trials or number * ROUND < trials):
-            for door in [door for door, reason in reasons.items() if not reason]:
-                left = ROUND if trials is None else min(ROUND, trials - number * ROUND)
-                campaign.round(door, left, seed + number, until)
-            number += 1
+        number, code = 0, 0
+        try:
+            while time.monotonic() < until and (not trials or number * ROUND < trials):
+                for door in [door for door, reason in reasons.items() if not reason]:
+                    left = ROUND if trials is None else min(ROUND, trials - number * ROUND)
+                    campaign.round(door, left, seed + number, until)
+                number += 1
+        except KeyboardInterrupt:
+            code = 130
         click.echo(table(campaign))
-        sys.exit(not campaign.is_clean)
+        sys.exit(code or not campaign.is_clean)
