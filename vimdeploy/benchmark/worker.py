@@ -39,11 +39,11 @@ def main() -> None:
 def order(subject: Subject, settings: Settings) -> dict[str, Any]:
     """What the first line says."""
     model = None if subject.model is None else subject.model.to_metadata()
-    return {"subject": vars(subject) | {"path": str(subject.path), "model": model}, "settings": vars(settings)}
+    fields = vars(subject) | {"path": str(subject.path), "model": model}
+    return {"parent": os.getpid(), "subject": fields, "settings": vars(settings)}
 
 
-def _from_order(line: str) -> tuple[Subject, Settings]:
-    document = json.loads(line)
+def _from_order(document: dict[str, Any]) -> tuple[Subject, Settings]:
     fields = document["subject"]
     size, model = fields["image_size"], fields["model"]
     subject = Subject(
@@ -64,7 +64,8 @@ def _serve(requests: TextIO, answers: TextIO) -> None:
     if not first:
         return
     try:
-        subject, settings = _from_order(first)
+        document = json.loads(first)
+        subject, settings = _from_order(document)
         import_runtime(subject)
         device_memory = memory.DeviceMemory(wanted=subject.runtime != "eager" and settings.device != "cpu")
         idle = memory.resident_bytes()
@@ -88,7 +89,7 @@ def _serve(requests: TextIO, answers: TextIO) -> None:
         for line in requests:
             if request := json.loads(line):
                 with device_memory.counted():
-                    milliseconds = _turn(lambda: session.run(arrays), **request)
+                    milliseconds = _turn(lambda: session.run(arrays), document["parent"], **request)
                 peak = device_memory.taken if on_gpu else memory.peak_bytes() - idle
                 answer(milliseconds=milliseconds, peak_bytes=peak)
             else:
@@ -100,10 +101,9 @@ def _serve(requests: TextIO, answers: TextIO) -> None:
         answer(error="There is not enough memory.")
 
 
-def _turn(call: Callable[[], object], calls: int = 0, seconds: float = 0.0) -> list[float]:
+def _turn(call: Callable[[], object], parent: int, calls: int = 0, seconds: float = 0.0) -> list[float]:
     """The milliseconds of so many calls, or of all that begin within some seconds; of at least one."""
     milliseconds: list[float] = []
-    parent = os.getppid()
     begin = time.perf_counter()
     while not milliseconds or len(milliseconds) < calls or time.perf_counter() - begin < seconds:
         start = time.perf_counter()
