@@ -72,10 +72,8 @@ def network_of_variant(
     require("torch", "export")
     architecture, job = ARCHITECTURES[variant.architecture], task_by_name(task)
     held = None if isinstance(checkpoint, int) else _held(architecture, checkpoint, variant)
-    if held is None:
-        config = architecture.dense(variant.config) if job.dense else variant.config
-    else:
-        config = held.config
+    usual = architecture.dense(variant.config) if job.dense else variant.config
+    config = usual if held is None else held.config
     numbers = job.numbers(config, {} if held is None else _shapes(held.tensors), neck)
     labels = variant.labels if job.name == "classification" else ()
     sizes, dims = _sizes(config, image_size, job.least_grid(config, numbers))

@@ -155,8 +155,8 @@ def strict_weights(wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[in
     if head and not any(name in found for name in head):
         part = _PARTS.get(head[0].partition(".")[0], "such head")
         raise CheckpointError(
-            f"The checkpoint has no {part}: {_first(head)} are not there. Use --task features, which wants the backbone "
-            "alone."
+            f"The checkpoint has no {part}: {_first(head)} are not there. "
+            "Use --task features, which wants the backbone alone."
         )
     missing, unused = sorted(wanted.keys() - found), sorted(found.keys() - wanted - set(passed_over))
     if missing or unused:

@@ -28,7 +28,6 @@ NECKS = {
 """What makes a pyramid of a backbone's maps."""
 _CHANNELS = 256
 """Of the simple pyramid's levels, if no checkpoint says otherwise."""
-_ALWAYS = ("fp16", "bf16", "int8")
 _INT8 = ("int8",)
 _LAST_OF_NORM = "Transpose_2"
 """The node of a norm of channels that gives its value."""
@@ -157,25 +156,25 @@ def neck_stages(info: ModelInfo, levels: Sequence[str] = ()) -> tuple[StageSpec,
 def _fpn_stages(dim: int, patch_size: int, levels: Sequence[str]) -> Iterator[StageSpec]:
     first, second, third, fourth = levels or ("", "", "", "")
     if patch_size == 16:
-        yield _product("neck.fpn1.0", dim)
-        node = "neck.fpn1.1.BatchNormalization"
-        parts = ("weight", "bias", "running_mean", "running_var")
-        weights = tuple(StoredWeight(node, i, f"neck.fpn1.1.{part}") for i, part in enumerate(parts, 1))
-        yield _stage("neck.fpn1.1", 1, node, weights, _ALWAYS)
+        node = "neck.fpn1.ConvTranspose"
+        weights = tuple(
+            StoredWeight(node, i, f"neck.fpn1.folded.{part}") for i, part in enumerate(("weight", "bias"), 1)
+        )
+        yield _stage("neck.fpn1.2", dim, "neck.fpn1.2.Gelu", weights)
         yield _product("neck.fpn1.3", dim, first)
         yield _product("neck.fpn2.0", dim, second)
     else:
         yield _product("neck.fpn1.0", dim, first)
-        yield _stage("neck.fpn3", 1, third or "neck.fpn3.MaxPool", (), _ALWAYS)
-    yield _stage("neck.fpn4", 1, fourth or "neck.fpn4.MaxPool", (), _ALWAYS)
+        yield _stage("neck.fpn3", 1, third or "neck.fpn3.MaxPool")
+    yield _stage("neck.fpn4", 1, fourth or "neck.fpn4.MaxPool")
 
 
 def _simple_stages(dim: int, channels: int, level: int, levels: Sequence[str]) -> Iterator[StageSpec]:
     half, quarter = dim // 2, dim // 4
     finest, finer, same, coarser = (f"neck.simfp_{number}" for number in range(level - 2, level + 2))
     enlarged = [_product(f"{finest}.0", dim), _norm(f"{finest}.1"), _product(f"{finest}.3", half)]
-    pooled = [_stage(f"{coarser}.0", 1, f"{coarser}.0.MaxPool", (), _ALWAYS)]
-    branches = (
+    pooled = [_stage(f"{coarser}.0", 1, f"{coarser}.0.MaxPool")]
+    branches: tuple[tuple[str, int, list[StageSpec], int], ...] = (
         (finest, 4, enlarged, quarter),
         (finer, 1, [_product(f"{finer}.0", dim)], half),
         (same, 0, [], dim),
@@ -186,26 +185,26 @@ def _simple_stages(dim: int, channels: int, level: int, levels: Sequence[str]) -
         yield from before
         yield _normed_conv(f"{module}.{number}", inner)
         yield _normed_conv(f"{module}.{number + 1}", 9 * channels, output)
-    yield _stage("neck.last", 1, last or "neck.last.MaxPool", (), _ALWAYS)
+    yield _stage("neck.last", 1, last or "neck.last.MaxPool")
 
 
 def _product(module: str, terms: int, output: str = "") -> StageSpec:
     """A transposed convolution."""
     node = f"{module}.ConvTranspose"
     weights = (StoredWeight(node, 1, f"{module}.weight"), StoredWeight(node, 2, f"{module}.bias"))
-    return _stage(module, terms, output or node, weights, _INT8)
+    return _stage(module, terms, output or node, weights)
 
 
 def _norm(module: str) -> StageSpec:
     """A norm of the channels."""
-    return _stage(module, 1, f"{module}.{_LAST_OF_NORM}", _weights_of_norm(module), _ALWAYS)
+    return _stage(module, 1, f"{module}.{_LAST_OF_NORM}", _weights_of_norm(module))
 
 
 def _normed_conv(module: str, terms: int, output: str = "") -> StageSpec:
     """A convolution and its norm."""
     norm = f"{module}.norm"
     weights = (StoredWeight(f"{module}.Conv", 1, f"{module}.weight"), *_weights_of_norm(norm))
-    return _stage(module, terms, output or f"{norm}.{_LAST_OF_NORM}", weights, _INT8)
+    return _stage(module, terms, output or f"{norm}.{_LAST_OF_NORM}", weights)
 
 
 def _weights_of_norm(module: str) -> tuple[StoredWeight, ...]:
@@ -213,10 +212,8 @@ def _weights_of_norm(module: str) -> tuple[StoredWeight, ...]:
     return StoredWeight(node, 1, f"{module}.weight"), StoredWeight(node, 2, f"{module}.bias")
 
 
-def _stage(
-    module: str, terms: int, value: str, weights: tuple[StoredWeight, ...], float32_in: tuple[str, ...]
-) -> StageSpec:
-    return StageSpec(module, module, None, terms, module, value, weights, float32_in=float32_in)
+def _stage(module: str, terms: int, value: str, weights: tuple[StoredWeight, ...] = ()) -> StageSpec:
+    return StageSpec(module, module, None, terms, module, value, weights, float32_in=_INT8)
 
 
 def _steps(neck: str, patch_size: int) -> tuple[int, ...]:

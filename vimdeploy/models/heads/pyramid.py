@@ -1,4 +1,4 @@
-"""Pictures to pyramids of feature maps: the necks of hustvl/Vim's seg and det folders, under the names of their tensors."""
+"""Pictures to pyramids of feature maps, by the necks of hustvl/Vim's seg and det folders."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vimdeploy.models.backbone import Backbone
+from vimdeploy.models.backbone import Backbone, StoringModule
 
 _EPS = 1e-6
-"""Of the norms of a ``SimplePyramid``."""
+"""Of the norms of channels in a ``SimplePyramid``."""
+_BATCH_EPS = 1e-5
+"""Of a ``BatchNorm``, as torch has it."""
 
 
 class Pyramid(nn.Module):
@@ -48,7 +50,7 @@ class ConvTransposePyramid(nn.Module):
         """
         super().__init__()
         if patch_size == 16:
-            self.fpn1 = nn.Sequential(_twice(dim, dim), BatchNorm(dim), nn.GELU(), _twice(dim, dim))
+            self.fpn1: nn.Module = _FourTimes(dim)
             self.fpn2: nn.Module = nn.Sequential(_twice(dim, dim))
             self.fpn3: nn.Module = nn.Identity()
             self.fpn4 = nn.MaxPool2d(2)
@@ -95,7 +97,7 @@ class SimplePyramid(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """A norm by the mean and the variance of the training: what torch's is once a model is trained, without its counter."""
+    """What a trained norm knows, under the names of torch's own, without the counter of its steps."""
 
     running_mean: Tensor
     running_var: Tensor
@@ -106,9 +108,43 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
 
+    def folded(self, weight: Tensor, bias: Tensor | None, axis: int = 0) -> tuple[Tensor, Tensor]:
+        """Weight and bias of a convolution that does what one and this norm do in turn.
+
+        In float64, because the difference of a bias and a mean may be much smaller than they are.
+
+        Args:
+            weight: of the convolution before.
+            bias: of it; None if it has none.
+            axis: of the weight that has this norm's channels: 1 of a transposed convolution.
+        """
+        scale = self.weight.double() / torch.sqrt(self.running_var.double() + _BATCH_EPS)
+        before = -self.running_mean.double() if bias is None else bias.double() - self.running_mean.double()
+        along = [1] * weight.dim()
+        along[axis] = -1
+        return (weight.double() * scale.view(along)).float(), (before * scale + self.bias.double()).float()
+
+
+class _FourTimes(nn.Sequential, StoringModule):
+    """A map at four times the resolution: transposed convolution, norm, GELU, transposed convolution."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(_twice(dim, dim), BatchNorm(dim), nn.GELU(), _twice(dim, dim))
+
+    def stored_tensors(self) -> dict[str, Tensor]:
+        """The first convolution with the norm folded in."""
+        weight, bias = self._folded()
+        return {"folded.weight": weight, "folded.bias": bias}
+
     def forward(self, x: Tensor) -> Tensor:
-        """(B, D, rows, columns) in and out."""
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias)
+        _, _, gelu, last = self.children()
+        enlarged: Tensor = last(gelu(F.conv_transpose2d(x, *self._folded(), stride=2)))
+        return enlarged
+
+    def _folded(self) -> tuple[Tensor, Tensor]:
+        first, norm, *_ = self.children()
+        assert isinstance(first, nn.ConvTranspose2d) and isinstance(norm, BatchNorm)
+        return norm.folded(first.weight, first.bias, axis=1)
 
 
 def _twice(inner: int, channels: int) -> nn.ConvTranspose2d:
