@@ -87,7 +87,7 @@ def network_of_variant(
         architecture=architecture.name,
         config=_numbers(config),
         head=numbers,
-        recipe=variant.recipe,
+        recipe=replace(variant.recipe, crop=1.0, interpolation="bilinear") if job.dense else variant.recipe,
         labels=labels,
         origin=FromSeed(checkpoint) if isinstance(checkpoint, int) else FromCheckpoint(checkpoint.sha256, ema),
     )

@@ -158,6 +158,8 @@ class Task(ABC):
     """In a few words, for help texts."""
     counts: tuple[str, str]
     """What ``Comparison.points_lost`` counts: with known classes, and without."""
+    rounding: float = 1.0
+    """How many times as far as a classifier's logits its outputs may be off in precisions below float32."""
     dense: bool = False
     """Whether the head reads the maps of blocks, as those of segmentation and detection do."""
 

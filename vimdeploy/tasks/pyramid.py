@@ -14,6 +14,7 @@ from vimdeploy.model_info import BATCH, ModelInfo, TensorSpec
 from vimdeploy.models.stages import StageSpec, StoredWeight
 from vimdeploy.tasks.base import Answer, Comparison, Outputs, Shapes, Task
 from vimdeploy.tasks.features import FeatureMaps, Neighbours
+from vimdeploy.text import shortened
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,6 +29,8 @@ NECKS = {
 """What makes a pyramid of a backbone's maps."""
 _CHANNELS = 256
 """Of the simple pyramid's levels, if no checkpoint says otherwise."""
+_WIDEST = 1 << 16
+"""More channels no level has; bounds what a damaged file can ask for."""
 _INT8 = ("int8",)
 _LAST_OF_NORM = "Transpose_2"
 """The node of a norm of channels that gives its value."""
@@ -59,6 +62,8 @@ class Pyramid(Task):
     summary = "feature maps of several resolutions"
     counts = ("nearest neighbours of the same class", "equal nearest neighbours")
     dense = True
+    rounding = 3.0
+    """A level may be what a mixer gave, with no residual that outweighs its roundings. Seen: 25 units of float16."""
 
     def numbers(self, config: Any, shapes: Shapes, neck: str = "") -> dict[str, Any]:
         """The neck that a checkpoint has: its kind, and the channels of its levels."""
@@ -109,6 +114,13 @@ class Pyramid(Task):
         """The steps of the neck."""
         return neck_stages(info, [spec.name for spec in info.outputs])
 
+    def check(self, info: ModelInfo) -> None:
+        """A neck that there is, and its outputs."""
+        check_neck(info)
+        levels = len(_steps(info.head["neck"], 16))
+        if len(info.outputs) != levels:
+            raise ConfigError(f"The neck {info.head['neck']} has {levels} levels, found {len(info.outputs)} outputs.")
+
     def answers(self, outputs: Outputs, info: ModelInfo) -> list[Answer]:
         """The levels of each picture."""
         batch = len(next(iter(outputs.values())))
@@ -123,6 +135,20 @@ class Pyramid(Task):
 
 _STARTS = {FPN: "neck.fpn", SIMPLE: "neck.simfp_"}
 """What the names of a neck's tensors begin with."""
+
+
+def check_neck(info: ModelInfo) -> None:
+    """Check what a file says of its neck.
+
+    Raises:
+        ConfigError: if there is no such neck.
+    """
+    kind, channels = info.head.get("neck"), info.head.get("channels")
+    if kind not in NECKS or type(channels) is not int or not 1 <= channels <= _WIDEST:
+        raise ConfigError(
+            f"Wanted a neck, {' or '.join(NECKS)}, and the channels of its levels; found "
+            f"{shortened(repr(info.head), 100)}."
+        )
 
 
 def pyramid_on(backbone: Backbone, numbers: Mapping[str, Any]) -> nn.Module:

@@ -143,7 +143,8 @@ class _FourTimes(nn.Sequential, StoringModule):
 
     def _folded(self) -> tuple[Tensor, Tensor]:
         first, norm, *_ = self.children()
-        assert isinstance(first, nn.ConvTranspose2d) and isinstance(norm, BatchNorm)
+        assert isinstance(first, nn.ConvTranspose2d)
+        assert isinstance(norm, BatchNorm)
         return norm.folded(first.weight, first.bias, axis=1)
 
 
