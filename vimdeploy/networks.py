@@ -75,7 +75,8 @@ def network_of_variant(
     usual = architecture.dense(variant.config) if job.dense else variant.config
     config = usual if held is None else held.config
     numbers = job.numbers(config, {} if held is None else _shapes(held.tensors), neck)
-    labels = variant.labels if job.name == "classification" else ()
+    named = () if isinstance(checkpoint, int) or not job.dense else checkpoint.class_names
+    labels = (variant.labels or named) if job.has_classes else ()
     sizes, dims = _sizes(config, image_size, job.least_grid(config, numbers))
     grid = _grid(config, dims)
     info = ModelInfo(

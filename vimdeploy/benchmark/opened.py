@@ -28,6 +28,7 @@ _IMPORTS = {
         "vimdeploy.models.heads.classification",
         "vimdeploy.models.heads.features",
         "vimdeploy.models.heads.pyramid",
+        "vimdeploy.models.heads.segment",
         "vimdeploy.models.vim.network",
         "vimdeploy.runtimes.eager",
     ),

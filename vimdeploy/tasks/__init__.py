@@ -16,6 +16,7 @@ TASKS = {
     "classification": "Classification",
     "features": "FeatureExtraction",
     "pyramid": "Pyramid",
+    "segment": "Segmentation",
 }
 """The class of each task, in the file of the task's name; imported when it is used, so that ``--help`` stays light."""
 

@@ -37,7 +37,8 @@ _Z95 = 1.959964
 class Proportion:
     """So many out of so many, and what that says of pictures that were not seen."""
 
-    count: int
+    count: float
+    """A whole number, but of means: the sum of what is averaged."""
     total: int
 
     @property
@@ -160,6 +161,8 @@ class Task(ABC):
     """What ``Comparison.points_lost`` counts: with known classes, and without."""
     rounding: float = 1.0
     """How many times as far as a classifier's logits its outputs may be off in precisions below float32."""
+    has_classes: bool = False
+    """Whether it has labels, one per class."""
     dense: bool = False
     """Whether the head reads the maps of blocks, as those of segmentation and detection do."""
 

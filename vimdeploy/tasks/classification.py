@@ -115,6 +115,7 @@ class Classification(Task):
     name = "classification"
     summary = "the most probable classes"
     counts = ("accuracy", "equal top-1 answers")
+    has_classes = True
 
     def outputs(
         self, config: Any, grid: tuple[int | str, int | str], blocks: Sequence[int], numbers: Mapping[str, Any]

@@ -78,13 +78,13 @@ class Pyramid(Task):
             return {"neck": kind, "channels": shapes.get(f"neck.simfp_{level}.0.weight", (_CHANNELS,))[0]}
         if config.patch_size not in (8, 16):
             raise ConfigError(f"The neck {FPN} is for patches of 8 or 16 pixels, found {config.patch_size}.")
-        if config.depth < len(_steps(kind, config.patch_size)):
+        if config.depth < len(steps(kind, config.patch_size)):
             raise ConfigError(f"The neck {FPN} reads four blocks, the model has {config.depth}; take --neck {SIMPLE}.")
         return {"neck": kind, "channels": config.dim}
 
     def least_grid(self, config: Any, numbers: Mapping[str, Any]) -> int:
         """As many patches as the coarsest level has pixels of."""
-        return max(2, 2 ** -min(_steps(numbers["neck"], config.patch_size)[:4]))
+        return max(2, 2 ** -min(steps(numbers["neck"], config.patch_size)[:4]))
 
     def outputs(
         self, config: Any, grid: tuple[int | str, int | str], blocks: Sequence[int], numbers: Mapping[str, Any]
@@ -93,7 +93,7 @@ class Pyramid(Task):
         self.no_blocks(blocks)
         least = self.least_grid(config, numbers)
         specs = []
-        for step in _steps(numbers["neck"], config.patch_size):
+        for step in steps(numbers["neck"], config.patch_size):
             name = f"p{_level_of(config) - step}"
             sides = []
             for side in grid:
@@ -108,7 +108,9 @@ class Pyramid(Task):
 
     def head(self, backbone: Backbone, info: ModelInfo) -> nn.Module:
         """A backbone and its neck."""
-        return pyramid_on(backbone, info.head)
+        from vimdeploy.models.heads.pyramid import Pyramid as Network
+
+        return Network(backbone, *neck_of(backbone.config, info.head))
 
     def stages(self, info: ModelInfo) -> tuple[StageSpec, ...]:
         """The steps of the neck."""
@@ -117,7 +119,7 @@ class Pyramid(Task):
     def check(self, info: ModelInfo) -> None:
         """A neck that there is, and its outputs."""
         check_neck(info)
-        levels = len(_steps(info.head["neck"], 16))
+        levels = len(steps(info.head["neck"], 16))
         if len(info.outputs) != levels:
             raise ConfigError(f"The neck {info.head['neck']} has {levels} levels, found {len(info.outputs)} outputs.")
 
@@ -151,14 +153,13 @@ def check_neck(info: ModelInfo) -> None:
         )
 
 
-def pyramid_on(backbone: Backbone, numbers: Mapping[str, Any]) -> nn.Module:
-    """A backbone with a neck of these numbers."""
-    from vimdeploy.models.heads.pyramid import ConvTransposePyramid, Pyramid, SimplePyramid
+def neck_of(config: Any, numbers: Mapping[str, Any]) -> tuple[nn.Module, tuple[int, ...]]:
+    """A neck of these numbers, and the blocks whose maps it reads; none if it reads the last map."""
+    from vimdeploy.models.heads.pyramid import ConvTransposePyramid, SimplePyramid
 
-    config = backbone.config
     if numbers["neck"] == SIMPLE:
-        return Pyramid(backbone, SimplePyramid(config.dim, numbers["channels"], _level_of(config)))
-    return Pyramid(backbone, ConvTransposePyramid(config.dim, config.patch_size), blocks_of(config.depth))
+        return SimplePyramid(config.dim, numbers["channels"], _level_of(config)), ()
+    return ConvTransposePyramid(config.dim, config.patch_size), blocks_of(config.depth)
 
 
 def blocks_of(depth: int) -> tuple[int, ...]:
@@ -242,7 +243,7 @@ def _stage(module: str, terms: int, value: str, weights: tuple[StoredWeight, ...
     return StageSpec(module, module, None, terms, module, value, weights, float32_in=_INT8)
 
 
-def _steps(neck: str, patch_size: int) -> tuple[int, ...]:
+def steps(neck: str, patch_size: int) -> tuple[int, ...]:
     """For each level, how many times its resolution is twice that of the map."""
     if neck == SIMPLE:
         return 2, 1, 0, -1, -2
