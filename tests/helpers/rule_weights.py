@@ -5,6 +5,8 @@ import zlib
 import numpy as np
 import torch
 
+from helpers.dense import toolbox_names
+
 
 def rule_array(name, shape):
     """The values of a parameter of that name in a toolbox's checkpoint: alive, but of no use."""
@@ -38,13 +40,10 @@ def rule_checkpoint(module, prefix, rope=0):
         prefix: of the toolbox's backbone: ``backbone.`` or ``backbone.net.``.
         rope: rows of the rotary embedding's buffers; 0 if the model has none.
     """
-    tensors = {}
-    for name, tensor in module.state_dict().items():
-        for ours, theirs in (("backbone.", prefix), ("neck.", "backbone.")):
-            if name.startswith(ours):
-                name = theirs + name.removeprefix(ours)
-                break
-        tensors[name] = torch.from_numpy(np.asarray(rule_array(name, tuple(tensor.shape)), np.float32))
+    tensors = {
+        name: torch.from_numpy(np.asarray(rule_array(name, tuple(tensor.shape)), np.float32))
+        for name, tensor in toolbox_names(module, prefix).items()
+    }
     if rope:
         dim = module.backbone.config.dim
         tensors |= {f"{prefix}rope.freqs_{wave}": torch.zeros(rope, dim) for wave in ("cos", "sin")}

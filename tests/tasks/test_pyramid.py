@@ -1,49 +1,36 @@
 import numpy as np
 import pytest
 import torch
+from helpers import dense
+from helpers.dense import CONFIG, MINE, checkpoint_of, toolbox_names, verified
 from helpers.seeded_faults import changed_constant
 from PIL import Image
 
 import vimdeploy
-from vimdeploy.artifact import artifact_from_onnx, open_artifact
-from vimdeploy.checkpoint import Checkpoint
+from vimdeploy.artifact import artifact_from_onnx
 from vimdeploy.errors import CheckpointError, ConfigError, ModelFileError
 from vimdeploy.exporters.onnx_graph import onnx_from_model
 from vimdeploy.inputs import picture_inputs
 from vimdeploy.model_info import ModelInfo, TensorSpec
-from vimdeploy.models.variant import Variant
-from vimdeploy.models.vim.config import VimConfig
 from vimdeploy.networks import AnySize, network_of_info, network_of_variant, stages_of
 from vimdeploy.tasks.pyramid import NECKS, Pyramid, PyramidMaps, blocks_of
 
 TASK = Pyramid()
-CONFIG = VimConfig(image_size=(64, 64), dim=16, depth=4, num_classes=5, state_size=4)
-MINE = Variant("mine", "vim", CONFIG)
 FPN, SIMPLE = ({"neck": neck, "channels": channels} for neck, channels in (("fpn", 16), ("simple", 256)))
 
 
 def made(neck="fpn", **arguments):
-    """A network with weights that are all different."""
-    network = network_of_variant(MINE, 0, "pyramid", neck=neck, **arguments)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for name, tensor in network.module.state_dict().items():
-            tensor += 0.1 * torch.rand(tensor.shape) if "running" in name else 0.1 * torch.randn(tensor.shape)
-    return network
+    return dense.made("pyramid", neck=neck, **arguments)
 
 
-def toolbox(neck, **changes):
+def toolbox(neck):
     """A checkpoint with a neck under the names of its toolbox, and with a head that a pyramid does not read."""
     network = network_of_variant(MINE, 0, "pyramid", neck=neck).module
-    tensors = {}
-    for name, tensor in network.state_dict().items():
-        if name.startswith("neck."):
-            name = name.replace("neck.", "backbone.", 1)
-        elif neck == "simple":
-            name = name.replace("backbone.", "backbone.net.", 1)
-        tensors[name] = tensor
-    beside = "decode_head.conv_seg.weight" if neck == "fpn" else "roi_heads.mask_head.bias"
-    return Checkpoint("weights.pth", "abc", "model", tensors | {beside: torch.ones(1)} | changes)
+    prefix, beside = {
+        "fpn": ("backbone.", "decode_head.conv_seg.weight"),
+        "simple": ("backbone.net.", "roi_heads.mask_head.bias"),
+    }[neck]
+    return checkpoint_of(toolbox_names(network, prefix) | {beside: torch.ones(1)})
 
 
 class TestNumbers:
@@ -129,6 +116,12 @@ class TestOutputs:
             TASK.outputs(CONFIG, (4, 4), (1,), FPN)
 
 
+@pytest.fixture(scope="module")
+def file():
+    network = made()
+    return onnx_from_model(network.module, network.info)
+
+
 class TestInfo:
     def test_says_what_the_head_is_made_of(self):
         info = made().info
@@ -148,9 +141,8 @@ class TestInfo:
         "head",
         [{}, {"neck": "other", "channels": 16}, {"neck": "fpn", "channels": 10**9}, {"neck": "simple", "channels": 8}],
     )
-    def test_one_that_cannot_be_is_refused(self, head):
-        network = made()
-        proto = onnx_from_model(network.module, network.info)
+    def test_one_that_cannot_be_is_refused(self, file, head):
+        proto = type(file).FromString(file.SerializeToString())
         for prop in proto.metadata_props:
             if prop.key == "vimdeploy.head":
                 prop.value = str(head).replace("'", '"')
@@ -179,12 +171,12 @@ class TestCheckpoints:
     def test_without_a_neck(self):
         tensors = {name: tensor for name, tensor in toolbox("fpn").tensors.items() if "fpn" not in name}
         with pytest.raises(CheckpointError, match=r"has no neck: neck\.fpn1\.0\.bias.* Use --task features"):
-            network_of_variant(MINE, Checkpoint("w.pth", "", "model", tensors), "pyramid")
+            network_of_variant(MINE, checkpoint_of(tensors), "pyramid")
 
     def test_of_a_classifier(self):
         classifier = network_of_variant(MINE, 0).module.state_dict()
         with pytest.raises(CheckpointError, match="has no neck"):
-            network_of_variant(MINE, Checkpoint("w.pth", "", "model", classifier), "pyramid")
+            network_of_variant(MINE, checkpoint_of(classifier), "pyramid")
 
     def test_a_part_of_a_neck(self):
         checkpoint = toolbox("simple")
@@ -233,10 +225,9 @@ def exported(request):
 
 @pytest.mark.slow
 class TestInTheFile:
-    def test_answers_and_stages_are_pytorchs(self, exported, tmp_path):
+    def test_answers_and_stages_are_pytorchs(self, exported):
         network, proto = exported
-        (tmp_path / "pyramid.onnx").write_bytes(proto.SerializeToString())
-        for result in verified(network, tmp_path / "pyramid.onnx"):
+        for result in verified(network, proto):
             assert result.passed, result.fault
             assert [stage.name for stage in result.stages] == [stage.name for stage in stages_of(network.info)]
             assert (result.weights.unknown, result.weights.differences) == ((), ())
@@ -261,28 +252,12 @@ class TestInTheFile:
                 np.testing.assert_allclose(value, level.numpy(), atol=1e-3)
 
     @pytest.mark.parametrize("number", [0, -2, -1])
-    def test_a_fault_in_the_neck_is_named(self, exported, tmp_path, number):
+    def test_a_fault_in_the_neck_is_named(self, exported, number):
         network, proto = exported
         stages = [stage for stage in TASK.stages(network.info) if stage.weights]
         stage = stages[number]
         weight = stage.weights[0]
         faulty = changed_constant(proto, weight.node, weight.input)
-        (tmp_path / "faulty.onnx").write_bytes(faulty.SerializeToString())
-        for result in verified(network, tmp_path / "faulty.onnx"):
+        for result in verified(network, faulty):
             assert not result.passed
             assert result.fault.where == stage.title
-
-
-def verified(network, path):
-    """As ``vimdeploy verify``, against the network itself."""
-    from vimdeploy.inputs import random_inputs
-    from vimdeploy.parity.verify import verify_sessions
-    from vimdeploy.parity.weights import check_weights
-    from vimdeploy.runtimes.eager import EagerSession
-    from vimdeploy.runtimes.onnxruntime import sessions_of_all_operators
-
-    artifact, reference = open_artifact(path), EagerSession(network)
-    weights = check_weights(artifact.model, stages_of(network.info), reference.stored_tensors())
-    return verify_sessions(
-        reference, sessions_of_all_operators(artifact), random_inputs(network.info, 1, seed=0), weights
-    )

@@ -32,7 +32,7 @@ VARIANTS: dict[str, Variant] = {
 }
 
 
-_PARTS = {"head": "classifier head", "neck": "neck", "decode_head": "segmentation head"}
+_PARTS = {"head.": "classifier head", "neck.": "neck", "decode_head.": "segmentation head"}
 """For people: what tensors outside of the backbone belong to, by the beginning of their names."""
 
 
@@ -151,13 +151,13 @@ def strict_weights(wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[in
         CheckpointError: lists the names that are missing or unused, and the first shapes that differ.
     """
     passed_over = sorted(name for name in found.keys() - wanted if not name.startswith(BACKBONE))
-    head = sorted(name for name in wanted if not name.startswith(BACKBONE))
-    if head and not any(name in found for name in head):
-        part = _PARTS.get(head[0].partition(".")[0], "such head")
-        raise CheckpointError(
-            f"The checkpoint has no {part}: {_first(head)} are not there. "
-            "Use --task features, which wants the backbone alone."
-        )
+    for start, part in _PARTS.items():
+        names = sorted(name for name in wanted if name.startswith(start))
+        if names and not any(name in found for name in names):
+            raise CheckpointError(
+                f"The checkpoint has no {part}: {_first(names)} are not there. "
+                "Use --task features, which wants the backbone alone."
+            )
     missing, unused = sorted(wanted.keys() - found), sorted(found.keys() - wanted - set(passed_over))
     if missing or unused:
         raise CheckpointError(

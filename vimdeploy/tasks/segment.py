@@ -149,7 +149,6 @@ class Segmentation(Task):
     counts = ("mean IoU with the reference", "mean IoU with the reference")
     has_classes = True
     dense = True
-    rounding = Pyramid.rounding
 
     def numbers(self, config: Any, shapes: Shapes, neck: str = "") -> dict[str, Any]:
         """The neck, and the head's classes and channels: a checkpoint's, or those of ADE20K."""
