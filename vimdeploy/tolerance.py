@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from vimdeploy.tasks import task_of
 
 if TYPE_CHECKING:
+    from vimdeploy.model_info import ModelInfo
     from vimdeploy.models.stages import StageSpec
     from vimdeploy.runtimes.base import Session
 
@@ -66,14 +67,18 @@ def tolerance_for(precision: str, times: float = 1.0) -> Tolerance:
     return Tolerance(units * _UNIT[precision], f"some six roundings to {precision} in a row, at the worst element")
 
 
+def tolerance_of(info: ModelInfo) -> Tolerance:
+    """The bound of ``tolerance_for`` on the outputs of a file."""
+    task = task_of(info)
+    return tolerance_for(info.precision, task.rounding if task is not None else 1.0)
+
+
 def output_tolerance(reference: Session, candidate: Session) -> Tolerance:
     """The bound on the outputs of two sessions: a reference that is not PyTorch has errors of its own."""
-    task = task_of(candidate.info)
-    times = task.rounding if task is not None else 1.0
-    found = tolerance_for(candidate.info.precision, times)
+    found = tolerance_of(candidate.info)
     if reference.operators == "eager":
         return found
-    right = tolerance_for(reference.info.precision, times)
+    right = tolerance_of(reference.info)
     return Tolerance(found.limit + right.limit, f"{found.reason}; and the same of the reference: {right.reason}")
 
 

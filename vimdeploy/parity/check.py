@@ -17,7 +17,7 @@ from vimdeploy.tasks.base import Agreement, image_name
 from vimdeploy.tolerance import Tolerance, output_tolerance
 
 Float64 = npt.NDArray[np.float64]
-_LABELS = 8
+LABELS = 8
 """How many times as large as an error of logits, in standard deviations, the part of labels that differ may be."""
 _EDGES = np.concatenate([[0.0], 10.0 ** np.arange(-9, 3.01, 0.25), [np.inf]])
 """The edges of the histogram of errors, fixed before the errors are known."""
@@ -71,11 +71,11 @@ class _Tally:
         self._reference, self._candidate, self._names = reference, candidate, names
         self._images = 0
         tolerance = output_tolerance(reference, candidate)
+        self._task = task_of(reference.info)
         self._outputs = [
-            (_LabelTally if spec.type.startswith("int") else _OutputTally)(spec.name, names, tolerance)
+            (_LabelTally if self._task and spec.type == "int64" else _OutputTally)(spec.name, names, tolerance)
             for spec in reference.info.outputs
         ]
-        self._task = task_of(reference.info)
         self._comparison = self._task.comparison(reference.info, classes, names) if self._task else None
 
     def add(self, wanted: Arrays, found: Arrays) -> None:
@@ -156,7 +156,7 @@ class _LabelTally(_OutputTally):
     """
 
     def __init__(self, name: str, names: Sequence[str], tolerance: Tolerance) -> None:
-        limit = min(_LABELS * tolerance.limit, 0.5)
+        limit = min(LABELS * tolerance.limit, 0.5)
         super().__init__(
             name, names, Tolerance(limit, f"the part of an image's labels that differ; {tolerance.reason}")
         )
@@ -168,7 +168,7 @@ class _LabelTally(_OutputTally):
 
     def result(self) -> OutputErrors:
         """What was found so far: parts of labels in place of standard deviations."""
-        return dataclasses.replace(super().result(), std=1.0, cosine=1.0 - max(self._largest, 0.0))
+        return dataclasses.replace(super().result(), std=1.0, cosine=1.0 - self._largest, of_labels=True)
 
 
 def _smallest_cosine(wanted: Float64, found: Float64) -> float:
