@@ -222,6 +222,23 @@ class TestData:
         assert_same(loaded.tensors, tiny_model)
         assert (loaded.model_name, loaded.image_size) == ("vim_t", (32, 32))
 
+    @pytest.mark.parametrize(
+        ("meta", "names"),
+        [
+            ({"CLASSES": ("wall", "sky"), "PALETTE": [[1, 2, 3]] * 2}, ("wall", "sky")),
+            ({"dataset_meta": {"classes": ["wall", "sky"]}}, ("wall", "sky")),
+            ({"CLASSES": None}, ()),
+            ({"CLASSES": "sky"}, ()),
+            ({"CLASSES": [1, 2]}, ()),
+            ({"dataset_meta": ["sky"]}, ()),
+            (["sky"], ()),
+        ],
+        ids=str,
+    )
+    def test_tells_the_names_of_mmsegmentations_classes(self, path, tiny_model, meta, names):
+        torch.save({"meta": meta, "state_dict": released_names(tiny_model)}, path)
+        assert load_checkpoint(path).class_names == names
+
     @pytest.mark.parametrize("module", ["pathlib", "pathlib._local"])
     def test_a_path_of_every_python(self, path, tiny_model, module, monkeypatch):
         monkeypatch.setattr(pathlib.PurePosixPath, "__module__", module)

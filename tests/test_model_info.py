@@ -15,6 +15,7 @@ FULL = ModelInfo(
     sizes={"height": SizeRange(32, 512, 16, 224), "width": SizeRange(16)},
     architecture="vim",
     config={"image_size": [32, 48], "dim": 8, "class_token": "first", "norm_eps": 1e-6, "rotary": False},
+    head={"neck": "simple", "channels": 256},
     recipe=Recipe(crop=0.9, interpolation="bilinear", mean=(0.1,), std=(0.7,)),
     labels=("tench", "Käfer", "a, b"),
     precision="bf16",
@@ -285,13 +286,18 @@ class TestMetadata:
             ModelInfo.from_metadata(FULL.to_metadata() | {f"vimdeploy.{name}": value})
 
     @pytest.mark.parametrize(
-        "name", [f.name for f in dataclasses.fields(ModelInfo) if f.name not in ("operators_version",)]
+        "name", [f.name for f in dataclasses.fields(ModelInfo) if f.name not in ("operators_version", "head")]
     )
     def test_that_lacks_an_entry(self, name):
         metadata = FULL.to_metadata()
         del metadata[f"vimdeploy.{name}"]
         with pytest.raises(ModelFileError, match=f"metadata is damaged .'{name}'.; export it again"):
             ModelInfo.from_metadata(metadata)
+
+    def test_of_a_file_from_before_heads_had_numbers(self):
+        metadata = FULL.to_metadata()
+        del metadata["vimdeploy.head"]
+        assert ModelInfo.from_metadata(metadata) == dataclasses.replace(FULL, head={})
 
     @pytest.mark.parametrize("name", ["format", "operators_version"])
     def test_that_lacks_its_version(self, name):

@@ -55,6 +55,8 @@ class Checkpoint:
     """What the training state calls the model; empty if it does not say."""
     image_size: tuple[int, int] | None = None
     """Height and width in pixels that the training state tells of."""
+    class_names: tuple[str, ...] = ()
+    """What mmsegmentation writes beside the weights; empty if nobody did."""
 
 
 def load_checkpoint(source: str | Path, ema: bool = False) -> Checkpoint:
@@ -80,7 +82,9 @@ def load_checkpoint(source: str | Path, ema: bool = False) -> Checkpoint:
             f"{path} was not loaded, because its {len(data)} bytes hold tensors of {size} bytes: values that stand "
             "for many; save copies of them (tensor.clone())."
         )
-    return Checkpoint(path, hashlib.sha256(data).hexdigest(), part, tensors, passed_over, *_said(content))
+    return Checkpoint(
+        path, hashlib.sha256(data).hexdigest(), part, tensors, passed_over, *_said(content), _class_names(content)
+    )
 
 
 def _read(path: Path) -> bytes:
@@ -255,3 +259,14 @@ def _said(content: Mapping[Any, Any]) -> tuple[str, tuple[int, int] | None]:
     sides = tuple(size)[-2:] if isinstance(size, (list, tuple)) else (size, size)  # timm's begins with the channels
     is_size = len(sides) == 2 and all(type(side) is int for side in sides)
     return shortened(name, 200), (sides[0], sides[1]) if is_size else None
+
+
+def _class_names(content: Mapping[Any, Any]) -> tuple[str, ...]:
+    """The names in mmsegmentation's ``meta``: ``CLASSES``, from 1.0 on ``dataset_meta`` and ``classes`` in it."""
+    meta = content.get("meta")
+    meta = meta if isinstance(meta, Mapping) else {}
+    newer = meta.get("dataset_meta")
+    names = newer.get("classes") if isinstance(newer, Mapping) else meta.get("CLASSES")
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        return ()
+    return tuple(shortened(name, 200) for name in names)

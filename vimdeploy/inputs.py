@@ -157,6 +157,8 @@ def picture_inputs(
     """
     is_open = info.picture is not None and any(isinstance(side, str) for side in info.image_size)
     size = None if own_size and is_open and image_size is None else info.fixed_image_size(image_size)
+    task = task_of(info)
+    is_dense = task is not None and task.dense  # its answer lies over the picture, so nothing is cropped
     assert info.picture is not None  # fixed_image_size refuses models without
     name = info.picture.name
 
@@ -169,7 +171,7 @@ def picture_inputs(
         try:
             image = image_of(images[number])
             if size is not None:
-                return {name: tensor_from_image(image, size, info.recipe)}
+                return {name: tensor_from_image(image, size, info.recipe, whole=is_dense)}
             width, height = image.size
             own = _nearest(info, 0, height), _nearest(info, 1, width)
             return {name: tensor_from_image(image, own, info.recipe, whole=True)}

@@ -128,6 +128,8 @@ class ModelInfo:
     """One of ``models.ARCHITECTURES``; empty for a model that somebody brings."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """The architecture's own numbers, as it was trained; nobody else reads them."""
+    head: Mapping[str, Any] = field(default_factory=dict)
+    """The task's own numbers: what stands on the backbone; nobody else reads them."""
     recipe: Recipe = Recipe()
     labels: tuple[str, ...] = ()
     """Names of the classes; empty if nobody named them, or the task has none."""
@@ -297,6 +299,7 @@ def _from_format_2(entries: Mapping[str, str]) -> ModelInfo:
         sizes={str(word): SizeRange(**sizes) for word, sizes in json.loads(entries["sizes"]).items()},
         architecture=entries["architecture"],
         config=dict(json.loads(entries["config"])),
+        head=dict(json.loads(entries.get("head", "{}"))),  # files of the first two tasks have none
         recipe=Recipe(**recipe),
         labels=tuple(json.loads(entries["labels"])),
         precision=entries["precision"],

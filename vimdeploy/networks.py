@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,7 +30,7 @@ class AnySize:
     """Pictures of every size between two bounds, in steps of the stride."""
 
     least: tuple[int, int] | None = None
-    """Height and width in pixels; None: two patches."""
+    """Height and width in pixels; None: the fewest patches that the task takes, two for most."""
     most: tuple[int, int] | None = None
     """Height and width in pixels; None: as large as memory allows."""
 
@@ -51,6 +51,7 @@ def network_of_variant(
     image_size: tuple[int, int] | AnySize | None = None,
     blocks: Sequence[int] = (),
     ema: bool = False,
+    neck: str = "",
 ) -> Network:
     """Make the network that a file is to hold.
 
@@ -61,6 +62,7 @@ def network_of_variant(
         image_size: height and width in pixels, or a range; None stands for the size that the weights were trained at.
         blocks: whose maps are wanted too, if the task has such outputs.
         ema: whether the checkpoint's tensors are the averaged ones.
+        neck: of a pyramid; empty: the checkpoint's.
 
     Raises:
         CheckpointError: if the checkpoint holds another model.
@@ -70,19 +72,23 @@ def network_of_variant(
     require("torch", "export")
     architecture, job = ARCHITECTURES[variant.architecture], task_by_name(task)
     held = None if isinstance(checkpoint, int) else _held(architecture, checkpoint, variant)
-    config = variant.config if held is None else held.config
-    labels = variant.labels if job.name == "classification" else ()
-    sizes, dims = _sizes(config, image_size)
+    usual = architecture.dense(variant.config) if job.dense else variant.config
+    config = usual if held is None else held.config
+    numbers = job.numbers(config, {} if held is None else _shapes(held.tensors), neck)
+    named = () if isinstance(checkpoint, int) or not job.dense else checkpoint.class_names
+    labels = (variant.labels or named) if job.has_classes else ()
+    sizes, dims = _sizes(config, image_size, job.least_grid(config, numbers))
     grid = _grid(config, dims)
     info = ModelInfo(
         name=variant.name,
         inputs=(TensorSpec(INPUT, (BATCH, config.in_channels, *dims)),),
-        outputs=job.outputs(config, grid, blocks),
+        outputs=job.outputs(config, grid, blocks, numbers),
         task=job.name,
         sizes=sizes,
         architecture=architecture.name,
         config=_numbers(config),
-        recipe=variant.recipe,
+        head=numbers,
+        recipe=replace(variant.recipe, crop=1.0, interpolation="bilinear") if job.dense else variant.recipe,
         labels=labels,
         origin=FromSeed(checkpoint) if isinstance(checkpoint, int) else FromCheckpoint(checkpoint.sha256, ema),
     )
@@ -129,16 +135,20 @@ def random_weights(architecture: Architecture, task: Task, config: Any, info: Mo
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        classifier = task_by_name("classification").head(architecture.backbone(config), ())
+        classifier = task_by_name("classification").head(architecture.backbone(config), info)
         architecture.reset_parameters(classifier)
         is_classifier = task.name == "classification"
-        network = classifier if is_classifier else task.head(_backbone_in(classifier), info.outputs)
+        network = classifier if is_classifier else task.head(_backbone_in(classifier), info)
     return network.eval()
 
 
 def released_tensors(module: nn.Module) -> dict[str, Tensor]:
     """A classifier's tensors under the names of hustvl/Vim's checkpoints, as a training script saves them."""
     return {name.removeprefix("backbone."): tensor for name, tensor in module.state_dict().items()}
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def _held(architecture: Architecture, checkpoint: Checkpoint, variant: Variant) -> CheckpointModel:
@@ -166,11 +176,10 @@ def _network(
         trained = random_weights(architecture, task, config, info, info.origin.seed)
         held = CheckpointModel(config, trained.state_dict())
     with torch.device("meta"):  # the weights come from elsewhere: no memory, and no random numbers of the caller's
-        like = task.head(architecture.backbone(config), info.outputs).state_dict()
-        network = task.head(architecture.backbone(at, any_size), info.outputs)
-    wanted, found = ({name: tuple(tensor.shape) for name, tensor in state.items()} for state in (like, held.tensors))
-    passed_over = strict_weights(wanted, found)
-    used = {name: _usable(name.removeprefix(BACKBONE), held.tensors[name], like[name]) for name in wanted}
+        like = task.head(architecture.backbone(config), info).state_dict()
+        network = task.head(architecture.backbone(at, any_size), info)
+    passed_over = [held.names.get(name, name) for name in strict_weights(_shapes(like), _shapes(held.tensors))]
+    used = {name: _usable(name.removeprefix(BACKBONE), held.tensors[name], like[name]) for name in like}
     if at.image_size != config.image_size:
         used = architecture.at_image_size(used, config, at.image_size)
     network.load_state_dict(used, assign=True)
@@ -209,21 +218,21 @@ def _config_of(architecture: Architecture, info: ModelInfo) -> Any:
 
 
 def _sizes(
-    config: Any, image_size: tuple[int, int] | AnySize | None
+    config: Any, image_size: tuple[int, int] | AnySize | None, least_grid: int
 ) -> tuple[dict[str, SizeRange], tuple[int | str, int | str]]:
     """The ranges of the free dimensions, and the dimensions of a picture."""
     if not isinstance(image_size, AnySize):
         return {}, config.replace(image_size=image_size or config.image_size).image_size
-    two_patches = config.patch_size + config.stride
-    least = image_size.least or (two_patches, two_patches)
+    smallest = config.patch_size + (least_grid - 1) * config.stride
+    least = image_size.least or (smallest, smallest)
     sizes = {}
     for size in (least, image_size.most or least):
         config.replace(image_size=size)  # refuses what patches do not divide
     for axis, word in enumerate((HEIGHT, WIDTH)):
         most = image_size.most[axis] if image_size.most else None
-        if least[axis] < two_patches or (most is not None and most <= least[axis]):
+        if least[axis] < smallest or (most is not None and most <= least[axis]):
             bounds = f"{least[axis]}" + (f", {most}" if most is not None else "")
-            raise ConfigError(f"The bounds of the image {word} must ascend from {two_patches} on, found {bounds}.")
+            raise ConfigError(f"The bounds of the image {word} must ascend from {smallest} on, found {bounds}.")
         exact = SizeRange(least[axis], most, config.stride)
         sizes[word] = replace(exact, typical=exact.nearest(config.image_size[axis]))
     return sizes, (HEIGHT, WIDTH)

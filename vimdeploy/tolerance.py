@@ -13,7 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from vimdeploy.tasks import task_of
+
 if TYPE_CHECKING:
+    from vimdeploy.model_info import ModelInfo
     from vimdeploy.models.stages import StageSpec
     from vimdeploy.runtimes.base import Session
 
@@ -33,7 +36,7 @@ _WIDEST = 0.5
 """No band is wider: values that have nothing to do with each other differ by more than half of their magnitude."""
 
 
-def tolerance_for(precision: str) -> Tolerance:
+def tolerance_for(precision: str, times: float = 1.0) -> Tolerance:
     """The bound on an output of an artifact against PyTorch in float32, relative to the output's standard deviation.
 
     fp32: both sides compute the same sums in another order. A matrix product over 192 to 1536 values and a scan's
@@ -56,19 +59,26 @@ def tolerance_for(precision: str) -> Tolerance:
 
     Args:
         precision: of the artifact, as of ``ModelInfo``.
+        times: how much wider the bound is in other precisions, as of ``Task.rounding``.
     """
     if precision == "fp32":
         return Tolerance(1e-4, "float32 sums in another order, through all blocks")
-    units = 32 if precision == "int8" else 16
+    units = times * (32 if precision == "int8" else 16)
     return Tolerance(units * _UNIT[precision], f"some six roundings to {precision} in a row, at the worst element")
+
+
+def tolerance_of(info: ModelInfo) -> Tolerance:
+    """The bound of ``tolerance_for`` on the outputs of a file."""
+    task = task_of(info)
+    return tolerance_for(info.precision, task.rounding if task is not None else 1.0)
 
 
 def output_tolerance(reference: Session, candidate: Session) -> Tolerance:
     """The bound on the outputs of two sessions: a reference that is not PyTorch has errors of its own."""
-    found = tolerance_for(candidate.info.precision)
+    found = tolerance_of(candidate.info)
     if reference.operators == "eager":
         return found
-    right = tolerance_for(reference.info.precision)
+    right = tolerance_of(reference.info)
     return Tolerance(found.limit + right.limit, f"{found.reason}; and the same of the reference: {right.reason}")
 
 

@@ -1,11 +1,17 @@
 """The scripts to copy do what they say."""
 
+import json
 import re
 
 import pytest
+import torch
+from helpers.dense import toolbox_names
 from helpers.loading import script
+from PIL import Image
 
 import vimdeploy
+from vimdeploy.models import variant_by_name
+from vimdeploy.networks import network_of_variant
 from vimdeploy.tolerance import tolerance_for
 
 
@@ -32,6 +38,36 @@ def test_features(tiny_json, tiny_pth, tmp_path, capsys):
     assert "2 tensors of heads were passed over" in printed
     assert "16x28x28" in printed
     assert "16x40x64" in printed
+
+
+@pytest.mark.slow
+def test_pyramid(tmp_path, capsys):
+    described, checkpoint, path = (tmp_path / name for name in ("mine.json", "mine.pth", "pyramid.onnx"))
+    described.write_text(json.dumps({"config": {"image_size": 64, "dim": 16, "depth": 4, "state_size": 4}}))
+    network = network_of_variant(variant_by_name(str(described)), 0, "pyramid").module
+    beside = {"decode_head.conv_seg.bias": torch.zeros(4)}
+    torch.save({"state_dict": toolbox_names(network) | beside}, checkpoint)
+    script("export/pyramid.py").main(str(described), str(checkpoint), str(path))
+    printed = capsys.readouterr().out
+    assert "1 tensors of heads were passed over" in printed
+    assert [spec.name for spec in vimdeploy.load(path).info.outputs] == ["p2", "p3", "p4", "p5"]
+    assert "16x80x128" in printed
+
+
+@pytest.mark.slow
+def test_segment(tmp_path, capsys):
+    described, checkpoint, path = (tmp_path / name for name in ("mine.json", "mine.pth", "segment.onnx"))
+    described.write_text(json.dumps({"config": {"image_size": 64, "dim": 16, "depth": 4, "state_size": 4}}))
+    module = network_of_variant(variant_by_name(str(described)), 0, "segment").module
+    names = [f"class of {number}" for number in range(150)]
+    torch.save({"meta": {"CLASSES": names}, "state_dict": toolbox_names(module)}, checkpoint)
+    script("export/segment.py").main(str(described), str(checkpoint), str(path))
+    printed = capsys.readouterr().out
+    assert "class of" in printed
+    assert "a mask of (256, 384)" in printed
+    with Image.open(f"{path}.png") as drawn:
+        assert drawn.width > 384
+        assert drawn.height == 256
 
 
 def test_own_model(tmp_path, capsys):

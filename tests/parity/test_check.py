@@ -5,10 +5,11 @@ import pytest
 from helpers.answers import INFO, Answers
 
 from vimdeploy.model_info import INT8, PRECISIONS, ModelInfo, TensorSpec
-from vimdeploy.parity.check import check_parity
+from vimdeploy.parity.check import _LabelTally, check_parity
 from vimdeploy.parity.results import Place
 from vimdeploy.runtimes.base import Session
 from vimdeploy.tasks.base import MAX_CHANGES, Agreement, Proportion
+from vimdeploy.tolerance import Tolerance
 
 RIGHT = np.array([[4.0, 0.0, 0.0], [0.0, 4.0, 0.0], [0.0, 0.0, 4.0], [4.0, 0.0, 0.0]], dtype=np.float32)
 """Logits of four images; mean 4/3, standard deviation sqrt(16/3 - 16/9) = 1.8856."""
@@ -285,3 +286,29 @@ class TestSeveralOutputs:
     def test_the_histogram_counts_every_value(self, values):
         counts = [sum(output.histogram.counts) for output in self.compare(values, values).outputs]
         assert counts == [4 * 2 * 2 * 3, 4 * 2]
+
+
+class TestLabels:
+    """The output of labels is judged by how many differ, not by how far apart their numbers are."""
+
+    @staticmethod
+    def error(differing, total=1000):
+        """Of ``classes`` if so many labels of the second image are others."""
+        wanted = np.zeros((2, 10, total // 10), np.int64)
+        found = wanted.copy()
+        found[1].reshape(-1)[:differing] = 149
+        tally = _LabelTally("classes", ["a.png", "b.png"], Tolerance(1e-3, "a reason"))
+        tally.add(0, wanted.astype(np.float64), found.astype(np.float64))
+        return tally.result()
+
+    def test_none_differs(self):
+        result = self.error(0)
+        assert (result.relative, result.passed, result.cosine) == (0, True, 1)
+
+    @pytest.mark.parametrize(("differing", "passed"), [(8, True), (9, False)])
+    def test_some_differ(self, differing, passed):
+        result = self.error(differing)
+        assert (result.relative, result.passed, result.place.image) == (differing / 1000, passed, "b.png")
+
+    def test_is_told(self):
+        assert self.error(250).complaint == "25.00% of its values of another class for b.png, 0.80% are allowed"

@@ -95,15 +95,15 @@ class TestAnswers:
 
 class TestOutputs:
     def test_logits(self, tiny):
-        assert TASK.outputs(tiny.config, (4, 4), ()) == (TensorSpec("logits", ("batch", 5)),)
+        assert TASK.outputs(tiny.config, (4, 4), (), {}) == (TensorSpec("logits", ("batch", 5)),)
 
     def test_no_blocks(self, tiny):
         with pytest.raises(ConfigError, match="blocks are for the task features"):
-            TASK.outputs(tiny.config, (4, 4), (1,))
+            TASK.outputs(tiny.config, (4, 4), (1,), {})
 
-    def test_the_head_is_a_classifier(self, tiny):
+    def test_the_head_is_a_classifier(self, tiny, tiny_info):
         backbone = Vim(tiny.config)
-        network = TASK.head(backbone, TASK.outputs(tiny.config, (4, 4), ()))
+        network = TASK.head(backbone, tiny_info)
         assert isinstance(network, Classifier)
         assert network.backbone is backbone
 
@@ -119,7 +119,7 @@ class TestOutputs:
         assert [weight.source for weight in stage.weights] == ["head.weight", "head.bias"]
 
     def test_of_any_architecture(self):
-        assert TASK.outputs(DeiTConfig(24, 3, num_classes=7), (14, 14), ())[0].dims == ("batch", 7)
+        assert TASK.outputs(DeiTConfig(24, 3, num_classes=7), (14, 14), (), {})[0].dims == ("batch", 7)
 
 
 def one_logit(logits, labels=("cat",)):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -88,7 +90,7 @@ class TestPicture:
 class TestOutputs:
     @pytest.mark.parametrize("grid", [(4, 6), ("rows", "columns")])
     def test_the_map_the_vector_and_the_blocks(self, tiny, grid):
-        assert TASK.outputs(tiny.config, grid, (1, 0)) == (
+        assert TASK.outputs(tiny.config, grid, (1, 0), {}) == (
             TensorSpec("map", ("batch", 16, *grid)),
             TensorSpec("pooled", ("batch", 16)),
             TensorSpec("block_1", ("batch", 16, *grid)),
@@ -99,10 +101,10 @@ class TestOutputs:
     def test_blocks_that_are_none(self, tiny, blocks):
         found = ", ".join(map(str, blocks))
         with pytest.raises(ConfigError, match=f"blocks must be different numbers from 0 to 1, found {found}"):
-            TASK.outputs(tiny.config, (4, 4), blocks)
+            TASK.outputs(tiny.config, (4, 4), blocks, {})
 
     def test_the_head_gives_the_blocks_of_the_outputs(self, tiny):
-        network = TASK.head(Vim(tiny.config), TASK.outputs(tiny.config, (4, 4), (1, 0)))
+        network = TASK.head(Vim(tiny.config), replace(INFO, outputs=TASK.outputs(tiny.config, (4, 4), (1, 0), {})))
         assert isinstance(network, FeatureExtractor)
         assert network.blocks == (1, 0)
 

@@ -53,6 +53,7 @@ def export(
     ema: bool = False,
     task: str = "classification",
     blocks: Sequence[int] = (),
+    neck: str = "",
     image_size: ImageSize = None,
     precision: str = "fp32",
     labels: str | Path | Sequence[str] | None = None,
@@ -68,8 +69,10 @@ def export(
         checkpoint: its weights: a path, ``hf://owner/repo[/file]``, or a loaded checkpoint. Nothing in it is executed.
         random_weights: a seed, instead of a checkpoint: untrained weights, to try things.
         ema: take the averaged weights, ``model_ema``, of a training state.
-        task: ``classification`` or ``features``.
+        task: one of ``tasks.TASKS``: ``classification``, ``features``, ``pyramid``,
+            ``segment``.
         blocks: of features: numbers of the blocks whose maps are outputs too, from 0 on.
+        neck: of a pyramid: ``fpn`` or ``simple``; empty: the checkpoint's, ``fpn`` for random weights.
         image_size: of the pictures, in pixels; ``"dynamic"`` or ``AnySize`` leaves height and width free, in steps of
             the model's stride.
         precision: ``fp32``, ``fp16`` or ``bf16``, of weights and matrix products.
@@ -100,7 +103,7 @@ def export(
         _check_weights(variant, checkpoint, random_weights)
         with step("Making the model", progress):
             weights = _weights(checkpoint, random_weights, ema)
-            network = network_of_variant(variant, weights, task, sizes_of(image_size), blocks, ema)
+            network = network_of_variant(variant, weights, task, sizes_of(image_size), blocks, ema, neck)
     with step("Tracing the model", progress):
         artifact = _traced(network, opset)
     if precision != "fp32":

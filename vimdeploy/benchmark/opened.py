@@ -27,6 +27,8 @@ _IMPORTS = {
         "vimdeploy.models.deit.network",
         "vimdeploy.models.heads.classification",
         "vimdeploy.models.heads.features",
+        "vimdeploy.models.heads.pyramid",
+        "vimdeploy.models.heads.segment",
         "vimdeploy.models.vim.network",
         "vimdeploy.runtimes.eager",
     ),

@@ -38,7 +38,9 @@ SHOWN = 3
     type=click.Choice(list(TASKS)),
     default="classification",
     show_default=True,
-    help="Choose what the file answers: logits of classes; or feature maps and a pooled vector, for heads of your own.",
+    help="Choose what the file answers: logits of classes; feature maps and a pooled vector, for heads of your own; a "
+    "pyramid of feature maps, which heads of segmentation and detection start from; or the class of each pixel, by "
+    "UperNet.",
 )
 @click.option(
     "--blocks",
@@ -46,6 +48,12 @@ SHOWN = 3
     default=(),
     help="With --task features, add the maps of these blocks as outputs, numbered from 0, for necks that read several "
     "depths. Default: none.",
+)
+@click.option(
+    "--neck",
+    type=click.Choice(["fpn", "simple"]),
+    help="With --task pyramid, choose what makes the maps: fpn, four maps of four blocks, as hustvl/Vim segments with; "
+    "or simple, five maps of the last block, as it detects with. Default: the checkpoint's; fpn for random weights.",
 )
 @click.option(
     "--image-size",
@@ -88,6 +96,7 @@ def export(
     random_weights: int | None,
     task: str,
     blocks: tuple[int, ...],
+    neck: str | None,
     image_size: Any,
     precision: str,
     labels: Path | None,
@@ -107,13 +116,15 @@ def export(
         -c hf://hustvl/Vim-small-midclstok/vim_s_midclstok_80p5acc.pth
     vimdeploy export vim_tiny_patch16_224 --random-weights 0 --image-size 384x512 -o trial.onnx
     vimdeploy export vim_tiny_patch16_224 -c upernet_vim_tiny.pth --task features --blocks 5,11,17,23 -o maps.onnx
+    vimdeploy export vim_tiny_patch16_224 -c upernet_vim_tiny.pth --task pyramid -o pyramid.onnx
+    vimdeploy export vim_tiny_patch16_224 -c upernet_vim_tiny.pth --task segment -o segment.onnx
     vimdeploy export vim_tiny_patch16_224 -c C.pth --image-size dynamic -o any_size.onnx
 
     Vim's own operators, which the ONNX standard does not have, are in the file as function bodies of standard ones, so
     that it runs without vimdeploy too. The batch is always dynamic.
 
-    Checkpoints of mmsegmentation and detectron2 are taken too: their backbone is exported, and heads that the task does
-    not want are passed over and named.
+    Checkpoints of mmsegmentation and detectron2 are taken too: their backbone is exported, with its neck if the task is
+    pyramid and UperNet if it is segment, and heads that the task does not want are passed over and named.
 
     Files of fp16 and bf16 are about half the size and meant for GPUs. On a CPU vimdeploy runs them too, with every
     rounding, so that they can be compared with PyTorch; they are no faster than fp32 there. A node stays in float32 if
@@ -132,6 +143,7 @@ def export(
             ema=ema,
             task=task,
             blocks=blocks,
+            neck=neck or "",
             image_size=AnySize(*image_size) if is_range else image_size,
             precision=precision,
             labels=labels,

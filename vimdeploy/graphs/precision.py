@@ -22,7 +22,7 @@ from vimdeploy.ops.contract import OPERATORS
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-PRODUCTS = ("Conv", "Gemm", "MatMul")
+PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """The operators of ONNX that take T."""
 
 

@@ -22,9 +22,11 @@ class CheckpointModel(NamedTuple):
     config: Any
     """The architecture's config."""
     tensors: dict[str, Tensor]
-    """Under the names of our modules: ``backbone.`` and what stands on it, ``head.`` for example."""
+    """Under the names of our modules: ``backbone.`` and what stands on it, ``head.`` or ``neck.`` for example."""
     passed_over: tuple[str, ...] = ()
     """The tensors that no task of ours has a use for, under the names of the file."""
+    names: Mapping[str, str] = {}
+    """What the file calls those of ``tensors`` that it calls something else."""
 
 
 class Architecture(ABC):
@@ -55,6 +57,10 @@ class Architecture(ABC):
         Raises:
             ConfigError: if it cannot.
         """
+
+    def dense(self, config: Any) -> Any:
+        """The config of the same backbone under a head of segmentation or detection."""
+        return config
 
     @abstractmethod
     def reset_parameters(self, network: nn.Module) -> None:

@@ -20,7 +20,15 @@ class Features(NamedTuple):
     """(B, D, rows, columns) of each block that was asked for."""
 
 
-class Backbone(nn.Module, ABC):
+class StoringModule(nn.Module):
+    """A module of which exported files store other tensors than its parameters."""
+
+    def stored_tensors(self) -> dict[str, Tensor]:
+        """What an exported file stores, beside the parameters as they are; names begin at this module."""
+        return {}
+
+
+class Backbone(StoringModule, ABC):
     """A model without a head; heads hold one under the name ``backbone``."""
 
     config: Any
@@ -38,7 +46,3 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def pooled(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D), as of ``features``, and no more computed than it needs."""
-
-    def stored_tensors(self) -> dict[str, Tensor]:
-        """What an exported file stores, beside the parameters as they are."""
-        return {}

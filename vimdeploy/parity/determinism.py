@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from vimdeploy.parity.check import error_of
+from vimdeploy.parity.check import LABELS, error_of
 from vimdeploy.parity.results import DeterminismCheck
 from vimdeploy.runtimes.base import Array, Arrays, Session
 from vimdeploy.tolerance import Tolerance
@@ -61,4 +61,6 @@ def _check(
 def _relative(found: Array, wanted: Array, std: float) -> float:
     if np.array_equal(found, wanted, equal_nan=True):
         return 0.0
+    if wanted.dtype.kind == "i":
+        return float((found != wanted).mean()) / LABELS
     return float(error_of(found, wanted).max()) / std if std else np.inf

@@ -68,6 +68,8 @@ class OutputErrors:
     """How many of the candidate's values are no finite numbers."""
     tolerance: Tolerance
     """The bound on ``relative``."""
+    of_labels: bool = False
+    """Whether the values are whole numbers, and an error is the part of an image's values that differ."""
 
     @property
     def relative(self) -> float:
@@ -84,6 +86,11 @@ class OutputErrors:
         """What is wrong with an output that has not passed."""
         if self.nan + self.infinite:
             return f"{self.nan} NaN and {self.infinite} infinite values, the first for {self.place.image}"
+        if self.of_labels:
+            return (
+                f"{self.relative:.2%} of its values of another class for {self.place.image}, "
+                f"{self.tolerance.limit:.2%} are allowed"
+            )
         return (
             f"an error of {self.relative:.2g} standard deviations, {self.tolerance.limit:.2g} is allowed "
             f"({self.place.image}, element {self.place.index}: wanted {self.place.wanted:.6g}, "

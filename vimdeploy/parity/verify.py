@@ -15,7 +15,7 @@ from vimdeploy.parity.stages import compare_stages
 from vimdeploy.progress import Progress, silent, tracked
 from vimdeploy.runtimes.base import Array, Session
 from vimdeploy.tasks.base import Agreement
-from vimdeploy.tolerance import tolerance_for
+from vimdeploy.tolerance import tolerance_of
 
 BATCH = 8
 STAGE_IMAGES = 2
@@ -55,7 +55,7 @@ def verify_sessions(
     verifications = []
     for result, candidate, (found, note) in zip(results, candidates, stages, strict=True):
         stds = {output.name: output.std for output in result.outputs}
-        batch, tolerance = next(inputs.batches(BATCH)), tolerance_for(candidate.info.precision)
+        batch, tolerance = next(inputs.batches(BATCH)), tolerance_of(candidate.info)
         verifications.append(
             dataclasses.replace(
                 result,

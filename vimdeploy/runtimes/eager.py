@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vimdeploy.model_info import ModelInfo
-from vimdeploy.models.backbone import Backbone
+from vimdeploy.models.backbone import StoringModule
 from vimdeploy.networks import Network, stages_of
 from vimdeploy.preprocess import FloatArray
 from vimdeploy.runtimes.base import Array, Arrays, Session, Stages, check_threads
@@ -45,9 +45,9 @@ class EagerSession(Session):
     def stored_tensors(self) -> Arrays:
         """What an exported file stores, by the names that ``StoredWeight.source`` uses."""
         stored = dict(self.module.state_dict())
-        backbone = self.module.get_submodule("backbone")
-        assert isinstance(backbone, Backbone)
-        stored |= {f"backbone.{name}": tensor for name, tensor in backbone.stored_tensors().items()}
+        for place, module in self.module.named_modules():
+            if isinstance(module, StoringModule):
+                stored |= {f"{place}.{name}": tensor for name, tensor in module.stored_tensors().items()}
         return {name: tensor.detach().numpy() for name, tensor in stored.items()}
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 TASKS = {
     "classification": "Classification",
     "features": "FeatureExtraction",
+    "pyramid": "Pyramid",
+    "segment": "Segmentation",
 }
 """The class of each task, in the file of the task's name; imported when it is used, so that ``--help`` stays light."""
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from vimdeploy.models.backbone import Backbone
 
+Shapes = Mapping[str, tuple[int, ...]]
+"""Of tensors, by their names."""
 Outputs = Mapping[str, npt.NDArray[Any]]
 """What a session gives, by the outputs' names; the first axis of each is the batch."""
 
@@ -35,7 +37,8 @@ _Z95 = 1.959964
 class Proportion:
     """So many out of so many, and what that says of pictures that were not seen."""
 
-    count: int
+    count: float
+    """A whole number, but of means: the sum of what is averaged."""
     total: int
 
     @property
@@ -156,22 +159,50 @@ class Task(ABC):
     """In a few words, for help texts."""
     counts: tuple[str, str]
     """What ``Comparison.points_lost`` counts: with known classes, and without."""
+    rounding: float = 1.0
+    """How many times as far as a classifier's logits its outputs may be off in precisions below float32."""
+    has_classes: bool = False
+    """Whether it has labels, one per class."""
+    dense: bool = False
+    """Whether the head reads the maps of blocks, as those of segmentation and detection do."""
+
+    def numbers(self, config: Any, shapes: Shapes, neck: str = "") -> dict[str, Any]:
+        """What the head is made of, as plain values for ``ModelInfo.head``.
+
+        Args:
+            config: of the backbone.
+            shapes: of a checkpoint's tensors, by their names in our modules; empty for random weights.
+            neck: the neck that somebody asks for; empty: the checkpoint's, or the task's usual one.
+
+        Raises:
+            ConfigError: if the task does not have such a head.
+        """
+        if neck:
+            raise ConfigError(f"neck is for the task pyramid; {self.name} has none to choose.")
+        return {}
+
+    def least_grid(self, config: Any, numbers: Mapping[str, Any]) -> int:
+        """How many patches a picture must have down and across."""
+        return 2
 
     @abstractmethod
-    def outputs(self, config: Any, grid: tuple[int | str, int | str], blocks: Sequence[int]) -> tuple[TensorSpec, ...]:
+    def outputs(
+        self, config: Any, grid: tuple[int | str, int | str], blocks: Sequence[int], numbers: Mapping[str, Any]
+    ) -> tuple[TensorSpec, ...]:
         """The outputs of a model.
 
         Args:
             config: of its backbone.
             grid: patches down and across, or words if the image size is free.
             blocks: whose maps are wanted too, as ``--blocks`` names them.
+            numbers: of the head.
 
         Raises:
             ConfigError: if the task does not have such outputs.
         """
 
     @abstractmethod
-    def head(self, backbone: Backbone, outputs: Sequence[TensorSpec]) -> nn.Module:
+    def head(self, backbone: Backbone, info: ModelInfo) -> nn.Module:
         """The whole network: what stands on the backbone, the backbone within."""
 
     def stages(self, info: ModelInfo) -> tuple[StageSpec, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -115,13 +115,16 @@ class Classification(Task):
     name = "classification"
     summary = "the most probable classes"
     counts = ("accuracy", "equal top-1 answers")
+    has_classes = True
 
-    def outputs(self, config: Any, grid: tuple[int | str, int | str], blocks: Sequence[int]) -> tuple[TensorSpec, ...]:
+    def outputs(
+        self, config: Any, grid: tuple[int | str, int | str], blocks: Sequence[int], numbers: Mapping[str, Any]
+    ) -> tuple[TensorSpec, ...]:
         """``logits`` (batch, classes)."""
         self.no_blocks(blocks)
         return (TensorSpec(LOGITS, (BATCH, config.num_classes)),)
 
-    def head(self, backbone: Backbone, outputs: Sequence[TensorSpec]) -> nn.Module:
+    def head(self, backbone: Backbone, info: ModelInfo) -> nn.Module:
         """A ``Classifier``."""
         from vimdeploy.models.heads.classification import Classifier
 

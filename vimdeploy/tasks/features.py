@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,11 @@ class FeatureMaps(Answer):
         """(D,): the vector of the whole picture."""
         return self.features[POOLED]
 
+    @property
+    def drawn(self) -> npt.NDArray[np.float32]:
+        """(D, rows, columns): the map that ``picture`` shows."""
+        return self.features[MAP]
+
     def rows(self) -> list[tuple[str, ...]]:
         """A line per output."""
         return [
@@ -67,7 +72,7 @@ class FeatureMaps(Answer):
         """The map's three strongest directions as red, green and blue, over the whole picture."""
         from PIL import Image
 
-        values = np.nan_to_num(self.features[MAP].astype(np.float64), posinf=0, neginf=0)
+        values = np.nan_to_num(self.drawn.astype(np.float64), posinf=0, neginf=0)
         tokens = values.reshape(len(values), -1).T  # (M, D)
         tokens = tokens - tokens.mean(axis=0)
         directions = np.linalg.svd(tokens, full_matrices=False)[2][:3]  # (3, D)
@@ -91,7 +96,9 @@ class FeatureExtraction(Task):
     summary = "feature maps and a vector"
     counts = ("nearest neighbours of the same class", "equal nearest neighbours")
 
-    def outputs(self, config: Any, grid: tuple[int | str, int | str], blocks: Sequence[int]) -> tuple[TensorSpec, ...]:
+    def outputs(
+        self, config: Any, grid: tuple[int | str, int | str], blocks: Sequence[int], numbers: Mapping[str, Any]
+    ) -> tuple[TensorSpec, ...]:
         """``map`` (batch, D, rows, columns), ``pooled`` (batch, D), ``block_N`` (batch, D, rows, columns)."""
         wrong = [block for block in blocks if not 0 <= block < config.depth]
         if wrong or len(set(blocks)) < len(blocks):
@@ -102,11 +109,11 @@ class FeatureExtraction(Task):
         first, *others = (TensorSpec(name, (BATCH, config.dim, *grid)) for name in maps)
         return (first, TensorSpec(POOLED, (BATCH, config.dim)), *others)
 
-    def head(self, backbone: Backbone, outputs: Sequence[TensorSpec]) -> nn.Module:
+    def head(self, backbone: Backbone, info: ModelInfo) -> nn.Module:
         """A ``FeatureExtractor``."""
         from vimdeploy.models.heads.features import FeatureExtractor
 
-        names = [spec.name for spec in outputs]
+        names = [spec.name for spec in info.outputs]
         return FeatureExtractor(backbone, [int(name[len(BLOCK) :]) for name in names if name.startswith(BLOCK)])
 
     def answers(self, outputs: Outputs, info: ModelInfo) -> list[Answer]:
@@ -120,11 +127,11 @@ class FeatureExtraction(Task):
         self, info: ModelInfo, classes: npt.NDArray[np.int64] | None = None, names: Sequence[str] = ()
     ) -> Comparison:
         """By nearest neighbours: what retrieval and k-nearest-neighbour classifiers would answer."""
-        return _Neighbours(classes, names)
+        return Neighbours(classes, names)
 
 
-class _Neighbours(Comparison):
-    """Pooled vectors of both sides; D numbers per image are kept."""
+class Neighbours(Comparison):
+    """Nearest neighbours by the pooled vectors of both sides; D numbers per image are kept."""
 
     def __init__(self, classes: npt.NDArray[np.int64] | None, names: Sequence[str]) -> None:
         self._classes, self._names = classes, names

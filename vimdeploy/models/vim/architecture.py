@@ -37,6 +37,10 @@ class VimArchitecture(Architecture):
 
         return Vim(config, any_size)
 
+    def dense(self, config: VimConfig) -> VimConfig:
+        """Without a class token and a last norm, as in hustvl/Vim's seg and det folders."""
+        return config.replace(class_token="none", final_norm=False)
+
     def reset_parameters(self, network: nn.Module) -> None:
         """As upstream does."""
         from vimdeploy.models.vim.network import reset_parameters

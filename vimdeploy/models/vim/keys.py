@@ -4,7 +4,7 @@
 |---|---|---|
 | hustvl/Vim's classifiers | nothing | ``head.`` |
 | ``state_dict()`` of our classifiers | ``backbone.`` | ``head.`` |
-| mmsegmentation (its seg folder) | ``backbone.`` | necks ``backbone.fpn*``, ``decode_head.``, ``auxiliary_head.`` |
+| mmsegmentation (its seg folder) | ``backbone.`` | a neck ``backbone.fpn*``, ``decode_head.``, ``auxiliary_head.`` |
 | detectron2 (its det folder) | ``backbone.net.`` | ``backbone.simfp_*``, ``proposal_generator.``, ``roi_heads.`` |
 """
 
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from vimdeploy.checkpoint import Checkpoint
 
 _LAYER = re.compile(r"layers\.(\d+)\.")
+_NECK = re.compile(r"^backbone\.(?=fpn|simfp_)")
+"""What mmsegmentation and detectron2 put before a neck's tensors."""
+_COUNTER = ".num_batches_tracked"
+"""How many steps a norm was trained: no weight."""
 _OF_BACKBONE = re.compile(r"(patch_embed|layers)\.|(cls_token|pos_embed|norm_f\.weight|rope\.freqs_(cos|sin))$")
 
 
@@ -89,10 +93,10 @@ def model_from_checkpoint(checkpoint: Checkpoint, variant: Variant) -> Checkpoin
     if not parts.source.dense:
         _check_what_it_says(checkpoint, found, variant)
     own = {f"backbone.{name}": tensor for name, tensor in parts.own.items() if not _is_unused(parts.source, name)}
-    if not parts.source.dense:
-        return CheckpointModel(found, own | dict(parts.others))
+    others = {_NECK.sub("neck.", name): name for name in parts.others if not name.endswith(_COUNTER)}
     unused = [f"{parts.source.prefix}{name}" for name in parts.own if _is_unused(parts.source, name)]
-    return CheckpointModel(found, own, (*parts.others, *unused))
+    tensors = own | {ours: parts.others[name] for ours, name in others.items()}
+    return CheckpointModel(found, tensors, tuple(unused), {ours: name for ours, name in others.items() if ours != name})
 
 
 def _misfit(checkpoint: Checkpoint, parts: _Parts, found: VimConfig, variant: Variant) -> str:

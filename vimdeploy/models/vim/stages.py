@@ -149,6 +149,8 @@ def _block(config: VimConfig, block: int) -> Iterator[StageSpec]:
         value=f"{mixer}.out_proj.MatMul",
         weights=(StoredWeight(f"{mixer}.out_proj.MatMul", 1, f"{module}.out_proj.weight", transposed=True),),
     )
+    if block == config.depth - 1 and config.block_feature == "mixer" and not config.final_norm:
+        return  # nobody reads the residual after it
     yield StageSpec(
         layer, "residual", block, block + 1, module=f"backbone.{layer}", value=f"{layer}.Add", float32_in=_INT8
     )

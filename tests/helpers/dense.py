@@ -1,0 +1,52 @@
+"""Models under heads of segmentation and detection: their checkpoints in a toolbox's names, and their proof."""
+
+import torch
+
+from vimdeploy.artifact import artifact_from_onnx
+from vimdeploy.checkpoint import Checkpoint
+from vimdeploy.inputs import random_inputs
+from vimdeploy.models.variant import Variant
+from vimdeploy.models.vim.config import VimConfig
+from vimdeploy.networks import network_of_variant, stages_of
+from vimdeploy.parity.verify import verify_sessions
+from vimdeploy.parity.weights import check_weights
+from vimdeploy.runtimes.eager import EagerSession
+from vimdeploy.runtimes.onnxruntime import sessions_of_all_operators
+
+CONFIG = VimConfig(image_size=(64, 64), dim=16, depth=4, num_classes=5, state_size=4)
+MINE = Variant("mine", "vim", CONFIG)
+
+
+def made(task, **arguments):
+    """A network of ``MINE`` with weights that are all different."""
+    network = network_of_variant(MINE, 0, task, **arguments)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, tensor in network.module.state_dict().items():
+            tensor += 0.1 * torch.rand(tensor.shape) if "running" in name else 0.1 * torch.randn(tensor.shape)
+    return network
+
+
+def toolbox_names(module, prefix="backbone."):
+    """A network's tensors under the names of mmsegmentation, or of detectron2 with its prefix ``backbone.net.``."""
+    tensors = {}
+    for name, tensor in module.state_dict().items():
+        for ours, theirs in (("backbone.", prefix), ("neck.", "backbone.")):
+            if name.startswith(ours):
+                name = theirs + name.removeprefix(ours)
+                break
+        tensors[name] = tensor
+    return tensors
+
+
+def checkpoint_of(tensors, **facts):
+    """A loaded checkpoint of these tensors."""
+    return Checkpoint("weights.pth", "abc", "model", dict(tensors), **facts)
+
+
+def verified(network, proto):
+    """A file held against the network that it was made of, as ``vimdeploy verify`` does."""
+    artifact, reference = artifact_from_onnx(proto), EagerSession(network)
+    weights = check_weights(artifact.model, stages_of(network.info), reference.stored_tensors())
+    inputs = random_inputs(network.info, 1, seed=0)
+    return verify_sessions(reference, sessions_of_all_operators(artifact), inputs, weights)
