@@ -101,8 +101,7 @@ class TestInfo:
 
 
 def mask(rows, labels=NAMES, **fields):
-    classes = np.array(rows)
-    return Mask(classes, np.zeros((7, 1, 1), np.float32), labels, **fields)
+    return Mask(np.array(rows, np.uint8), labels, **fields)
 
 
 class TestAnswers:
@@ -132,7 +131,8 @@ class TestAnswers:
         assert (name, answer.arrays()[name].dtype, answer.arrays()[name].tolist()) == ("classes", np.uint8, [[2, 6]])
 
     def test_logits_that_are_not_finite_are_told(self):
-        answer = dataclasses.replace(mask([[0]]), logits=np.array([[[np.nan]], [[1]]], np.float32))
+        logits = np.array([[[[np.nan]], [[1]]]], np.float32)
+        (answer,) = TASK.answers({"logits": logits, "classes": np.array([[[1]]])}, made().info)
         assert answer.not_finite == "1 of 2 values of logits are NaN or infinite"
 
 
