@@ -86,6 +86,13 @@ class TestInfo:
         with pytest.raises(CheckpointError, match=r"has no segmentation head: decode_head\."):
             network_of_variant(MINE, checkpoint_of(toolbox_names(module)), "segment")
 
+    @pytest.mark.parametrize("shape", [(), (0,), (7,), (0, 12, 1, 1)], ids=str)
+    def test_a_damaged_checkpoint(self, shape):
+        checkpoint = toolbox()
+        checkpoint.tensors["decode_head.conv_seg.weight"] = torch.zeros(shape)
+        with pytest.raises(CheckpointError, match="shapes are not those of this model"):
+            network_of_variant(MINE, checkpoint, "segment")
+
     @pytest.mark.parametrize(
         "changes", [{"classes": 0}, {"classes": "7"}, {"head_channels": 10**9}, {"neck": "simple"}, {"channels": None}]
     )

@@ -27,7 +27,7 @@ from vimdeploy.tasks.base import (
     count_not_finite,
     image_name,
 )
-from vimdeploy.tasks.pyramid import FPN, Pyramid, check_neck, neck_of, neck_stages
+from vimdeploy.tasks.pyramid import FPN, Pyramid, channels_of, check_neck, neck_of, neck_stages
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -153,7 +153,7 @@ class Segmentation(Task):
     def numbers(self, config: Any, shapes: Shapes, neck: str = "") -> dict[str, Any]:
         """The neck, and the head's classes and channels: a checkpoint's, or those of ADE20K."""
         super().numbers(config, shapes, neck)
-        classes, channels = shapes.get(f"{_HEAD}.conv_seg.weight", (_CLASSES, config.dim))[:2]
+        classes, channels = channels_of(shapes, f"{_HEAD}.conv_seg.weight", (_CLASSES, config.dim))
         return Pyramid().numbers(config, shapes, FPN) | {"classes": classes, "head_channels": channels}
 
     def least_grid(self, config: Any, numbers: Mapping[str, Any]) -> int:
