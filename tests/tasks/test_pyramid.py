@@ -178,6 +178,13 @@ class TestCheckpoints:
         with pytest.raises(CheckpointError, match="has no neck"):
             network_of_variant(MINE, checkpoint_of(classifier), "pyramid")
 
+    @pytest.mark.parametrize("shape", [(), (0,), (0, 16, 1, 1)], ids=str)
+    def test_a_damaged_one(self, shape):
+        checkpoint = toolbox("simple")
+        checkpoint.tensors["backbone.simfp_4.0.weight"] = torch.zeros(shape)
+        with pytest.raises(CheckpointError, match="shapes are not those of this model"):
+            network_of_variant(MINE, checkpoint, "pyramid")
+
     def test_a_part_of_a_neck(self):
         checkpoint = toolbox("simple")
         del checkpoint.tensors["backbone.simfp_3.1.norm.bias"]

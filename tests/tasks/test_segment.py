@@ -86,6 +86,13 @@ class TestInfo:
         with pytest.raises(CheckpointError, match=r"has no segmentation head: decode_head\."):
             network_of_variant(MINE, checkpoint_of(toolbox_names(module)), "segment")
 
+    @pytest.mark.parametrize("shape", [(), (0,), (7,), (0, 12, 1, 1)], ids=str)
+    def test_a_damaged_checkpoint(self, shape):
+        checkpoint = toolbox()
+        checkpoint.tensors["decode_head.conv_seg.weight"] = torch.zeros(shape)
+        with pytest.raises(CheckpointError, match="shapes are not those of this model"):
+            network_of_variant(MINE, checkpoint, "segment")
+
     @pytest.mark.parametrize(
         "changes", [{"classes": 0}, {"classes": "7"}, {"head_channels": 10**9}, {"neck": "simple"}, {"channels": None}]
     )
@@ -101,8 +108,7 @@ class TestInfo:
 
 
 def mask(rows, labels=NAMES, **fields):
-    classes = np.array(rows)
-    return Mask(classes, np.zeros((7, 1, 1), np.float32), labels, **fields)
+    return Mask(np.array(rows, np.uint8), labels, **fields)
 
 
 class TestAnswers:
@@ -132,7 +138,8 @@ class TestAnswers:
         assert (name, answer.arrays()[name].dtype, answer.arrays()[name].tolist()) == ("classes", np.uint8, [[2, 6]])
 
     def test_logits_that_are_not_finite_are_told(self):
-        answer = dataclasses.replace(mask([[0]]), logits=np.array([[[np.nan]], [[1]]], np.float32))
+        logits = np.array([[[[np.nan]], [[1]]]], np.float32)
+        (answer,) = TASK.answers({"logits": logits, "classes": np.array([[[1]]])}, made().info)
         assert answer.not_finite == "1 of 2 values of logits are NaN or infinite"
 
 

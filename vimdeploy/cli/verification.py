@@ -59,7 +59,7 @@ def _verdict(results: Sequence[Verification]) -> str:
     verb = "agrees" if len(results) == 1 else "agree"
     return (
         f"Passed: {sides} {verb} with {results[0].reference.description}: the largest error of output {worst.name} "
-        f"is {worst.relative:.1e} standard deviations."
+        f"is {worst.relative:.1e} {worst.unit}."
     )
 
 

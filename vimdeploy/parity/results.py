@@ -77,6 +77,11 @@ class OutputErrors:
         return self.largest / self.std if self.std else math.inf if self.largest else 0.0
 
     @property
+    def unit(self) -> str:
+        """What ``relative`` counts, for people."""
+        return "of an image's labels" if self.of_labels else "standard deviations"
+
+    @property
     def passed(self) -> bool:
         """Whether the largest error is within the tolerance (NaN is not)."""
         return self.relative <= self.tolerance.limit

@@ -117,7 +117,7 @@ def _sentence(verification: Verification) -> str:
     output = f"of output {worst.name} " if len(verification.outputs) > 1 else ""
     return (
         f"{verification.candidate.description} agrees with {verification.reference.description}: {same}the largest "
-        f"error {output}is {scientific(worst.relative)} standard deviations, {scientific(worst.tolerance.limit)} is "
+        f"error {output}is {scientific(worst.relative)} {worst.unit}, {scientific(worst.tolerance.limit)} is "
         "allowed."
     )
 

@@ -75,7 +75,8 @@ class Pyramid(Task):
         kind = neck or held or FPN
         level = _level_of(config)
         if kind == SIMPLE:
-            return {"neck": kind, "channels": shapes.get(f"neck.simfp_{level}.0.weight", (_CHANNELS,))[0]}
+            channels, _ = channels_of(shapes, f"neck.simfp_{level}.0.weight", (_CHANNELS, config.dim))
+            return {"neck": kind, "channels": channels}
         if config.patch_size not in (8, 16):
             raise ConfigError(f"The neck {FPN} is for patches of 8 or 16 pixels, found {config.patch_size}.")
         if config.depth < len(steps(kind, config.patch_size)):
@@ -137,6 +138,12 @@ class Pyramid(Task):
 
 _STARTS = {FPN: "neck.fpn", SIMPLE: "neck.simfp_"}
 """What the names of a neck's tensors begin with."""
+
+
+def channels_of(shapes: Shapes, convolution: str, usual: tuple[int, int]) -> tuple[int, int]:
+    """The channels that a convolution gives and takes; the usual ones if there is no such convolution."""
+    shape = shapes.get(convolution, ())
+    return (shape[0], shape[1]) if len(shape) == 4 and all(shape) else usual
 
 
 def check_neck(info: ModelInfo) -> None:

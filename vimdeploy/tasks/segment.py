@@ -27,7 +27,7 @@ from vimdeploy.tasks.base import (
     count_not_finite,
     image_name,
 )
-from vimdeploy.tasks.pyramid import FPN, Pyramid, check_neck, neck_of, neck_stages
+from vimdeploy.tasks.pyramid import FPN, Pyramid, channels_of, check_neck, neck_of, neck_stages
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -52,13 +52,13 @@ _INT8 = ("int8",)
 class Mask(Answer):
     """The class of each pixel."""
 
-    classes: npt.NDArray[np.int64]
+    classes: npt.NDArray[np.integer[Any]]
     """(H, W), as large as the picture that the model saw."""
-    logits: npt.NDArray[np.float32]
-    """(classes, H / 4, W / 4)."""
     labels: tuple[str, ...]
     top: int = 5
     """How many classes the table and the JSON document have."""
+    wrong: str = ""
+    """What ``not_finite`` says; the logits themselves are not kept, because they take much more memory."""
 
     columns = ("share", "class")
 
@@ -72,7 +72,7 @@ class Mask(Answer):
     @property
     def not_finite(self) -> str:
         """The logits are looked at."""
-        return count_not_finite(LOGITS, self.logits)
+        return self.wrong
 
     def label(self, number: int) -> str:
         """The name of a class; its number if nobody named it."""
@@ -94,8 +94,8 @@ class Mask(Answer):
         return {"shape": list(self.classes.shape), "top": found[: self.top]}
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The mask, in the smallest type that holds it."""
-        return {CLASSES: self.classes.astype(np.min_scalar_type(max(len(self.logits) - 1, 0)))}
+        """The mask."""
+        return {CLASSES: self.classes}
 
     def picture(self, image: Image.Image) -> Image.Image:
         """The classes in colours over the picture, and a legend beside it."""
@@ -153,7 +153,7 @@ class Segmentation(Task):
     def numbers(self, config: Any, shapes: Shapes, neck: str = "") -> dict[str, Any]:
         """The neck, and the head's classes and channels: a checkpoint's, or those of ADE20K."""
         super().numbers(config, shapes, neck)
-        classes, channels = shapes.get(f"{_HEAD}.conv_seg.weight", (_CLASSES, config.dim))[:2]
+        classes, channels = channels_of(shapes, f"{_HEAD}.conv_seg.weight", (_CLASSES, config.dim))
         return Pyramid().numbers(config, shapes, FPN) | {"classes": classes, "head_channels": channels}
 
     def least_grid(self, config: Any, numbers: Mapping[str, Any]) -> int:
@@ -199,9 +199,10 @@ class Segmentation(Task):
 
     def answers(self, outputs: Outputs, info: ModelInfo) -> list[Answer]:
         """The mask of each picture."""
-        labels = tuple(map(str, info.labels))
+        labels, smallest = tuple(map(str, info.labels)), np.min_scalar_type(int(info.head["classes"]) - 1)
         return [
-            Mask(classes, logits, labels) for classes, logits in zip(outputs[CLASSES], outputs[LOGITS], strict=True)
+            Mask(classes.astype(smallest), labels, wrong=count_not_finite(LOGITS, logits))
+            for classes, logits in zip(outputs[CLASSES], outputs[LOGITS], strict=True)
         ]
 
     def comparison(

@@ -11,6 +11,7 @@ from vimdeploy.models.vim.stages import stages_of
 from vimdeploy.networks import AnySize, network_of_variant
 from vimdeploy.networks import stages_of as stages_of_file
 
+MIXER = {"class_token": "none", "final_norm": False, "block_feature": "mixer"}
 ROTARY = {"class_token": "none", "final_norm": False, "rotary": True, "block_feature": "rotated"}
 
 
@@ -74,8 +75,9 @@ def network(config, task, image_size=None, blocks=()):
         ({"class_token": "first", "stride": 4}, "classification", AnySize(), ()),
         ({"class_token": "none"}, "features", AnySize(), ()),
         (ROTARY, "features", None, (0, 1)),
+        (MIXER, "features", None, (0,)),
     ],
-    ids=["classifier", "any size, class token first", "any size, no class token", "rotary"],
+    ids=["classifier", "any size, class token first", "any size, no class token", "rotary", "mixer"],
 )
 def exported(request, tiny):
     """A network with weights that are all different, its file, and its stages."""

@@ -45,7 +45,8 @@ def sensitivities(
 
     def outputs(of: onnx.ModelProto, phase: str) -> dict[str, FloatArray]:
         batches = list(runner.outputs(of, inputs, phase))
-        return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+        floats = [name for name, array in batches[0].items() if array.dtype.kind == "f"]  # labels say it no better
+        return {name: np.concatenate([batch[name] for batch in batches]) for name in floats}
 
     wanted = outputs(model, "Outputs in float32")
     found = []
