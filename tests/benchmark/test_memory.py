@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 
 import numpy as np
@@ -99,6 +100,7 @@ class TestWorker:
                 return session
 
             monkeypatch.setattr(worker, "open_session", open_session)
+            monkeypatch.setattr("os.getppid", os.getpid)  # this process gives the orders and obeys them
             first = worker.order(Subject("tiny", tmp_path / "tiny.engine"), Settings())
             out = io.StringIO()
             worker._serve(io.StringIO(f'{json.dumps(first)}\n{{"calls": 1}}\n'), out)
