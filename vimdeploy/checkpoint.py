@@ -149,7 +149,7 @@ def _safetensors(path: Path, data: bytes) -> dict[str, Tensor]:
     except Exception as error:  # safetensors' own, and others for types that it does not know
         reason = f"no type {error} is known" if isinstance(error, KeyError) else shortened(reason_of(error), 300)
         raise CheckpointError(f"{path} is a damaged safetensors file ({reason}); download it again.") from error
-    return tensors
+    return dict(sorted(tensors.items()))  # safetensors gives them in another order each time
 
 
 class _Model(NamedTuple):
