@@ -485,13 +485,13 @@ class TestUnreadable:
             load_checkpoint(name)
         assert len(str(caught.value)) < 500
 
-    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without pipes that have names")
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
     def test_a_pipe_is_not_waited_for(self, path):
         os.mkfifo(path)
         with pytest.raises(CheckpointError, match="cannot be read: it is a device, a pipe or a socket"):
             load_checkpoint(path)
 
-    @pytest.mark.skipif(not pathlib.Path("/dev/zero").exists(), reason="a system without /dev/zero")
+    @pytest.mark.skipif(not pathlib.Path("/dev/zero").exists(), reason="this system has no /dev/zero")
     def test_a_device_is_not_read(self):
         with pytest.raises(CheckpointError, match="cannot be read: it is a device, a pipe or a socket"):
             load_checkpoint("/dev/zero")

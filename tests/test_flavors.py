@@ -157,7 +157,7 @@ OF_THE_BUILDER = {"LayerType", "NetworkDefinitionCreationFlag"}
 
 
 def test_the_table_of_bindings_is_that_of_a_real_package():
-    """Of version 11.4, which has kept what the classes of the runtime had in 11.1."""
+    """The lean runtime of version 11.4, which has kept what the classes of the runtime had in 11.1."""
     real = pytest.importorskip("tensorrt_lean")
     compared = {name for name in BINDINGS["11.1"] if hasattr(real, name)}
     assert {"ICudaEngine", "IExecutionContext", "IPluginRegistry", "Runtime"} <= compared

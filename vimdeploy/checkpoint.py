@@ -156,7 +156,7 @@ class _Model(NamedTuple):
     """A model's weights, somewhere in a file."""
 
     part: str
-    """Of the file: ``model``, ``ema.module``; empty for the file itself."""
+    """The part of the file: ``model``, ``ema.module``; empty for the file itself."""
     start: str
     """What the names of its tensors begin with, ``backbone.`` of a backbone included."""
     tensors: Mapping[str, Tensor]

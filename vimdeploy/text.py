@@ -6,7 +6,7 @@ import unicodedata
 
 _LONGEST = 600
 _JOINERS = frozenset("\u200c\u200d")
-"""Of scripts and of pictograms: they have no width, and do no harm."""
+"""Characters that join letters of scripts and pictograms: they have no width, and do no harm."""
 
 
 def shortened(text: str, limit: int = _LONGEST) -> str:

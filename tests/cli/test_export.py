@@ -17,6 +17,7 @@ from helpers.released import released_names
 import vimdeploy
 from vimdeploy.artifact import open_artifact
 from vimdeploy.cli import main
+from vimdeploy.cli.export import export
 from vimdeploy.model_info import FromCheckpoint, FromSeed
 from vimdeploy.models import VARIANTS
 from vimdeploy.models.heads.classification import Classifier
@@ -26,6 +27,7 @@ from vimdeploy.networks import network_of_variant
 from vimdeploy.recipe import Recipe
 from vimdeploy.runtimes.eager import EagerSession
 from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
+from vimdeploy.tasks.pyramid import NECKS
 
 
 @pytest.fixture
@@ -366,3 +368,9 @@ class TestTasksAndSizes:
         result = invoke("export", tiny_json, "-c", tiny_pth, "-o", tiny_pth)
         assert (result.exit_code, tiny_pth.read_bytes()) == (2, before)
         assert "would be written over" in result.stderr
+
+
+def test_the_necks_to_choose_are_those_that_there_are():
+    """They are written twice, because the help of a command imports nothing heavy."""
+    [neck] = [option for option in export.params if option.name == "neck"]
+    assert list(neck.type.choices) == list(NECKS)

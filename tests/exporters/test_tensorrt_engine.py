@@ -48,7 +48,7 @@ class TestOptions:
 
 
 class TestBounds:
-    """Of files of any size."""
+    """Bounds of files of any size."""
 
     def profile(self, tiny_info, most=None, **shapes):
         sizes = {"height": SizeRange(16, most, 8, typical=32), "width": SizeRange(16, most, 8, typical=32)}

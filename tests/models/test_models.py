@@ -159,7 +159,7 @@ class TestDescription:
         ):
             variant_by_name(str(path))
 
-    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without pipes that have names")
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
     def test_a_pipe_is_not_waited_for(self, tmp_path):
         path = tmp_path / "mine.json"
         os.mkfifo(path)

@@ -293,7 +293,7 @@ class TestLabels:
 
     @staticmethod
     def error(differing, total=1000):
-        """Of ``classes`` if so many labels of the second image are others."""
+        """The error of ``classes`` if so many labels of the second image are others."""
         wanted = np.zeros((2, 10, total // 10), np.int64)
         found = wanted.copy()
         found[1].reshape(-1)[:differing] = 149

@@ -63,7 +63,7 @@ class TestAnySize:
 
     @pytest.fixture
     def images(self, any_size_network):
-        """Of two sizes."""
+        """Inputs of two sizes."""
         info = any_size_network.info
         return [*(batch for size in ((16, 24), (40, 32)) for batch in batches_of_one(random_inputs(info, 1, 0, size)))]
 

@@ -27,7 +27,7 @@ from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
 
 FASHION = ROOT / "samples" / "fashion"
 RIGHT = 1794
-"""Of the 2000 test pictures, as the README says."""
+"""The right answers to the 2000 test pictures, as the README says."""
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -246,10 +246,11 @@ class TestInTheFile:
         own = {name for name in network.module.state_dict() if name.startswith("neck.") and not name.startswith(folded)}
         assert own <= compared
 
+    @pytest.mark.parametrize(
+        "exported", [("fpn", AnySize()), ("simple", AnySize())], indirect=True, ids=["fpn", "simple"]
+    )
     def test_other_sizes(self, exported):
         network, proto = exported
-        if isinstance(network.info.image_size[0], int):
-            pytest.skip("of one size")
         session = vimdeploy.load(artifact_from_onnx(proto))
         for size in ((32, 32), (48, 80)):
             images = np.random.default_rng(0).standard_normal((2, 3, *size), np.float32)

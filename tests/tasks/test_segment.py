@@ -231,10 +231,9 @@ class TestInTheFile:
         assert {f"{module}.folded.weight" for module in modules if "decode" in module} <= compared
         assert {"decode_head.conv_seg.weight", "decode_head.conv_seg.bias"} <= compared
 
+    @pytest.mark.parametrize("exported", [AnySize()], indirect=True, ids=["any size"])
     def test_other_sizes(self, exported):
         network, proto = exported
-        if isinstance(network.info.image_size[0], int):
-            pytest.skip("of one size")
         session = vimdeploy.load(artifact_from_onnx(proto))
         images = np.random.default_rng(0).standard_normal((2, 3, 48, 80), np.float32)
         with torch.inference_mode():

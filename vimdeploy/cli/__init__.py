@@ -29,7 +29,7 @@ from vimdeploy.errors import ExecutionError, ParityError, VimdeployError
 from vimdeploy.text import reason_of
 
 _TRACEBACK = "VIMDEPLOY_TRACEBACK"
-"""Of the environment: whether to show a traceback of an exception that nobody expected."""
+"""The environment variable that says whether to show a traceback of an exception that nobody expected."""
 
 
 class _Group(click.Group):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vimdeploy.models.backbone import Backbone
 
 Shapes = Mapping[str, tuple[int, ...]]
-"""Of tensors, by their names."""
+"""Shapes of tensors, by their names."""
 Outputs = Mapping[str, npt.NDArray[Any]]
 """What a session gives, by the outputs' names; the first axis of each is the batch."""
 

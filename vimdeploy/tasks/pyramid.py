@@ -28,7 +28,7 @@ NECKS = {
 }
 """What makes a pyramid of a backbone's maps."""
 _CHANNELS = 256
-"""Of the simple pyramid's levels, if no checkpoint says otherwise."""
+"""Channels of the simple pyramid's levels, if no checkpoint says otherwise."""
 _WIDEST = 1 << 16
 """More channels no level has; bounds what a damaged file can ask for."""
 _INT8 = ("int8",)

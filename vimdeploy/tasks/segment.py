@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 LOGITS, CLASSES = "logits", "classes"
 _CLASSES = 150
-"""Of random weights, as ADE20K has them."""
+"""Classes of random weights: as many as ADE20K has."""
 _MOST = 1 << 16
 """More classes or channels no head has; bounds what a damaged file can ask for."""
 _SAME = 0.99
@@ -260,7 +260,7 @@ class _Masks(Comparison):
         return 100 * (1 - float(self._ious().mean())) if self._images else 0.0
 
     def _ious(self) -> npt.NDArray[np.float64]:
-        """Of each class that one side has."""
+        """The IoU of each class that one side has."""
         union = self._reference + self._candidate - self._both
         found: npt.NDArray[np.float64] = self._both[union > 0] / union[union > 0]
         return found

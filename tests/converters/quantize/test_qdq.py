@@ -33,7 +33,7 @@ def values_of(model, names, images):
 
 @pytest.fixture(scope="module")
 def scales(tiny_proto, images):
-    """Of one layer as it is, and of one whose input is smoothed."""
+    """The scales of one layer as it is, and of one whose input is smoothed."""
     layers = {layer.name: layer for layer in linear_layers(tiny_proto) if layer.name in (IN_PROJ, OUT_PROJ)}
     values = values_of(tiny_proto, [layer.input for layer in layers.values()], images)
     found = {}

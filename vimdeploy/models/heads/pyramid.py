@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from vimdeploy.models.backbone import Backbone, StoringModule
 
 _EPS = 1e-6
-"""Of the norms of channels in a ``SimplePyramid``."""
+"""The epsilon of the norms of channels in a ``SimplePyramid``."""
 _BATCH_EPS = 1e-5
-"""Of a ``BatchNorm``, as torch has it."""
+"""The epsilon of a ``BatchNorm``, as torch has it."""
 
 
 class Pyramid(nn.Module):
