@@ -78,7 +78,18 @@ def calling_itself(model):
 CHANGES = {
     "no outputs": (lambda m: m.graph.ClearField("output"), "its graph has no outputs"),
     "no inputs": (lambda m: m.graph.ClearField("input"), "its graph has no inputs"),
-    "a node without outputs": (lambda m: m.graph.node[3].ClearField("output"), "does not pass onnx's checker"),
+    "a node without outputs": (
+        lambda m: m.graph.node[3].ClearField("output"),
+        "its node .* has no output",
+    ),
+    "a node without outputs in a function": (
+        lambda m: m.functions[0].node[0].ClearField("output"),
+        "its node .* has no output",
+    ),
+    "a node without outputs of an unknown operator": (
+        lambda m: m.graph.node.append(helper.make_node("Sink", ["images"], [], "sink", domain="vimdeploy")),
+        r"its node sink \(Sink\) has no output",
+    ),
     "a node with an input too few": (
         lambda m: next(n for n in m.graph.node if n.op_type == "MatMul").input.pop(),
         "does not pass onnx's checker: .*MatMul",

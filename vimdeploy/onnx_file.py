@@ -68,6 +68,9 @@ def check_model(model: onnx.ModelProto, ours: bool) -> None:
     tensors = list(_tensors(model, nodes))
     _check_text(model, nodes, tensors)
     _check_interface(model.graph)
+    sink = next((node for node in nodes if not any(node.output)), None)
+    if sink is not None:  # which onnx's checker passes over if it does not know the operator; some parsers crash
+        raise ModelFileError(f"its node {sink.name} ({sink.op_type}) has no output")
     for tensor in tensors:
         _check_tensor(tensor, ours)
     _check_functions(model)

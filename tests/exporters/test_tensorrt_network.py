@@ -51,22 +51,6 @@ class TestRtx:
         said = self.refused(model)
         assert all(f"node {node.name} (NoSuchOperator), checkFallbackPluginImporter: " in said for node in unknown)
 
-    @pytest.mark.parametrize("part", ["graph", "body"])
-    def test_a_node_without_outputs_is_refused_before_the_parser_ends_the_process(self, tiny_onnx, part):
-        model = open_artifact(tiny_onnx).model
-        nodes = model.graph.node if part == "graph" else model.functions[0].node
-        node = next(node for node in nodes if node.op_type in ("Gather", "Mul", "Reshape"))
-        del node.output[:]
-        assert self.refused(model) == f"The ONNX file is malformed: node {node.name} ({node.op_type}) has no output."
-
-    @pytest.mark.parametrize("domain", ["vimdeploy", "foreign"])
-    def test_nor_may_a_node_that_the_checker_does_not_know_lack_them(self, tiny_onnx, domain):
-        model = open_artifact(tiny_onnx).model
-        model.graph.node.append(onnx.helper.make_node("Sink", ["images"], [], "sink", domain=domain))
-        if domain == "foreign":
-            model.opset_import.add(domain=domain, version=1)
-        assert self.refused(model) == "The ONNX file is malformed: node sink (Sink) has no output."
-
     def test_a_crash_of_the_parser_is_a_sentence(self, tiny_onnx):
         """A Scan whose body gives nothing passes every check."""
         model = open_artifact(tiny_onnx).model

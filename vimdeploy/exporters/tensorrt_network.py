@@ -36,11 +36,10 @@ def parsed_network(trt: ModuleType, model: onnx.ModelProto, flavor: str, logger:
     """The network of a model, strongly typed, with a plugin layer for each of our operators in flavour ``tensorrt``.
 
     Raises:
-        ModelFileError: if the model is malformed, the parser refuses it, or takes an operator for something else than
+        ModelFileError: if the parser refuses the model, or takes an operator for something else than
             our plugin.
         ExecutionError: if TensorRT cannot start.
     """
-    _check(model)
     if flavor == "rtx":
         _try_to_parse(trt, _with_one_meaning(model, flavor))
     try:
@@ -55,21 +54,6 @@ def parsed_network(trt: ModuleType, model: onnx.ModelProto, flavor: str, logger:
     if flavor == "tensorrt":
         _check_plugins(trt, network, operator_counts(model))
     return ParsedNetwork(builder, network, parser)
-
-
-def _check(model: onnx.ModelProto) -> None:
-    """Refuse nodes without outputs, which onnx's checker passes over if it does not know their operators.
-
-    TensorRT's parser ends the process on one.
-    """
-    graphs: list[Any] = [model.graph, *model.functions]
-    while graphs:
-        graph = graphs.pop()
-        for node in graph.node:
-            if not any(node.output):
-                name = " ".join(filter(None, ("node", node.name, f"({node.op_type})")))
-                raise ModelFileError(f"The ONNX file is malformed: {name} has no output.")
-            graphs += [attribute.g for attribute in node.attribute if attribute.HasField("g")]
 
 
 _TRIAL = """
