@@ -151,8 +151,9 @@ class ModelInfo:
 
     @property
     def picture(self) -> TensorSpec | None:
-        """The input that takes pictures (B, C, H, W); None if no single input has this shape."""
-        return self.inputs[0] if len(self.inputs) == 1 and len(self.inputs[0].dims) == 4 else None
+        """The input that takes pictures (B, C, H, W): the only one, or a task's first; None if it has another shape."""
+        first = self.inputs[0] if self.inputs and (len(self.inputs) == 1 or self.task) else None
+        return first if first is not None and len(first.dims) == 4 else None
 
     @property
     def fixed_batch(self) -> int | None:

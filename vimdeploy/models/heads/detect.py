@@ -300,7 +300,7 @@ class DetectionSelection(nn.Module):
         wanted = is_box & (of_classes > score_threshold[:, None, None])
         of_classes = torch.where(wanted, of_classes, NONE)
         kept = suppressed(boxes, of_classes, BOX_OVERLAP)
-        found = torch.where(kept, of_classes, NONE).flatten(1)  # (B, classes * P)
+        found = torch.where(kept, of_classes, NONE).transpose(1, 2).flatten(1)  # (B, P * classes)
         most = torch.minimum(kept.flatten(1).sum(dim=1), max_detections).max()
         number = most.item()
         torch._check(number >= 0)
@@ -308,8 +308,9 @@ class DetectionSelection(nn.Module):
         best, chosen = found.topk(number, dim=1)
         place = torch.arange(number, device=best.device)
         is_found = (best > NONE) & (place < max_detections[:, None])
-        box = _rows(boxes, chosen % boxes.shape[1])
-        class_ = torch.div(chosen, boxes.shape[1], rounding_mode="floor").to(boxes.dtype)
+        classes = of_classes.shape[1]
+        box = _rows(boxes, torch.div(chosen, classes, rounding_mode="floor"))
+        class_ = (chosen % classes).to(boxes.dtype)
         return torch.where(is_found[..., None], torch.cat([box, best[..., None], class_[..., None]], dim=2), 0.0)
 
 
