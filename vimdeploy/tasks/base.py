@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,12 +18,14 @@ import numpy.typing as npt
 from vimdeploy.errors import ConfigError
 from vimdeploy.model_info import ModelInfo, TensorSpec
 from vimdeploy.models.stages import StageSpec
+from vimdeploy.recipe import CROP
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import nn
 
     from vimdeploy.models.backbone import Backbone
+    from vimdeploy.preprocess import Placement
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Shapes of tensors, by their names."""
@@ -31,6 +34,32 @@ Outputs = Mapping[str, npt.NDArray[Any]]
 
 _Z95 = 1.959964
 """Standard normal deviation that 95 % of all values stay within."""
+
+
+MOST_DETECTIONS = 1000
+"""Of one picture: as many as there are proposals, behind which a second class of the same place follows at best."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Which objects are wanted of a picture, of all that a model of detection thinks it might see.
+
+    Raises:
+        ConfigError: if nothing can be found within them.
+    """
+
+    score_threshold: float = 0.05
+    """The score above which it counts; detectron2's and COCO's usual one, because their measures want doubtful ones
+    too."""
+    max_detections: int = 100
+    """At most so many, the best: as many as COCO's measure looks at."""
+
+    def __post_init__(self) -> None:
+        score, most = self.score_threshold, self.max_detections
+        if isinstance(score, bool) or not isinstance(score, Real) or not 0 <= score < 1:
+            raise ConfigError(f"score_threshold must be from 0 to below 1, found {score!r}.")
+        if isinstance(most, bool) or not isinstance(most, Integral) or not 1 <= most <= MOST_DETECTIONS:
+            raise ConfigError(f"max_detections must be from 1 to {MOST_DETECTIONS}, found {most!r}.")
 
 
 @dataclass(frozen=True)
@@ -167,6 +196,8 @@ class Task(ABC):
     """Whether it has labels, one per class."""
     dense: bool = False
     """Whether the head reads the maps of blocks, as those of segmentation and detection do."""
+    fit: str = CROP
+    """How pictures come into the input: the ``Recipe.fit`` that its networks were trained for."""
 
     def numbers(self, config: Any, shapes: Shapes, neck: str = "") -> dict[str, Any]:
         """What the head is made of, as plain values for ``ModelInfo.head``.
@@ -218,9 +249,37 @@ class Task(ABC):
             ConfigError: if that is no model of this task.
         """
 
+    def beside(self, info: ModelInfo, placement: Placement, limits: Limits) -> dict[str, npt.NDArray[Any]]:
+        """The inputs of a model beside the picture, for one picture and without the axis of the batch.
+
+        Args:
+            info: of the model.
+            placement: how the picture lies in the model's input.
+            limits: which objects are wanted.
+        """
+        return {}
+
     @abstractmethod
-    def answers(self, outputs: Outputs, info: ModelInfo) -> list[Answer]:
-        """The answer to each image of a batch."""
+    def answers(self, outputs: Outputs, info: ModelInfo, placements: Sequence[Placement] = ()) -> list[Answer]:
+        """The answer to each picture of a batch.
+
+        Args:
+            outputs: of the model.
+            info: of the model.
+            placements: for each row of the outputs, how its picture lies in the model's input: answers are in the
+                picture's own pixels then. None: answers are in those of the input.
+        """
+
+    def gathered(self, batches: Iterable[tuple[Outputs, Sequence[Placement]]], info: ModelInfo) -> Iterator[Answer]:
+        """The answer to each picture, as soon as the outputs of its last window are there.
+
+        Args:
+            batches: outputs, and for each of their rows the placement of its picture; windows in order, those of a
+                picture perhaps in several batches.
+            info: of the model.
+        """
+        for outputs, placements in batches:
+            yield from self.answers(outputs, info, placements)
 
     @abstractmethod
     def comparison(
