@@ -41,6 +41,9 @@ class StageSpec:
     float32_in: tuple[str, ...] = ()
     """The precisions whose files compute it in float32 all the same."""
     before_blocks: bool = False
+    is_choice: bool = False
+    """Whether its value is a list of rows (B, N, D) that are chosen of many, as detections are: a rounding may bring
+    another one among them, or change their order."""
     more_units: float = 0.0
     """Rounding units of float32 that its band has beyond those of its sum."""
 
