@@ -36,8 +36,8 @@ class StageSpec:
     value: str
     """The value's name in our exports."""
     weights: tuple[StoredWeight, ...] = ()
-    batch_axis: int = 0
-    """Where its value has the batch."""
+    batch_axis: int | None = 0
+    """Where its value has the batch; None if it has another row for each box of a picture."""
     float32_in: tuple[str, ...] = ()
     """The precisions whose files compute it in float32 all the same."""
     before_blocks: bool = False

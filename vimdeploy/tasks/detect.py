@@ -132,7 +132,9 @@ class Detection(Task):
             type(number) is int and (0 if name in counts else 1) <= number <= (64 if name in counts else _MOST)
             for name, number in numbers.items()
         ):
-            raise ConfigError(f"Wanted the neck {SIMPLE} and numbers of classes, channels and layers, found {info.head}.")
+            raise ConfigError(
+                f"Wanted the neck {SIMPLE} and numbers of classes, channels and layers, found {info.head}."
+            )
         names = [spec.name for spec in self.more_inputs]
         if [spec.name for spec in info.inputs[1:]] != names:
             raise ConfigError(f"Wanted the inputs {', '.join(names)} beside pictures, found {len(info.inputs)} inputs.")
@@ -227,6 +229,8 @@ def _size_of_input(info: ModelInfo, boxes: npt.NDArray[np.floating[Any]]) -> tup
 
 
 _HEADS, _RPN = "roi_heads.", "proposal_generator.rpn_head."
+_OF_BOXES = tuple(f"{_HEADS}{part}" for part in ("box_head", "box_predictor", "mask_head"))
+"""Modules whose values have a row for each box."""
 
 
 def _count(shapes: Shapes, pattern: str) -> int:
@@ -285,4 +289,5 @@ def _weights(module: str, operator: str) -> tuple[StoredWeight, ...]:
 
 def _stage(module: str, terms: int, value: str, weights: Sequence[tuple[StoredWeight, ...]]) -> StageSpec:
     stored = tuple(weight for some in weights for weight in some)
-    return StageSpec(module, module, None, terms, module, value, stored, float32_in=_INT8)
+    axis = None if module.startswith(_OF_BOXES) else 0
+    return StageSpec(module, module, None, terms, module, value, stored, axis, float32_in=_INT8)

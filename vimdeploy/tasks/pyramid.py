@@ -270,6 +270,11 @@ def _scaled(side: int, step: int, neck: str) -> int:
 
 
 def level_of(config: Any) -> int:
+    """The level of a backbone's map: it has a value every 2**level pixels.
+
+    Raises:
+        ConfigError: if its stride is no power of two from 4 on.
+    """
     return _level(config.stride)
 
 
