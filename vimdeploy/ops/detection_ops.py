@@ -8,10 +8,12 @@ its list into a mask, so that no shape depends on values.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import torch
+from onnx import TensorProto
 from torch import Tensor
 
 NONE = -1e30
@@ -117,18 +119,16 @@ def _ious(boxes: Tensor) -> Tensor:
     return torch.where(union > 0, shared / union, torch.zeros_like(union))
 
 
-def translations() -> Mapping[Callable[..., Any], Callable[..., Any]]:
+def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """How ``torch.onnx.export`` writes ``suppressed``."""
-    from onnxscript import FLOAT, INT64
-    from onnxscript import opset20 as op
+    op: Any = import_module("onnxscript").opset20
 
-    def nodes(boxes: FLOAT, scores: FLOAT, overlap: float) -> INT64:
+    def nodes(boxes: Any, scores: Any, overlap: float) -> Any:
         most = op.Constant(value_ints=[1 << 30])
-        found = op.NonMaxSuppression(
-            boxes, scores, most, op.Constant(value_floats=[overlap]), op.Constant(value_floats=[NONE])
-        )
+        least, overlap = op.Constant(value_floats=[NONE]), op.Constant(value_floats=[overlap])
+        found = op.NonMaxSuppression(boxes, scores, most, overlap, least)
         ones = op.Expand(op.Constant(value_floats=[1.0]), op.Shape(found, start=0, end=1))
-        none = op.Expand(op.Constant(value_float=0.0), op.Shape(scores))
-        return op.Cast(op.ScatterND(none, found, ones), to=9)
+        nothing = op.Expand(op.Constant(value_float=0.0), op.Shape(scores))
+        return op.Cast(op.ScatterND(nothing, found, ones), to=TensorProto.BOOL)
 
     return {torch.ops.vimdeploy.suppressed.default: nodes}

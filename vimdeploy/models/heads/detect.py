@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -242,7 +243,7 @@ class RoiHeads(nn.Module):
 
 
 class BoxHead(nn.Module):
-    """(N, C, 7, 7) -> (N, width)."""
+    """What there is in boxes, as vectors."""
 
     def __init__(self, channels: int, convs: int, inner: int, width: int) -> None:
         super().__init__()
@@ -252,13 +253,14 @@ class BoxHead(nn.Module):
         self.fc1 = nn.Linear((inner if convs else channels) * _BOX_SIDE**2, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, 7, 7) -> (N, width)."""
         for number in range(self.convs):
             x = self.get_submodule(f"conv{number + 1}")(x)
         return F.relu(self.fc1(x.flatten(1)))
 
 
 class BoxPredictor(nn.Module):
-    """(N, width) -> logits (N, classes + 1), the background last, and deltas (N, 4)."""
+    """Vectors to classes and better boxes."""
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
@@ -266,6 +268,7 @@ class BoxPredictor(nn.Module):
         self.bbox_pred = nn.Linear(width, 4)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, width) -> logits (N, classes + 1), the background last, and deltas (N, 4)."""
         return self.cls_score(x), self.bbox_pred(x)
 
 
@@ -300,21 +303,22 @@ class DetectionSelection(nn.Module):
         wanted = is_box & (of_classes > score_threshold[:, None, None])
         of_classes = torch.where(wanted, of_classes, NONE)
         kept = suppressed(boxes, of_classes, BOX_OVERLAP)
-        found = torch.where(kept, of_classes, NONE).flatten(1)  # (B, classes * P)
+        found = torch.where(kept, of_classes, NONE).transpose(1, 2).flatten(1)  # (B, P * classes)
         most = torch.minimum(kept.flatten(1).sum(dim=1), max_detections).max()
-        number = most.item()
+        number = cast("int", most.item())  # while it is traced, a symbol
         torch._check(number >= 0)
         torch._check(number <= found.shape[1])
         best, chosen = found.topk(number, dim=1)
         place = torch.arange(number, device=best.device)
         is_found = (best > NONE) & (place < max_detections[:, None])
-        box = _rows(boxes, chosen % boxes.shape[1])
-        class_ = torch.div(chosen, boxes.shape[1], rounding_mode="floor").to(boxes.dtype)
+        classes = of_classes.shape[1]
+        box = _rows(boxes, torch.div(chosen, classes, rounding_mode="floor"))
+        class_ = (chosen % classes).to(boxes.dtype)
         return torch.where(is_found[..., None], torch.cat([box, best[..., None], class_[..., None]], dim=2), 0.0)
 
 
 class MaskHead(nn.Module):
-    """(N, C, 14, 14) -> logits (N, classes, 28, 28)."""
+    """What there is in boxes to a mask for each class."""
 
     def __init__(self, channels: int, convs: int, inner: int, classes: int) -> None:
         super().__init__()
@@ -325,6 +329,7 @@ class MaskHead(nn.Module):
         self.predictor = nn.Conv2d(inner, classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, 14, 14) -> logits (N, classes, 28, 28)."""
         for number in range(self.convs):
             x = self.get_submodule(f"mask_fcn{number + 1}")(x)
         logits: Tensor = self.predictor(F.relu(self.deconv(x)))

@@ -168,4 +168,5 @@ class ChannelNormedConv(nn.Conv2d):
         self.norm = _ChannelNorm(channels, eps=_EPS)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, inner, rows, columns) -> (B, channels, rows, columns)."""
         return self.norm(super().forward(x))
