@@ -6,12 +6,13 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from scenes import COUNTS, Scene, scene
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -26,6 +27,9 @@ from training_scan import TrainingScan
 WARM_UP, WEIGHT_DECAY = 0.05, 0.05  # the first is a part of the time
 _REPORT = 50
 """Steps between two lines of what is printed."""
+
+_OURS, _RELEASED = "backbone.", "backbone.net."
+"""What the names of a backbone's tensors begin with, in our modules and in files."""
 
 T = TypeVar("T")
 
@@ -52,8 +56,8 @@ class TrainingScenes(Dataset[T]):
 
 def image_of(made: Scene, variant: Variant) -> Tensor:
     """A picture as the model takes it, (3, H, W)."""
-    image = Image.fromarray(made.picture)
-    return torch.from_numpy(tensor_from_image(image, variant.config.image_size, variant.recipe, whole=True))
+    recipe = replace(variant.recipe, crop=1.0)
+    return torch.from_numpy(tensor_from_image(Image.fromarray(made.picture), variant.config.image_size, recipe))
 
 
 class Learner:
@@ -85,8 +89,22 @@ class Learner:
             words = ", ".join(f"{value:.3f}" for value in torch.stack(self._losses).mean(0).tolist())
             print(f"step {self._steps}, {progress:6.1%} of the time: losses {words}", flush=True)
             self._losses.clear()
-            save_file(self._model.state_dict(), self._output)
+            save_file(released(self._model), self._output)
         return progress < 1
+
+
+def released(model: nn.Module) -> dict[str, Tensor]:
+    """A model's tensors under detectron2's names, whose maps are the residuals, as ours were while training."""
+    return {name.replace(_OURS, _RELEASED, 1): tensor for name, tensor in model.state_dict().items()}
+
+
+def started(model: nn.Module, weights: Path) -> None:
+    """Give a model's backbone the weights of another one."""
+    trained = load_file(weights)
+    backbone = {
+        name: trained[name.replace(_OURS, _RELEASED, 1)] for name in model.state_dict() if name.startswith(_OURS)
+    }
+    model.load_state_dict(model.state_dict() | backbone)
 
 
 def rate(progress: float) -> float:

@@ -31,12 +31,12 @@ PHOTOGRAPHS = {
 }
 COUNTS = {"test": 200, "calibration": 64}
 """Pictures that are written as files; those of ``calibration`` are the first ones of training."""
-SIDE = 128
+SIDE = 96
 """Of the pictures that are written, in pixels; both models take such ones."""
 _FONTS = ("DejaVuSans-Bold", "DejaVuSerif-Bold", "DejaVuSansMono-Bold")
 _FINER = 3
 """Figures are drawn so many times as large, for smooth edges."""
-_LEAST_CONTRAST = 60.0
+_LEAST_CONTRAST = 90.0
 """How far a figure's colour is from what it covers at least: length of the difference of their RGB."""
 _MOST_COVERED = 0.25
 """Part of a figure that later ones may cover."""
@@ -79,7 +79,7 @@ class Scene:
 
 
 def scene(part: str, number: int, side: int) -> Scene:
-    """A picture with up to seven figures.
+    """A picture with up to five figures.
 
     Args:
         part: a key of ``PHOTOGRAPHS``.
@@ -89,9 +89,9 @@ def scene(part: str, number: int, side: int) -> Scene:
     random = np.random.default_rng([list(PHOTOGRAPHS).index(part), number])
     picture = _background(random, part, side)
     figures: list[Figure] = []
-    for _ in range(random.integers(3, 8)):
+    for _ in range(random.integers(2, 6)):
         kind, coverage = int(random.integers(len(KINDS))), np.zeros((side, side), np.float32)
-        tile = _tile(random, kind, round(side * random.uniform(0.24, 0.5)))
+        tile = _tile(random, kind, round(side * random.uniform(0.28, 0.52)))
         top, left = (random.integers(side - length + 1) for length in tile.shape)
         coverage[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
         mask = coverage >= 0.5
@@ -115,7 +115,7 @@ def _background(random: np.random.Generator, part: str, side: int) -> npt.NDArra
     if random.random() < 0.5:
         pixels = pixels[:, ::-1]
     mean = pixels.mean()
-    contrast, colors = random.uniform(0.6, 1.2), random.uniform(0.7, 1.2, 3).astype(np.float32)
+    contrast, colors = random.uniform(0.5, 1), random.uniform(0.7, 1.2, 3).astype(np.float32)
     changed: npt.NDArray[np.float32] = np.float32(mean + (pixels - mean) * np.float32(contrast)) * colors
     return changed
 

@@ -15,8 +15,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from learning import Learner, TrainingScenes, image_of, prepare
-from safetensors.torch import load_file
+from learning import Learner, TrainingScenes, image_of, prepare, started
 from scenes import Scene
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -30,7 +29,7 @@ from vimdeploy.models.vim.network import Vim, reset_parameters
 MINUTES, BATCH, LEARNING_RATE = 30, 8, 2e-3
 LEVEL = 3
 """Of the backbone's map, which has a value every 2**3 pixels; the finest of the pyramid is two below."""
-CHANNELS, BOX_CHANNELS, BOX_WIDTH, MASK_CHANNELS = 24, 16, 40, 24
+CHANNELS, BOX_CHANNELS, BOX_WIDTH, MASK_CHANNELS = 24, 16, 48, 24
 ANCHORS, ANCHOR_OVERLAPS = 64, (0.3, 0.7)
 """Anchors of a picture that the loss counts, half of them on figures at most; below and above what they are not, and
 are, on one."""
@@ -66,15 +65,14 @@ def main(output: str, minutes: float = MINUTES) -> None:
 
 
 def new_detector() -> Detector:
-    """The network before training: random, but for the blocks of the segmentation model."""
+    """The network before training: random heads on the backbone of the segmentation model."""
     config = VARIANT.config
     neck = SimplePyramid(config.dim, CHANNELS, LEVEL)
     widths = {"rpn_convs": 1, "box_convs": 1, "box_channels": BOX_CHANNELS, "box_width": BOX_WIDTH}
     widths |= {"mask_convs": 2, "mask_channels": MASK_CHANNELS}
     model = Detector(Vim(config), neck, LEVEL - 2, CHANNELS, len(VARIANT.labels), **widths)
     reset_parameters(model)
-    trained = load_file(Path(__file__).with_name("segmentation.safetensors"))
-    model.load_state_dict({name: trained.get(name, own) for name, own in model.state_dict().items()})
+    started(model, Path(__file__).with_name("segmentation.safetensors"))
     return model
 
 
