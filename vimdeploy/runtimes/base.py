@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vimdeploy.errors import ConfigError, InputError
-from vimdeploy.inputs import picture_inputs
+from vimdeploy.inputs import picture_windows, stacked
 from vimdeploy.model_info import ModelInfo
 from vimdeploy.preprocess import FloatArray, Picture
 from vimdeploy.tasks import task_of
-from vimdeploy.tasks.base import Answer
+from vimdeploy.tasks.base import Answer, Limits
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -149,8 +149,9 @@ class Session(ABC):
             raise ConfigError(f"batch must be a whole number of at least 1, found {batch!r}.")
         several = isinstance(images, Sequence) and not isinstance(images, (str, bytes, bytearray, memoryview))
         pictures = cast("Sequence[Picture]", images if several else [images])
-        inputs = picture_inputs(pictures, self.info, image_size, own_size=True)
-        answers = [answer for arrays in inputs.batches(batch) for answer in task.answers(self.run(arrays), self.info)]
+        windows = picture_windows(pictures, self.info, image_size, Limits())
+        outputs = ((self.run(arrays), placements) for arrays, placements in stacked(windows, batch))
+        answers = list(task.gathered(outputs, self.info))
         return answers if several else answers[0]
 
     def open_stages(self) -> Stages:

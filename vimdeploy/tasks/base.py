@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
@@ -18,13 +18,14 @@ import numpy.typing as npt
 from vimdeploy.errors import ConfigError
 from vimdeploy.model_info import ModelInfo, TensorSpec
 from vimdeploy.models.stages import StageSpec
+from vimdeploy.recipe import CROP
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import nn
 
     from vimdeploy.models.backbone import Backbone
-    from vimdeploy.preprocess import Placement  # type: ignore[attr-defined]
+    from vimdeploy.preprocess import Placement
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Shapes of tensors, by their names."""
@@ -206,6 +207,8 @@ class Task(ABC):
     """Whether it has labels, one per class."""
     dense: bool = False
     """Whether the head reads the maps of blocks, as those of segmentation and detection do."""
+    fit: str = CROP
+    """How pictures come into the input: the ``Recipe.fit`` that its networks were trained for."""
 
     def numbers(self, config: Any, shapes: Shapes, neck: str = "") -> dict[str, Any]:
         """What the head is made of, as plain values for ``ModelInfo.head``.
@@ -288,8 +291,26 @@ class Task(ABC):
         return wanted, found
 
     @abstractmethod
-    def answers(self, outputs: Outputs, info: ModelInfo) -> list[Answer]:
-        """The answer to each image of a batch."""
+    def answers(self, outputs: Outputs, info: ModelInfo, placements: Sequence[Placement] = ()) -> list[Answer]:
+        """The answer to each picture of a batch.
+
+        Args:
+            outputs: of the model.
+            info: of the model.
+            placements: for each row of the outputs, how its picture lies in the model's input: answers are in the
+                picture's own pixels then. None: answers are in those of the input.
+        """
+
+    def gathered(self, batches: Iterable[tuple[Outputs, Sequence[Placement]]], info: ModelInfo) -> Iterator[Answer]:
+        """The answer to each picture, as soon as the outputs of its last window are there.
+
+        Args:
+            batches: outputs, and for each of their rows the placement of its picture; windows in order, those of a
+                picture perhaps in several batches.
+            info: of the model.
+        """
+        for outputs, placements in batches:
+            yield from self.answers(outputs, info, placements)
 
     @abstractmethod
     def comparison(

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vimdeploy.model_info import BATCH, ModelInfo, TensorSpec
+from vimdeploy.recipe import PAD
 from vimdeploy.tasks.base import ABSENT, Answer, Comparison, Limits, Outputs, Task
 from vimdeploy.tasks.detections import BOXES, CLASSES, MASKS, SCORES, Detections, Found, matched
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from vimdeploy.models.backbone import Backbone
-    from vimdeploy.preprocess import Placement  # type: ignore[attr-defined]
+    from vimdeploy.preprocess import Placement
 
 IMAGE_SIZES, SCORE_THRESHOLD, MAX_DETECTIONS = "image_sizes", "score_threshold", "max_detections"
 DETECTIONS = "detections"
@@ -38,6 +39,7 @@ class Detection(Task):
     counts = ("F1 with the reference's detections, by score", "F1 with the reference's detections, by score")
     has_classes = True
     dense = True
+    fit = PAD
     labels_off = 1000.0
     """What is found on one side alone: noise of 1e-5 of the logits brings other proposals among the best thousand, ten
     of them with random weights; and so it moves what lies near a threshold."""

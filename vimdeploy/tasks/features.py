@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from vimdeploy.models.backbone import Backbone
+    from vimdeploy.preprocess import Placement
 
 MAP, POOLED, BLOCK = "map", "pooled", "block_"
 
@@ -116,7 +117,7 @@ class FeatureExtraction(Task):
         names = [spec.name for spec in info.outputs]
         return FeatureExtractor(backbone, [int(name[len(BLOCK) :]) for name in names if name.startswith(BLOCK)])
 
-    def answers(self, outputs: Outputs, info: ModelInfo) -> list[Answer]:
+    def answers(self, outputs: Outputs, info: ModelInfo, placements: Sequence[Placement] = ()) -> list[Answer]:
         """The features of each picture."""
         return [
             FeatureMaps({name: values[number] for name, values in outputs.items()})

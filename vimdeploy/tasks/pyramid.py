@@ -12,6 +12,7 @@ import numpy.typing as npt
 from vimdeploy.errors import ConfigError
 from vimdeploy.model_info import BATCH, ModelInfo, TensorSpec
 from vimdeploy.models.stages import StageSpec, StoredWeight
+from vimdeploy.recipe import PAD
 from vimdeploy.tasks.base import Answer, Comparison, Outputs, Shapes, Task
 from vimdeploy.tasks.features import FeatureMaps, Neighbours
 from vimdeploy.text import shortened
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from vimdeploy.models.backbone import Backbone
+    from vimdeploy.preprocess import Placement
 
 FPN, SIMPLE = "fpn", "simple"
 NECKS = {
@@ -62,6 +64,7 @@ class Pyramid(Task):
     summary = "feature maps of several resolutions"
     counts = ("nearest neighbours of the same class", "equal nearest neighbours")
     dense = True
+    fit = PAD
     rounding = 3.0
     """A level may be what a mixer gave, with no residual that outweighs its roundings. Seen: 25 units of float16."""
 
@@ -124,7 +127,7 @@ class Pyramid(Task):
         if len(info.outputs) != levels:
             raise ConfigError(f"The neck {info.head['neck']} has {levels} levels, found {len(info.outputs)} outputs.")
 
-    def answers(self, outputs: Outputs, info: ModelInfo) -> list[Answer]:
+    def answers(self, outputs: Outputs, info: ModelInfo, placements: Sequence[Placement] = ()) -> list[Answer]:
         """The levels of each picture."""
         batch = len(next(iter(outputs.values())))
         return [PyramidMaps({name: values[number] for name, values in outputs.items()}) for number in range(batch)]

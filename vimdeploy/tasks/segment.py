@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from vimdeploy.models.backbone import Backbone
+    from vimdeploy.preprocess import Placement
 
 LOGITS, CLASSES = "logits", "classes"
 _CLASSES = 150
@@ -197,7 +198,7 @@ class Segmentation(Task):
         if info.labels and len(info.labels) != classes:
             raise ConfigError(f"Wanted {classes} labels, one per class; found {len(info.labels)}.")
 
-    def answers(self, outputs: Outputs, info: ModelInfo) -> list[Answer]:
+    def answers(self, outputs: Outputs, info: ModelInfo, placements: Sequence[Placement] = ()) -> list[Answer]:
         """The mask of each picture."""
         labels, smallest = tuple(map(str, info.labels)), np.min_scalar_type(int(info.head["classes"]) - 1)
         return [
