@@ -40,6 +40,8 @@ class Detection(Task):
     has_classes = True
     dense = True
     fit = PAD
+    least_spread: Mapping[str, float] = {BOXES: 16.0, SCORES: 0.1, MASKS: 0.1}
+    """What there is between a sure and a doubtful detection or place, and the patches that boxes are found by."""
     labels_off = 1000.0
     """What is found on one side alone: noise of 1e-5 of the logits brings other proposals among the best thousand, ten
     of them with random weights; and so it moves what lies near a threshold."""
