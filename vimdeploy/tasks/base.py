@@ -199,6 +199,8 @@ class Task(ABC):
     """What ``Comparison.points_lost`` counts: with known classes, and without."""
     rounding: float = 1.0
     """How many times as far as a classifier's logits its outputs may be off in precisions below float32."""
+    more_inputs: tuple[TensorSpec, ...] = ()
+    """What its models take beside pictures."""
     least_spread: Mapping[str, float] = {}
     """Of some outputs: the least standard deviation that their errors are relative to, as a few values have none."""
     labels_off: float = 8.0
