@@ -296,6 +296,12 @@ class Task(ABC):
         """
         return wanted, found
 
+    def pairs(self, wanted: Outputs, found: Outputs) -> Iterator[tuple[Outputs, Outputs]]:
+        """The outputs of two sides for each picture of a batch, as of ``aligned``."""
+        for number in range(len(next(iter(wanted.values())))):
+            ours, theirs = ({name: side[name][number : number + 1] for name in wanted} for side in (wanted, found))
+            yield self.aligned(ours, theirs)
+
     @abstractmethod
     def answers(self, outputs: Outputs, info: ModelInfo, placements: Sequence[Placement] = ()) -> list[Answer]:
         """The answer to each picture of a batch.
