@@ -1,11 +1,11 @@
 import dataclasses
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from helpers.detections import INFO, NAMES, half, outputs
 
 from vimdeploy.errors import ConfigError
+from vimdeploy.preprocess import Placement
 from vimdeploy.tasks.base import ABSENT, Limits
 from vimdeploy.tasks.classification import Classification
 from vimdeploy.tasks.detect import Detection
@@ -16,7 +16,7 @@ TWO = [((10, 20, 30, 60), 0.9, CAT), ((40, 8, 90, 32), 0.6, DOG)]
 
 
 def placed(original, resized):
-    return SimpleNamespace(original=original, resized=resized, windows=((0, 0),))
+    return Placement(original, resized)
 
 
 class TestLimits:

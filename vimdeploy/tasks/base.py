@@ -113,11 +113,11 @@ class Change:
     """By how much the reference's and the candidate's answer lead before their second best; None if there is none."""
     png: bytes = b""
     """The picture in small; empty for random inputs."""
-    answers: tuple[Answer, Answer] | None = None
-    """Those of the reference and of the candidate, to be drawn on the picture, and no larger than that needs; None if
-    they are no pictures."""
+    sides: tuple[Answer, Answer] | None = None
+    """The answers of the reference and of the candidate, to be drawn, and no larger than that needs; None if they are
+    no pictures, or drawn."""
     drawn: tuple[bytes, bytes] | None = None
-    """These on the picture in small."""
+    """Both on what the models saw of the picture, as JPEG files."""
 
 
 @dataclass(frozen=True)
@@ -199,8 +199,12 @@ class Task(ABC):
     """What ``Comparison.points_lost`` counts: with known classes, and without."""
     rounding: float = 1.0
     """How many times as far as a classifier's logits its outputs may be off in precisions below float32."""
+    rounding_float32: float = 1.0
+    """The same in float32."""
     more_inputs: tuple[TensorSpec, ...] = ()
     """What its models take beside pictures."""
+    least_spread: Mapping[str, float] = {}
+    """Of some outputs: the least standard deviation that their errors are relative to, as a few values have none."""
     labels_off: float = 8.0
     """How many times as large as an error of the other outputs, in standard deviations, the part of labels that differ
     may be. If logits are off by a part e of their standard deviation, about 5 e of the labels are others: the first of
@@ -292,6 +296,12 @@ class Task(ABC):
         """
         return wanted, found
 
+    def pairs(self, wanted: Outputs, found: Outputs) -> Iterator[tuple[Outputs, Outputs]]:
+        """The outputs of two sides for each picture of a batch, as of ``aligned``."""
+        for number in range(len(next(iter(wanted.values())))):
+            ours, theirs = ({name: side[name][number : number + 1] for name in wanted} for side in (wanted, found))
+            yield self.aligned(ours, theirs)
+
     @abstractmethod
     def answers(self, outputs: Outputs, info: ModelInfo, placements: Sequence[Placement] = ()) -> list[Answer]:
         """The answer to each picture of a batch.
@@ -354,6 +364,8 @@ def count_not_finite(name: str, values: npt.NDArray[Any]) -> str:
     return f"{wrong} of {values.size} values of {name} are NaN or infinite" if wrong else ""
 
 
+DRAWN = 256
+"""Pixels of the longer side of what answers are drawn on for people to compare them."""
 ABSENT = -1
 """The label of what the other side alone has."""
 

@@ -277,7 +277,7 @@ class Found(Comparison):
                 for answer, numbers in ((wanted, first), (found, second))
             )
             name = image_name(self._names, self._images)
-            self._changes.append(Change(name, _in_words(wanted), _in_words(found), answers=(wanted, found)))
+            self._changes.append(Change(name, _in_words(wanted), _in_words(found), sides=(wanted, found)))
 
     def result(self) -> Agreement:
         """In how many pictures all is found on both sides, and how alike what is found on both is."""

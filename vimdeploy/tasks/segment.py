@@ -14,6 +14,7 @@ from vimdeploy.errors import ConfigError
 from vimdeploy.model_info import BATCH, HEIGHT, WIDTH, ModelInfo, TensorSpec
 from vimdeploy.models.stages import StageSpec, StoredWeight
 from vimdeploy.tasks.base import (
+    DRAWN,
     MAX_CHANGES,
     Agreement,
     Answer,
@@ -82,6 +83,11 @@ class Mask(Answer):
     def first(self, count: int) -> Mask:
         """With so many classes."""
         return replace(self, top=count)
+
+    def small(self) -> Mask:
+        """With fewer pixels, to be drawn in small."""
+        step = -(-max(self.classes.shape) // DRAWN)
+        return replace(self, classes=self.classes[::step, ::step].copy())
 
     def rows(self) -> list[tuple[str, ...]]:
         """A line per class."""
@@ -241,7 +247,8 @@ class _Masks(Comparison):
                 self._same += 1
             elif len(self._changes) < MAX_CHANGES:
                 name = image_name(self._names, self._images)
-                self._changes.append(Change(name, _in_words(wanted), _in_words(found)))
+                change = Change(name, _in_words(wanted), _in_words(found), sides=(wanted.small(), found.small()))
+                self._changes.append(change)
             self._images += 1
 
     def result(self) -> Agreement:

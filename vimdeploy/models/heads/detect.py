@@ -140,8 +140,8 @@ class _OnLevels(nn.Sequential):
         for level in levels:
             for conv in self:
                 level = F.relu(conv(level))
-            places.append(level.flatten(2).transpose(1, 2))
-        return torch.cat(places, dim=1)
+            places.append(level.flatten(2))
+        return torch.cat(places, dim=2).transpose(1, 2)
 
 
 class _PlaceProduct(nn.Conv2d, StoringModule):
