@@ -72,6 +72,9 @@ def new_detector() -> Detector:
     widths |= {"mask_convs": 2, "mask_channels": MASK_CHANNELS}
     model = Detector(Vim(config), neck, LEVEL - 2, CHANNELS, len(VARIANT.labels), **widths)
     reset_parameters(model)
+    for name, parameter in model.named_parameters():
+        if ".bbox_pred." in name or ".anchor_deltas." in name:
+            torch.nn.init.normal_(parameter, std=0.001)  # boxes stay where they are at first
     started(model, Path(__file__).with_name("segmentation.safetensors"))
     return model
 
