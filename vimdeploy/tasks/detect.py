@@ -51,6 +51,8 @@ _INT8 = ("int8",)
 _SAME = 0.9
 """The intersection over union from which on two boxes come of the same proposal. What rounding moves stays far above
 it, in int8 too; boxes of different proposals were thinned out to one of 0.7."""
+_MARGIN = np.array((-0.5, -0.5, 0.5, 0.5), np.float32)
+"""Half a pixel around a box: a model may give one that is as thin as its rounding, or empty, and nothing overlaps that."""
 _FEW = 20
 """Fewer detections are judged as if there were so many, all else equal: else one that noise brings over the threshold
 would be half of what is in a picture of two."""
@@ -171,7 +173,7 @@ class Detection(Task):
         not too much. What is not finite is compared with zeros, so that it is seen.
         """
         sides = [_without_padding(outputs) for outputs in (wanted, found)]
-        ours, theirs = ((side[BOXES], side[CLASSES]) for side in sides)
+        ours, theirs = ((side[BOXES] + _MARGIN, side[CLASSES]) for side in sides)
         pairs, _ = matched(ours, theirs, _SAME)
         alone = [np.setdiff1d(np.arange(len(side[SCORES])), used) for side, used in zip(sides, pairs.T, strict=True)]
         wrong = [
