@@ -220,6 +220,13 @@ def tensors_from_image(
         yield tensor
 
 
+def image_from_tensor(tensor: FloatArray, recipe: Recipe) -> Image.Image:
+    """What a model sees, for people: (C, H, W) without the recipe's normalisation, of other channels the first."""
+    mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (recipe.mean, recipe.std))
+    pixels = np.clip(255 * (tensor * std + mean) + 0.5, 0, 255).astype(np.uint8)
+    return Image.fromarray(pixels.transpose(1, 2, 0) if len(pixels) == 3 else pixels[0]).convert("RGB")
+
+
 def size_of(image: Opened) -> tuple[int, int]:
     """Height and width of a picture in pixels."""
     return image.size[1], image.size[0]

@@ -160,10 +160,10 @@ class TestBadPictures:
         """Because it is too large for the memory, for example."""
         predict = Session.predict
 
-        def give_up(session, image, *arguments):
+        def give_up(session, image, *arguments, **options):
             if image.name == "large.png":
                 raise ExecutionError("The runtime gave up.")
-            return predict(session, image, *arguments)
+            return predict(session, image, *arguments, **options)
 
         monkeypatch.setattr(Session, "predict", give_up)
         result = invoke("run", tiny_onnx, "large.png", picture)

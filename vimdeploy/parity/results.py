@@ -72,6 +72,11 @@ class OutputErrors:
     """Whether the values are whole numbers, and an error is the part of an image's values that differ."""
 
     @property
+    def values(self) -> int:
+        """How many were compared: none of what was found on no side, or not on both."""
+        return sum(self.histogram.counts)
+
+    @property
     def relative(self) -> float:
         """The largest error, relative to the standard deviation."""
         return self.largest / self.std if self.std else math.inf if self.largest else 0.0
@@ -93,7 +98,7 @@ class OutputErrors:
             return f"{self.nan} NaN and {self.infinite} infinite values, the first for {self.place.image}"
         if self.of_labels:
             return (
-                f"{self.relative:.2%} of its values of another class for {self.place.image}, "
+                f"{self.relative:.2%} of its labels that differ for {self.place.image}, "
                 f"{self.tolerance.limit:.2%} are allowed"
             )
         return (

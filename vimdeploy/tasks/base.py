@@ -113,6 +113,11 @@ class Change:
     """By how much the reference's and the candidate's answer lead before their second best; None if there is none."""
     png: bytes = b""
     """The picture in small; empty for random inputs."""
+    sides: tuple[Answer, Answer] | None = None
+    """The answers of the reference and of the candidate, to be drawn, and no larger than that needs; None if they are
+    no pictures, or drawn."""
+    drawn: tuple[bytes, bytes] | None = None
+    """Both on what the models saw of the picture, as JPEG files."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +160,10 @@ class Answer(ABC):
         """The answer drawn, on the picture that it is about; None if it is no picture."""
         return None
 
+    def results(self, image: int | str) -> list[dict[str, Any]] | None:
+        """The answer as lines of COCO's results, under the number or the name of the picture; None if it is none."""
+        return None
+
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The answer as arrays, for programs that go on with it; empty if it is none."""
         return {}
@@ -176,7 +185,7 @@ class Comparison(ABC):
 
     @abstractmethod
     def points_lost(self) -> float:
-        """How much worse the candidate is, in percentage points of what counts for the task."""
+        """How much worse the candidate is, in percentage points of what counts; NaN if there is nothing to lose."""
 
 
 class Task(ABC):
@@ -190,6 +199,12 @@ class Task(ABC):
     """What ``Comparison.points_lost`` counts: with known classes, and without."""
     rounding: float = 1.0
     """How many times as far as a classifier's logits its outputs may be off in precisions below float32."""
+    least_spread: Mapping[str, float] = {}
+    """Of some outputs: the least standard deviation that their errors are relative to, as a few values have none."""
+    labels_off: float = 8.0
+    """How many times as large as an error of the other outputs, in standard deviations, the part of labels that differ
+    may be. If logits are off by a part e of their standard deviation, about 5 e of the labels are others: the first of
+    150 independent values leads by less than 2 e that often."""
     has_classes: bool = False
     """Whether it has labels, one per class."""
     dense: bool = False
@@ -247,6 +262,18 @@ class Task(ABC):
             ConfigError: if that is no model of this task.
         """
 
+    def limits(self, score_threshold: float | None = None, max_detections: int | None = None) -> Limits:
+        """What is asked of a model, and the usual for what is None.
+
+        Raises:
+            ConfigError: if the task finds no objects, or none within these limits.
+        """
+        if score_threshold is not None or max_detections is not None:
+            raise ConfigError(
+                f"score_threshold and max_detections are for the task detect; {self.name} finds no objects."
+            )
+        return Limits()
+
     def beside(self, info: ModelInfo, placement: Placement, limits: Limits) -> dict[str, npt.NDArray[Any]]:
         """The inputs of a model beside the picture, for one picture and without the axis of the batch.
 
@@ -256,6 +283,14 @@ class Task(ABC):
             limits: which objects are wanted.
         """
         return {}
+
+    def aligned(self, wanted: Outputs, found: Outputs) -> tuple[Outputs, Outputs]:
+        """The outputs of two sides for one picture, a batch of it alone, so that they can be compared by element.
+
+        Outputs of the same name have the same shape then, which may be empty. Where one side has something that the
+        other lacks, a label of the other's is ``ABSENT``.
+        """
+        return wanted, found
 
     @abstractmethod
     def answers(self, outputs: Outputs, info: ModelInfo, placements: Sequence[Placement] = ()) -> list[Answer]:
@@ -318,6 +353,11 @@ def count_not_finite(name: str, values: npt.NDArray[Any]) -> str:
     wrong = int(values.size - np.isfinite(values).sum())
     return f"{wrong} of {values.size} values of {name} are NaN or infinite" if wrong else ""
 
+
+DRAWN = 256
+"""Pixels of the longer side of what answers are drawn on for people to compare them."""
+ABSENT = -1
+"""The label of what the other side alone has."""
 
 MAX_CHANGES = 40
 """Changes that are kept with their pictures; the rest are counted."""
