@@ -133,7 +133,7 @@ def random_inputs(info: ModelInfo, count: int, seed: int, image_size: tuple[int,
     types = {spec.name: _numpy_type(spec) for spec in info.inputs}
     task, beside = task_of(info), {}
     if task is not None and info.picture is not None:
-        beside = task.beside(info, Placement(fixed, fixed), Limits())
+        beside = task.beside(info, Placement(fixed, fixed), Limits(score_threshold=0.0))  # as much as there may be
 
     def one(number: int) -> Arrays:
         generator = np.random.default_rng((number, seed % 2**64))

@@ -82,7 +82,7 @@ def network_of_variant(
     grid = _grid(config, dims)
     info = ModelInfo(
         name=variant.name,
-        inputs=(TensorSpec(INPUT, (BATCH, config.in_channels, *dims)),),
+        inputs=(TensorSpec(INPUT, (BATCH, config.in_channels, *dims)), *job.more_inputs),
         outputs=job.outputs(config, grid, blocks, numbers),
         task=job.name,
         sizes=sizes,

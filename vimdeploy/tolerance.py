@@ -90,6 +90,8 @@ def own_tolerance(stage: StageSpec, precision: str) -> Tolerance:
         precision: of the artifact.
     """
     in_float32 = precision == "fp32" or precision in stage.float32_in
+    if stage.is_choice:
+        return Tolerance(0.03 if in_float32 else 0.2, "the part of what it chooses that is on one side alone")
     if in_float32:
         units, why = _float32_units(stage)
     else:
@@ -126,6 +128,8 @@ def carried_tolerance(stage: StageSpec, stages: Sequence[StageSpec], precision: 
         stages: all of the network, in order.
         precision: of the artifact.
     """
+    if stage.is_choice:
+        return Tolerance(_WIDEST, "the part of what it chooses that is on one side alone")
     depth = 1 + max((other.block for other in stages if other.block is not None), default=-1)
     blocks = stage.block if stage.block is not None else 0 if stage.before_blocks else depth
     first = stages[0]

@@ -3,6 +3,8 @@
 import numpy as np
 
 from vimdeploy.model_info import ModelInfo, TensorSpec
+from vimdeploy.recipe import Recipe
+from vimdeploy.runtimes.base import Session
 
 NAMES = ("cat", "dog", "bird")
 INFO = ModelInfo(
@@ -20,6 +22,7 @@ INFO = ModelInfo(
         TensorSpec("masks", ("batch", "detections", 28, 28)),
     ),
     task="detect",
+    recipe=Recipe(crop=1.0, interpolation="bilinear", fit="pad"),
     labels=NAMES,
 )
 
@@ -45,3 +48,34 @@ def half(side):
     mask = np.zeros((28, 28), np.float32)
     mask[:, slice(14) if side == "left" else slice(14, 28)] = 1
     return mask
+
+
+class Found(Session):
+    """Finds in a picture what it is told; the first value of a picture is its number."""
+
+    device = "cpu"
+
+    def __init__(self, *pictures, operators="library", info=INFO):
+        self.info, self.operators, self.pictures = info, operators, pictures
+
+    def _run(self, inputs):
+        numbers = inputs["images"][:, 0, 0, 0].astype(int)
+        kept = zip(inputs["score_threshold"], inputs["max_detections"], strict=True)
+        return outputs(
+            *(
+                [one for one in self.pictures[number] if not one[1] <= threshold][:most]
+                for number, (threshold, most) in zip(numbers, kept, strict=True)
+            )
+        )
+
+
+def batch(*numbers, threshold=0.05):
+    """Inputs of pictures of these numbers."""
+    images = np.zeros((len(numbers), 3, 64, 96), np.float32)
+    images[:, 0, 0, 0] = numbers
+    return {
+        "images": images,
+        "image_sizes": np.full((len(numbers), 2), (64, 96)),
+        "score_threshold": np.full(len(numbers), threshold, np.float32),
+        "max_detections": np.full(len(numbers), 100),
+    }

@@ -32,7 +32,12 @@ VARIANTS: dict[str, Variant] = {
 }
 
 
-_PARTS = {"head.": "classifier head", "neck.": "neck", "decode_head.": "segmentation head"}
+_PARTS = {
+    "head.": "classifier head",
+    "neck.": "neck",
+    "decode_head.": "segmentation head",
+    "roi_heads.": "detection head",
+}
 """For people: what tensors outside of the backbone belong to, by the beginning of their names."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from vimdeploy.model_info import ModelInfo, TensorSpec
 from vimdeploy.parity.results import Histogram, OutputErrors, Place, Side, Verification
 from vimdeploy.runtimes.base import Array, Arrays, Session
 from vimdeploy.tasks import task_of
-from vimdeploy.tasks.base import Agreement, Outputs, Task, image_name
+from vimdeploy.tasks.base import Agreement, image_name
 from vimdeploy.tolerance import Tolerance, output_tolerance
 
 Float64 = npt.NDArray[np.float64]
@@ -56,13 +56,6 @@ def error_of(found: npt.NDArray[np.floating], wanted: npt.NDArray[np.floating]) 
     return error
 
 
-def pictures(wanted: Outputs, found: Outputs, task: Task | None) -> Iterator[tuple[Outputs, Outputs]]:
-    """The outputs of two sides for each picture of a batch, a batch of it alone, brought into one order."""
-    for number in range(len(next(iter(wanted.values())))):
-        ours, theirs = ({name: side[name][number : number + 1] for name in wanted} for side in (wanted, found))
-        yield task.aligned(ours, theirs) if task is not None else (ours, theirs)
-
-
 class _Tally:
     """One candidate over the batches so far; memory does not grow with them, but for what the task keeps."""
 
@@ -89,7 +82,8 @@ class _Tally:
 
     def add(self, batch: Mapping[str, Array], wanted: Arrays, found: Arrays) -> None:
         """The outputs of both sides for one batch."""
-        for number, (ours, theirs) in enumerate(pictures(wanted, found, self._task), self._images):
+        pairs = [(wanted, found)] if self._task is None else self._task.pairs(wanted, found)
+        for number, (ours, theirs) in enumerate(pairs, self._images):
             for output in self._outputs:
                 output.add(number, ours[output.name].astype(np.float64), theirs[output.name].astype(np.float64))
         if self._task is not None and self._comparison is not None:

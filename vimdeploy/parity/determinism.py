@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from vimdeploy.parity.check import error_of, pictures
+from vimdeploy.parity.check import error_of
 from vimdeploy.parity.results import DeterminismCheck
 from vimdeploy.runtimes.base import Array, Session
 from vimdeploy.tasks import task_of
@@ -42,7 +42,11 @@ def check_determinism(
     ones = [{name: array[i : i + 1] for name, array in batch.items()} for i in range(len(next(iter(batch.values()))))]
 
     def check(name: str, found: Iterable[Outputs], wanted: Iterable[Outputs], allowed: Tolerance) -> DeterminismCheck:
-        pairs = (pair for sides in zip(wanted, found, strict=True) for pair in pictures(*sides, task))
+        pairs = (
+            pair
+            for sides in zip(wanted, found, strict=True)
+            for pair in ([sides] if task is None else task.pairs(*sides))
+        )
         errors = (_error(ours[output], theirs[output], stds[output], task) for ours, theirs in pairs for output in ours)
         return DeterminismCheck(name, max(errors), allowed)
 

@@ -117,6 +117,8 @@ class Deviation:
     tolerance: Tolerance
     """The band: the bound on ``error``, and why."""
     place: Place
+    of_rows: bool = False
+    """Whether the values are rows that were chosen, and the error is the part of them that one side alone has."""
 
     @property
     def passed(self) -> bool:
@@ -158,6 +160,11 @@ class Stage:
         own = self.own is not None and not self.own.passed
         worst = self.own if own and self.own is not None else self.carried
         fed = "fed with the same values as the reference, " if own else ""
+        if worst.of_rows:
+            return (
+                f"{fed}{worst.error:.1%} of what it chooses is on one side alone, {worst.tolerance.limit:.1%} is "
+                f"allowed ({worst.place.image}, the first is number {worst.place.index[0]})"
+            )
         return (
             f"{fed}a relative error of {worst.error:.2g}, {worst.tolerance.limit:.2g} is allowed "
             f"({worst.place.image}, element {worst.place.index}: wanted {worst.place.wanted:.7g}, "

@@ -32,8 +32,15 @@ class Stages(ABC):
     """The stages whose values it gives."""
 
     @abstractmethod
-    def values(self, inputs: Mapping[str, Array]) -> Mapping[str, FloatArray]:
-        """The value of every stage, computed from the inputs on."""
+    def values(
+        self, inputs: Mapping[str, Array], chosen: Mapping[str, FloatArray] | None = None
+    ) -> Mapping[str, FloatArray]:
+        """The value of every stage, computed from the inputs on.
+
+        Args:
+            inputs: of the model.
+            chosen: another model's values of stages that are choices, which the stages behind compute from; or none.
+        """
 
     def values_apart(self, inputs: Mapping[str, Array], fed: Mapping[str, FloatArray]) -> Mapping[str, FloatArray]:
         """The value of every stage, each computed from another model's values; empty if that cannot be done.

@@ -199,6 +199,8 @@ class Task(ABC):
     """What ``Comparison.points_lost`` counts: with known classes, and without."""
     rounding: float = 1.0
     """How many times as far as a classifier's logits its outputs may be off in precisions below float32."""
+    more_inputs: tuple[TensorSpec, ...] = ()
+    """What its models take beside pictures."""
     least_spread: Mapping[str, float] = {}
     """Of some outputs: the least standard deviation that their errors are relative to, as a few values have none."""
     labels_off: float = 8.0
@@ -291,6 +293,12 @@ class Task(ABC):
         other lacks, a label of the other's is ``ABSENT``.
         """
         return wanted, found
+
+    def pairs(self, wanted: Outputs, found: Outputs) -> Iterator[tuple[Outputs, Outputs]]:
+        """The outputs of two sides for each picture of a batch, as of ``aligned``."""
+        for number in range(len(next(iter(wanted.values())))):
+            ours, theirs = ({name: side[name][number : number + 1] for name in wanted} for side in (wanted, found))
+            yield self.aligned(ours, theirs)
 
     @abstractmethod
     def answers(self, outputs: Outputs, info: ModelInfo, placements: Sequence[Placement] = ()) -> list[Answer]:

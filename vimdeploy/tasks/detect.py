@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from vimdeploy.errors import ConfigError
 from vimdeploy.model_info import BATCH, ModelInfo, TensorSpec
 from vimdeploy.recipe import PAD
-from vimdeploy.tasks.base import ABSENT, Answer, Comparison, Limits, Outputs, Task
+from vimdeploy.models.stages import StageSpec, StoredWeight
+from vimdeploy.tasks.base import ABSENT, Answer, Comparison, Limits, Outputs, Shapes, Task
 from vimdeploy.tasks.detections import BOXES, CLASSES, MASKS, SCORES, Detections, Found, matched
+from vimdeploy.tasks.pyramid import SIMPLE, Pyramid, level_of, neck_of, neck_stages
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,6 +28,26 @@ IMAGE_SIZES, SCORE_THRESHOLD, MAX_DETECTIONS = "image_sizes", "score_threshold",
 DETECTIONS = "detections"
 """The word of the dimension that is as large as there are detections."""
 _MASK = 28
+_USUAL = {
+    "classes": 80,
+    "rpn_convs": 2,
+    "box_convs": 4,
+    "box_channels": 256,
+    "box_width": 1024,
+    "mask_convs": 4,
+    "mask_channels": 256,
+}
+"""The head of random weights: as hustvl/Vim's det folder has it on COCO."""
+_MOST = 1 << 16
+"""More of anything no head has; bounds what a damaged file can ask for."""
+_STAGES = 3
+"""Stages of the cascade."""
+_BOX_SIDE = 7
+"""Places down and across that the heads see of a box."""
+_OF_COORDINATES = 2048.0
+"""Units of float32 by which a convolution of what RoIAlign gives may be off: boxes of several hundred pixels, and very
+narrow ones, are rounded before it. Seen: 601."""
+_INT8 = ("int8",)
 _SAME = 0.9
 """The intersection over union from which on two boxes come of the same proposal. What rounding moves stays far above
 it, in int8 too; boxes of different proposals were thinned out to one of 0.7."""
@@ -46,21 +71,84 @@ class Detection(Task):
     """What is found on one side alone: noise of 1e-5 of the logits brings other proposals among the best thousand, ten
     of them with random weights; and so it moves what lies near a threshold."""
 
+    more_inputs = (
+        TensorSpec(IMAGE_SIZES, (BATCH, 2), "int64"),
+        TensorSpec(SCORE_THRESHOLD, (BATCH,)),
+        TensorSpec(MAX_DETECTIONS, (BATCH,), "int64"),
+    )
+
+    def numbers(self, config: Any, shapes: Shapes, neck: str = "") -> dict[str, Any]:
+        """The neck, and the sizes of the heads: a checkpoint's, or those of hustvl/Vim's det folder."""
+        super().numbers(config, shapes, neck)
+        found = Pyramid().numbers(config, shapes, SIMPLE)
+        if not any(name.startswith(_HEADS) for name in shapes):
+            return found | _USUAL
+        fitting = {
+            "classes": (f"{_HEADS}box_predictor.0.cls_score.weight", 0),
+            "box_channels": (f"{_HEADS}box_head.0.conv1.weight", 0),
+            "box_width": (f"{_HEADS}box_head.0.fc1.weight", 0),
+            "mask_channels": (f"{_HEADS}mask_head.deconv.weight", 1),
+        }
+        sizes = {
+            number: shapes[name][axis]
+            for number, (name, axis) in fitting.items()
+            if name in shapes and len(shapes[name]) > axis
+        }
+        sizes["classes"] = max(sizes.get("classes", 1 + _USUAL["classes"]) - 1, 1)  # one is the background
+        counts = {
+            "rpn_convs": _count(shapes, rf"{_RPN}conv\.conv\d+\.weight"),
+            "box_convs": _count(shapes, rf"{_HEADS}box_head\.0\.conv\d+\.weight"),
+            "mask_convs": _count(shapes, rf"{_HEADS}mask_head\.mask_fcn\d+\.weight"),
+        }
+        return found | _USUAL | sizes | counts
+
+    def least_grid(self, config: Any, numbers: Mapping[str, Any]) -> int:
+        """As many as its pyramid wants."""
+        return Pyramid().least_grid(config, numbers)
+
     def outputs(
         self, config: Any, grid: tuple[int | str, int | str], blocks: Sequence[int], numbers: Mapping[str, Any]
     ) -> tuple[TensorSpec, ...]:
-        """``boxes`` (batch, detections, 4), ``scores``, ``classes``, ``masks`` (batch, detections, 28, 28)."""
-        self.no_blocks(blocks)
+        """``boxes`` (batch, detections, 4), ``scores``, ``classes`` and ``masks`` (batch, detections, 28, 28)."""
+        Pyramid().outputs(config, grid, blocks, numbers)  # refuses what it cannot be
+        several = (BATCH, DETECTIONS)
         return (
-            TensorSpec(BOXES, (BATCH, DETECTIONS, 4)),
-            TensorSpec(SCORES, (BATCH, DETECTIONS)),
-            TensorSpec(CLASSES, (BATCH, DETECTIONS), "int64"),
-            TensorSpec(MASKS, (BATCH, DETECTIONS, _MASK, _MASK)),
+            TensorSpec(BOXES, (*several, 4)),
+            TensorSpec(SCORES, several),
+            TensorSpec(CLASSES, several, "int64"),
+            TensorSpec(MASKS, (*several, _MASK, _MASK)),
         )
 
     def head(self, backbone: Backbone, info: ModelInfo) -> nn.Module:
-        """The whole network."""
-        raise NotImplementedError
+        """A ``Detector``."""
+        from vimdeploy.models.heads.detect import Detector
+
+        neck, _ = neck_of(backbone.config, info.head)
+        numbers = {name: info.head[name] for name in _USUAL}
+        return Detector(backbone, neck, level_of(backbone.config) - 2, info.head["channels"], **numbers)
+
+    def stages(self, info: ModelInfo) -> tuple[StageSpec, ...]:
+        """The steps of the neck and of the heads."""
+        return (*neck_stages(info), *_head_stages(info.head))
+
+    def check(self, info: ModelInfo) -> None:
+        """Heads that can be, their inputs and outputs, and a label for each class, or none at all."""
+        numbers = {name: info.head.get(name) for name in ("channels", *_USUAL)}
+        counts = ("rpn_convs", "box_convs", "mask_convs")
+        if info.head.get("neck") != SIMPLE or not all(
+            type(number) is int and (0 if name in counts else 1) <= number <= (64 if name in counts else _MOST)
+            for name, number in numbers.items()
+        ):
+            raise ConfigError(
+                f"Wanted the neck {SIMPLE} and numbers of classes, channels and layers, found {info.head}."
+            )
+        names = [spec.name for spec in self.more_inputs]
+        if [spec.name for spec in info.inputs[1:]] != names:
+            raise ConfigError(f"Wanted the inputs {', '.join(names)} beside pictures, found {len(info.inputs)} inputs.")
+        if [spec.name for spec in info.outputs] != [BOXES, SCORES, CLASSES, MASKS]:
+            raise ConfigError(f"Wanted the outputs {BOXES}, {SCORES}, {CLASSES} and {MASKS}.")
+        if info.labels and len(info.labels) != info.head["classes"]:
+            raise ConfigError(f"Wanted {info.head['classes']} labels, one per class; found {len(info.labels)}.")
 
     def limits(self, score_threshold: float | None = None, max_detections: int | None = None) -> Limits:
         """What is asked for, and the usual for what is None."""
@@ -145,3 +233,69 @@ def _size_of_input(info: ModelInfo, boxes: npt.NDArray[np.floating[Any]]) -> tup
     finite = boxes[np.isfinite(boxes).all(axis=1)]
     right, bottom = np.ceil(finite[:, 2:].max(axis=0, initial=1.0))
     return int(bottom), int(right)
+
+
+_HEADS, _RPN = "roi_heads.", "proposal_generator.rpn_head."
+_OF_BOXES = tuple(f"{_HEADS}{part}" for part in ("box_head", "box_predictor", "mask_head"))
+"""Modules whose values have a row for each box."""
+
+
+def _count(shapes: Shapes, pattern: str) -> int:
+    return sum(bool(re.fullmatch(pattern, name)) for name in shapes)
+
+
+def _head_stages(numbers: Mapping[str, Any]) -> Iterator[StageSpec]:
+    channels, width = int(numbers["channels"]), int(numbers["box_width"])
+    convs = [f"{_RPN}conv.conv{number}" for number in range(numbers["rpn_convs"])]
+    yield _stage(f"{_RPN}conv", 9 * channels, f"{_RPN}conv.Transpose", [_weights(conv, "Conv") for conv in convs])
+    for name in ("objectness_logits", "anchor_deltas"):
+        module = f"{_RPN}{name}"
+        weights = (
+            StoredWeight(f"{module}.MatMul", 1, f"{module}.matrix", transposed=True),
+            StoredWeight(f"{module}.Add", 1, f"{module}.bias"),
+        )
+        yield _stage(module, channels, f"{module}.Add", [weights])
+    yield _choice("proposal_generator.selection", "Where_11")
+    for number in range(_STAGES):
+        head, predictor = (f"{_HEADS}{name}.{number}" for name in ("box_head", "box_predictor"))
+        yield from _convolutions(f"{head}.conv", numbers["box_convs"], channels, numbers["box_channels"])
+        inner = numbers["box_channels"] if numbers["box_convs"] else channels
+        yield _product(f"{head}.fc1", "Gemm", inner * _BOX_SIDE**2)
+        for name in ("cls_score", "bbox_pred"):
+            yield _product(f"{predictor}.{name}", "Gemm", width)
+    yield _choice(f"{_HEADS}selection", "Where_3")
+    mask = f"{_HEADS}mask_head"
+    yield from _convolutions(f"{mask}.mask_fcn", numbers["mask_convs"], channels, numbers["mask_channels"])
+    yield _product(f"{mask}.deconv", "ConvTranspose", numbers["mask_channels"])
+    yield _product(f"{mask}.predictor", "Conv", numbers["mask_channels"])
+
+
+def _convolutions(start: str, count: int, channels: int, inner: int) -> Iterator[StageSpec]:
+    """Convolutions in a row, each with its norm and ReLU."""
+    for number in range(1, count + 1):
+        module, norm = f"{start}{number}", f"{start}{number}.norm"
+        weights = [
+            (StoredWeight(f"{module}.Conv", 1, f"{module}.weight"),),
+            _weights(norm, "LayerNormalization"),
+        ]
+        stage = _stage(module, 9 * (channels if number == 1 else inner), f"{module}.Relu", weights)
+        yield replace(stage, more_units=_OF_COORDINATES) if number == 1 else stage
+
+
+def _product(module: str, operator: str, terms: int) -> StageSpec:
+    return _stage(module, terms, f"{module}.{operator}", [_weights(module, operator)])
+
+
+def _choice(module: str, node: str) -> StageSpec:
+    return replace(_stage(module, 1, f"{module}.{node}", []), is_choice=True)
+
+
+def _weights(module: str, operator: str) -> tuple[StoredWeight, ...]:
+    node = f"{module}.{operator}"
+    return StoredWeight(node, 1, f"{module}.weight"), StoredWeight(node, 2, f"{module}.bias")
+
+
+def _stage(module: str, terms: int, value: str, weights: Sequence[tuple[StoredWeight, ...]]) -> StageSpec:
+    stored = tuple(weight for some in weights for weight in some)
+    axis = None if module.startswith(_OF_BOXES) else 0
+    return StageSpec(module, module, None, terms, module, value, stored, axis, float32_in=_INT8)

@@ -76,7 +76,7 @@ class Pyramid(Task):
         if neck and held and neck != held:
             raise ConfigError(f"Wanted the neck {neck}, the checkpoint has {held}: {NECKS[held]}; leave --neck out.")
         kind = neck or held or FPN
-        level = _level_of(config)
+        level = level_of(config)
         if kind == SIMPLE:
             channels, _ = channels_of(shapes, f"neck.simfp_{level}.0.weight", (_CHANNELS, config.dim))
             return {"neck": kind, "channels": channels}
@@ -98,7 +98,7 @@ class Pyramid(Task):
         least = self.least_grid(config, numbers)
         specs = []
         for step in steps(numbers["neck"], config.patch_size):
-            name = f"p{_level_of(config) - step}"
+            name = f"p{level_of(config) - step}"
             sides = []
             for side in grid:
                 if isinstance(side, int) and side < least:
@@ -168,7 +168,7 @@ def neck_of(config: Any, numbers: Mapping[str, Any]) -> tuple[nn.Module, tuple[i
     from vimdeploy.models.heads.pyramid import ConvTransposePyramid, SimplePyramid
 
     if numbers["neck"] == SIMPLE:
-        return SimplePyramid(config.dim, numbers["channels"], _level_of(config)), ()
+        return SimplePyramid(config.dim, numbers["channels"], level_of(config)), ()
     return ConvTransposePyramid(config.dim, config.patch_size), blocks_of(config.depth)
 
 
@@ -269,7 +269,12 @@ def _scaled(side: int, step: int, neck: str) -> int:
     return side >> -step
 
 
-def _level_of(config: Any) -> int:
+def level_of(config: Any) -> int:
+    """The level of a backbone's map: it has a value every 2**level pixels.
+
+    Raises:
+        ConfigError: if its stride is no power of two from 4 on.
+    """
     return _level(config.stride)
 
 
