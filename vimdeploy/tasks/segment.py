@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from vimdeploy.errors import ConfigError
 from vimdeploy.model_info import BATCH, HEIGHT, WIDTH, ModelInfo, TensorSpec
 from vimdeploy.models.stages import StageSpec, StoredWeight
+from vimdeploy.recipe import CROP, SLIDE
 from vimdeploy.tasks.base import (
     DRAWN,
     MAX_CHANGES,
@@ -28,6 +30,7 @@ from vimdeploy.tasks.base import (
     count_not_finite,
     image_name,
 )
+from vimdeploy.tasks.merge import Merger
 from vimdeploy.tasks.pyramid import FPN, Pyramid, channels_of, check_neck, neck_of, neck_stages
 
 if TYPE_CHECKING:
@@ -55,7 +58,7 @@ class Mask(Answer):
     """The class of each pixel."""
 
     classes: npt.NDArray[np.integer[Any]]
-    """(H, W), as large as the picture that the model saw."""
+    """(H, W), as large as the picture; as what the model saw of it, if sessions are compared."""
     labels: tuple[str, ...]
     top: int = 5
     """How many classes the table and the JSON document have."""
@@ -156,6 +159,7 @@ class Segmentation(Task):
     counts = ("mean IoU with the reference", "mean IoU with the reference")
     has_classes = True
     dense = True
+    fit = SLIDE
 
     def numbers(self, config: Any, shapes: Shapes, neck: str = "") -> dict[str, Any]:
         """The neck, and the head's classes and channels: a checkpoint's, or those of ADE20K."""
@@ -201,22 +205,57 @@ class Segmentation(Task):
             raise ConfigError(f"Wanted the neck {FPN} and numbers of classes and channels, found {info.head}.")
         if [spec.name for spec in info.outputs] != [LOGITS, CLASSES]:
             raise ConfigError(f"Wanted the outputs {LOGITS} and {CLASSES}, found {len(info.outputs)} outputs.")
+        if info.recipe.fit == CROP:
+            raise ConfigError("Wanted a recipe that brings whole pictures into the input, by slide or pad; found crop.")
         if info.labels and len(info.labels) != classes:
             raise ConfigError(f"Wanted {classes} labels, one per class; found {len(info.labels)}.")
 
     def answers(self, outputs: Outputs, info: ModelInfo, placements: Sequence[Placement] = ()) -> list[Answer]:
         """The mask of each picture."""
-        labels, smallest = tuple(map(str, info.labels)), np.min_scalar_type(int(info.head["classes"]) - 1)
+        if placements:
+            return list(self.gathered([(outputs, placements)], info))
         return [
-            Mask(classes.astype(smallest), labels, wrong=count_not_finite(LOGITS, logits))
+            Mask(classes.astype(_type_of(info)), _labels(info), wrong=count_not_finite(LOGITS, logits))
             for classes, logits in zip(outputs[CLASSES], outputs[LOGITS], strict=True)
         ]
+
+    def gathered(self, batches: Iterable[tuple[Outputs, Sequence[Placement]]], info: ModelInfo) -> Iterator[Answer]:
+        """The mask of each picture, merged from the logits of its windows."""
+        windows = (
+            (logits, classes.shape, placement)
+            for outputs, placements in batches
+            for logits, classes, placement in zip(outputs[LOGITS], outputs[CLASSES], placements, strict=True)
+        )
+        for first in windows:
+            logits, size, placement = first
+            merger, wrong = Merger(placement, size, logits.shape, _type_of(info)), []
+            for window, *_ in chain([first], islice(windows, len(placement.windows) - 1)):
+                merger.add(window)
+                wrong.append(count_not_finite(LOGITS, window))
+            yield Mask(merger.classes, _labels(info), wrong=_of_windows(wrong))
 
     def comparison(
         self, info: ModelInfo, classes: npt.NDArray[np.int64] | None = None, names: Sequence[str] = ()
     ) -> Comparison:
         """By equal pixels, and by the mean over the classes of intersection over union (IoU)."""
         return _Masks(int(info.head["classes"]), names)
+
+
+def _labels(info: ModelInfo) -> tuple[str, ...]:
+    return tuple(map(str, info.labels))
+
+
+def _type_of(info: ModelInfo) -> np.dtype[Any]:
+    """The smallest type that has the number of every class."""
+    return np.min_scalar_type(int(info.head["classes"]) - 1)
+
+
+def _of_windows(wrong: Sequence[str]) -> str:
+    """What is not finite in the logits of a picture, from what is not in those of each window."""
+    found = [text for text in wrong if text]
+    if len(wrong) == 1 or not found:
+        return "".join(found)
+    return f"{found[0]} in the first of {len(found)} windows that have some, out of {len(wrong)}"
 
 
 class _Masks(Comparison):
