@@ -7,8 +7,6 @@ import pytest
 from helpers.detections import INFO, NAMES, Found
 from PIL import Image
 
-from vimdeploy.tasks import TASKS
-
 CAT, DOG, BIRD = range(3)
 TWO = [((8, 16, 24, 48), 0.9, CAT), ((32, 8, 72, 40), 0.3, DOG)]
 
@@ -16,7 +14,6 @@ TWO = [((8, 16, 24, 48), 0.9, CAT), ((32, 8, 72, 40), 0.3, DOG)]
 @pytest.fixture(autouse=True)
 def detect(monkeypatch):
     """A file that finds two objects in any picture."""
-    monkeypatch.setitem(TASKS, "detect", "Detection")
     monkeypatch.setattr("vimdeploy.runtimes.load.load", lambda *_, **__: Always())
 
 

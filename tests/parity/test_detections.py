@@ -6,16 +6,11 @@ from helpers.detections import Found, batch
 
 from vimdeploy.parity.check import check_parity
 from vimdeploy.parity.determinism import PLACES, SAME_RUN, check_determinism
-from vimdeploy.tasks import TASKS
+from vimdeploy.tasks.detect import Detection
 from vimdeploy.tolerance import Tolerance
 
 CAT, DOG, BIRD = range(3)
 SOME = [((10 * i, 2, 10 * i + 8, 60), 0.9 - i / 20, i % 3) for i in range(9)]
-
-
-@pytest.fixture(autouse=True)
-def detect(monkeypatch):
-    monkeypatch.setitem(TASKS, "detect", "Detection")
 
 
 def moved(detections, by=0.0, score=0.0):
@@ -115,4 +110,4 @@ class TestDeterminism:
 
         same, places = self.check(Unsteady(SOME, [], SOME[:2]))
         assert (same.passed, places.passed) == (True, False)
-        assert places.error == pytest.approx(3 / 20 / 1000)
+        assert places.error == pytest.approx(3 / 20 / Detection.labels_off)

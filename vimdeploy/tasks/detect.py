@@ -52,7 +52,7 @@ _SAME = 0.9
 """The intersection over union from which on two boxes come of the same proposal. What rounding moves stays far above
 it, in int8 too; boxes of different proposals were thinned out to one of 0.7."""
 _MARGIN = np.array((-0.5, -0.5, 0.5, 0.5), np.float32)
-"""Half a pixel around a box: a model may give one that is as thin as its rounding, or empty, and nothing overlaps that."""
+"""Half a pixel around a box: a model may give one that is empty or as thin as its rounding, which nothing overlaps."""
 _FEW = 20
 """Fewer detections are judged as if there were so many, all else equal: else one that noise brings over the threshold
 would be half of what is in a picture of two."""
