@@ -86,7 +86,7 @@ class TestOutputs:
     def test_a_single_detection_has_a_spread(self):
         outputs, result = compared([SOME[:1]], [moved(SOME[:1], 1e-4, 1e-6)])
         assert result.passed
-        assert outputs["scores"].std == 0.1
+        assert outputs["scores"].std == 1
 
     def test_answers_are_compared_too(self):
         _, result = compared([SOME, SOME], [SOME, SOME[:-1]])
