@@ -1,12 +1,18 @@
 """Detections of two sides, which come in another order and number."""
 
+import io
+
 import numpy as np
 import pytest
-from helpers.detections import Found, batch
+from helpers.detections import INFO, Always, Found, batch
+from PIL import Image
 
+from vimdeploy.inputs import picture_inputs, random_inputs
 from vimdeploy.parity.check import check_parity
 from vimdeploy.parity.determinism import PLACES, SAME_RUN, check_determinism
+from vimdeploy.parity.verify import verify_sessions
 from vimdeploy.tasks.detect import Detection
+from vimdeploy.tasks.segment import color_of
 from vimdeploy.tolerance import Tolerance
 
 CAT, DOG, BIRD = range(3)
@@ -111,3 +117,36 @@ class TestDeterminism:
         same, places = self.check(Unsteady(SOME, [], SOME[:2]))
         assert (same.passed, places.passed) == (True, False)
         assert places.error == pytest.approx(3 / 20 / Detection.labels_off)
+
+
+class TestPictures:
+    """What changed is drawn on what the models saw: a white picture on the left, the padding on its right."""
+
+    @pytest.fixture
+    def change(self, tmp_path):
+        Image.new("RGB", (60, 60), "white").save(tmp_path / "white.png")
+        inputs = picture_inputs([tmp_path / "white.png"], INFO)
+        [result] = verify_sessions(Always(SOME, operators="eager"), [Always(SOME[:-2])], inputs)
+        (change,) = result.answers.changes
+        return change
+
+    def test_both_sides_are_drawn(self, change):
+        assert change.sides is None
+        sides = [np.asarray(Image.open(io.BytesIO(side)).convert("RGB")).astype(int) for side in change.drawn]
+        assert [side.shape for side in sides] == [(171, 256, 3)] * 2
+        lone = [abs(side[80, 256 * 74 // 96] - color_of(CAT + 7 % 3)).max() for side in sides]  # within the eighth box
+        assert abs(sides[0] - sides[1]).max() > 50
+        assert lone[0] < lone[1]
+        assert (sides[1][100, 2] > 240).all()
+        assert (sides[1][100, 250] < 200).all()
+
+    def test_in_words(self, change):
+        assert change.reference == "9 detections, here alone: dog 55.0%, bird 50.0%"
+        assert change.candidate == "7 detections"
+
+    def test_random_inputs_are_not_drawn(self):
+        inputs = random_inputs(INFO, 2, 0)
+        [result] = verify_sessions(Always(SOME, operators="eager"), [Always(SOME[:-2])], inputs)
+        assert [(change.png, change.drawn, change.sides) for change in result.answers.changes] == [
+            (b"", None, None)
+        ] * 2

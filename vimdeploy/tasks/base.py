@@ -131,6 +131,8 @@ class Agreement:
     """All of them."""
     margin: str = ""
     """What ``Change.margins`` are, for people; empty if there are none."""
+    drawing: str = ""
+    """How ``Change.drawn`` is to be read, in a sentence; empty if nothing is drawn."""
 
 
 class Answer(ABC):

@@ -63,7 +63,7 @@ class Detection(Task):
 
     name = "detect"
     summary = "the objects, their boxes and masks"
-    counts = ("F1 with the reference's detections, by score", "F1 with the reference's detections, by score")
+    counts = ("score-weighted F1 with the reference", "score-weighted F1 with the reference")
     has_classes = True
     dense = True
     fit = PAD
