@@ -358,8 +358,12 @@ class Task(ABC):
 
 def count_not_finite(name: str, values: npt.NDArray[Any]) -> str:
     """How many values of an output are NaN or infinite, in a few words; empty if none is."""
-    wrong = int(values.size - np.isfinite(values).sum())
-    return f"{wrong} of {values.size} values of {name} are NaN or infinite" if wrong else ""
+    return told_not_finite(name, int(values.size - np.isfinite(values).sum()), values.size)
+
+
+def told_not_finite(name: str, wrong: int, total: int) -> str:
+    """So many values of an output, in a few words; empty for none."""
+    return f"{wrong} of {total} values of {name} are NaN or infinite" if wrong else ""
 
 
 DRAWN = 256
