@@ -13,6 +13,7 @@ from vimdeploy.exporters.onnx_graph import onnx_from_model
 from vimdeploy.inputs import picture_inputs
 from vimdeploy.model_info import ModelInfo, TensorSpec
 from vimdeploy.networks import AnySize, network_of_info, network_of_variant, stages_of
+from vimdeploy.preprocess import Placement
 from vimdeploy.tasks.pyramid import NECKS, Pyramid, PyramidMaps, blocks_of
 
 TASK = Pyramid()
@@ -210,6 +211,12 @@ class TestAnswers:
         (answer,) = TASK.answers(self.LEVELS, made().info)
         assert answer.picture(Image.new("RGB", (40, 20))).size == (40, 20)
         assert answer.drawn.shape == (2, 2, 4)
+
+    def test_of_a_picture_with_a_margin(self):
+        (answer,) = TASK.answers(self.LEVELS, made().info, [Placement((20, 30), (6, 9))])
+        assert answer.drawn.shape == (2, 2, 3)
+        assert answer.document()["resized"] == [6, 9]
+        assert answer.picture(Image.new("RGB", (30, 20))).size == (30, 20)
 
     def test_answers_are_compared(self):
         generator = np.random.default_rng(0)
