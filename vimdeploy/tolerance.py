@@ -59,10 +59,10 @@ def tolerance_for(precision: str, times: float = 1.0) -> Tolerance:
 
     Args:
         precision: of the artifact, as of ``ModelInfo``.
-        times: how much wider the bound is in other precisions, as of ``Task.rounding``.
+        times: how much wider the bound is, as of ``Task.rounding`` and ``Task.rounding_float32``.
     """
     if precision == "fp32":
-        return Tolerance(1e-4, "float32 sums in another order, through all blocks")
+        return Tolerance(times * 1e-4, "float32 sums in another order, through all blocks")
     units = times * (32 if precision == "int8" else 16)
     return Tolerance(units * _UNIT[precision], f"some six roundings to {precision} in a row, at the worst element")
 
@@ -70,7 +70,9 @@ def tolerance_for(precision: str, times: float = 1.0) -> Tolerance:
 def tolerance_of(info: ModelInfo) -> Tolerance:
     """The bound of ``tolerance_for`` on the outputs of a file."""
     task = task_of(info)
-    return tolerance_for(info.precision, task.rounding if task is not None else 1.0)
+    if task is None:
+        return tolerance_for(info.precision)
+    return tolerance_for(info.precision, task.rounding_float32 if info.precision == "fp32" else task.rounding)
 
 
 def output_tolerance(reference: Session, candidate: Session) -> Tolerance:

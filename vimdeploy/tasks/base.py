@@ -199,6 +199,8 @@ class Task(ABC):
     """What ``Comparison.points_lost`` counts: with known classes, and without."""
     rounding: float = 1.0
     """How many times as far as a classifier's logits its outputs may be off in precisions below float32."""
+    rounding_float32: float = 1.0
+    """The same in float32."""
     more_inputs: tuple[TensorSpec, ...] = ()
     """What its models take beside pictures."""
     least_spread: Mapping[str, float] = {}

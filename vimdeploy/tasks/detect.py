@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from vimdeploy.errors import ConfigError
 from vimdeploy.model_info import BATCH, ModelInfo, TensorSpec
-from vimdeploy.recipe import PAD
 from vimdeploy.models.stages import StageSpec, StoredWeight
+from vimdeploy.recipe import PAD
 from vimdeploy.tasks.base import ABSENT, Answer, Comparison, Limits, Outputs, Shapes, Task
 from vimdeploy.tasks.detections import BOXES, CLASSES, MASKS, SCORES, Detections, Found, matched
 from vimdeploy.tasks.pyramid import SIMPLE, Pyramid, level_of, neck_of, neck_stages
@@ -67,7 +67,10 @@ class Detection(Task):
     fit = PAD
     least_spread: Mapping[str, float] = {BOXES: 16.0, SCORES: 0.1, MASKS: 0.1}
     """What there is between a sure and a doubtful detection or place, and the patches that boxes are found by."""
-    labels_off = 1000.0
+    rounding_float32 = 20.0
+    """Each stage of the cascade looks at the boxes of the one before: a box that a rounding moves is sampled at other
+    places. Seen: 8e-4 standard deviations of masks, with random weights."""
+    labels_off = 50.0
     """What is found on one side alone: noise of 1e-5 of the logits brings other proposals among the best thousand, ten
     of them with random weights; and so it moves what lies near a threshold."""
 
