@@ -61,6 +61,7 @@ class Detection(Task):
 
     name = "detect"
     summary = "the objects, their boxes and masks"
+    parts: Mapping[str, str] = {"neck.": "neck", "roi_heads.": "detection head"}
     counts = ("F1 with the reference's detections, by score", "F1 with the reference's detections, by score")
     has_classes = True
     dense = True

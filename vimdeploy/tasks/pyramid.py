@@ -68,6 +68,7 @@ class Pyramid(Task):
 
     name = "pyramid"
     summary = "feature maps of several resolutions"
+    parts: Mapping[str, str] = {"neck.": "neck"}
     counts = ("nearest neighbours of the same class", "equal nearest neighbours")
     dense = True
     fit = PAD

@@ -158,6 +158,7 @@ class Segmentation(Task):
 
     name = "segment"
     summary = "the class of each pixel"
+    parts: Mapping[str, str] = {"neck.": "neck", "decode_head.": "segmentation head"}
     counts = ("mean IoU with the reference", "mean IoU with the reference")
     has_classes = True
     dense = True
