@@ -255,8 +255,9 @@ def _placed_whole(original: tuple[int, int], info: ModelInfo) -> tuple[Placement
         height, width = (allowed.nearest(side) for allowed, side in zip(ranges, original, strict=True))
         return Placement(original, (height, width)), (height, width)
     usual_height, usual_width = (allowed.typical or side for allowed, side in zip(ranges, original, strict=True))
-    most = [allowed.most / side for allowed, side in zip(ranges, original, strict=True) if allowed.most is not None]
-    resized = scaled(original, min(scale_of(original, (usual_height, usual_width), recipe), *most))
+    scales = [allowed.most / side for allowed, side in zip(ranges, original, strict=True) if allowed.most is not None]
+    scales.append(scale_of(original, (usual_height, usual_width), recipe))
+    resized = scaled(original, min(scales))
     if recipe.fit == PAD:
         height, width = (allowed.covering(side) for allowed, side in zip(ranges, resized, strict=True))
         return Placement(original, resized), (height, width)

@@ -211,6 +211,8 @@ class Task(ABC):
     """How many times as large as an error of the other outputs, in standard deviations, the part of labels that differ
     may be. If logits are off by a part e of their standard deviation, about 5 e of the labels are others: the first of
     150 independent values leads by less than 2 e that often."""
+    parts: Mapping[str, str] = {}
+    """What its networks have beside the backbone, for people, by what the names of the tensors begin with."""
     has_classes: bool = False
     """Whether it has labels, one per class."""
     dense: bool = False
@@ -362,8 +364,12 @@ class Task(ABC):
 
 def count_not_finite(name: str, values: npt.NDArray[Any]) -> str:
     """How many values of an output are NaN or infinite, in a few words; empty if none is."""
-    wrong = int(values.size - np.isfinite(values).sum())
-    return f"{wrong} of {values.size} values of {name} are NaN or infinite" if wrong else ""
+    return told_not_finite(name, int(values.size - np.isfinite(values).sum()), values.size)
+
+
+def told_not_finite(name: str, wrong: int, total: int) -> str:
+    """So many values of an output, in a few words; empty for none."""
+    return f"{wrong} of {total} values of {name} are NaN or infinite" if wrong else ""
 
 
 DRAWN = 256

@@ -63,6 +63,7 @@ class Detection(Task):
 
     name = "detect"
     summary = "the objects, their boxes and masks"
+    parts: Mapping[str, str] = {"neck.": "neck", "roi_heads.": "detection head"}
     counts = ("score-weighted F1 with the reference", "score-weighted F1 with the reference")
     has_classes = True
     dense = True

@@ -29,6 +29,7 @@ from vimdeploy.tasks.base import (
     Task,
     count_not_finite,
     image_name,
+    told_not_finite,
 )
 from vimdeploy.tasks.merge import Merger
 from vimdeploy.tasks.pyramid import FPN, Pyramid, channels_of, check_neck, neck_of, neck_stages
@@ -127,22 +128,23 @@ def _with_legend(picture: Image.Image, mask: Mask) -> Image.Image:
     """A picture with the names of its largest classes on its right."""
     from PIL import Image, ImageDraw, ImageFont
 
-    font: Any = ImageFont.load_default()
+    line = max(18, min(picture.size) // 40)  # pixels, which are small on a screen if there are many
+    font: Any = ImageFont.load_default(line * 2 / 3)
     shares = list(mask.shares.items())
     lines = [(color_of(number), f"{share:6.1%}  {mask.label(number)}") for number, share in shares[:_LEGEND]]
     if len(shares) > _LEGEND:
         lines.append(((255, 255, 255), f"and {len(shares) - _LEGEND} more"))
     written = [(color, drawable(text)) for color, text in lines]
     wide = max(round(font.getlength(text)) for _, text in written)
-    line, margin = 18, 8
+    margin = line // 2
     height = max(picture.height, line * len(written) + 2 * margin)
     drawn = Image.new("RGB", (picture.width + wide + line + 3 * margin, height), "white")
     drawn.paste(picture, (0, 0))
     pen, left = ImageDraw.Draw(drawn), picture.width + margin
     for number, (color, text) in enumerate(written):
         top = margin + number * line
-        pen.rectangle((left, top, left + line - 6, top + line - 6), fill=color)
-        pen.text((left + line + margin - 4, top), text, fill="black", font=font)
+        pen.rectangle((left, top, left + line * 2 // 3, top + line * 2 // 3), fill=color)
+        pen.text((left + line + margin // 2, top), text, fill="black", font=font)
     return drawn
 
 
@@ -156,6 +158,7 @@ class Segmentation(Task):
 
     name = "segment"
     summary = "the class of each pixel"
+    parts: Mapping[str, str] = {"neck.": "neck", "decode_head.": "segmentation head"}
     counts = ("mean IoU with the reference", "mean IoU with the reference")
     has_classes = True
     dense = True
@@ -228,11 +231,12 @@ class Segmentation(Task):
         )
         for first in windows:
             logits, size, placement = first
-            merger, wrong = Merger(placement, size, logits.shape, _type_of(info)), []
+            merger, wrong = Merger(placement, size, logits.shape, _type_of(info)), 0
             for window, *_ in chain([first], islice(windows, len(placement.windows) - 1)):
                 merger.add(window)
-                wrong.append(count_not_finite(LOGITS, window))
-            yield Mask(merger.classes, _labels(info), wrong=_of_windows(wrong))
+                wrong += int(window.size - np.isfinite(window).sum())
+            total = logits.size * len(placement.windows)
+            yield Mask(merger.classes, _labels(info), wrong=told_not_finite(LOGITS, wrong, total))
 
     def comparison(
         self, info: ModelInfo, classes: npt.NDArray[np.int64] | None = None, names: Sequence[str] = ()
@@ -248,14 +252,6 @@ def _labels(info: ModelInfo) -> tuple[str, ...]:
 def _type_of(info: ModelInfo) -> np.dtype[Any]:
     """The smallest type that has the number of every class."""
     return np.min_scalar_type(int(info.head["classes"]) - 1)
-
-
-def _of_windows(wrong: Sequence[str]) -> str:
-    """What is not finite in the logits of a picture, from what is not in those of each window."""
-    found = [text for text in wrong if text]
-    if len(wrong) == 1 or not found:
-        return "".join(found)
-    return f"{found[0]} in the first of {len(found)} windows that have some, out of {len(wrong)}"
 
 
 class _Masks(Comparison):
