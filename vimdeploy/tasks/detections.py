@@ -126,7 +126,9 @@ class Detections(Answer):
         for i in bright:
             inside, (top, left) = pasted(self.masks[i], boxes[i], (image.height, image.width))
             part = pixels[top : top + inside.shape[0], left : left + inside.shape[1]]
-            part[inside] = (1 - _OPACITY) * part[inside] + _OPACITY * np.array(color_of(int(self.classes[i])))
+            for channel, value in enumerate(color_of(int(self.classes[i]))):
+                mixed = ((1 - _OPACITY) * np.arange(256) + _OPACITY * value).astype(np.uint8)
+                part[inside, channel] = mixed[part[inside, channel]]
         painted = Image.fromarray(pixels)
         pen = ImageDraw.Draw(painted)
         pen.font = ImageFont.load_default(max(10, min(image.size) // 40))
