@@ -12,7 +12,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -92,8 +92,13 @@ class Placement:
     resized: tuple[int, int]
     """Height and width that it is resized to."""
     windows: tuple[tuple[int, int], ...] = ((0, 0),)
-    """Top and left of each, within the resized picture. Of a grid those one behind the other along the shorter side of
-    the picture are neighbours, so that what overlaps is kept for as few of them as can be."""
+    """Top and left of each, within the resized picture; lane by lane, as ``across`` has it."""
+
+    @property
+    def across(self) -> bool:
+        """Whether the windows come column by column, not row by row: along the shorter side, because whoever merges
+        them has to keep the last lane."""
+        return self.resized[0] < self.resized[1]
 
 
 def placed(
@@ -117,9 +122,10 @@ def placed(
         resized = resized or _covering(original, least)
         return Placement(original, resized, (_middle(resized, image_size),))
     resized = resized or scaled(original, scale_of(original, image_size, recipe))
-    if recipe.fit == SLIDE:
-        return Placement(original, resized, _grid(resized, image_size) if every else (_middle(resized, image_size),))
-    return Placement(original, resized)
+    placement = Placement(original, resized)
+    if recipe.fit != SLIDE:
+        return placement
+    return replace(placement, windows=_grid(placement, image_size) if every else (_middle(resized, image_size),))
 
 
 def _covering(size: tuple[int, int], least: tuple[int, int]) -> tuple[int, int]:
@@ -148,12 +154,13 @@ def _middle(resized: tuple[int, int], image_size: tuple[int, int]) -> tuple[int,
     return top, left
 
 
-def _grid(resized: tuple[int, int], image_size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
-    """Top and left of all windows, the last of them shifted back into the picture.
+def _grid(placement: Placement, image_size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    """Top and left of all windows of a size, the last of them shifted back into the picture.
 
     Raises:
         ImageError: if the picture is absurdly large.
     """
+    resized = placement.resized
     if resized[0] * resized[1] > _MOST_PIXELS:
         raise ImageError(
             f"Wanted a picture of {resized[0]}x{resized[1]} pixels, at most {_MOST_PIXELS} pixels are looked at; give "
@@ -163,7 +170,7 @@ def _grid(resized: tuple[int, int], image_size: tuple[int, int]) -> tuple[tuple[
         [min(start, max(whole - part, 0)) for start in range(0, max(whole - part, 0) + stride, stride)]
         for whole, part, stride in ((w, p, max(p * 2 // 3, 1)) for w, p in zip(resized, image_size, strict=True))
     )
-    if resized[0] < resized[1]:
+    if placement.across:
         return tuple((top, left) for left in lefts for top in tops)
     return tuple((top, left) for top in tops for left in lefts)
 
