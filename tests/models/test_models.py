@@ -1,9 +1,11 @@
 import json
 import os
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
+from vimdeploy.coco import NAMES
 from vimdeploy.errors import CheckpointError, ConfigError
 from vimdeploy.model_info import ModelInfo
 from vimdeploy.models import ARCHITECTURES, VARIANTS, architecture_of, labels_from_file, strict_weights, variant_by_name
@@ -185,6 +187,12 @@ class TestLabels:
         path = tmp_path / "labels.txt"
         path.write_bytes(b"\xef\xbb\xbftench\r\nkite\xe2\x80\xa8bird\r\n")
         assert labels_from_file(path) == ("tench", "kite\u2028bird")
+
+    def test_those_of_coco(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        assert labels_from_file(Path("coco")) == NAMES
+        (tmp_path / "coco").write_text("one\ntwo\n")
+        assert labels_from_file(Path("coco")) == ("one", "two")
 
     def test_a_missing_file(self, tmp_path):
         with pytest.raises(ConfigError) as caught:

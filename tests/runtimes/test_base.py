@@ -1,6 +1,9 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
+from helpers import detections
 from PIL import Image
 
 from vimdeploy.errors import ConfigError, ImageError, InputError
@@ -53,6 +56,15 @@ class TestRun:
     def test_gives_an_array_for_each_output(self):
         found = Fixed().run(np.zeros((7, 3, 2, 4), np.float32))
         assert {name: array.shape for name, array in found.items()} == {"logits": (7, 3)}
+
+    def test_parts_of_a_fixed_batch_may_find_more_or_fewer(self):
+        two = [dataclasses.replace(spec, dims=(2, *spec.dims[1:])) for spec in detections.INFO.inputs]
+        session = detections.Found(
+            [((0, 0, 9, 9), 0.9, 0)], [], [], info=dataclasses.replace(detections.INFO, inputs=tuple(two))
+        )
+        found = session.run(detections.batch(1, 2, 0))
+        assert {name: array.shape[:2] for name, array in found.items()} == dict.fromkeys(found, (3, 1))
+        assert found["scores"].round(1).tolist() == [[0], [0], [np.float32(0.9)]]
 
     @pytest.mark.parametrize(
         "shape", [(3, 2, 4), (1, 3, 4, 2), (1, 1, 2, 4), (1, 3, 2, 4, 1), (0, 3, 2, 4), ()], ids=str

@@ -238,6 +238,14 @@ class TestComparison:
         )
         assert comparison.points_lost() == 25
 
+    def test_masks_to_be_drawn_are_small(self):
+        large = mask(np.arange(600 * 1000).reshape(600, 1000) % 7)
+        comparison = TASK.comparison(made().info)
+        comparison.add([large], [mask(np.zeros((600, 1000)))])
+        (change,) = comparison.result().changes
+        assert [side.classes.shape for side in change.sides] == [(150, 250)] * 2
+        assert change.sides[0].classes[3, 5] == large.classes[12, 20]
+
     def test_no_images(self):
         assert (compared((), ()).result().measures, compared((), ()).points_lost()) == ((), 0.0)
 

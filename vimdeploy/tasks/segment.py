@@ -296,7 +296,8 @@ class _Masks(Comparison):
             Measure("same class of a pixel", Proportion(round(self._agreement, 4), self._images)),
             Measure("mean IoU of the classes", Proportion(round(float(ious.sum()), 4), len(ious))),
         )
-        return Agreement(measures, tuple(self._changes), self._images - self._same)
+        changed = self._images - self._same
+        return Agreement(measures, tuple(self._changes), changed, drawing="A class has the same colour on both sides.")
 
     def points_lost(self) -> float:
         """Percentage points of the mean IoU with the reference."""
