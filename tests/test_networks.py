@@ -317,9 +317,11 @@ class TestAnySize:
         with pytest.raises(ConfigError, match=message):
             network_of_variant(tiny, 0, image_size=any_size)
 
-    def test_of_a_deit(self):
-        with pytest.raises(ConfigError, match="DeiT is exported for one image size: give --image-size HxW"):
-            network_of_variant(DEIT, 0, image_size=AnySize())
+    @pytest.mark.parametrize("task", ["classification", "features", "pyramid"])
+    def test_of_a_deit(self, task):
+        network = network_of_variant(DEIT, 0, task, AnySize())
+        assert network.info.image_size == ("height", "width")
+        assert network.module.backbone.any_size
 
 
 class TestWrongOptions:
