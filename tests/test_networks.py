@@ -317,7 +317,7 @@ class TestAnySize:
         with pytest.raises(ConfigError, match=message):
             network_of_variant(tiny, 0, image_size=any_size)
 
-    @pytest.mark.parametrize("task", ["classification", "features", "pyramid"])
+    @pytest.mark.parametrize("task", ["classification", "features"])
     def test_of_a_deit(self, task):
         network = network_of_variant(DEIT, 0, task, AnySize())
         assert network.info.image_size == ("height", "width")
