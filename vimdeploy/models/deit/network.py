@@ -126,7 +126,7 @@ class DeiT(Backbone):
     def _tokens(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The tokens after the last block, and after each, (B, L, D)."""
         x = self.patch_embed(images)  # (B, M, D)
-        positions = self.pos_embed
+        positions: Tensor = self.pos_embed
         if self.any_size:
             positions = resize_pos_embed(positions, self.config, *self._grid(images))
         x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1) + positions  # (B, L, D)
