@@ -70,7 +70,7 @@ def tolerance_for(precision: str, times: float = 1.0) -> Tolerance:
 def tolerance_of(info: ModelInfo) -> Tolerance:
     """The bound of ``tolerance_for`` on the outputs of a file."""
     task = task_of(info)
-    return tolerance_for(info.precision, task.rounding if task is not None else 1.0)
+    return tolerance_for(info.precision, task.rounding(info) if task is not None else 1.0)
 
 
 def output_tolerance(reference: Session, candidate: Session) -> Tolerance:
