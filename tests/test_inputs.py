@@ -9,10 +9,19 @@ import pytest
 from PIL import Image
 
 from vimdeploy.errors import ConfigError, ImageError, InputError, VimdeployWarning
-from vimdeploy.inputs import Inputs, folder_inputs, picture_inputs, random_inputs, some_inputs
+from vimdeploy.inputs import (
+    Inputs,
+    folder_inputs,
+    picture_inputs,
+    picture_windows,
+    random_inputs,
+    some_inputs,
+    stacked,
+)
 from vimdeploy.model_info import ModelInfo, SizeRange, TensorSpec
-from vimdeploy.preprocess import open_image, tensor_from_image
+from vimdeploy.preprocess import Placement, open_image, tensor_from_image, tensors_from_image
 from vimdeploy.recipe import Recipe
+from vimdeploy.tasks.base import Limits
 
 FIXED = ModelInfo(
     "fixed",
@@ -174,6 +183,12 @@ class TestPictureInputs:
         assert (array(picture_inputs([picture], FREE, asked)) == wanted).all()
 
 
+def whole(picture, info, asked=None):
+    """What a model is given of a picture for which it is to answer."""
+    [(arrays, _)] = picture_windows([picture], info, asked, Limits())
+    return arrays["images"]
+
+
 class TestOwnSize:
     """A file of any size takes each picture as it is, but for the rest that patches do not cover."""
 
@@ -183,29 +198,31 @@ class TestOwnSize:
     )
     def test_is_rounded_to_the_nearest(self, height, width, size):
         image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
-        found = array(picture_inputs([image], FREE, own_size=True))
+        found = whole(image, FREE)
         assert found.shape == (3, *size)
-        assert (found == tensor_from_image(image, size, Recipe(), whole=True)).all()
+        wanted = next(tensors_from_image(image, size, Recipe(), Placement((height, width), size)))
+        assert (found == wanted).all()
 
     def test_of_another_size_is_what_is_asked_for(self, picture):
-        found = array(picture_inputs([picture], FREE, (24, 16), own_size=True))
+        found = whole(picture, FREE, (24, 16))
         assert (found == tensor_from_image(open_image(picture), (24, 16), Recipe())).all()
 
     def test_does_not_matter_to_a_file_of_one_size(self, picture):
-        found = array(picture_inputs([picture], FIXED, own_size=True))
+        found = whole(picture, FIXED)
         assert (found == array(picture_inputs([picture], FIXED))).all()
 
     def test_of_a_file_that_leaves_one_side_open(self, picture):
         sizes = {"width": SizeRange(16, None, 8)}
         info = dataclasses.replace(FREE, inputs=(TensorSpec("images", ("batch", 3, 32, "width")),), sizes=sizes)
-        assert array(picture_inputs([picture], info, own_size=True)).shape == (3, 32, 64)
+        assert whole(picture, info).shape == (3, 32, 64)
 
 
 class TestBatches:
     def test_neighbours_of_one_shape_run_together(self):
         sizes = [(16, 16), (16, 16), (16, 24), (16, 16), (16, 16), (16, 16)]
         images = [Image.new("RGB", size) for size in sizes]
-        batches = [batch["images"] for batch in picture_inputs(images, FREE, own_size=True).batches(2)]
+        windows = picture_windows(images, FREE, None, Limits())
+        batches = [batch["images"] for batch, _ in stacked(windows, 2)]
         assert [batch.shape for batch in batches] == [
             (2, 3, 16, 16),
             (1, 3, 24, 16),

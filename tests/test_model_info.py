@@ -16,7 +16,7 @@ FULL = ModelInfo(
     architecture="vim",
     config={"image_size": [32, 48], "dim": 8, "class_token": "first", "norm_eps": 1e-6, "rotary": False},
     head={"neck": "simple", "channels": 256},
-    recipe=Recipe(crop=0.9, interpolation="bilinear", mean=(0.1,), std=(0.7,)),
+    recipe=Recipe(crop=0.9, interpolation="bilinear", mean=(0.1,), std=(0.7,), fit="slide"),
     labels=("tench", "Käfer", "a, b"),
     precision="bf16",
     origin=FromCheckpoint("abc", ema=True),
@@ -67,6 +67,12 @@ class TestSizeRange:
         sizes = SizeRange(32, 120, 16)
         assert sizes.nearest(size) == nearest
         assert sizes.allows(nearest)
+
+    @pytest.mark.parametrize(
+        ("size", "covering"), [(1, 32), (32, 32), (33, 48), (48, 48), (97, 112), (112, 112), (9999, 112)]
+    )
+    def test_the_smallest_that_covers(self, size, covering):
+        assert SizeRange(32, 120, 16).covering(size) == covering
 
     @pytest.mark.parametrize(
         ("sizes", "text"),
@@ -263,7 +269,7 @@ class TestMetadata:
             ("task", "features"),
             ("architecture", "vim"),
             ("operators_version", "1"),
-            ("recipe", '{"crop": 0.9, "interpolation": "bilinear", "mean": [0.1], "std": [0.7]}'),
+            ("recipe", '{"crop": 0.9, "interpolation": "bilinear", "mean": [0.1], "std": [0.7], "fit": "slide"}'),
             ("origin", '{"type": "FromCheckpoint", "sha256": "abc", "ema": true}'),
         ],
     )

@@ -328,7 +328,10 @@ class TestWrongOptions:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"task": "depth"}, "task must be one of classification, features, pyramid, segment, found 'depth'"),
+            (
+                {"task": "depth"},
+                "task must be one of classification, features, pyramid, segment, detect, found 'depth'",
+            ),
             ({"image_size": (33, 32)}, "do not divide an image height of 33"),
             ({"blocks": (0,)}, "blocks are for the task features"),
             ({"task": "features", "blocks": (2,)}, "blocks must be different numbers from 0 to 1, found 2"),

@@ -11,7 +11,17 @@ import torch
 from PIL import Image, features
 
 from vimdeploy.errors import ImageError, VimdeployWarning
-from vimdeploy.preprocess import FORMATS, Bands, image_of, open_image, tensor_from_image, viewable
+from vimdeploy.preprocess import (
+    FORMATS,
+    Bands,
+    Placement,
+    image_of,
+    open_image,
+    size_of,
+    tensor_from_image,
+    tensors_from_image,
+    viewable,
+)
 from vimdeploy.recipe import INTERPOLATIONS, Recipe
 
 PLAIN = Recipe(crop=1.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -30,6 +40,11 @@ def pixels(image, size, recipe=GREY):
     tensor = tensor_from_image(image, size, recipe) * 255
     assert np.allclose(tensor, tensor.round(), atol=1e-3)
     return tensor.round().astype(int).transpose(1, 2, 0).squeeze(-1 if len(recipe.mean) == 1 else ())
+
+
+def whole(image, size, recipe):
+    """The picture resized to the size as it is."""
+    return next(tensors_from_image(image, size, recipe, Placement(size_of(image), size)))
 
 
 class TestValues:
@@ -93,12 +108,12 @@ class TestGeometry:
         """The recipe's crop and the picture's proportions do not matter."""
         values = np.repeat(numbered(4, 6), 2, axis=1)  # 4 x 12
         recipe = Recipe(0.5, "nearest", (0.0,), (1.0,))
-        found = tensor_from_image(Image.fromarray(values), (4, 6), recipe, whole=True) * 255
+        found = whole(Image.fromarray(values), (4, 6), recipe) * 255
         np.testing.assert_allclose(found[0], numbered(4, 6), atol=1e-3)
 
     def test_a_whole_picture_of_the_size_itself_is_taken_as_it_is(self):
         values = numbered(4, 6)
-        found = tensor_from_image(Image.fromarray(values), (4, 6), GREY, whole=True) * 255
+        found = whole(Image.fromarray(values), (4, 6), GREY) * 255
         np.testing.assert_allclose(found[0], values, atol=1e-3)
 
     def test_bicubic_is_pillows(self, picture):

@@ -21,6 +21,9 @@ from vimdeploy.recipe import INTERPOLATIONS, Recipe
         ({"mean": [10**400] * 3}, "mean wants numbers up to 1e\\+30, found 1000"),
         ({"std": [float("inf")] * 3}, "std wants numbers up to 1e\\+30, found inf"),
         ({"mean": (), "std": ()}, "as many values each, one per channel"),
+        ({"fit": "squeeze"}, "fit must be one of crop, slide, pad, found 'squeeze'"),
+        ({"fit": None}, "fit must be one of crop, slide, pad, found None"),
+        ({"fit": ["pad"]}, r"fit must be one of crop, slide, pad, found \['pad'\]"),
         ({"interpolation": "cubic"}, "one of bicubic, bilinear, lanczos, nearest, found 'cubic'"),
         ({"mean": (0.5,)}, "as many values each, one per channel"),
         ({"std": (0.2, 0.0, 0.2)}, "std above 0"),
@@ -33,7 +36,7 @@ def test_recipes_that_no_picture_can_follow(fields, message):
 
 def test_the_default_recipe_is_the_evaluation_of_the_released_weights():
     recipe = Recipe()
-    assert (recipe.crop, recipe.interpolation) == (0.875, "bicubic")
+    assert (recipe.crop, recipe.interpolation, recipe.fit) == (0.875, "bicubic", "crop")
     assert (recipe.mean, recipe.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 

@@ -7,10 +7,10 @@ import dataclasses
 import io
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,17 +22,25 @@ from vimdeploy.preprocess import (
     IMAGE_SUFFIXES,
     Opened,
     Picture,
+    Placement,
     image_of,
-    tensor_from_image,
+    placed,
+    scale_of,
+    scaled,
+    size_of,
+    tensors_from_image,
     viewable,
 )
 from vimdeploy.reading import read_text, shown, why
+from vimdeploy.recipe import CROP, PAD, SLIDE
 from vimdeploy.tasks import task_of
+from vimdeploy.tasks.base import Limits
 from vimdeploy.text import printable, shortened
 
 _SMALL = 96
 """Pixels of the longer side of a picture in small."""
 
+T = TypeVar("T")
 Arrays = dict[str, npt.NDArray[Any]]
 
 
@@ -56,18 +64,8 @@ class Inputs:
 
     def batches(self, size: int) -> Iterator[Arrays]:
         """All of them in order, neighbours of one shape together, at most ``size`` at a time."""
-        waiting: list[Arrays] = []
-        for number in range(len(self.names)):
-            arrays = self.one(number)
-            if waiting and _shapes(arrays) != _shapes(waiting[0]):
-                yield _stacked(waiting)
-                waiting = []
-            waiting.append(arrays)
-            if len(waiting) == size:
-                yield _stacked(waiting)
-                waiting = []
-        if waiting:
-            yield _stacked(waiting)
+        ones = ((self.one(number), number) for number in range(len(self.names)))
+        return (arrays for arrays, _ in stacked(ones, size))
 
     def batch_count(self, size: int) -> int:
         """How many batches there are, if all inputs have one shape."""
@@ -85,12 +83,28 @@ class Inputs:
         )
 
 
+def stacked(several: Iterable[tuple[Arrays, T]], size: int) -> Iterator[tuple[Arrays, list[T]]]:
+    """Arrays in batches and what belongs to each row, in order: neighbours of one shape, at most ``size`` at a time."""
+    waiting: list[tuple[Arrays, T]] = []
+    for one in several:
+        if waiting and _shapes(one[0]) != _shapes(waiting[0][0]):
+            yield _stacked(waiting)
+            waiting = []
+        waiting.append(one)
+        if len(waiting) == size:
+            yield _stacked(waiting)
+            waiting = []
+    if waiting:
+        yield _stacked(waiting)
+
+
 def _shapes(arrays: Arrays) -> list[tuple[int, ...]]:
     return [array.shape for array in arrays.values()]
 
 
-def _stacked(several: Sequence[Arrays]) -> Arrays:
-    return {name: np.stack([arrays[name] for arrays in several]) for name in several[0]}
+def _stacked(several: Sequence[tuple[Arrays, T]]) -> tuple[Arrays, list[T]]:
+    arrays = {name: np.stack([one[name] for one, _ in several]) for name in several[0][0]}
+    return arrays, [other for _, other in several]
 
 
 def random_inputs(info: ModelInfo, count: int, seed: int, image_size: tuple[int, int] | None = None) -> Inputs:
@@ -117,13 +131,16 @@ def random_inputs(info: ModelInfo, count: int, seed: int, image_size: tuple[int,
         for spec in info.inputs
     }
     types = {spec.name: _numpy_type(spec) for spec in info.inputs}
+    task, beside = task_of(info), {}
+    if task is not None and info.picture is not None:
+        beside = task.beside(info, Placement(fixed, fixed), Limits(score_threshold=0.0))  # as much as there may be
 
     def one(number: int) -> Arrays:
         generator = np.random.default_rng((number, seed % 2**64))
         return {
             name: generator.standard_normal(shape, dtype=np.float32).astype(types[name])
             for name, shape in shapes.items()
-        }
+        } | beside
 
     return Inputs(f"{_counted(count, 'random input')} (seed {seed})", [f"input {i}" for i in range(count)], one)
 
@@ -140,49 +157,117 @@ def picture_inputs(
     info: ModelInfo,
     image_size: tuple[int, int] | None = None,
     classes: npt.NDArray[np.int64] | None = None,
-    own_size: bool = False,
 ) -> Inputs:
-    """Pictures as a model takes them.
+    """Pictures as a model takes them, each one input: of one that windows slide over, the window in the middle.
 
     Args:
         images: paths, PIL images, or arrays of uint8.
         info: of the model.
         image_size: height and width in pixels, if the file leaves them open; None: the size that it was trained at.
         classes: the right class of each, if it is known.
-        own_size: take each picture in its own size, rounded and not cropped, if the file leaves the size open and
-            ``image_size`` is None.
 
     Raises:
         InputError: if the model takes no pictures, or none of that size.
     """
-    is_open = info.picture is not None and any(isinstance(side, str) for side in info.image_size)
-    size = None if own_size and is_open and image_size is None else info.fixed_image_size(image_size)
-    task = task_of(info)
-    is_dense = task is not None and task.dense  # its answer lies over the picture, so nothing is cropped
-    assert info.picture is not None  # fixed_image_size refuses models without
-    name = info.picture.name
+    size = info.fixed_image_size(image_size)
+    names = _names(images)
 
-    names = [
-        printable(shown(image)) if isinstance(image, (str, os.PathLike)) else f"picture {number}"
-        for number, image in enumerate(images)
-    ]
+    def placing(original: tuple[int, int]) -> tuple[Placement, tuple[int, int]]:
+        return placed(original, size, info.recipe), size
 
     def one(number: int) -> Arrays:
-        try:
-            image = image_of(images[number])
-            if size is not None:
-                return {name: tensor_from_image(image, size, info.recipe, whole=is_dense)}
-            width, height = image.size
-            own = _nearest(info, 0, height), _nearest(info, 1, width)
-            return {name: tensor_from_image(image, own, info.recipe, whole=True)}
-        except ImageError as error:
-            if len(images) == 1 or names[number] in str(error):
-                raise
-            raise ImageError(f"{names[number]}: {error}") from error
+        name = names[number] if len(images) != 1 else ""
+        arrays, _ = next(_windows(images[number], name, info, placing, Limits()))
+        return arrays
 
     return Inputs(
         _counted(len(images), "picture"), names, one, lambda number: _small(image_of(images[number])), classes
     )
+
+
+def picture_windows(
+    images: Sequence[Picture], info: ModelInfo, image_size: tuple[int, int] | None, limits: Limits
+) -> Iterator[tuple[Arrays, Placement]]:
+    """Pictures as a model is to answer for them, whole: for each its windows in order, made when they are wanted.
+
+    Args:
+        images: paths, PIL images, or arrays of uint8.
+        info: of the model.
+        image_size: height and width in pixels: of the input, if the file leaves them open; of the resized picture, if
+            windows slide over it. None: each picture's own size for recipes that crop, else as the recipe has it.
+        limits: which detections are wanted.
+
+    Returns:
+        The arrays of the model's inputs by name, without the axis of the batch, and how the picture lies in them.
+
+    Raises:
+        InputError: if the model takes no pictures, or none of that size.
+    """
+    task, recipe = task_of(info), info.recipe
+    slides = task is not None and recipe.fit == SLIDE == task.fit
+    is_open = info.picture is not None and any(isinstance(side, str) for side in info.image_size)
+    size = None if is_open and image_size is None else info.fixed_image_size(image_size, slides)
+
+    def placing(original: tuple[int, int]) -> tuple[Placement, tuple[int, int]]:
+        if size is not None:
+            return placed(original, size, recipe, image_size if slides else None, every=slides), size
+        return _placed_whole(original, info)
+
+    names = _names(images) if len(images) != 1 else [""]
+    return (
+        window
+        for image, name in zip(images, names, strict=True)
+        for window in _windows(image, name, info, placing, limits)
+    )
+
+
+def _names(images: Sequence[Picture]) -> list[str]:
+    return [
+        printable(shown(image)) if isinstance(image, (str, os.PathLike)) else f"picture {number}"
+        for number, image in enumerate(images)
+    ]
+
+
+def _placed_whole(original: tuple[int, int], info: ModelInfo) -> tuple[Placement, tuple[int, int]]:
+    """How a picture comes whole into an input that is open, and the size of that."""
+    recipe, ranges = info.recipe, [info.range_of(axis) for axis in range(2)]
+    if recipe.fit == CROP:
+        height, width = (allowed.nearest(side) for allowed, side in zip(ranges, original, strict=True))
+        return Placement(original, (height, width)), (height, width)
+    usual_height, usual_width = (allowed.typical or side for allowed, side in zip(ranges, original, strict=True))
+    most = [allowed.most / side for allowed, side in zip(ranges, original, strict=True) if allowed.most is not None]
+    resized = scaled(original, min(scale_of(original, (usual_height, usual_width), recipe), *most))
+    if recipe.fit == PAD:
+        height, width = (allowed.covering(side) for allowed, side in zip(ranges, resized, strict=True))
+        return Placement(original, resized), (height, width)
+    height, width = (allowed.nearest(side) for allowed, side in zip(ranges, resized, strict=True))
+    rows, columns = (
+        side if side < allowed.least else brought
+        for allowed, side, brought in zip(ranges, resized, (height, width), strict=True)
+    )
+    return Placement(original, (rows, columns)), (height, width)
+
+
+def _windows(
+    picture: Picture,
+    name: str,
+    info: ModelInfo,
+    placing: Callable[[tuple[int, int]], tuple[Placement, tuple[int, int]]],
+    limits: Limits,
+) -> Iterator[tuple[Arrays, Placement]]:
+    """The arrays of each window of a picture, and how it lies in them; an error names the picture, if it has a name."""
+    assert info.picture is not None  # fixed_image_size refuses models without
+    task = task_of(info)
+    try:
+        image = image_of(picture)
+        placement, size = placing(size_of(image))
+        beside = {} if task is None else task.beside(info, placement, limits)
+        for tensor in tensors_from_image(image, size, info.recipe, placement):
+            yield {info.picture.name: tensor} | beside, placement
+    except ImageError as error:
+        if not name or name in str(error):
+            raise
+        raise ImageError(f"{name}: {error}") from error
 
 
 def _small(image: Opened) -> bytes:
@@ -196,12 +281,6 @@ def _small(image: Opened) -> bytes:
 
 def _counted(count: int, what: str) -> str:
     return f"{count} {what}" + ("s" if count != 1 else "")
-
-
-def _nearest(info: ModelInfo, axis: int, size: int) -> int:
-    """The height (axis 0) or width that a model takes and that is nearest to a picture's."""
-    side = info.image_size[axis]
-    return side if isinstance(side, int) else info.sizes.get(side, SizeRange()).nearest(size)
 
 
 def folder_inputs(

@@ -76,6 +76,13 @@ class SizeRange:
             steps = min(steps, (self.most - self.least) // self.step)
         return self.least + steps * self.step
 
+    def covering(self, size: int) -> int:
+        """The smallest allowed size that is not below a size; the largest of all if there is none."""
+        steps = max(-((self.least - size) // self.step), 0)
+        if self.most is not None:
+            steps = min(steps, (self.most - self.least) // self.step)
+        return self.least + steps * self.step
+
     def __str__(self) -> str:
         most = f"to {self.most}" if self.most is not None else "or more"
         return f"{self.least} {most}" + (f" in steps of {self.step}" if self.step > 1 else "")
@@ -151,8 +158,9 @@ class ModelInfo:
 
     @property
     def picture(self) -> TensorSpec | None:
-        """The input that takes pictures (B, C, H, W); None if no single input has this shape."""
-        return self.inputs[0] if len(self.inputs) == 1 and len(self.inputs[0].dims) == 4 else None
+        """The input that takes pictures (B, C, H, W): the only one, or the first if the task gives the others."""
+        is_first = bool(self.inputs) and len(self.inputs[0].dims) == 4 and (len(self.inputs) == 1 or bool(self.task))
+        return self.inputs[0] if is_first else None
 
     @property
     def fixed_batch(self) -> int | None:
@@ -182,11 +190,17 @@ class ModelInfo:
         ranges = [str(self.sizes.get(str(side), SizeRange())) for side in self.image_size]
         return f"dynamic ({ranges[0]})" if len(set(ranges)) == 1 else f"dynamic ({ranges[0]} x {ranges[1]})"
 
-    def fixed_image_size(self, asked: tuple[int, int] | None = None) -> tuple[int, int]:
+    def range_of(self, axis: int) -> SizeRange:
+        """What the height (axis 0) or the width of a picture may be."""
+        side = self.image_size[axis]
+        return SizeRange(side, side, typical=side) if isinstance(side, int) else self.sizes.get(side, SizeRange())
+
+    def fixed_image_size(self, asked: tuple[int, int] | None = None, slides: bool = False) -> tuple[int, int]:
         """Height and width in pixels of the pictures to prepare.
 
         Args:
             asked: a size that somebody wants; None stands for the file's own, or the one it was trained at.
+            slides: whether windows of the result slide over a picture of the size asked for.
 
         Raises:
             InputError: if the model does not take pictures, or none of that size.
@@ -195,19 +209,25 @@ class ModelInfo:
             raise InputError(f"{self.name} takes {self.size_text}: no pictures, so there is no image size to choose.")
         if asked is not None and not _is_size(asked):
             raise InputError(f"Wanted an image size as (height, width) in pixels, found {asked!r}.")
-        height, width = (self._side(i, None if asked is None else asked[i]) for i in range(2))
+        height, width = (self._side(i, None if asked is None else asked[i], slides) for i in range(2))
         return height, width
 
-    def _side(self, axis: int, asked: int | None) -> int:
+    def _side(self, axis: int, asked: int | None, slides: bool) -> int:
         name, dim = ("height", "width")[axis], self.image_size[axis]
         if isinstance(dim, int):
-            if asked not in (None, dim):
+            if slides and asked is not None:
+                if asked < dim:
+                    raise InputError(
+                        f"Wanted an image {name} of {asked}, the file looks at pictures through windows of {dim}; give "
+                        "that at least."
+                    )
+            elif asked not in (None, dim):
                 raise InputError(
                     f"Wanted an image {name} of {asked}, the file takes {dim} alone; export it again with that "
                     "--image-size, or with --image-size dynamic."
                 )
             return dim
-        allowed = self.sizes.get(dim, SizeRange())
+        allowed = self.range_of(axis)
         size = allowed.typical if asked is None else asked
         if size is None:
             raise InputError(f"The model takes pictures of any {name}; say which with --image-size.")

@@ -12,6 +12,7 @@ from vimdeploy.models import ARCHITECTURES, BACKBONE, architecture_of, strict_we
 from vimdeploy.models.architecture import Architecture, CheckpointModel
 from vimdeploy.models.stages import StageSpec
 from vimdeploy.models.variant import Variant
+from vimdeploy.recipe import Recipe
 from vimdeploy.tasks import task_by_name, task_of
 from vimdeploy.tasks.base import Task
 from vimdeploy.text import shortened
@@ -81,19 +82,24 @@ def network_of_variant(
     grid = _grid(config, dims)
     info = ModelInfo(
         name=variant.name,
-        inputs=(TensorSpec(INPUT, (BATCH, config.in_channels, *dims)),),
+        inputs=(TensorSpec(INPUT, (BATCH, config.in_channels, *dims)), *job.more_inputs),
         outputs=job.outputs(config, grid, blocks, numbers),
         task=job.name,
         sizes=sizes,
         architecture=architecture.name,
         config=_numbers(config),
         head=numbers,
-        recipe=replace(variant.recipe, crop=1.0, interpolation="bilinear") if job.dense else variant.recipe,
+        recipe=_recipe(variant.recipe, job),
         labels=labels,
         origin=FromSeed(checkpoint) if isinstance(checkpoint, int) else FromCheckpoint(checkpoint.sha256, ema),
     )
     job.check(info)
     return _network(architecture, job, config, info, held)
+
+
+def _recipe(recipe: Recipe, task: Task) -> Recipe:
+    """The recipe of a classifier's variant for a task."""
+    return replace(recipe, crop=1.0, interpolation="bilinear", fit=task.fit) if task.dense else recipe
 
 
 def network_of_info(info: ModelInfo, checkpoint: Checkpoint | None) -> Network:

@@ -1,7 +1,8 @@
 """Picture -> tensor, by the recipe that the weights were evaluated with.
 
-The short side is resized to size / crop, then a centre crop, values to [0, 1], minus mean, over standard deviation. As
-in the evaluation that the accuracy comes from, an EXIF orientation is not applied; a warning says so.
+A picture is resized and looked at through one or more windows of the input's size, as the recipe's ``fit`` has it; then
+values to [0, 1], minus mean, over standard deviation. As in the evaluation that the accuracy comes from, an EXIF
+orientation is not applied; a warning says so.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import io
 import math
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 
 from vimdeploy.errors import ImageError, VimdeployWarning
 from vimdeploy.reading import check_regular, shown, why
-from vimdeploy.recipe import Recipe
+from vimdeploy.recipe import CROP, SLIDE, Recipe
 from vimdeploy.text import reason_of
 
 FORMATS = {
@@ -42,6 +43,11 @@ ARRAY_SUFFIX = ".npy"
 
 _LONGEST = 1_000_000
 """Pixels of a side; Pillow holds a pointer for each row, so that longer ones take gigabytes from a small file."""
+_LONGEST_SLIDE = 4
+"""How many times the input's short side a picture's long side may be that a window slides over, as mmsegmentation's
+(2048, 512) has it."""
+_MOST_PIXELS = 1 << 28
+"""Pixels that windows slide over: no picture has more that Pillow opens."""
 _LARGEST = 16
 """A resized picture has at most so many times the pixels of its crop; of longer ones the crop alone is computed."""
 _REACH = 3
@@ -73,59 +79,166 @@ class Bands:
 Opened: TypeAlias = "Image.Image | Bands"
 
 
-def tensor_from_image(image: Opened, image_size: tuple[int, int], recipe: Recipe, whole: bool = False) -> FloatArray:
-    """One picture as the model takes it.
+@dataclass(frozen=True)
+class Placement:
+    """How a picture lies in a model's input.
+
+    It is resized, and windows of the input's size are laid over it. A window that is larger than the resized picture
+    has it in its top left corner, and zeros for the rest.
+    """
+
+    original: tuple[int, int]
+    """Height and width of the picture."""
+    resized: tuple[int, int]
+    """Height and width that it is resized to."""
+    windows: tuple[tuple[int, int], ...] = ((0, 0),)
+    """Top and left of each, within the resized picture. Of a grid those one behind the other along the shorter side of
+    the picture are neighbours, so that what overlaps is kept for as few of them as can be."""
+
+
+def placed(
+    original: tuple[int, int],
+    image_size: tuple[int, int],
+    recipe: Recipe,
+    resized: tuple[int, int] | None = None,
+    every: bool = False,
+) -> Placement:
+    """How a recipe brings a picture into an input.
 
     Args:
-        image: any mode that has a meaning as 8-bit values: 16-bit, CMYK, palette and grey pictures are converted,
-            transparency is dropped.
-        image_size: height and width of the result in pixels.
-        recipe: its mean has one value for a grey result, three for RGB; for another number of channels the picture has
-            as many, which are taken as they are.
-        whole: resize the picture to the size as it is, without the centre crop.
-
-    Returns:
-        (C, H, W) float32.
-
-    Raises:
-        ImageError: if the picture cannot become 8-bit values, or has other channels.
+        original: height and width of the picture in pixels.
+        image_size: height and width of the input.
+        recipe: its ``fit`` decides.
+        resized: height and width to resize the picture to; None: as the recipe has it.
+        every: all windows if the recipe slides one; else the middle one.
     """
-    height, width = image_size
-    crop = 1.0 if whole else recipe.crop
-    size = (width, height) if whole else _resized(image.size, (int(width / crop), int(height / crop)))
-    channels = [
-        np.asarray(_crop(part, size, (width, height), recipe.interpolation), dtype=np.float32).reshape(
-            height, width, -1
-        )
-        for part in _parts(image, len(recipe.mean))
-    ]
-    pixels = (channels[0] if len(channels) == 1 else np.concatenate(channels, axis=2)) / np.float32(255)
-    mean, std = np.asarray(recipe.mean, np.float32), np.asarray(recipe.std, np.float32)
-    return np.ascontiguousarray(((pixels - mean) / std).transpose(2, 0, 1))  # (C, H, W)
+    if recipe.fit == CROP:
+        least = (int(image_size[0] / recipe.crop), int(image_size[1] / recipe.crop))
+        resized = resized or _covering(original, least)
+        return Placement(original, resized, (_middle(resized, image_size),))
+    resized = resized or scaled(original, scale_of(original, image_size, recipe))
+    if recipe.fit == SLIDE:
+        return Placement(original, resized, _grid(resized, image_size) if every else (_middle(resized, image_size),))
+    return Placement(original, resized)
 
 
-def _resized(size: tuple[int, int], least: tuple[int, int]) -> tuple[int, int]:
-    """The smallest (width, height) of the same proportions that covers ``least``; rounded down, as upstream does."""
+def _covering(size: tuple[int, int], least: tuple[int, int]) -> tuple[int, int]:
+    """The smallest size of the same proportions that covers ``least``; rounded down, as upstream does."""
     if size[0] * least[1] <= size[1] * least[0]:
         return least[0], size[1] * least[0] // size[0]
     return size[0] * least[1] // size[1], least[1]
 
 
-def _crop(image: Image.Image, size: tuple[int, int], middle: tuple[int, int], interpolation: str) -> Image.Image:
-    """The middle of a picture that is resized to a size.
+def scale_of(original: tuple[int, int], image_size: tuple[int, int], recipe: Recipe) -> float:
+    """How many times as large the recipe makes a picture that a window slides over, or that lies in a margin."""
+    if recipe.fit == SLIDE:
+        return min(_LONGEST_SLIDE * min(image_size) / max(original), min(image_size) / min(original))
+    return min(side / old for side, old in zip(image_size, original, strict=True))
+
+
+def scaled(original: tuple[int, int], scale: float) -> tuple[int, int]:
+    """A picture's size times a scale; rounded as mmcv and detectron2 do."""
+    height, width = (max(int(side * scale + 0.5), 1) for side in original)
+    return height, width
+
+
+def _middle(resized: tuple[int, int], image_size: tuple[int, int]) -> tuple[int, int]:
+    """Top and left of the window in the middle."""
+    top, left = (max(round((whole - part) / 2), 0) for whole, part in zip(resized, image_size, strict=True))
+    return top, left
+
+
+def _grid(resized: tuple[int, int], image_size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    """Top and left of all windows, the last of them shifted back into the picture.
+
+    Raises:
+        ImageError: if the picture is absurdly large.
+    """
+    if resized[0] * resized[1] > _MOST_PIXELS:
+        raise ImageError(
+            f"Wanted a picture of {resized[0]}x{resized[1]} pixels, at most {_MOST_PIXELS} pixels are looked at; give "
+            "a smaller --image-size."
+        )
+    tops, lefts = (
+        [min(start, max(whole - part, 0)) for start in range(0, max(whole - part, 0) + stride, stride)]
+        for whole, part, stride in ((w, p, max(p * 2 // 3, 1)) for w, p in zip(resized, image_size, strict=True))
+    )
+    if resized[0] < resized[1]:
+        return tuple((top, left) for left in lefts for top in tops)
+    return tuple((top, left) for top in tops for left in lefts)
+
+
+def tensor_from_image(image: Opened, image_size: tuple[int, int], recipe: Recipe) -> FloatArray:
+    """One picture as the model takes it: (C, H, W) float32; all else as of ``tensors_from_image``."""
+    return next(tensors_from_image(image, image_size, recipe, placed(size_of(image), image_size, recipe)))
+
+
+def tensors_from_image(
+    image: Opened, image_size: tuple[int, int], recipe: Recipe, placement: Placement
+) -> Iterator[FloatArray]:
+    """The windows of a picture, each as the model takes it, and made when it is wanted.
+
+    Args:
+        image: any mode that has a meaning as 8-bit values: 16-bit, CMYK, palette and grey pictures are converted,
+            transparency is dropped.
+        image_size: height and width of each result in pixels.
+        recipe: its mean has one value for a grey result, three for RGB; for another number of channels the picture has
+            as many, which are taken as they are.
+        placement: how the picture lies in the windows.
+
+    Yields:
+        (C, H, W) float32.
+
+    Raises:
+        ImageError: if the picture cannot become 8-bit values, or has other channels.
+    """
+    parts = _parts(image, len(recipe.mean))
+    size, resampling = placement.resized[::-1], Image.Resampling[recipe.interpolation.upper()]
+    if len(placement.windows) > 1:
+        parts = [part if part.size == size else part.resize(size, resampling) for part in parts]
+    mean, std = np.asarray(recipe.mean, np.float32), np.asarray(recipe.std, np.float32)
+    for top, left in placement.windows:
+        bottom, right = (
+            min(first + part, whole)
+            for first, part, whole in zip((top, left), image_size, placement.resized, strict=True)
+        )
+        box = (left, top, right, bottom)
+        channels = [
+            np.asarray(_part(part, size, box, resampling), np.float32).reshape(bottom - top, right - left, -1)
+            for part in parts
+        ]
+        pixels = (channels[0] if len(channels) == 1 else np.concatenate(channels, axis=2)) / np.float32(255)
+        tensor = np.zeros((len(mean), *image_size), np.float32)
+        tensor[:, : bottom - top, : right - left] = ((pixels - mean) / std).transpose(2, 0, 1)
+        yield tensor
+
+
+def image_from_tensor(tensor: FloatArray, recipe: Recipe) -> Image.Image:
+    """What a model sees, for people: (C, H, W) without the recipe's normalisation, of other channels the first."""
+    mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (recipe.mean, recipe.std))
+    pixels = np.clip(255 * (tensor * std + mean) + 0.5, 0, 255).astype(np.uint8)
+    return Image.fromarray(pixels.transpose(1, 2, 0) if len(pixels) == 3 else pixels[0]).convert("RGB")
+
+
+def size_of(image: Opened) -> tuple[int, int]:
+    """Height and width of a picture in pixels."""
+    return image.size[1], image.size[0]
+
+
+def _part(
+    image: Image.Image, size: tuple[int, int], box: tuple[int, int, int, int], resampling: Image.Resampling
+) -> Image.Image:
+    """A part of a picture that is resized to a size.
 
     Args:
         image: RGB or grey.
         size: width and height of the whole.
-        middle: width and height of what is wanted of it.
-        interpolation: one of ``recipe.INTERPOLATIONS``.
+        box: left, top, right and bottom of what is wanted of it.
+        resampling: how it is resized.
     """
-    resampling = Image.Resampling[interpolation.upper()]
-    left, top = (round((whole - part) / 2) for whole, part in zip(size, middle, strict=True))
-    box = (left, top, left + middle[0], top + middle[1])
     if size == image.size:
         return image.crop(box)
-    if size[0] * size[1] <= _LARGEST * middle[0] * middle[1]:
+    if size[0] * size[1] <= _LARGEST * (box[2] - box[0]) * (box[3] - box[1]):
         return image.resize(size, resampling).crop(box)
     return _resized_part(image, size, box, resampling)
 

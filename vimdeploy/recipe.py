@@ -11,6 +11,8 @@ from vimdeploy.errors import ConfigError
 from vimdeploy.text import shortened
 
 INTERPOLATIONS = ("bicubic", "bilinear", "lanczos", "nearest")
+CROP, SLIDE, PAD = FITS = ("crop", "slide", "pad")
+"""How a picture of other proportions comes into an input: its middle alone, window by window, or with a margin."""
 _LEAST_CROP = 0.01
 """A smaller part of a picture is less than a pixel of most."""
 _MOST = 1e30
@@ -19,7 +21,7 @@ _MOST = 1e30
 
 @dataclass(frozen=True)
 class Recipe:
-    """Resize, centre crop and normalisation.
+    """Resize, what is taken of the resized picture, and normalisation.
 
     Raises:
         ConfigError: if no picture can be prepared like this.
@@ -31,6 +33,10 @@ class Recipe:
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     """One value per channel, of values in [0, 1]: one for grey pictures, three for RGB."""
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    fit: str = CROP
+    """One of ``FITS``: ``crop`` resizes the short side to the input's / ``crop`` and takes the middle; ``slide``
+    resizes it to the input's, the long side to four times that at most, and takes windows at a stride of two thirds;
+    ``pad`` resizes the long side to the input's, and adds zeros on the right and below after normalisation."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "crop", _number("crop", self.crop))
@@ -41,10 +47,9 @@ class Recipe:
             object.__setattr__(self, name, tuple(_number(name, value) for value in values))
         if not _LEAST_CROP <= self.crop <= 1:
             raise ConfigError(f"crop must be at least {_LEAST_CROP} and at most 1, found {self.crop}.")
-        if self.interpolation not in INTERPOLATIONS:
-            raise ConfigError(
-                f"interpolation must be one of {', '.join(INTERPOLATIONS)}, found {_short(self.interpolation)}."
-            )
+        for name, known in (("interpolation", INTERPOLATIONS), ("fit", FITS)):
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{name} must be one of {', '.join(known)}, found {_short(getattr(self, name))}.")
         if len(self.mean) != len(self.std) or not self.std or min(self.std) <= 0:
             raise ConfigError(
                 "mean and std want as many values each, one per channel, std above 0; found "

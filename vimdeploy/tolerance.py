@@ -59,10 +59,10 @@ def tolerance_for(precision: str, times: float = 1.0) -> Tolerance:
 
     Args:
         precision: of the artifact, as of ``ModelInfo``.
-        times: how much wider the bound is in other precisions, as of ``Task.rounding``.
+        times: how much wider the bound is, as of ``Task.rounding`` and ``Task.rounding_float32``.
     """
     if precision == "fp32":
-        return Tolerance(1e-4, "float32 sums in another order, through all blocks")
+        return Tolerance(times * 1e-4, "float32 sums in another order, through all blocks")
     units = times * (32 if precision == "int8" else 16)
     return Tolerance(units * _UNIT[precision], f"some six roundings to {precision} in a row, at the worst element")
 
@@ -70,7 +70,10 @@ def tolerance_for(precision: str, times: float = 1.0) -> Tolerance:
 def tolerance_of(info: ModelInfo) -> Tolerance:
     """The bound of ``tolerance_for`` on the outputs of a file."""
     task = task_of(info)
-    return tolerance_for(info.precision, task.rounding(info) if task is not None else 1.0)
+    if task is None:
+        return tolerance_for(info.precision)
+    times = task.rounding_float32 if info.precision == "fp32" else task.rounding(info)
+    return tolerance_for(info.precision, times)
 
 
 def output_tolerance(reference: Session, candidate: Session) -> Tolerance:
@@ -90,6 +93,8 @@ def own_tolerance(stage: StageSpec, precision: str) -> Tolerance:
         precision: of the artifact.
     """
     in_float32 = precision == "fp32" or precision in stage.float32_in
+    if stage.is_choice:
+        return Tolerance(0.03 if in_float32 else 0.2, "the part of what it chooses that is on one side alone")
     if in_float32:
         units, why = _float32_units(stage)
     else:
@@ -126,6 +131,8 @@ def carried_tolerance(stage: StageSpec, stages: Sequence[StageSpec], precision: 
         stages: all of the network, in order.
         precision: of the artifact.
     """
+    if stage.is_choice:
+        return Tolerance(_WIDEST, "the part of what it chooses that is on one side alone")
     depth = 1 + max((other.block for other in stages if other.block is not None), default=-1)
     blocks = stage.block if stage.block is not None else 0 if stage.before_blocks else depth
     first = stages[0]

@@ -58,7 +58,7 @@ class TestUsualModel:
         assert first.startswith(f"{output}: tiny, 32x32, {precision}, 0.1 MB (before: 0.1 MB)")
         assert second.startswith("Looked at 16 random inputs (seed 0): the largest value is ")
         assert second.endswith("0 nodes are kept in float32")
-        assert third.startswith(f"Largest error against {tiny_onnx}, ")
+        assert third.startswith(f"Largest error against {tiny_onnx}: ONNX Runtime (")
         assert open_artifact(output).info.precision == precision
 
     def test_random_inputs_are_not_passed_off_as_pictures(self, invoke, tiny_onnx, output, pictures):

@@ -160,10 +160,10 @@ class TestBadPictures:
         """Because it is too large for the memory, for example."""
         predict = Session.predict
 
-        def give_up(session, image, *arguments):
+        def give_up(session, image, *arguments, **options):
             if image.name == "large.png":
                 raise ExecutionError("The runtime gave up.")
-            return predict(session, image, *arguments)
+            return predict(session, image, *arguments, **options)
 
         monkeypatch.setattr(Session, "predict", give_up)
         result = invoke("run", tiny_onnx, "large.png", picture)
@@ -269,3 +269,18 @@ class TestFeatures:
         result = invoke("run", tiny_onnx, picture, "--save", tmp_path / "out")
         assert (result.exit_code, "There is nothing to save" in result.stderr) == (2, True)
         assert not (tmp_path / "out").exists()
+
+
+class TestOptionsOfDetection:
+    """Other tasks refuse them, and write nothing."""
+
+    @pytest.mark.parametrize("asked", [("--score-threshold", 0.5), ("--max-detections", 3)])
+    def test_limits(self, invoke, tiny_onnx, picture, asked):
+        result = invoke("run", tiny_onnx, picture, *asked)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "are for the task detect; classification finds no objects" in result.stderr
+
+    def test_results(self, invoke, tiny_onnx, picture, tmp_path):
+        result = invoke("run", tiny_onnx, picture, "-o", tmp_path / "results.json")
+        assert (result.exit_code, result.stdout, (tmp_path / "results.json").exists()) == (2, "", False)
+        assert "COCO's results are for the task detect" in result.stderr

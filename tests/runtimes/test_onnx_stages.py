@@ -103,7 +103,7 @@ class TestNames:
 
 def test_the_model_that_was_given_stays_as_it_is(tiny_proto):
     before = tiny_proto.SerializeToString(deterministic=True)
-    copy = with_stages(tiny_proto, [NAME], apart=True)
+    copy = with_stages(tiny_proto, [NAME], [NAME])
     assert tiny_proto.SerializeToString(deterministic=True) == before
     assert [value.name for value in copy.graph.input] == ["images", f"{NAME}.fed"]
     assert [value.name for value in copy.graph.output] == ["logits", f"{NAME}.seen"]

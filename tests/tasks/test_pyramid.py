@@ -130,12 +130,13 @@ class TestInfo:
 
     def test_pictures_are_not_cropped(self):
         info = made().info
-        assert (info.recipe.crop, info.recipe.interpolation) == (1.0, "bilinear")
+        assert (info.recipe.fit, info.recipe.interpolation) == ("pad", "bilinear")
         half = np.zeros((32, 128, 3), np.uint8)
         half[:, 64:] = 255
         pixels = picture_inputs([half], info).one(0)["images"]
-        assert (pixels[0, :, 2] < 0).all()
-        assert (pixels[0, :, -2] > 0).all()
+        assert (pixels[0, :16, 2] < 0).all()
+        assert (pixels[0, :16, -2] > 0).all()
+        assert (pixels[:, 16:] == 0).all()
 
     @pytest.mark.parametrize(
         "head",

@@ -76,7 +76,8 @@ def export(
         image_size: of the pictures, in pixels; ``"dynamic"`` or ``AnySize`` leaves height and width free, in steps of
             the model's stride.
         precision: ``fp32``, ``fp16`` or ``bf16``, of weights and matrix products.
-        labels: names of the classes in the order of the logits, or a text file with one per line.
+        labels: names of the classes in the order of the logits, a text file with one per line, or ``"coco"`` for the
+            80 of COCO.
         opset: of the ONNX standard, 20 to 24.
         progress: is told how far the work is.
 

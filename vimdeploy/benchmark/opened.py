@@ -141,7 +141,7 @@ def _channels_first(info: ModelInfo) -> ModelInfo:
     if picture[2] not in (1, 3) or picture[0] in (1, 3):
         return info
     height, width, channels = picture
-    return replace(info, inputs=(replace(info.picture, dims=(batch, channels, height, width)),))
+    return replace(info, inputs=(replace(info.picture, dims=(batch, channels, height, width)), *info.inputs[1:]))
 
 
 def _shape(spec: TensorSpec, sizes: dict[int | str, int], info: ModelInfo) -> tuple[int, ...]:

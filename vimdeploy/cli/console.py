@@ -144,8 +144,11 @@ def print_kept(info: ModelInfo) -> None:
 
 def print_parity(parity: Sequence[Verification], source: str) -> None:
     """Print how near a file's outputs are to those of what it was made from."""
-    errors = ", ".join(f"{result.candidate.description} {result.worst.relative:.1e}" for result in parity)
-    say(f"Largest error against {source}, in standard deviations of the output: {errors}")
+    errors = (
+        f"{result.candidate.description} {result.worst.relative:.1e} {result.worst.unit} ({result.worst.name})"
+        for result in parity
+    )
+    say(f"Largest error against {source}: {', '.join(errors)}")
 
 
 def parity_document(parity: Sequence[Verification]) -> list[dict[str, Any]]:
@@ -154,6 +157,7 @@ def parity_document(parity: Sequence[Verification]) -> list[dict[str, Any]]:
         {
             "candidate": result.candidate.description,
             "largest_error": result.worst.relative,
+            "unit": result.worst.unit,
             "output": result.worst.name,
             "passed": result.passed,
         }

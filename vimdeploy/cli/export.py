@@ -76,9 +76,9 @@ SHOWN = 3
     "--labels",
     "labels",
     type=PATH,
-    metavar="FILE",
-    help="Store the names of the classes in the file, from a text file with one per line, so that answers have names. "
-    "Default: the variant's own.",
+    metavar="FILE|coco",
+    help="Store the names of the classes in the file, so that answers have names: from a text file with one per line, "
+    "or coco for the 80 of COCO. Default: the variant's own.",
 )
 @click.option(
     "--opset",

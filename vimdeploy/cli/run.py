@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,20 @@ SHOWN = 5
     type=click.IntRange(min=1),
     default=5,
     show_default=True,
-    help="Show this many of the most probable classes of each picture, because the rest are seldom of interest.",
+    help="Show this many of the most probable classes or objects of each picture, because the rest are seldom of "
+    "interest.",
+)
+@click.option(
+    "--score-threshold",
+    type=click.FloatRange(0, 1, max_open=True),
+    help="With --task detect, find the objects whose score is above this, from 0 to below 1. Default: 0.05, because "
+    "measures such as COCO's want doubtful ones too.",
+)
+@click.option(
+    "--max-detections",
+    type=click.IntRange(min=1),
+    help="With --task detect, find at most this many objects in a picture, the best, 1 to 1000. Default: 100, as many "
+    "as COCO's measure looks at.",
 )
 @click.option(
     "--image-size",
@@ -45,6 +59,15 @@ SHOWN = 5
     metavar=ImageSize.name,
     help="Prepare the pictures in this size in pixels, if the file leaves it open. Default: each picture's own size, "
     "rounded to what the model takes.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=PATH,
+    metavar="FILE",
+    help="With --task detect, write the objects in all pictures to this file as COCO's results, so that its tools can "
+    "read them: a JSON list with image_id (the picture's name, as a number if it is one), category_id, bbox in pixels, "
+    "score, and the mask as RLE. Default: no file.",
 )
 @click.option(
     "--save",
@@ -62,7 +85,10 @@ def run(
     artifact: Path,
     images: tuple[Path, ...],
     top: int,
+    score_threshold: float | None,
+    max_detections: int | None,
     image_size: tuple[int, int] | None,
+    output: Path | None,
     save: Path | None,
     device: str,
     operators: str,
@@ -82,55 +108,68 @@ def run(
     \b
     vimdeploy run vim_tiny.onnx cat.jpg dog.png --top 3
     vimdeploy run features.onnx cat.jpg --save features
+    vimdeploy run detect.onnx val2017/*.jpg -o results.json
     """
-    from vimdeploy.errors import ConfigError, OutputError, VimdeployError
-    from vimdeploy.files import check_outputs
+    from vimdeploy.errors import OutputError, VimdeployError
+    from vimdeploy.files import check_outputs, write_whole
     from vimdeploy.progress import tracked
     from vimdeploy.runtimes.load import load
 
     places = [] if save is None else [save / name for name in _names(images)]
     if save is not None and save.is_file():
         raise OutputError(f"Wanted a folder to save to, found the file {save}.")
+    numbers = _numbers(images) if output is not None else []
+    written = [] if output is None else [output]
     if save is not None and save.is_dir():
-        check_outputs([f"{place}{suffix}" for place in places for suffix in (".npz", ".png")], [artifact, *images])
+        written += [Path(f"{place}{suffix}") for place in places for suffix in (".npz", ".png")]
+    if written:
+        check_outputs(written, [artifact, *images])
     session = load(artifact, device, threads, operators, allow_engine_code=allow_engine_code)
-    results: list[Answer | VimdeployError] = []
+    columns: tuple[str, ...] = ()
+    rows: list[tuple[str, ...]] = []
+    documents: list[dict[str, Any]] = []
+    lines: list[dict[str, Any]] = []
+    errors: list[VimdeployError] = []
     with session, phases("Running") as progress:
-        for image in tracked(images, "Running", len(images), progress):
-            result = _answer(session, image, image_size)
-            if save is not None and not isinstance(result, VimdeployError) and not result.arrays():
-                raise ConfigError(
-                    "There is nothing to save: the answers of this task are tables; --json has them for programs."
-                )
-            results.append(result if isinstance(result, VimdeployError) else result.first(top))
-    answers = {number: result for number, result in enumerate(results) if not isinstance(result, VimdeployError)}
-    errors = [result for result in results if isinstance(result, VimdeployError)]
-    if save is not None and answers:
-        _save(save, {places[number]: (images[number], answer) for number, answer in answers.items()})
-    if as_json and answers:
-        documents = [
-            {"image": str(image)} | ({"error": str(r)} if isinstance(r, VimdeployError) else r.document())
-            for image, r in zip(images, results, strict=True)
-        ]
+        for number, image in enumerate(tracked(images, "Running", len(images), progress)):
+            answer = _answer(session, image, image_size, score_threshold, max_detections)
+            if isinstance(answer, VimdeployError):
+                errors.append(answer)
+                documents.append({"image": str(image), "error": str(answer)})
+                continue
+            if output is not None:
+                lines += _lines(answer, numbers[number])
+            if save is not None:
+                _save(answer, image, places[number])
+            answer, columns = answer.first(top), answer.columns
+            if as_json:
+                documents.append({"image": str(image)} | answer.document())
+            else:
+                rows += [(str(image) if i == 0 else "", *row) for i, row in enumerate(answer.rows())]
+    if output is not None and columns:
+        write_whole(output, json.dumps(lines).encode())
+        say(f"{output}: {len(lines)} objects in {len(images) - len(errors)} pictures", err=True)
+    if as_json and columns:
         print_json({"session": session.description, "images": documents})
-    elif answers:
+    elif columns:
         say(session.description, err=True)
-        rows = [
-            (str(images[number]) if line == 0 else "", *row)
-            for number, answer in answers.items()
-            for line, row in enumerate(answer.rows())
-        ]
-        print_table(("image", *next(iter(answers.values())).columns), rows)
+        print_table(("image", *columns), rows)
     if errors:
         raise _together(errors, len(images))
 
 
-def _answer(session: Session, image: Path, image_size: tuple[int, int] | None) -> Answer | VimdeployError:
+def _answer(
+    session: Session,
+    image: Path,
+    image_size: tuple[int, int] | None,
+    score_threshold: float | None,
+    max_detections: int | None,
+) -> Answer | VimdeployError:
     """The answer to a picture, or why there is none."""
     from vimdeploy.errors import ExecutionError, ImageError
 
     try:
-        answer = session.predict(image, image_size)
+        answer = session.predict(image, image_size, score_threshold=score_threshold, max_detections=max_detections)
     except ImageError as error:
         return error
     except ExecutionError as error:
@@ -163,25 +202,58 @@ def _names(images: tuple[Path, ...]) -> list[str]:
     return names
 
 
-def _save(folder: Path, answers: dict[Path, tuple[Path, Answer]]) -> None:
-    """Save answers, with their pictures, at their places, to which the suffix is added."""
+def _numbers(images: tuple[Path, ...]) -> list[int | str]:
+    """The ``image_id`` of each picture: its name without the suffix, as a number if it is one, as COCO's are.
+
+    Raises:
+        ConfigError: if two have the same.
+    """
+    from vimdeploy.errors import ConfigError
+
+    numbers: dict[int | str, Path] = {}
+    for image in images:
+        number = int(image.stem) if image.stem.isascii() and image.stem.isdecimal() else image.stem
+        if number in numbers:
+            raise ConfigError(
+                f"{numbers[number]} and {image} would have the same image_id, {number}; give them names that differ, "
+                "or run them apart."
+            )
+        numbers[number] = image
+    return list(numbers)
+
+
+def _lines(answer: Answer, number: int | str) -> list[dict[str, Any]]:
+    """What was found in a picture, as lines of COCO's results."""
+    from vimdeploy.errors import ConfigError
+
+    lines = answer.results(number)
+    if lines is None:
+        raise ConfigError("COCO's results are for the task detect; --json has the answers of others, for programs.")
+    return lines
+
+
+def _save(answer: Answer, image: Path, place: Path) -> None:
+    """Save the answer to a picture at a place, to which the suffix is added."""
     import io
 
     import numpy as np
 
-    from vimdeploy.errors import OutputError
+    from vimdeploy.errors import ConfigError, OutputError
     from vimdeploy.files import write_whole
     from vimdeploy.preprocess import image_of, viewable
 
+    if not answer.arrays():
+        raise ConfigError(
+            "There is nothing to save: the answers of this task are tables; --json has them for programs."
+        )
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"The folder {folder} cannot be made: {error.strerror}.") from error
-    for place, (image, answer) in answers.items():
-        arrays, picture = io.BytesIO(), io.BytesIO()
-        np.savez(arrays, **dict[str, Any](answer.arrays()))
-        write_whole(f"{place}.npz", arrays.getvalue())
-        drawn = answer.picture(viewable(image_of(image)))
-        if drawn is not None:
-            drawn.save(picture, "PNG")
-            write_whole(f"{place}.png", picture.getvalue())
+        raise OutputError(f"The folder {place.parent} cannot be made: {error.strerror}.") from error
+    arrays, picture = io.BytesIO(), io.BytesIO()
+    np.savez(arrays, **dict[str, Any](answer.arrays()))
+    write_whole(f"{place}.npz", arrays.getvalue())
+    drawn = answer.picture(viewable(image_of(image)))
+    if drawn is not None:
+        drawn.save(picture, "PNG")
+        write_whole(f"{place}.png", picture.getvalue())

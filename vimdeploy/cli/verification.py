@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from vimdeploy.cli.console import print_table, say, with_interval
 
 if TYPE_CHECKING:
-    from vimdeploy.parity.results import Deviation, Stage, Verification
+    from vimdeploy.parity.results import Deviation, OutputErrors, Stage, Verification
 
 SHOWN = 10
 """The most failing stages, weights and changed answers that are listed; the JSON document has more."""
-_LEFT_OUT = frozenset({"complaint", "png", "worst"})
+_LEFT_OUT = frozenset({"complaint", "drawn", "png", "sides", "worst"})
 """Sentences, pictures, and an output that the document has among the outputs."""
 
 
@@ -70,8 +70,7 @@ def _print_outputs(results: Sequence[Verification]) -> None:
             output.name,
             f"{output.relative:.1e}",
             f"{output.tolerance.limit:.1e}",
-            f"{output.place.image}, element {', '.join(map(str, output.place.index))}: "
-            f"{output.place.wanted:.6g} / {output.place.found:.6g}",
+            _where(output),
             f"{output.mean / output.std:.1e}" if output.std else "",
             f"{output.cosine:.9f}",
             _word(output.passed),
@@ -80,11 +79,21 @@ def _print_outputs(results: Sequence[Verification]) -> None:
         for output in result.outputs
     ]
     say()
-    say("Errors of the outputs, in standard deviations of the reference's values:")
+    labels = [output.name for output in results[0].outputs if output.of_labels]
+    of_labels = f"; of {', '.join(labels)}, the part of an image's labels that differ" if labels else ""
+    say(f"Errors of the outputs, in standard deviations of the reference's values{of_labels}:")
     headers = ("candidate", "output", "largest error", "allowed", "where: reference / candidate", "mean", "cosine", "")
     print_table(headers, rows)
     for reason in dict.fromkeys(output.tolerance.reason for result in results for output in result.outputs):
         say(f"Allowed: {reason}.")
+
+
+def _where(output: OutputErrors) -> str:
+    """Where the largest error of an output is, and the values there."""
+    if not output.values:
+        return "nothing was found on both sides"
+    place = output.place
+    return f"{place.image}, element {', '.join(map(str, place.index))}: {place.wanted:.6g} / {place.found:.6g}"
 
 
 def _print_answers(results: Sequence[Verification]) -> None:

@@ -24,8 +24,9 @@ from torch import nn
 from vimdeploy.artifact import operator_counts
 from vimdeploy.errors import ConfigError, require
 from vimdeploy.graphs.precision import lower_precision
-from vimdeploy.model_info import ModelInfo, SizeRange
+from vimdeploy.model_info import ModelInfo, SizeRange, TensorSpec
 from vimdeploy.ops.contract import OPERATORS
+from vimdeploy.ops.detection_ops import translations
 from vimdeploy.ops.function_body import function_protos
 from vimdeploy.ops.schema import register_schemas
 
@@ -66,12 +67,13 @@ def onnx_from_model(model: nn.Module, info: ModelInfo, opset: int = MIN_OPSET) -
     with _quiet():
         program = torch.onnx.export(
             model.eval(),
-            tuple(_example(spec.dims, info.sizes) for spec in info.inputs),
+            tuple(_example(spec, info.sizes) for spec in info.inputs),
             dynamo=True,
             dynamic_shapes=tuple(_free_dims(spec.dims, info.sizes, dims) for spec in info.inputs),
             input_names=[spec.name for spec in info.inputs],
             output_names=[spec.name for spec in info.outputs],
             opset_version=opset,
+            custom_translation_table=translations(),
             verbose=False,
         )
         assert program is not None  # dynamo=True always gives one
@@ -92,9 +94,10 @@ def onnx_from_model(model: nn.Module, info: ModelInfo, opset: int = MIN_OPSET) -
     return proto
 
 
-def _example(dims: tuple[int | str, ...], sizes: Mapping[str, SizeRange]) -> torch.Tensor:
+def _example(spec: TensorSpec, sizes: Mapping[str, SizeRange]) -> torch.Tensor:
     """An input to trace with; a free dimension that has no typical size is 2."""
-    return torch.zeros([dim if isinstance(dim, int) else sizes.get(dim, SizeRange()).typical or 2 for dim in dims])
+    shape = [dim if isinstance(dim, int) else sizes.get(dim, SizeRange()).typical or 2 for dim in spec.dims]
+    return torch.zeros(shape, dtype=getattr(torch, spec.type))
 
 
 def _free_dims(dims: tuple[int | str, ...], sizes: Mapping[str, SizeRange], known: dict[str, Any]) -> dict[int, Any]:

@@ -32,7 +32,12 @@ VARIANTS: dict[str, Variant] = {
 }
 
 
-_PARTS = {"head.": "classifier head", "neck.": "neck", "decode_head.": "segmentation head"}
+_PARTS = {
+    "head.": "classifier head",
+    "neck.": "neck",
+    "decode_head.": "segmentation head",
+    "roi_heads.": "detection head",
+}
 """For people: what tensors outside of the backbone belong to, by the beginning of their names."""
 
 
@@ -124,12 +129,16 @@ def _object_in(path: Path) -> dict[str, Any]:
 
 
 def labels_from_file(path: Path) -> tuple[str, ...]:
-    """Names of classes, one per line, in the order of the logits.
+    """Names of classes, one per line, in the order of the logits; COCO's 80 for ``coco``, if that is no file.
 
     Raises:
         ConfigError: if the file cannot be read.
     """
     try:
+        if str(path) == "coco" and not path.exists():
+            from vimdeploy.coco import NAMES
+
+            return NAMES
         return tuple(line.strip() for line in read_text(path).split("\n") if line.strip())
     except (OSError, ValueError) as error:
         raise ConfigError(

@@ -36,11 +36,14 @@ class StageSpec:
     value: str
     """The value's name in our exports."""
     weights: tuple[StoredWeight, ...] = ()
-    batch_axis: int = 0
-    """Where its value has the batch."""
+    batch_axis: int | None = 0
+    """Where its value has the batch; None if it has another row for each box of a picture."""
     float32_in: tuple[str, ...] = ()
     """The precisions whose files compute it in float32 all the same."""
     before_blocks: bool = False
+    is_choice: bool = False
+    """Whether its value is a list of rows (B, N, D) that are chosen of many, as detections are: a rounding may bring
+    another one among them, or change their order."""
     more_units: float = 0.0
     """Rounding units of float32 that its band has beyond those of its sum."""
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from vimdeploy.model_info import ModelInfo
+from vimdeploy.model_info import ModelInfo, TensorSpec
 from vimdeploy.parity.results import Histogram, OutputErrors, Place, Side, Verification
 from vimdeploy.runtimes.base import Array, Arrays, Session
 from vimdeploy.tasks import task_of
@@ -17,8 +17,6 @@ from vimdeploy.tasks.base import Agreement, image_name
 from vimdeploy.tolerance import Tolerance, output_tolerance
 
 Float64 = npt.NDArray[np.float64]
-LABELS = 8
-"""How many times as large as an error of logits, in standard deviations, the part of labels that differ may be."""
 _EDGES = np.concatenate([[0.0], 10.0 ** np.arange(-9, 3.01, 0.25), [np.inf]])
 """The edges of the histogram of errors, fixed before the errors are known."""
 
@@ -46,7 +44,7 @@ def check_parity(
     for batch in batches:
         wanted = reference.run(batch)
         for tally, candidate in zip(tallies, candidates, strict=True):
-            tally.add(wanted, candidate.run(batch))
+            tally.add(batch, wanted, candidate.run(batch))
     return [tally.result() for tally in tallies]
 
 
@@ -70,24 +68,28 @@ class _Tally:
     ) -> None:
         self._reference, self._candidate, self._names = reference, candidate, names
         self._images = 0
-        tolerance = output_tolerance(reference, candidate)
         self._task = task_of(reference.info)
-        self._outputs = [
-            (_LabelTally if self._task and spec.type == "int64" else _OutputTally)(spec.name, names, tolerance)
-            for spec in reference.info.outputs
-        ]
+        self._outputs = [self._tally_of(spec) for spec in reference.info.outputs]
         self._comparison = self._task.comparison(reference.info, classes, names) if self._task else None
 
-    def add(self, wanted: Arrays, found: Arrays) -> None:
-        """The outputs of both sides for one batch."""
-        for output in self._outputs:
-            output.add(self._images, wanted[output.name].astype(np.float64), found[output.name].astype(np.float64))
-        self._add_answers(self._reference.info, wanted, found)
-        self._images += len(next(iter(wanted.values())))
+    def _tally_of(self, spec: TensorSpec) -> _OutputTally:
+        tolerance = output_tolerance(self._reference, self._candidate)
+        if self._task is None:
+            return _OutputTally(spec.name, self._names, tolerance)
+        if spec.type == "int64":
+            return _LabelTally(spec.name, self._names, tolerance, self._task.labels_off)
+        return _OutputTally(spec.name, self._names, tolerance, self._task.least_spread.get(spec.name, 0.0))
 
-    def _add_answers(self, info: ModelInfo, wanted: Arrays, found: Arrays) -> None:
+    def add(self, batch: Mapping[str, Array], wanted: Arrays, found: Arrays) -> None:
+        """The outputs of both sides for one batch."""
+        pairs = [(wanted, found)] if self._task is None else self._task.pairs(wanted, found)
+        for number, (ours, theirs) in enumerate(pairs, self._images):
+            for output in self._outputs:
+                output.add(number, ours[output.name].astype(np.float64), theirs[output.name].astype(np.float64))
         if self._task is not None and self._comparison is not None:
+            info = _of_batch(self._reference.info, batch)
             self._comparison.add(self._task.answers(wanted, info), self._task.answers(found, info))
+        self._images += len(next(iter(wanted.values())))
 
     def result(self) -> Verification:
         """What was found so far."""
@@ -102,20 +104,28 @@ class _Tally:
         )
 
 
+def _of_batch(info: ModelInfo, batch: Mapping[str, Array]) -> ModelInfo:
+    """What a file says of itself, with the sizes of a batch in place of the free ones."""
+    inputs = tuple(dataclasses.replace(spec, dims=tuple(batch[spec.name].shape)) for spec in info.inputs)
+    return dataclasses.replace(info, inputs=inputs)
+
+
 class _OutputTally:
     """Sums over the values of one output."""
 
-    def __init__(self, name: str, names: Sequence[str], tolerance: Tolerance) -> None:
+    def __init__(self, name: str, names: Sequence[str], tolerance: Tolerance, least_spread: float = 0.0) -> None:
         self.name = name
-        self._names, self._tolerance = names, tolerance
-        self._place, self._largest = Place("", (0,), 0.0, 0.0), -1.0
+        self._names, self._tolerance, self._least_spread = names, tolerance, least_spread
+        self._place, self._largest = Place(image_name(names, 0), (), 0.0, 0.0), -1.0
         self._error_sum = self._sum = self._square_sum = 0.0
-        self._cosine = math.inf
+        self._cosine = 1.0
         self._histogram = np.zeros(len(_EDGES) - 1, np.int64)
         self._values = self._nan = self._infinite = 0
 
     def add(self, first: int, wanted: Float64, found: Float64) -> None:
-        """The values (B, ...) of both sides, ``first`` being the number of the first image."""
+        """The values (B, ...) of both sides, ``first`` being the number of the first image; perhaps none."""
+        if not wanted.size:
+            return
         error = error_of(found, wanted)
         index = tuple(int(i) for i in np.unravel_index(error.argmax(), error.shape))
         if error[index] > self._largest:
@@ -133,13 +143,15 @@ class _OutputTally:
 
     def result(self) -> OutputErrors:
         """What was found so far."""
-        mean = self._sum / self._values
+        values = max(self._values, 1)
+        mean = self._sum / values
+        std = math.sqrt(max(self._square_sum / values - mean**2, 0.0))
         return OutputErrors(
             name=self.name,
-            largest=self._largest,
+            largest=max(self._largest, 0.0),
             place=self._place,
-            mean=self._error_sum / self._values,
-            std=math.sqrt(max(self._square_sum / self._values - mean**2, 0.0)),
+            mean=self._error_sum / values,
+            std=max(std, self._least_spread),
             cosine=self._cosine,
             histogram=_without_empty_ends(self._histogram),
             nan=self._nan,
@@ -149,14 +161,10 @@ class _OutputTally:
 
 
 class _LabelTally(_OutputTally):
-    """An output of whole numbers, such as the class of each pixel: how many of an image's values differ.
+    """An output of whole numbers, such as the class of each pixel: how many of an image's values differ."""
 
-    If logits are off by a part e of their standard deviation, about 5 e of the labels are others: the first of 150
-    independent values leads by less than 2 e that often.
-    """
-
-    def __init__(self, name: str, names: Sequence[str], tolerance: Tolerance) -> None:
-        limit = min(LABELS * tolerance.limit, 0.5)
+    def __init__(self, name: str, names: Sequence[str], tolerance: Tolerance, labels_off: float) -> None:
+        limit = min(labels_off * tolerance.limit, 0.5)
         super().__init__(
             name, names, Tolerance(limit, f"the part of an image's labels that differ; {tolerance.reason}")
         )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from vimdeploy.parity.check import LABELS, error_of
+from vimdeploy.parity.check import error_of
 from vimdeploy.parity.results import DeterminismCheck
-from vimdeploy.runtimes.base import Array, Arrays, Session
+from vimdeploy.runtimes.base import Array, Session
+from vimdeploy.tasks import task_of
+from vimdeploy.tasks.base import Outputs, Task
 from vimdeploy.tolerance import Tolerance
 
 SAME_RUN = "the same run twice"
@@ -36,31 +38,33 @@ def check_determinism(
     Returns:
         The checks that can be made: places in a batch need more than one image.
     """
-    first = session.run(batch)
+    task, first = task_of(session.info), session.run(batch)
+    ones = [{name: array[i : i + 1] for name, array in batch.items()} for i in range(len(next(iter(batch.values()))))]
+
+    def check(name: str, found: Iterable[Outputs], wanted: Iterable[Outputs], allowed: Tolerance) -> DeterminismCheck:
+        pairs = (
+            pair
+            for sides in zip(wanted, found, strict=True)
+            for pair in ([sides] if task is None else task.pairs(*sides))
+        )
+        errors = (_error(ours[output], theirs[output], stds[output], task) for ours, theirs in pairs for output in ours)
+        return DeterminismCheck(name, max(errors), allowed)
+
     bits = Tolerance(0.0, "the same sums in the same order: equal to the bit")
     on_gpu = session.device == "cuda"
-    checks = [_check(SAME_RUN, session.run(batch), first, stds, tolerance if on_gpu else bits)]
+    checks = [check(SAME_RUN, [session.run(batch)], [first], tolerance if on_gpu else bits)]
     if one_thread is not None:
-        checks.append(_check(THREADS, one_thread.run(batch), first, stds, tolerance))
-    images = len(next(iter(batch.values())))
-    if images > 1:
-        single = [session.run({name: array[i : i + 1] for name, array in batch.items()}) for i in range(images)]
-        alone = {name: np.concatenate([outputs[name] for outputs in single]) for name in first}
-        checks.append(_check(PLACES, alone, first, stds, tolerance))
+        checks.append(check(THREADS, [one_thread.run(batch)], [first], tolerance))
+    if len(ones) > 1:
+        rows = [{name: array[i : i + 1] for name, array in first.items()} for i in range(len(ones))]
+        checks.append(check(PLACES, map(session.run, ones), rows, tolerance))
     return tuple(checks)
 
 
-def _check(
-    name: str, found: Arrays, wanted: Arrays, stds: Mapping[str, float], tolerance: Tolerance
-) -> DeterminismCheck:
-    """The largest difference of any output."""
-    errors = [_relative(found[output], wanted[output], stds[output]) for output in wanted]
-    return DeterminismCheck(name, max(errors), tolerance)
-
-
-def _relative(found: Array, wanted: Array, std: float) -> float:
+def _error(wanted: Array, found: Array, std: float, task: Task | None) -> float:
+    """The largest difference, in standard deviations; of labels, what part of them that differs amounts to."""
     if np.array_equal(found, wanted, equal_nan=True):
         return 0.0
     if wanted.dtype.kind == "i":
-        return float((found != wanted).mean()) / LABELS
+        return float((found != wanted).mean()) / (task.labels_off if task is not None else Task.labels_off)
     return float(error_of(found, wanted).max()) / std if std else np.inf

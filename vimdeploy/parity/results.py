@@ -72,6 +72,11 @@ class OutputErrors:
     """Whether the values are whole numbers, and an error is the part of an image's values that differ."""
 
     @property
+    def values(self) -> int:
+        """How many were compared: none of what was found on no side, or not on both."""
+        return sum(self.histogram.counts)
+
+    @property
     def relative(self) -> float:
         """The largest error, relative to the standard deviation."""
         return self.largest / self.std if self.std else math.inf if self.largest else 0.0
@@ -93,7 +98,7 @@ class OutputErrors:
             return f"{self.nan} NaN and {self.infinite} infinite values, the first for {self.place.image}"
         if self.of_labels:
             return (
-                f"{self.relative:.2%} of its values of another class for {self.place.image}, "
+                f"{self.relative:.2%} of its labels that differ for {self.place.image}, "
                 f"{self.tolerance.limit:.2%} are allowed"
             )
         return (
@@ -112,6 +117,8 @@ class Deviation:
     tolerance: Tolerance
     """The band: the bound on ``error``, and why."""
     place: Place
+    of_rows: bool = False
+    """Whether the values are rows that were chosen, and the error is the part of them that one side alone has."""
 
     @property
     def passed(self) -> bool:
@@ -153,6 +160,11 @@ class Stage:
         own = self.own is not None and not self.own.passed
         worst = self.own if own and self.own is not None else self.carried
         fed = "fed with the same values as the reference, " if own else ""
+        if worst.of_rows:
+            return (
+                f"{fed}{worst.error:.1%} of what it chooses is on one side alone, {worst.tolerance.limit:.1%} is "
+                f"allowed ({worst.place.image}, the first is number {worst.place.index[0]})"
+            )
         return (
             f"{fed}a relative error of {worst.error:.2g}, {worst.tolerance.limit:.2g} is allowed "
             f"({worst.place.image}, element {worst.place.index}: wanted {worst.place.wanted:.7g}, "

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from vimdeploy.inputs import Inputs
+from vimdeploy.model_info import ModelInfo
 from vimdeploy.parity.check import check_parity
 from vimdeploy.parity.determinism import check_determinism
 from vimdeploy.parity.results import Verification, WeightCheck
 from vimdeploy.parity.stages import compare_stages
+from vimdeploy.preprocess import image_from_tensor
 from vimdeploy.progress import Progress, silent, tracked
 from vimdeploy.runtimes.base import Array, Session
-from vimdeploy.tasks.base import Agreement
+from vimdeploy.tasks.base import DRAWN, Agreement, Answer
 from vimdeploy.tolerance import tolerance_of
 
 BATCH = 8
@@ -60,7 +63,7 @@ def verify_sessions(
             dataclasses.replace(
                 result,
                 inputs=inputs.description,
-                answers=_with_pictures(result.answers, inputs),
+                answers=_with_pictures(result.answers, inputs, reference.info),
                 stages=found,
                 stages_note=note,
                 weights=weights,
@@ -74,6 +77,28 @@ def _batch_of_one(arrays: Mapping[str, Array]) -> dict[str, Array]:
     return {name: np.expand_dims(array, 0) for name, array in arrays.items()}
 
 
-def _with_pictures(answers: Agreement, inputs: Inputs) -> Agreement:
-    changes = [dataclasses.replace(c, png=inputs.png(inputs.names.index(c.image))) for c in answers.changes]
+def _with_pictures(answers: Agreement, inputs: Inputs, info: ModelInfo) -> Agreement:
+    """The changed answers with their pictures in small, and drawn on what the model saw of them."""
+    changes = []
+    for change in answers.changes:
+        number = inputs.names.index(change.image)
+        png = inputs.png(number)
+        drawn = None
+        if png and change.sides is not None and info.picture is not None:
+            drawn = _drawn(change.sides, inputs.one(number)[info.picture.name], info)
+        changes.append(dataclasses.replace(change, png=png, sides=None, drawn=drawn))
     return dataclasses.replace(answers, changes=tuple(changes))
+
+
+def _drawn(sides: tuple[Answer, Answer], tensor: Array, info: ModelInfo) -> tuple[bytes, bytes] | None:
+    """Two answers on what the model saw, as JPEG files: of photographs these are a tenth as large as PNG files."""
+    files = []
+    for side in sides:
+        seen = image_from_tensor(tensor, info.recipe)
+        seen.thumbnail((DRAWN, DRAWN))
+        picture, file = side.picture(seen), io.BytesIO()
+        if picture is None:
+            return None
+        picture.save(file, "JPEG", quality=90)
+        files.append(file.getvalue())
+    return files[0], files[1]

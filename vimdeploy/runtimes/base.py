@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vimdeploy.errors import ConfigError, InputError
-from vimdeploy.inputs import picture_inputs
+from vimdeploy.inputs import picture_windows, stacked
 from vimdeploy.model_info import ModelInfo
 from vimdeploy.preprocess import FloatArray, Picture
 from vimdeploy.tasks import task_of
@@ -32,8 +32,15 @@ class Stages(ABC):
     """The stages whose values it gives."""
 
     @abstractmethod
-    def values(self, inputs: Mapping[str, Array]) -> Mapping[str, FloatArray]:
-        """The value of every stage, computed from the inputs on."""
+    def values(
+        self, inputs: Mapping[str, Array], chosen: Mapping[str, FloatArray] | None = None
+    ) -> Mapping[str, FloatArray]:
+        """The value of every stage, computed from the inputs on.
+
+        Args:
+            inputs: of the model.
+            chosen: another model's values of stages that are choices, which the stages behind compute from; or none.
+        """
 
     def values_apart(self, inputs: Mapping[str, Array], fed: Mapping[str, FloatArray]) -> Mapping[str, FloatArray]:
         """The value of every stage, each computed from another model's values; empty if that cannot be done.
@@ -103,7 +110,7 @@ class Session(ABC):
             self._run(self._checked({name: _part(array, start, batch) for name, array in arrays.items()}))
             for start in range(0, rows, batch)
         ]
-        return {name: np.concatenate([part[name] for part in found])[:rows] for name in found[0]}
+        return {name: _joined([part[name] for part in found])[:rows] for name in found[0]}
 
     def _checked(self, arrays: Arrays) -> Arrays:
         """Arrays for ``_run``."""
@@ -114,15 +121,35 @@ class Session(ABC):
         return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
     @overload
-    def predict(self, images: Picture, image_size: tuple[int, int] | None = None, batch: int = 8) -> Answer: ...
+    def predict(
+        self,
+        images: Picture,
+        image_size: tuple[int, int] | None = None,
+        batch: int = 8,
+        *,
+        score_threshold: float | None = None,
+        max_detections: int | None = None,
+    ) -> Answer: ...
 
     @overload
     def predict(
-        self, images: Sequence[Picture], image_size: tuple[int, int] | None = None, batch: int = 8
+        self,
+        images: Sequence[Picture],
+        image_size: tuple[int, int] | None = None,
+        batch: int = 8,
+        *,
+        score_threshold: float | None = None,
+        max_detections: int | None = None,
     ) -> list[Answer]: ...
 
     def predict(
-        self, images: Picture | Sequence[Picture], image_size: tuple[int, int] | None = None, batch: int = 8
+        self,
+        images: Picture | Sequence[Picture],
+        image_size: tuple[int, int] | None = None,
+        batch: int = 8,
+        *,
+        score_threshold: float | None = None,
+        max_detections: int | None = None,
     ) -> Answer | list[Answer]:
         """Pictures to answers, prepared by the recipe that the model carries.
 
@@ -132,6 +159,8 @@ class Session(ABC):
             image_size: height and width in pixels to prepare them in, if the file leaves the size open; None: each
                 picture's own size, rounded to the nearest that the model takes, and not cropped.
             batch: how many pictures of one size run together.
+            score_threshold: of the task detect: what is found has a higher score, from 0 to below 1; None: 0.05.
+            max_detections: of the task detect: at most so many are found in a picture, the best; None: 100.
 
         Returns:
             The answer to the one picture, or a list of answers.
@@ -147,10 +176,12 @@ class Session(ABC):
             raise ConfigError(f"{self.info.name} does not say what its outputs mean; use run(), which gives them raw.")
         if not isinstance(batch, Integral) or batch < 1:
             raise ConfigError(f"batch must be a whole number of at least 1, found {batch!r}.")
+        limits = task.limits(score_threshold, max_detections)
         several = isinstance(images, Sequence) and not isinstance(images, (str, bytes, bytearray, memoryview))
         pictures = cast("Sequence[Picture]", images if several else [images])
-        inputs = picture_inputs(pictures, self.info, image_size, own_size=True)
-        answers = [answer for arrays in inputs.batches(batch) for answer in task.answers(self.run(arrays), self.info)]
+        windows = picture_windows(pictures, self.info, image_size, limits)
+        outputs = ((self.run(arrays), placements) for arrays, placements in stacked(windows, batch))
+        answers = list(task.gathered(outputs, self.info))
         return answers if several else answers[0]
 
     def open_stages(self) -> Stages:
@@ -183,6 +214,17 @@ def _part(array: Array, start: int, batch: int) -> Array:
     """So many rows of an array from one on; its last row is repeated if there are too few."""
     rows = np.minimum(np.arange(start, start + batch), len(array) - 1)
     return array[rows]
+
+
+def _joined(parts: Sequence[Array]) -> Array:
+    """Outputs of several batches as one; with zeros behind those of fewer detections than another has."""
+    most = np.max([part.shape[1:] for part in parts], axis=0).astype(int)
+    return np.concatenate(
+        [
+            np.pad(part, [(0, 0), *((0, wanted - size) for wanted, size in zip(most, part.shape[1:], strict=True))])
+            for part in parts
+        ]
+    )
 
 
 def _array(value: Any) -> Array:

@@ -59,9 +59,11 @@ class EagerStages(Stages):
         self._stages = stages_of(info)
         self.names = frozenset(stage.name for stage in self._stages)
 
-    def values(self, inputs: Mapping[str, Array]) -> dict[str, FloatArray]:
+    def values(
+        self, inputs: Mapping[str, Array], chosen: Mapping[str, FloatArray] | None = None
+    ) -> dict[str, FloatArray]:
         """The value of every stage."""
-        return self._run(inputs, {})
+        return self._run(inputs, chosen or {})
 
     def values_apart(self, inputs: Mapping[str, Array], fed: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """The value of every stage, each computed from other values than the model's."""

@@ -5,7 +5,7 @@ Only the ends of stages are looked at, so that ONNX Runtime fuses within a stage
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import onnx
@@ -41,26 +41,24 @@ def values_by_stage(model: onnx.ModelProto, stages: Sequence[StageSpec]) -> dict
     return names
 
 
-def with_stages(model: onnx.ModelProto, names: Iterable[str], apart: bool) -> onnx.ModelProto:
+def with_stages(model: onnx.ModelProto, names: Sequence[str], fed: Collection[str]) -> onnx.ModelProto:
     """A copy of a model that gives some inner values as float32, ``NAME`` as ``NAME.seen``.
 
     Args:
         model: a file of ours: the types of its values are in it.
         names: of values that nodes give.
-        apart: whether every node that reads one of the values is to read the new input ``NAME.fed`` (float32) instead.
+        fed: those of them for which every node that reads one is to read the new input ``NAME.fed`` (float32) instead.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    names = list(names)
-    if apart:
-        _feed(copy, names)
+    _feed(copy, fed)
     for name in names:
         seen = helper.make_node("Cast", [name], [f"{name}.seen"], f"{name}.seen", to=TensorProto.FLOAT)
         copy.graph.node.append(seen)
     return with_outputs(copy, [f"{name}.seen" for name in names])
 
 
-def _feed(model: onnx.ModelProto, names: list[str]) -> None:
+def _feed(model: onnx.ModelProto, names: Collection[str]) -> None:
     """Let nodes read ``NAME.fed``, rounded to the value's type, in place of ``NAME``."""
     known = {value.name: value for value in (*model.graph.value_info, *model.graph.output)}
     for node in model.graph.node:
@@ -87,7 +85,7 @@ class OnnxStages(Stages):
         stages: Sequence[StageSpec],
         open_session: Callable[[onnx.ModelProto], InferenceSession],
     ) -> None:
-        """Open two sessions: with all stages in a row, and with each apart.
+        """Open sessions: with all stages in a row, with each apart, and with the choices alone fed.
 
         Args:
             model: a file of ours.
@@ -102,21 +100,25 @@ class OnnxStages(Stages):
         if not typed.issuperset(self._values.values()):
             raise ConfigError("the file does not tell the types of inner values, which another tool has dropped")
         self.names = frozenset(self._values)
-        self._in_a_row, self._apart = (
-            open_session(with_stages(model, self._values.values(), apart)) for apart in (False, True)
-        )
+        seen = list(self._values.values())
+        choices = [stage.value for stage in stages if stage.is_choice]
+        self._in_a_row, self._apart = (open_session(with_stages(model, seen, fed)) for fed in ([], seen))
+        self._of_chosen = open_session(with_stages(model, seen, choices)) if choices else self._in_a_row
 
-    def values(self, inputs: Mapping[str, Array]) -> dict[str, FloatArray]:
+    def values(
+        self, inputs: Mapping[str, Array], chosen: Mapping[str, FloatArray] | None = None
+    ) -> dict[str, FloatArray]:
         """The value of every stage, with the errors of all stages before it."""
-        return self._run(self._in_a_row, inputs, {})
+        return self._run(self._of_chosen if chosen else self._in_a_row, inputs, chosen or {})
 
     def values_apart(self, inputs: Mapping[str, Array], fed: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """The value of every stage, each fed with another model's values."""
-        return self._run(self._apart, inputs, {f"{value}.fed": fed[stage] for stage, value in self._values.items()})
+        return self._run(self._apart, inputs, fed)
 
     def _run(
-        self, session: InferenceSession, inputs: Mapping[str, Array], fed: dict[str, FloatArray]
+        self, session: InferenceSession, inputs: Mapping[str, Array], fed: Mapping[str, FloatArray]
     ) -> dict[str, FloatArray]:
         seen = [f"{value}.seen" for value in self._values.values()]
-        found = run_session(session, seen, {**inputs, **fed}, what="the stages of the model")
+        given = {f"{self._values[stage]}.fed": value for stage, value in fed.items()}
+        found = run_session(session, seen, {**inputs, **given}, what="the stages of the model")
         return {stage: found[f"{value}.seen"] for stage, value in self._values.items()}

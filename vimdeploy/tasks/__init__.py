@@ -17,6 +17,7 @@ TASKS = {
     "features": "FeatureExtraction",
     "pyramid": "Pyramid",
     "segment": "Segmentation",
+    "detect": "Detection",
 }
 """The class of each task, in the file of the task's name; imported when it is used, so that ``--help`` stays light."""
 

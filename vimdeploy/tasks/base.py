@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,12 +18,14 @@ import numpy.typing as npt
 from vimdeploy.errors import ConfigError
 from vimdeploy.model_info import ModelInfo, TensorSpec
 from vimdeploy.models.stages import StageSpec
+from vimdeploy.recipe import CROP
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import nn
 
     from vimdeploy.models.backbone import Backbone
+    from vimdeploy.preprocess import Placement
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Shapes of tensors, by their names."""
@@ -31,6 +34,32 @@ Outputs = Mapping[str, npt.NDArray[Any]]
 
 _Z95 = 1.959964
 """Standard normal deviation that 95 % of all values stay within."""
+
+
+MOST_DETECTIONS = 1000
+"""Of one picture: as many as there are proposals, behind which a second class of the same place follows at best."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Which objects are wanted of a picture, of all that a model of detection thinks it might see.
+
+    Raises:
+        ConfigError: if nothing can be found within them.
+    """
+
+    score_threshold: float = 0.05
+    """The score above which it counts; detectron2's and COCO's usual one, because their measures want doubtful ones
+    too."""
+    max_detections: int = 100
+    """At most so many, the best: as many as COCO's measure looks at."""
+
+    def __post_init__(self) -> None:
+        score, most = self.score_threshold, self.max_detections
+        if isinstance(score, bool) or not isinstance(score, Real) or not 0 <= score < 1:
+            raise ConfigError(f"score_threshold must be from 0 to below 1, found {score!r}.")
+        if isinstance(most, bool) or not isinstance(most, Integral) or not 1 <= most <= MOST_DETECTIONS:
+            raise ConfigError(f"max_detections must be from 1 to {MOST_DETECTIONS}, found {most!r}.")
 
 
 @dataclass(frozen=True)
@@ -84,6 +113,11 @@ class Change:
     """By how much the reference's and the candidate's answer lead before their second best; None if there is none."""
     png: bytes = b""
     """The picture in small; empty for random inputs."""
+    sides: tuple[Answer, Answer] | None = None
+    """The answers of the reference and of the candidate, to be drawn, and no larger than that needs; None if they are
+    no pictures, or drawn."""
+    drawn: tuple[bytes, bytes] | None = None
+    """Both on what the models saw of the picture, as JPEG files."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +160,10 @@ class Answer(ABC):
         """The answer drawn, on the picture that it is about; None if it is no picture."""
         return None
 
+    def results(self, image: int | str) -> list[dict[str, Any]] | None:
+        """The answer as lines of COCO's results, under the number or the name of the picture; None if it is none."""
+        return None
+
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The answer as arrays, for programs that go on with it; empty if it is none."""
         return {}
@@ -147,7 +185,7 @@ class Comparison(ABC):
 
     @abstractmethod
     def points_lost(self) -> float:
-        """How much worse the candidate is, in percentage points of what counts for the task."""
+        """How much worse the candidate is, in percentage points of what counts; NaN if there is nothing to lose."""
 
 
 class Task(ABC):
@@ -159,10 +197,22 @@ class Task(ABC):
     """In a few words, for help texts."""
     counts: tuple[str, str]
     """What ``Comparison.points_lost`` counts: with known classes, and without."""
+    rounding_float32: float = 1.0
+    """How many times as far as a classifier's logits its outputs may be off in float32."""
+    more_inputs: tuple[TensorSpec, ...] = ()
+    """What its models take beside pictures."""
+    least_spread: Mapping[str, float] = {}
+    """Of some outputs: the least standard deviation that their errors are relative to, as a few values have none."""
+    labels_off: float = 8.0
+    """How many times as large as an error of the other outputs, in standard deviations, the part of labels that differ
+    may be. If logits are off by a part e of their standard deviation, about 5 e of the labels are others: the first of
+    150 independent values leads by less than 2 e that often."""
     has_classes: bool = False
     """Whether it has labels, one per class."""
     dense: bool = False
     """Whether the head reads the maps of blocks, as those of segmentation and detection do."""
+    fit: str = CROP
+    """How pictures come into the input: the ``Recipe.fit`` that its networks were trained for."""
 
     def numbers(self, config: Any, shapes: Shapes, neck: str = "") -> dict[str, Any]:
         """What the head is made of, as plain values for ``ModelInfo.head``.
@@ -204,7 +254,7 @@ class Task(ABC):
         """The whole network: what stands on the backbone, the backbone within."""
 
     def rounding(self, info: ModelInfo) -> float:
-        """How many times as far as a classifier's logits the outputs may be off in precisions below float32."""
+        """How many times as far as a classifier's logits its outputs may be off in precisions below float32."""
         return 1.0
 
     def stages(self, info: ModelInfo) -> tuple[StageSpec, ...]:
@@ -218,9 +268,63 @@ class Task(ABC):
             ConfigError: if that is no model of this task.
         """
 
+    def limits(self, score_threshold: float | None = None, max_detections: int | None = None) -> Limits:
+        """What is asked of a model, and the usual for what is None.
+
+        Raises:
+            ConfigError: if the task finds no objects, or none within these limits.
+        """
+        if score_threshold is not None or max_detections is not None:
+            raise ConfigError(
+                f"score_threshold and max_detections are for the task detect; {self.name} finds no objects."
+            )
+        return Limits()
+
+    def beside(self, info: ModelInfo, placement: Placement, limits: Limits) -> dict[str, npt.NDArray[Any]]:
+        """The inputs of a model beside the picture, for one picture and without the axis of the batch.
+
+        Args:
+            info: of the model.
+            placement: how the picture lies in the model's input.
+            limits: which objects are wanted.
+        """
+        return {}
+
+    def aligned(self, wanted: Outputs, found: Outputs) -> tuple[Outputs, Outputs]:
+        """The outputs of two sides for one picture, a batch of it alone, so that they can be compared by element.
+
+        Outputs of the same name have the same shape then, which may be empty. Where one side has something that the
+        other lacks, a label of the other's is ``ABSENT``.
+        """
+        return wanted, found
+
+    def pairs(self, wanted: Outputs, found: Outputs) -> Iterator[tuple[Outputs, Outputs]]:
+        """The outputs of two sides for each picture of a batch, as of ``aligned``."""
+        for number in range(len(next(iter(wanted.values())))):
+            ours, theirs = ({name: side[name][number : number + 1] for name in wanted} for side in (wanted, found))
+            yield self.aligned(ours, theirs)
+
     @abstractmethod
-    def answers(self, outputs: Outputs, info: ModelInfo) -> list[Answer]:
-        """The answer to each image of a batch."""
+    def answers(self, outputs: Outputs, info: ModelInfo, placements: Sequence[Placement] = ()) -> list[Answer]:
+        """The answer to each picture of a batch.
+
+        Args:
+            outputs: of the model.
+            info: of the model.
+            placements: for each row of the outputs, how its picture lies in the model's input: answers are in the
+                picture's own pixels then. None: answers are in those of the input.
+        """
+
+    def gathered(self, batches: Iterable[tuple[Outputs, Sequence[Placement]]], info: ModelInfo) -> Iterator[Answer]:
+        """The answer to each picture, as soon as the outputs of its last window are there.
+
+        Args:
+            batches: outputs, and for each of their rows the placement of its picture; windows in order, those of a
+                picture perhaps in several batches.
+            info: of the model.
+        """
+        for outputs, placements in batches:
+            yield from self.answers(outputs, info, placements)
 
     @abstractmethod
     def comparison(
@@ -261,6 +365,11 @@ def count_not_finite(name: str, values: npt.NDArray[Any]) -> str:
     wrong = int(values.size - np.isfinite(values).sum())
     return f"{wrong} of {values.size} values of {name} are NaN or infinite" if wrong else ""
 
+
+DRAWN = 256
+"""Pixels of the longer side of what answers are drawn on for people to compare them."""
+ABSENT = -1
+"""The label of what the other side alone has."""
 
 MAX_CHANGES = 40
 """Changes that are kept with their pictures; the rest are counted."""

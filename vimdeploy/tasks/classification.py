@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from vimdeploy.models.backbone import Backbone
+    from vimdeploy.preprocess import Placement
 
 LOGITS = "logits"
 _FEW = 5
@@ -142,7 +143,7 @@ class Classification(Task):
         if info.labels and len(info.labels) != classes:
             raise ConfigError(f"Wanted {classes} labels, one per class; found {len(info.labels)}.")
 
-    def answers(self, outputs: Outputs, info: ModelInfo) -> list[Answer]:
+    def answers(self, outputs: Outputs, info: ModelInfo, placements: Sequence[Placement] = ()) -> list[Answer]:
         """The classes of each picture.
 
         The probability of a class is the softmax of the logits. A model of one logit was trained with a sigmoid, which

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from vimdeploy.models.backbone import Backbone
+    from vimdeploy.preprocess import Placement
 
 MAP, POOLED, BLOCK = "map", "pooled", "block_"
 
@@ -123,7 +124,7 @@ class FeatureExtraction(Task):
         """
         return 5.0 if info.config.get("block_feature") == "mixer" else 2.0
 
-    def answers(self, outputs: Outputs, info: ModelInfo) -> list[Answer]:
+    def answers(self, outputs: Outputs, info: ModelInfo, placements: Sequence[Placement] = ()) -> list[Answer]:
         """The features of each picture."""
         return [
             FeatureMaps({name: values[number] for name, values in outputs.items()})

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from vimdeploy.errors import ConfigError
 from vimdeploy.model_info import BATCH, ModelInfo, TensorSpec
 from vimdeploy.models.stages import StageSpec, StoredWeight
+from vimdeploy.recipe import PAD
 from vimdeploy.tasks.base import Answer, Comparison, Outputs, Shapes, Task
 from vimdeploy.tasks.features import FeatureMaps, Neighbours
 from vimdeploy.text import shortened
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from vimdeploy.models.backbone import Backbone
+    from vimdeploy.preprocess import Placement
 
 FPN, SIMPLE = "fpn", "simple"
 NECKS = {
@@ -62,6 +64,7 @@ class Pyramid(Task):
     summary = "feature maps of several resolutions"
     counts = ("nearest neighbours of the same class", "equal nearest neighbours")
     dense = True
+    fit = PAD
 
     def numbers(self, config: Any, shapes: Shapes, neck: str = "") -> dict[str, Any]:
         """The neck that a checkpoint has: its kind, and the channels of its levels."""
@@ -71,7 +74,7 @@ class Pyramid(Task):
         if neck and held and neck != held:
             raise ConfigError(f"Wanted the neck {neck}, the checkpoint has {held}: {NECKS[held]}; leave --neck out.")
         kind = neck or held or FPN
-        level = _level_of(config)
+        level = level_of(config)
         if kind == SIMPLE:
             channels, _ = channels_of(shapes, f"neck.simfp_{level}.0.weight", (_CHANNELS, config.dim))
             return {"neck": kind, "channels": channels}
@@ -93,7 +96,7 @@ class Pyramid(Task):
         least = self.least_grid(config, numbers)
         specs = []
         for step in steps(numbers["neck"], config.patch_size):
-            name = f"p{_level_of(config) - step}"
+            name = f"p{level_of(config) - step}"
             sides = []
             for side in grid:
                 if isinstance(side, int) and side < least:
@@ -126,7 +129,7 @@ class Pyramid(Task):
         if len(info.outputs) != levels:
             raise ConfigError(f"The neck {info.head['neck']} has {levels} levels, found {len(info.outputs)} outputs.")
 
-    def answers(self, outputs: Outputs, info: ModelInfo) -> list[Answer]:
+    def answers(self, outputs: Outputs, info: ModelInfo, placements: Sequence[Placement] = ()) -> list[Answer]:
         """The levels of each picture."""
         batch = len(next(iter(outputs.values())))
         return [PyramidMaps({name: values[number] for name, values in outputs.items()}) for number in range(batch)]
@@ -167,7 +170,7 @@ def neck_of(config: Any, numbers: Mapping[str, Any]) -> tuple[nn.Module, tuple[i
     from vimdeploy.models.heads.pyramid import ConvTransposePyramid, SimplePyramid
 
     if numbers["neck"] == SIMPLE:
-        return SimplePyramid(config.dim, numbers["channels"], _level_of(config)), ()
+        return SimplePyramid(config.dim, numbers["channels"], level_of(config)), ()
     return ConvTransposePyramid(config.dim, config.patch_size), blocks_of(config.depth)
 
 
@@ -268,7 +271,12 @@ def _scaled(side: int, step: int, neck: str) -> int:
     return side >> -step
 
 
-def _level_of(config: Any) -> int:
+def level_of(config: Any) -> int:
+    """The level of a backbone's map: it has a value every 2**level pixels.
+
+    Raises:
+        ConfigError: if its stride is no power of two from 4 on.
+    """
     return _level(config.stride)
 
 

@@ -14,6 +14,7 @@ from vimdeploy.errors import ConfigError
 from vimdeploy.model_info import BATCH, HEIGHT, WIDTH, ModelInfo, TensorSpec
 from vimdeploy.models.stages import StageSpec, StoredWeight
 from vimdeploy.tasks.base import (
+    DRAWN,
     MAX_CHANGES,
     Agreement,
     Answer,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from vimdeploy.models.backbone import Backbone
+    from vimdeploy.preprocess import Placement
 
 LOGITS, CLASSES = "logits", "classes"
 _CLASSES = 150
@@ -82,6 +84,11 @@ class Mask(Answer):
         """With so many classes."""
         return replace(self, top=count)
 
+    def small(self) -> Mask:
+        """With fewer pixels, to be drawn in small."""
+        step = -(-max(self.classes.shape) // DRAWN)
+        return replace(self, classes=self.classes[::step, ::step].copy())
+
     def rows(self) -> list[tuple[str, ...]]:
         """A line per class."""
         return [(f"{share:7.2%}", self.label(number)) for number, share in list(self.shares.items())[: self.top]]
@@ -122,7 +129,7 @@ def _with_legend(picture: Image.Image, mask: Mask) -> Image.Image:
     lines = [(color_of(number), f"{share:6.1%}  {mask.label(number)}") for number, share in shares[:_LEGEND]]
     if len(shares) > _LEGEND:
         lines.append(((255, 255, 255), f"and {len(shares) - _LEGEND} more"))
-    written = [(color, _drawable(text)) for color, text in lines]
+    written = [(color, drawable(text)) for color, text in lines]
     wide = max(round(font.getlength(text)) for _, text in written)
     line, margin = 18, 8
     height = max(picture.height, line * len(written) + 2 * margin)
@@ -136,7 +143,7 @@ def _with_legend(picture: Image.Image, mask: Mask) -> Image.Image:
     return drawn
 
 
-def _drawable(text: str) -> str:
+def drawable(text: str) -> str:
     """A text that every font of Pillow has letters for, and no longer than a legend."""
     return text[:48].encode("latin-1", "replace").decode("latin-1")
 
@@ -197,7 +204,7 @@ class Segmentation(Task):
         if info.labels and len(info.labels) != classes:
             raise ConfigError(f"Wanted {classes} labels, one per class; found {len(info.labels)}.")
 
-    def answers(self, outputs: Outputs, info: ModelInfo) -> list[Answer]:
+    def answers(self, outputs: Outputs, info: ModelInfo, placements: Sequence[Placement] = ()) -> list[Answer]:
         """The mask of each picture."""
         labels, smallest = tuple(map(str, info.labels)), np.min_scalar_type(int(info.head["classes"]) - 1)
         return [
@@ -240,7 +247,8 @@ class _Masks(Comparison):
                 self._same += 1
             elif len(self._changes) < MAX_CHANGES:
                 name = image_name(self._names, self._images)
-                self._changes.append(Change(name, _in_words(wanted), _in_words(found)))
+                change = Change(name, _in_words(wanted), _in_words(found), sides=(wanted.small(), found.small()))
+                self._changes.append(change)
             self._images += 1
 
     def result(self) -> Agreement:

@@ -68,8 +68,8 @@ def int8_from_float32(
 
     Raises:
         ModelFileError: if the model is not in float32.
-        ConfigError: if a name in ``keep`` is none of the model's, no layer is left, or the inputs are too few to tell a
-            loss of ``budget``.
+        ConfigError: if a name in ``keep`` is none of the model's, no layer is left, the inputs are too few to tell a
+            loss of ``budget``, or nothing is found in them.
         ParityError: if a single layer is over the budget.
     """
     model, info = artifact.model, artifact.info
@@ -93,7 +93,13 @@ def int8_from_float32(
         found = runner.answers(first_in_int8(count), inputs, f"Answers with {count} layers in int8")
         compared[count] = runner.comparison(inputs)
         compared[count].add(wanted, found)
-        return compared[count].points_lost() <= budget
+        lost = compared[count].points_lost()
+        if math.isnan(lost):
+            raise ConfigError(
+                "The model finds nothing in these pictures, so nobody can tell what int8 loses; give pictures of what "
+                "it was trained to find."
+            )
+        return lost <= budget
 
     count = most(len(row), within_budget)
     if count == 0:

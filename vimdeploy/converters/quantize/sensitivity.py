@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,8 @@ from vimdeploy.converters.quantize.answers import Runner
 from vimdeploy.converters.quantize.qdq import with_int8
 from vimdeploy.converters.quantize.scales import Scales
 from vimdeploy.inputs import Inputs
-from vimdeploy.preprocess import FloatArray
+from vimdeploy.tasks import task_of
+from vimdeploy.tasks.base import ABSENT, Outputs, Task
 
 
 @dataclass(frozen=True)
@@ -43,21 +44,30 @@ def sensitivities(
         inputs: few, because they run once for every layer, and the outputs of all are in memory.
     """
 
-    def outputs(of: onnx.ModelProto, phase: str) -> dict[str, FloatArray]:
-        batches = list(runner.outputs(of, inputs, phase))
-        floats = [name for name, array in batches[0].items() if array.dtype.kind == "f"]  # labels say it no better
-        return {name: np.concatenate([batch[name] for batch in batches]) for name in floats}
-
-    wanted = outputs(model, "Outputs in float32")
+    task = task_of(runner.info)
+    assert task is not None  # int8_from_float32 refuses files without
+    wanted = list(runner.outputs(model, inputs, "Outputs in float32"))
     found = []
     for done, (layer, of_layer) in enumerate(scales.items()):
         runner.progress("Each layer alone in int8", done, len(scales))
-        changed = outputs(with_int8(model, {layer: of_layer}), layer)
-        error = max(_relative_change(wanted[name], changed[name]) for name in wanted)
+        changed = runner.outputs(with_int8(model, {layer: of_layer}), inputs, layer)
+        error = _relative_change(
+            task, [pair for sides in zip(wanted, changed, strict=True) for pair in task.pairs(*sides)]
+        )
         found.append(Sensitivity(layer, of_layer.smoothing is not None, of_layer.sqnr_db, error))
     runner.progress("Each layer alone in int8", len(scales), len(scales))
     return sorted(found, key=lambda judged: judged.output_error)
 
 
-def _relative_change(wanted: FloatArray, found: FloatArray) -> float:
-    return float(np.sqrt(np.square(found - wanted).mean()) / wanted.std())
+def _relative_change(task: Task, pairs: Sequence[tuple[Outputs, Outputs]]) -> float:
+    """Of the output that changes most; labels say it no better, but for what one side alone has: that is all lost."""
+    errors = []
+    for name in pairs[0][0]:
+        wanted, found = (np.concatenate([pair[side][name].reshape(-1) for pair in pairs]) for side in range(2))
+        if wanted.dtype.kind == "f" and wanted.size:
+            spread = max(float(wanted.std()), task.least_spread.get(name, 0.0))
+            errors.append(float(np.sqrt(np.square(found - wanted).mean())) / spread)
+        elif wanted.dtype.kind != "f":
+            alone = (wanted != found) & ((wanted == ABSENT) | (found == ABSENT))
+            errors.append(float(np.sqrt(alone.mean())))
+    return max(errors)

@@ -80,7 +80,7 @@ class SimplePyramid(nn.Module):
         super().__init__()
 
         def output(inner: int) -> list[nn.Module]:
-            return [_NormedConv(inner, channels, 1), _NormedConv(channels, channels, 3)]
+            return [ChannelNormedConv(inner, channels, 1), ChannelNormedConv(channels, channels, 3)]
 
         half, quarter = dim // 2, dim // 4
         finest = [_twice(dim, half), _ChannelNorm(half, eps=_EPS), nn.GELU(), _twice(half, quarter), *output(quarter)]
@@ -160,7 +160,7 @@ class _ChannelNorm(nn.LayerNorm):
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-class _NormedConv(nn.Conv2d):
+class ChannelNormedConv(nn.Conv2d):
     """A convolution without bias, and its norm within, as detectron2 has them; sizes stay."""
 
     def __init__(self, inner: int, channels: int, side: int) -> None:
@@ -168,4 +168,5 @@ class _NormedConv(nn.Conv2d):
         self.norm = _ChannelNorm(channels, eps=_EPS)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, inner, rows, columns) -> (B, channels, rows, columns)."""
         return self.norm(super().forward(x))
