@@ -73,9 +73,6 @@ class Detection(Task):
     rounding_float32 = 5.0
     """Each stage of the cascade looks at the boxes of the one before: a box that a rounding moves is sampled at other
     places. Seen: a probability of a mask that is off by 8e-5, with random weights."""
-    rounding = 20.0
-    """Likewise. Seen, with random weights: 130 units of float16 at the worst of 300,000 places of masks, 21 of scores,
-    55 of boxes; 35, 14 and 40 of bfloat16."""
     labels_off = 200.0
     """What is found on one side alone: noise of 1e-5 of the logits brings other proposals among the best thousand, ten
     of them with random weights; and so it moves what lies near a threshold. Seen, with these: 8 % in float16, 26 % in
@@ -136,6 +133,12 @@ class Detection(Task):
         neck, _ = neck_of(backbone.config, info.head)
         numbers = {name: info.head[name] for name in _USUAL}
         return Detector(backbone, neck, level_of(backbone.config) - 2, info.head["channels"], **numbers)
+
+    def rounding(self, info: ModelInfo) -> float:
+        """As ``rounding_float32``. Seen, with random weights: 130 units of float16 at the worst of 300,000 places of
+        masks, 21 of scores, 55 of boxes; 35, 14 and 40 of bfloat16.
+        """
+        return 20.0
 
     def stages(self, info: ModelInfo) -> tuple[StageSpec, ...]:
         """The steps of the neck and of the heads."""
