@@ -339,16 +339,21 @@ class TestAnySize:
         with pytest.raises(ConfigError, match=message):
             network_of_variant(tiny, 0, image_size=any_size)
 
-    def test_of_a_deit(self):
-        with pytest.raises(ConfigError, match="DeiT is exported for one image size: give --image-size HxW"):
-            network_of_variant(DEIT, 0, image_size=AnySize())
+    @pytest.mark.parametrize("task", ["classification", "features"])
+    def test_of_a_deit(self, task):
+        network = network_of_variant(DEIT, 0, task, AnySize())
+        assert network.info.image_size == ("height", "width")
+        assert network.module.backbone.any_size
 
 
 class TestWrongOptions:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"task": "depth"}, "task must be one of classification, features, pyramid, segment, found 'depth'"),
+            (
+                {"task": "depth"},
+                "task must be one of classification, features, pyramid, segment, detect, found 'depth'",
+            ),
             ({"image_size": (33, 32)}, "do not divide an image height of 33"),
             ({"blocks": (0,)}, "blocks are for the task features"),
             ({"task": "features", "blocks": (2,)}, "blocks must be different numbers from 0 to 1, found 2"),

@@ -285,6 +285,7 @@ def _windows(
         placement, size = placing(size_of(image))
         beside = {} if task is None else task.beside(info, placement, limits)
         tensors, count = tensors_from_image(image, size, info.recipe, placement), len(placement.windows)
+        del image  # is held by them as long as they need it
         for tensor in tracked(tensors, "Windows", count, progress if count > 1 else silent):
             yield {info.picture.name: tensor} | beside, placement
     except ImageError as error:

@@ -201,17 +201,17 @@ def tensors_from_image(
     """
     parts = _parts(image, len(recipe.mean))
     size, resampling = placement.resized[::-1], Image.Resampling[recipe.interpolation.upper()]
-    if len(placement.windows) > 1:
+    if len(placement.windows) > 1 or size[0] * size[1] <= _LARGEST * image_size[0] * image_size[1]:
         parts = [part if part.size == size else part.resize(size, resampling) for part in parts]
+        del image  # which may be much larger, and whoever takes the windows takes his time
     mean, std = np.asarray(recipe.mean, np.float32), np.asarray(recipe.std, np.float32)
     for top, left in placement.windows:
-        bottom, right = (
-            min(first + part, whole)
-            for first, part, whole in zip((top, left), image_size, placement.resized, strict=True)
-        )
+        bottom, right = min(top + image_size[0], size[1]), min(left + image_size[1], size[0])
         box = (left, top, right, bottom)
         channels = [
-            np.asarray(_part(part, size, box, resampling), np.float32).reshape(bottom - top, right - left, -1)
+            np.asarray(
+                part.crop(box) if part.size == size else _resized_part(part, size, box, resampling), np.float32
+            ).reshape(bottom - top, right - left, -1)
             for part in parts
         ]
         pixels = (channels[0] if len(channels) == 1 else np.concatenate(channels, axis=2)) / np.float32(255)
@@ -230,24 +230,6 @@ def image_from_tensor(tensor: FloatArray, recipe: Recipe) -> Image.Image:
 def size_of(image: Opened) -> tuple[int, int]:
     """Height and width of a picture in pixels."""
     return image.size[1], image.size[0]
-
-
-def _part(
-    image: Image.Image, size: tuple[int, int], box: tuple[int, int, int, int], resampling: Image.Resampling
-) -> Image.Image:
-    """A part of a picture that is resized to a size.
-
-    Args:
-        image: RGB or grey.
-        size: width and height of the whole.
-        box: left, top, right and bottom of what is wanted of it.
-        resampling: how it is resized.
-    """
-    if size == image.size:
-        return image.crop(box)
-    if size[0] * size[1] <= _LARGEST * (box[2] - box[0]) * (box[3] - box[1]):
-        return image.resize(size, resampling).crop(box)
-    return _resized_part(image, size, box, resampling)
 
 
 def _resized_part(
@@ -279,7 +261,8 @@ def _parts(image: Opened, channels: int) -> Sequence[Image.Image]:
     if isinstance(image, Image.Image):
         image = eight_bit(image)
         if channels in (1, 3):
-            return [image.convert("L" if channels == 1 else "RGB")]
+            mode = "L" if channels == 1 else "RGB"
+            return [image if image.mode == mode else image.convert(mode)]  # Pillow would copy it
     bands = image.split()
     if len(bands) != channels:
         how = f" ({image.mode})" if isinstance(image, Image.Image) else ""
@@ -394,7 +377,7 @@ def _decoded(source: Any, name: str) -> Image.Image:
             "beginning is damaged. Save it as one of these."
         ) from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{name} was not opened: {error}") from error
+        raise ImageError(f"{name} was not opened: {error} Make it smaller, or cut it into parts.") from error
     except ImageError:
         raise
     except Exception as error:  # decoders raise what they stumble over

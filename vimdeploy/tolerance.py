@@ -72,7 +72,8 @@ def tolerance_of(info: ModelInfo) -> Tolerance:
     task = task_of(info)
     if task is None:
         return tolerance_for(info.precision)
-    return tolerance_for(info.precision, task.rounding_float32 if info.precision == "fp32" else task.rounding)
+    times = task.rounding_float32 if info.precision == "fp32" else task.rounding(info)
+    return tolerance_for(info.precision, times)
 
 
 def output_tolerance(reference: Session, candidate: Session) -> Tolerance:

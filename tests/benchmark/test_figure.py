@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -64,6 +65,18 @@ def test_a_name_is_shown_as_it_is(texts, name, shown):
 
 def test_the_caption_is_there(texts):
     assert CAPTION in texts([row("a", 224)])
+
+
+@pytest.mark.parametrize(
+    ("tasks", "title"),
+    [
+        (("pyramid", "pyramid"), "Time and memory over image size: pyramid"),
+        (("features", "segment"), "Time and memory over image size: features, segment"),
+        (("", ""), "Time and memory over image size"),
+    ],
+)
+def test_the_title_names_the_tasks(texts, tasks, title):
+    assert title in texts([dataclasses.replace(row(task, 224), task=task) for task in tasks])
 
 
 def test_what_takes_no_pictures_is_no_point(texts):

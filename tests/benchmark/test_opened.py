@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from helpers import detections
 from onnx import TensorProto
 
 from vimdeploy.benchmark.opened import image_size_of, open_session, precision_of, random_arrays
@@ -49,6 +50,12 @@ class TestOurs:
         session = EagerSession(network_of_variant(tiny, 0, "features"))
         found = session.run(random_arrays(session.info, 2))
         assert {name: array.shape for name, array in found.items()} == {"map": (2, 16, 4, 4), "pooled": (2, 16)}
+
+    def test_a_detector_is_asked_for_all_that_there_may_be(self):
+        arrays = random_arrays(detections.INFO, 2)
+        assert arrays["images"].shape == (2, 3, 64, 96)
+        assert arrays["image_sizes"].tolist() == [[64, 96]] * 2
+        assert (arrays["score_threshold"].tolist(), arrays["max_detections"].tolist()) == ([0, 0], [100, 100])
 
 
 class TestForeign:

@@ -11,6 +11,7 @@ FACTS = {
     "loaded_bytes": 10,
     "memory_method": "as counted",
     "image_size": [32, 48],
+    "task": "pyramid",
     "device": "cpu",
     "operators": "library",
     "precision": "fp32",
@@ -27,6 +28,7 @@ def test_numbers_of_one(tmp_path):
     assert (row.p50_ms, row.p90_ms, row.p99_ms, row.calls) == (3, 100, 100, 5)
     assert row.images_per_second == pytest.approx(2 / 3e-3)
     assert (row.ratio, row.image_size, row.peak_bytes, row.error) == (1, (32, 48), 99, "")
+    assert row.task == "pyramid"
 
 
 def test_ratios_are_to_the_first(tmp_path):

@@ -28,6 +28,7 @@ def test_tells_what_it_loaded(worker):
     assert facts["load_seconds"] > 0
     assert facts["loaded_bytes"] >= 0
     assert (facts["image_size"], facts["device"], facts["precision"]) == ([32, 32], "cpu", "fp32")
+    assert facts["task"] == "classification"
 
 
 def test_a_turn_of_calls(worker):

@@ -6,10 +6,11 @@ by a worker that may die of it.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -60,7 +61,7 @@ def checkpoint_files() -> SearchStrategy[Files]:
     zipped, legacy, safetensors = seeds.checkpoints()
     return named(
         weights=st.one_of(
-            tensors_of_all_kinds(),
+            tensors_of_all_kinds([seeds.state()]),
             mutations.broken_zip(zipped),
             broken_safetensors(safetensors),
             mutations.broken_bytes(seeds.checkpoints()),
@@ -70,11 +71,11 @@ def checkpoint_files() -> SearchStrategy[Files]:
 
 
 @st.composite
-def tensors_of_all_kinds(draw: DrawFn) -> bytes:
+def tensors_of_all_kinds(draw: DrawFn, states: Sequence[dict[str, Any]]) -> bytes:
     """A sound .pth, in which one or two tensors, or what is around them, are of another kind."""
     import torch
 
-    state: dict[Any, Any] = torch.load(io.BytesIO(seeds.checkpoints()[1]), weights_only=True)
+    state: dict[Any, Any] = dict(draw(st.sampled_from(states)))
     one = torch.ones(2)
     odd = {
         "scalar": torch.tensor(1.0),
@@ -117,6 +118,9 @@ def tensors_of_all_kinds(draw: DrawFn) -> bytes:
     wrapper = draw(st.sampled_from(("", "", "", "model", "state_dict", "model_ema", "net", "params", 0)))
     if wrapper != "":
         content = {wrapper: content}
+    if wrapper == "state_dict":
+        said = st.fixed_dictionaries({}, optional={"CLASSES": mutations.values, "dataset_meta": mutations.values})
+        content["meta"] = draw(said | mutations.values)
     if draw(st.integers(0, 9)) == 9:
         content = draw(st.sampled_from((one, [state], None, (), "text", {"model": one}, {"model": {}}, odd)))
     file = io.BytesIO()
@@ -157,6 +161,38 @@ def enter_checkpoint(folder: Path) -> None:
         lambda: network_of_variant(seeds.VARIANT, load_checkpoint(weights)),
         lambda: network_of_variant(seeds.VARIANT, load_checkpoint(weights, ema=True), task="features"),
     )
+
+
+# dense
+
+
+def dense_files() -> SearchStrategy[Files]:
+    sound, described = seeds.dense_checkpoints(), seeds.DENSE_DESCRIPTION
+    broken = st.one_of(
+        tensors_of_all_kinds(seeds.dense_states()),
+        *(mutations.broken_zip(checkpoint) for checkpoint in sound),
+        mutations.broken_bytes(sound),
+    )
+    text = mutations.broken_json(described).map(lambda json_text: json_text.encode("utf-8", "surrogatepass"))
+    return named(dense__json=described, weights=broken) | named(dense__json=text, weights=st.sampled_from(sound))
+
+
+def enter_dense(folder: Path) -> None:
+    from vimdeploy.checkpoint import load_checkpoint
+    from vimdeploy.models import variant_by_name
+    from vimdeploy.networks import network_of_variant
+
+    variant = variant_by_name(str(folder / "dense.json"))
+    if variant.config.parameters >= 10**6:
+        return
+    checkpoint = load_checkpoint(folder / "weights")
+    for task in DENSE_HEADS:  # a checkpoint has the head of one of them at most
+        with contextlib.suppress(VimdeployError):
+            network_of_variant(variant, checkpoint, task)
+    network_of_variant(variant, checkpoint, "pyramid")
+
+
+DENSE_HEADS = ("segment",)
 
 
 # description, labels, table
@@ -210,19 +246,20 @@ def picture_files() -> SearchStrategy[Files]:
 
 
 def enter_picture(folder: Path) -> None:
-    _session(0).predict(folder / "picture.png")
-    _session(2).predict(str(folder / "picture.png"))
+    _session("classifier").predict(folder / "picture.png")
+    for model in ("features", "pyramid", *DENSE_HEADS):
+        _session(model).predict(str(folder / "picture.png"))
 
 
 @cache
-def _session(model: int) -> Any:
+def _session(model: str) -> Any:
     """A session on one of the sound models."""
     import onnx
 
     from vimdeploy import load
     from vimdeploy.artifact import artifact_from_onnx
 
-    return load(artifact_from_onnx(onnx.load_from_string(seeds.onnx_models()[model])), "cpu", threads=1)
+    return load(artifact_from_onnx(onnx.load_from_string(seeds.onnx_model(model))), "cpu", threads=1)
 
 
 # onnx, operator, sidecar
@@ -282,8 +319,12 @@ def enter_sidecar(folder: Path) -> None:
 
 ARGUMENTS = "arguments.json"
 COMMANDS = {
-    "checkpoint": ("export tiny.json -c weights -o out.onnx", "verify good.onnx -c weights --count 2"),
-    "description": ("export tiny.json --random-weights 0 -o out.onnx",),
+    "checkpoint": ("export tiny.json -c weights -o out.onnx", "verify classifier.onnx -c weights --count 2"),
+    "dense": tuple(f"export dense.json -c weights --task {task} -o out.onnx" for task in ("pyramid", *DENSE_HEADS)),
+    "description": (
+        "export tiny.json --random-weights 0 -o out.onnx",
+        "export tiny.json --random-weights 0 --task pyramid --neck simple --image-size 32 -o out.onnx",
+    ),
     "labels": ("export tiny.json --random-weights 0 --labels labels.txt -o out.onnx",),
     "onnx": (
         "run model.onnx picture.png",
@@ -291,17 +332,18 @@ COMMANDS = {
         "inspect model.onnx",
         "convert model.onnx -o out.onnx --precision fp16 --count 2",
         "quantize model.onnx -o out.onnx --images . --budget 100",
-        "verify model.onnx --against good.onnx --count 2 --report out.html",
-        "verify good.onnx --against model.onnx --count 2 --json",
+        "verify model.onnx --against classifier.onnx --count 2 --report out.html",
+        "verify classifier.onnx --against model.onnx --count 2 --json",
         "build model.onnx --flavor rtx -o out.engine",
     ),
     "picture": (
-        "run good.onnx picture.png",
-        "run features.onnx picture.png --save .",
-        "quantize good.onnx -o out.onnx --images . --budget 100",
+        "run classifier.onnx picture.png",
+        "run features.onnx picture.png --save saved",
+        *(f"run {task}.onnx picture.png --save saved" for task in ("pyramid", *DENSE_HEADS)),
+        "quantize classifier.onnx -o out.onnx --images . --budget 100",
     ),
     "sidecar": ("inspect model.engine", "run model.engine good.png --device cuda"),
-    "table": ("verify good.onnx --against good.onnx --images . --classes table.csv",),
+    "table": ("verify classifier.onnx --against classifier.onnx --images . --classes table.csv",),
 }
 """What comes in at the doors above, through the command line."""
 
@@ -310,11 +352,11 @@ COMMANDS = {
 def commands_files(draw: DrawFn) -> Files:
     door = draw(st.sampled_from(sorted(COMMANDS)))
     command = draw(st.sampled_from(COMMANDS[door]))
-    models = seeds.onnx_models()
-    sound = {"tiny.json": seeds.DESCRIPTION, "good.onnx": models[0], "features.onnx": models[2]}
-    sound["good.png"] = seeds.pictures()[0]
-    used = {name: data for name, data in sound.items() if name in command.split()}
-    return {**used, **draw(DOORS[door].files()), ARGUMENTS: json.dumps(command.split()).encode()}
+    words = command.split()
+    used = {f"{model}.onnx": seeds.onnx_model(model) for model in seeds.MODELS if f"{model}.onnx" in words}
+    sound = {"tiny.json": seeds.DESCRIPTION, "good.png": seeds.pictures()[0]}
+    used |= {name: data for name, data in sound.items() if name in words}
+    return {**used, **draw(DOORS[door].files()), ARGUMENTS: json.dumps(words).encode()}
 
 
 class UnsoundEndError(Exception):
@@ -346,6 +388,7 @@ def enter_commands(folder: Path) -> None:
 DOORS = {
     "checkpoint": Door(checkpoint_files, enter_checkpoint),
     "commands": Door(commands_files, enter_commands),
+    "dense": Door(dense_files, enter_dense),
     "description": Door(description_files, enter_description),
     "labels": Door(labels_files, enter_labels),
     "onnx": Door(onnx_files, enter_onnx),

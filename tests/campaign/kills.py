@@ -92,9 +92,8 @@ COMMANDS = {
 
 def prepare(folder: Path) -> None:
     """Make the inputs of all commands."""
-    classifier, _, features, _ = seeds.onnx_models()
     files = {"tiny.json": seeds.DESCRIPTION, "weights": seeds.checkpoints()[0]}
-    files |= {"good.onnx": classifier, "features.onnx": features}
+    files |= {"good.onnx": seeds.onnx_model("classifier"), "features.onnx": seeds.onnx_model("features")}
     files |= {f"pictures/{name}.png": picture for name, picture in zip(("one", "two"), seeds.pictures(), strict=False)}
     for name in ("pictures", "out", "scratch"):
         (folder / name).mkdir()

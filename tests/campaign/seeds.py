@@ -8,8 +8,10 @@ import json
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import numpy as np
+from helpers.dense import MINE, toolbox_names
 from helpers.released import released_names, training_state
 from PIL import Image
 
@@ -17,6 +19,9 @@ from vimdeploy.engine_file import EngineInfo, sha256_of, write_engine
 from vimdeploy.models.variant import Variant
 from vimdeploy.models.vim.config import VimConfig
 from vimdeploy.networks import AnySize, Network, network_of_variant
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Files = dict[str, bytes]
 """Contents by name, of the files of a trial."""
@@ -36,6 +41,8 @@ DESCRIPTION = json.dumps(
         "labels": VARIANT.labels,
     }
 ).encode()
+DENSE_DESCRIPTION = json.dumps({"config": dataclasses.asdict(MINE.config)}).encode()
+"""Of a backbone under heads of segmentation and detection."""
 LABELS = b"ant\nbee\ncat\n"
 TABLE = b"file,class\none.png,ant\ntwo.png,bee\n"
 PLAN = b"a plan"
@@ -48,8 +55,17 @@ def network() -> Network:
 
 
 @cache
-def onnx_models() -> tuple[bytes, ...]:
-    """The classifier; a feature extractor of any size; the classifier in float16; a model of another program."""
+def dense_network(task: str) -> Network:
+    """A model for one of the dense tasks, with random weights."""
+    return network_of_variant(MINE, 0, task)
+
+
+MODELS = ("classifier", "half", "features", "pyramid", "segment", "foreign")
+
+
+@cache
+def onnx_model(name: str) -> bytes:
+    """One of ``MODELS``: ``half`` is the classifier in float16, ``foreign`` a model of another program."""
     import onnx
 
     from vimdeploy.artifact import artifact_from_onnx
@@ -57,26 +73,61 @@ def onnx_models() -> tuple[bytes, ...]:
     from vimdeploy.exporters.onnx_graph import onnx_from_model
     from vimdeploy.inputs import random_inputs
 
-    classifier = artifact_from_onnx(onnx_from_model(*network()[:2]))
-    half = converted_onnx(classifier, "fp16", random_inputs(classifier.info, 1, 0).batches(1)).artifact
-    any_size = network_of_variant(VARIANT, 0, task="features", image_size=AnySize(), blocks=(0,))
-    value, out = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy")
-    foreign = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "foreign", [value], [out])
-    others = onnx_from_model(*any_size[:2]), onnx.helper.make_model(foreign, ir_version=10)
-    return classifier.data, half.data, *(model.SerializeToString() for model in others)
+    if name == "half":
+        classifier = artifact_from_onnx(onnx.load_from_string(onnx_model("classifier")))
+        return converted_onnx(classifier, "fp16", random_inputs(classifier.info, 1, 0).batches(1)).artifact.data
+    if name == "foreign":
+        value, out = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy")
+        graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], name, [value], [out])
+        return onnx.helper.make_model(graph, ir_version=10).SerializeToString()
+    if name == "classifier":
+        made = network()
+    elif name == "features":
+        made = network_of_variant(VARIANT, 0, task=name, image_size=AnySize(), blocks=(0,))
+    else:
+        made = dense_network(name)
+    return onnx_from_model(made.module, made.info).SerializeToString()
+
+
+def onnx_models() -> tuple[bytes, ...]:
+    """All of ``MODELS``."""
+    return tuple(map(onnx_model, MODELS))
+
+
+@cache
+def state() -> dict[str, Tensor]:
+    """The classifier's tensors under their released names."""
+    return released_names(network().module)
+
+
+@cache
+def dense_states() -> tuple[dict[str, Tensor], ...]:
+    """The tensors of models for dense tasks under the toolboxes' names; the segmentation has three classes."""
+    segmentation = toolbox_names(dense_network("segment").module)
+    last = {name: segmentation[name][: len(VARIANT.labels)] for name in segmentation if "conv_seg" in name}
+    return (segmentation | last,)
 
 
 @cache
 def checkpoints() -> tuple[bytes, ...]:
     """A released training state as a zip, a state dict in the old form, a safetensors file."""
-    import torch
     from safetensors.torch import save
 
-    module = network().module
-    files = [io.BytesIO(), io.BytesIO()]
-    torch.save(training_state(module), files[0])
-    torch.save(released_names(module), files[1], _use_new_zipfile_serialization=False)
-    return *(file.getvalue() for file in files), save(released_names(module))
+    return _saved(training_state(network().module)), _saved(state(), zipped=False), save(state())
+
+
+@cache
+def dense_checkpoints() -> tuple[bytes, ...]:
+    """Those of ``dense_states`` as a toolbox saves them."""
+    return tuple(_saved({"meta": {"CLASSES": VARIANT.labels}, "state_dict": tensors}) for tensors in dense_states())
+
+
+def _saved(content: object, zipped: bool = True) -> bytes:
+    import torch
+
+    file = io.BytesIO()
+    torch.save(content, file, _use_new_zipfile_serialization=zipped)
+    return file.getvalue()
 
 
 @cache

@@ -119,15 +119,26 @@ class TestDoors:
     def test_accept_what_is_sound(self, worker, door):
         assert worker.outcome(DOORS[door].enter, SOUND[door]) == Outcome("accepted")
 
-    def test_accept_sound_models_and_checkpoints(self, worker):
-        files = {"model.onnx": seeds.onnx_models()[0], "picture.png": seeds.pictures()[0]}
+    @pytest.mark.parametrize("model", [model for model in seeds.MODELS if model != "foreign"])
+    def test_accept_sound_models(self, worker, model):
+        files = {"model.onnx": seeds.onnx_model(model), "picture.png": seeds.pictures()[0]}
         assert worker.outcome(DOORS["onnx"].enter, files) == Outcome("accepted")
-        assert worker.outcome(DOORS["checkpoint"].enter, {"weights": seeds.checkpoints()[0]}) == Outcome("accepted")
 
-    def test_commands_run(self, worker):
-        files = {"arguments.json": json.dumps(COMMANDS["picture"][0].split()).encode()}
-        files |= {"good.onnx": seeds.onnx_models()[0], "picture.png": seeds.pictures()[0]}
-        assert worker.outcome(DOORS["commands"].enter, files) == Outcome("accepted")
+    def test_accept_sound_checkpoints(self, worker):
+        assert worker.outcome(DOORS["checkpoint"].enter, {"weights": seeds.checkpoints()[0]}) == Outcome("accepted")
+        for weights in seeds.dense_checkpoints():
+            files = {"dense.json": seeds.DENSE_DESCRIPTION, "weights": weights}
+            assert worker.outcome(DOORS["dense"].enter, files) == Outcome("accepted")
+
+    @pytest.mark.parametrize("command", [*COMMANDS["picture"], *COMMANDS["dense"]])
+    def test_commands_run(self, worker, command):
+        words = command.split()
+        files = {"arguments.json": json.dumps(words).encode(), "picture.png": seeds.pictures()[0]}
+        files |= {f"{model}.onnx": seeds.onnx_model(model) for model in seeds.MODELS if f"{model}.onnx" in words}
+        if "dense.json" in words:
+            files |= {"dense.json": seeds.DENSE_DESCRIPTION, "weights": seeds.dense_checkpoints()[0]}
+        outcome = worker.outcome(DOORS["commands"].enter, files)
+        assert outcome == Outcome("accepted"), outcome.details
 
     @pytest.mark.parametrize("folder", PAST, ids=lambda folder: folder.name)
     def test_past_faults_stay_mended(self, worker, folder):

@@ -121,7 +121,7 @@ class TestTask:
     def test_that_does_not_exist(self, invoke, tiny_onnx):
         result = invoke("bench", tiny_onnx, "--task", "dreams", *QUICK)
         assert (result.exit_code, result.stdout) == (2, "")
-        assert "task must be one of classification, features, pyramid, segment, found 'dreams'" in result.stderr
+        assert "task must be one of classification, features, pyramid, segment, detect, found 'dreams'" in result.stderr
 
 
 @pytest.mark.slow

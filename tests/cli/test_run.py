@@ -8,11 +8,14 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
+from helpers.dense import MINE
 from PIL import Image
 
 import vimdeploy
 from vimdeploy.cli.run import _names
 from vimdeploy.errors import ConfigError, ExecutionError
+from vimdeploy.exporters.onnx_graph import onnx_from_model
+from vimdeploy.networks import network_of_variant
 from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
 
 
@@ -329,3 +332,45 @@ class TestOptionsOfDetection:
         result = invoke("run", tiny_onnx, picture, "-o", tmp_path / "results.json")
         assert (result.exit_code, result.stdout, (tmp_path / "results.json").exists()) == (2, "", False)
         assert "COCO's results are for the task detect" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def segment(tmp_path_factory):
+    path = tmp_path_factory.mktemp("segment") / "segment.onnx"
+    network = network_of_variant(MINE, 0, "segment")
+    path.write_bytes(onnx_from_model(network.module, network.info).SerializeToString())
+    return path
+
+
+@pytest.mark.slow
+class TestSegment:
+    """Windows of 64 x 64 over a picture of 40 x 60."""
+
+    @pytest.mark.parametrize("options", [(), ("--image-size", "100x150", "--batch", 5)], ids=["recipe", "size"])
+    def test_the_mask_is_as_large_as_the_picture(self, invoke, segment, picture, tmp_path, options):
+        result = invoke("run", segment, picture, "--save", tmp_path / "out", *options)
+        assert (result.exit_code, result.stdout.split()[:3]) == (0, ["image", "share", "class"])
+        assert np.load(tmp_path / "out/picture.npz")["classes"].shape == (40, 60)
+        with Image.open(tmp_path / "out/picture.png") as drawn:
+            assert (drawn.width > 60, drawn.height >= 40) == (True, True)  # a legend beside it
+
+    def test_how_many_windows_run_together_changes_nothing(self, invoke, segment, picture):
+        outputs = {
+            invoke("run", segment, picture, "--image-size", "150x200", "--batch", n, "--json").stdout for n in (1, 4, 8)
+        }
+        assert len(outputs) == 1
+
+    def test_a_size_below_a_window(self, invoke, segment, picture):
+        result = invoke("run", segment, picture, "--image-size", "63x150")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "Wanted an image height of 63, the file looks at pictures through windows of 64" in result.stderr
+
+    def test_an_absurd_size(self, invoke, segment, picture):
+        result = invoke("run", segment, picture, "--image-size", "999999x999999")
+        assert (result.exit_code, "at most 268435456 pixels are looked at" in result.stderr) == (2, True)
+
+    @pytest.mark.parametrize("size", [(1, 1), (3, 2), (1000, 7), (7, 1000)], ids=str)
+    def test_pictures_of_any_size_and_proportions(self, invoke, segment, tmp_path, size):
+        Image.new("RGB", size, (200, 100, 0)).save(tmp_path / "odd.png")
+        [image] = json.loads(invoke("run", segment, tmp_path / "odd.png", "--json").stdout)["images"]
+        assert image["shape"] == [size[1], size[0]]

@@ -1,22 +1,26 @@
-"""Each released variant the whole way: a checkpoint in the released form, exported and verified."""
+"""Each released variant the whole way: a checkpoint in the released form, exported and verified; for every task."""
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from helpers.released import training_state
 
-from vimdeploy.artifact import open_artifact, operator_counts
+import vimdeploy
+from vimdeploy.artifact import artifact_from_onnx, open_artifact, operator_counts
 from vimdeploy.checkpoint import load_checkpoint
 from vimdeploy.exporters.onnx_graph import onnx_from_model
 from vimdeploy.inputs import random_inputs
 from vimdeploy.libraries import library_path
 from vimdeploy.models import VARIANTS
-from vimdeploy.networks import network_of_info, network_of_variant, stages_of
+from vimdeploy.networks import AnySize, network_of_info, network_of_variant, stages_of
 from vimdeploy.parity.verify import verify_sessions
 from vimdeploy.parity.weights import check_weights
 from vimdeploy.runtimes.eager import EagerSession
-from vimdeploy.runtimes.onnxruntime import sessions_of_all_operators
+from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, sessions_of_all_operators
+from vimdeploy.tasks import TASKS
+from vimdeploy.tasks.pyramid import NECKS
 
 BOUNDS = {"ONNX Runtime (library, cpu)": 1e-4, "ONNX Runtime (function body, cpu)": 1e-3}
 WHOLE = ("vim_tiny_patch16_224", "vim_tiny_patch16_stride8_224", "vim_base_patch16_224")
@@ -56,3 +60,47 @@ def test_a_whole_variant(name, tmp_path):
 @pytest.mark.parametrize("name", [WHOLE[0], *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_two_blocks_of_a_variant(name, tmp_path):
     check(replace(VARIANTS[name], config=VARIANTS[name].config.replace(depth=2)), tmp_path)
+
+
+def of_four_blocks(name, **changes):
+    """A variant of four blocks, the fewest that every neck reads."""
+    return replace(VARIANTS[name], config=VARIANTS[name].config.replace(depth=4, **changes))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_task_of_a_variant(name, task, tmp_path, picture):
+    """Export, verify and run, as the commands do."""
+    for neck in NECKS if task == "pyramid" else ("",):
+        path = tmp_path / f"{task}{neck}.onnx"
+        vimdeploy.export(of_four_blocks(name), path, random_weights=0, task=task, neck=neck, image_size=64)
+        for result in vimdeploy.verify(path, count=1):
+            assert result.passed, result.fault
+            assert bool(result.stages) == (VARIANTS[name].architecture == "vim")
+        with vimdeploy.load(path) as session:
+            answer = session.predict(picture)
+        assert answer.rows()
+        assert answer.not_finite == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "neck", "fused_attention"),
+    [("features", "", False), ("features", "", True), ("pyramid", "fpn", False), ("pyramid", "simple", True)],
+)
+def test_a_deit_of_any_size_is_the_one_made_for_the_size(task, neck, fused_attention):
+    variant = of_four_blocks("deit_tiny_patch16_224", dim=24, fused_attention=fused_attention)
+
+    def opened(image_size):
+        network = network_of_variant(variant, 0, task, image_size, neck=neck)
+        with torch.no_grad():
+            network.module.backbone.pos_embed *= 50  # as large as what it is added to
+        return OnnxRuntimeSession(artifact_from_onnx(onnx_from_model(network.module, network.info)))
+
+    of_any_size = opened(AnySize())
+    for size in ((64, 64), (224, 96)):
+        images = np.random.default_rng(0).standard_normal((2, 3, *size), np.float32)
+        wanted = opened(size).run(images)
+        for output, value in of_any_size.run(images).items():
+            np.testing.assert_allclose(value, wanted[output], atol=1e-4 * wanted[output].std())

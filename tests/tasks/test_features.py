@@ -2,14 +2,26 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from helpers.dense import CONFIG, MINE
+from helpers.rule_weights import rule_array
 from PIL import Image
 
+from vimdeploy.artifact import artifact_from_onnx
+from vimdeploy.converters.conversion import converted_onnx
 from vimdeploy.errors import ConfigError
+from vimdeploy.exporters.onnx_graph import onnx_from_model
+from vimdeploy.inputs import random_inputs
 from vimdeploy.model_info import ModelInfo, TensorSpec
 from vimdeploy.models.heads.features import FeatureExtractor
 from vimdeploy.models.vim.network import Vim
+from vimdeploy.networks import network_of_variant
+from vimdeploy.parity.check import check_parity
+from vimdeploy.runtimes.eager import EagerSession
+from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
 from vimdeploy.tasks.base import MAX_CHANGES, Agreement, Change, Measure, Proportion
 from vimdeploy.tasks.features import FeatureExtraction, FeatureMaps
+from vimdeploy.tolerance import tolerance_of
 
 TASK = FeatureExtraction()
 INFO = ModelInfo(
@@ -183,3 +195,29 @@ class TestPointsLost:
     @pytest.mark.parametrize(("classes", "lost"), [([0, 0, 1, 1], 50), ([0, 0, 0, 0], 0), ([0, 1, 2, 1], -50)])
     def test_neighbours_of_the_same_class_if_they_are_known(self, classes, lost):
         assert compared(REFERENCE, CANDIDATE, classes).points_lost() == lost
+
+
+class TestRounding:
+    """The bound on maps in precisions below float32."""
+
+    def test_is_wider_for_what_a_mixer_gave(self):
+        residual, mixer = (
+            tolerance_of(replace(INFO, precision="fp16", config={"block_feature": feature})).limit
+            for feature in ("residual", "mixer")
+        )
+        assert 13 * 2**-11 < residual < 40 * 2**-11
+        assert 31 * 2**-11 < mixer < 93 * 2**-11
+
+    @pytest.mark.slow
+    def test_maps_of_mixers_stay_within_it(self):
+        """Nothing outweighs the roundings of eight mixers: 20 units of float16, 24 of bfloat16."""
+        dense = CONFIG.replace(depth=8, class_token="none", final_norm=False, block_feature="mixer")
+        network = network_of_variant(replace(MINE, config=dense), 0, "features", blocks=range(8))
+        for name, tensor in network.module.state_dict().items():
+            tensor.copy_(torch.from_numpy(rule_array(name, tuple(tensor.shape))))
+        proto = onnx_from_model(network.module, network.info)
+        batches = list(random_inputs(network.info, 2, seed=0).batches(1))
+        for precision in ("fp16", "bf16"):
+            lowered = converted_onnx(artifact_from_onnx(proto), precision, batches).artifact
+            [result] = check_parity(EagerSession(network), [OnnxRuntimeSession(lowered)], batches)
+            assert result.passed, result.fault

@@ -8,7 +8,7 @@ from vimdeploy.tasks.base import Task
 
 
 def test_tasks_stand_under_their_names():
-    assert list(TASKS) == ["classification", "features", "pyramid", "segment"]
+    assert list(TASKS) == ["classification", "features", "pyramid", "segment", "detect"]
     assert all(isinstance(task_by_name(name), Task) and task_by_name(name).name == name for name in TASKS)
 
 
@@ -27,7 +27,7 @@ def test_by_name():
 @pytest.mark.parametrize("name", ["depth", ""])
 def test_by_a_name_that_is_none(name):
     with pytest.raises(
-        ConfigError, match=f"task must be one of classification, features, pyramid, segment, found '{name}'"
+        ConfigError, match=f"task must be one of classification, features, pyramid, segment, detect, found '{name}'"
     ):
         task_by_name(name)
 

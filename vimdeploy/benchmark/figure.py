@@ -79,7 +79,9 @@ def figure_of(results: Sequence[Result], caption: str, format_: str) -> bytes:
             wspace=0.46,
             hspace=_GAP / _PANEL,
         )
-        figure.text(0.05, 1 - 0.35 / height, "Time and memory over image size", fontsize=15, weight="bold", color=_INK)
+        tasks = ", ".join(dict.fromkeys(printable(result.task) for result in good if result.task))
+        title = f"Time and memory over image size{': ' if tasks else ''}{tasks}"
+        figure.text(0.05, 1 - 0.35 / height, title, fontsize=15, weight="bold", color=_INK)
         figure.text(
             0.05, 0.15 / height, textwrap.fill(printable(caption), 190), fontsize=8, color=_FAINT, linespacing=1.4
         )

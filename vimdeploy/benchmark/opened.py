@@ -16,16 +16,19 @@ from vimdeploy.model_info import FromSeed, ModelInfo, TensorSpec
 from vimdeploy.models import variant_by_name
 from vimdeploy.models.vim.keys import variant_of
 from vimdeploy.networks import network_of_info, network_of_variant
+from vimdeploy.preprocess import Placement
 from vimdeploy.runtimes.base import Arrays, Session
 from vimdeploy.runtimes.load import load
 from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
-from vimdeploy.tasks import TASKS
+from vimdeploy.tasks import TASKS, task_of
+from vimdeploy.tasks.base import Limits
 
 _IMPORTS = {
     "eager": (
         "safetensors.torch",
         "vimdeploy.models.deit.network",
         "vimdeploy.models.heads.classification",
+        "vimdeploy.models.heads.detect",
         "vimdeploy.models.heads.features",
         "vimdeploy.models.heads.pyramid",
         "vimdeploy.models.heads.segment",
@@ -110,7 +113,7 @@ def image_size_of(info: ModelInfo, asked: tuple[int, int] | None = None) -> tupl
 def random_arrays(info: ModelInfo, batch: int, image_size: tuple[int, int] | None = None) -> Arrays:
     """An array for each input: standard normal, which is about what preprocessed pictures are; zeros for integers.
 
-    They are the same in every process.
+    They are the same in every process. Of a detector, they ask for as many detections as there may be.
 
     Args:
         info: of the model.
@@ -130,7 +133,12 @@ def random_arrays(info: ModelInfo, batch: int, image_size: tuple[int, int] | Non
         raise InputError(f"Wanted a batch of {batch}, the model takes {firsts[0]} alone.")
     sizes |= dict.fromkeys(free, batch)
     generator = np.random.default_rng(0)
-    return {spec.name: _array(spec, _shape(spec, sizes, info), generator) for spec in info.inputs}
+    arrays = {spec.name: _array(spec, _shape(spec, sizes, info), generator) for spec in info.inputs}
+    task = task_of(info)
+    if task is not None and size is not None:
+        beside = task.beside(info, Placement(size, size), Limits(score_threshold=0.0))
+        arrays |= {name: np.stack([array] * batch) for name, array in beside.items()}
+    return arrays
 
 
 def _channels_first(info: ModelInfo) -> ModelInfo:

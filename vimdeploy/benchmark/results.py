@@ -33,6 +33,8 @@ class Result:
     """Height and width in pixels; None if the model takes no pictures, or failed before that was known."""
     error: str = ""
     """Why it failed, in a sentence; empty if it did not."""
+    task: str = ""
+    """What the model is for; empty if it failed, or its file does not say."""
     calls: int = 0
     """How many were timed."""
     p50_ms: float | None = None
@@ -129,6 +131,7 @@ def _result(series: Series, first: Series) -> Result:
         artifact=subject.name,
         batch=subject.batch,
         image_size=image_size,
+        task=facts["task"],
         calls=len(series.milliseconds),
         p50_ms=median,
         p90_ms=percentile(series.milliseconds, 90),

@@ -82,6 +82,7 @@ def _serve(requests: TextIO, answers: TextIO) -> None:
             loaded_bytes=device_memory.taken if on_gpu else loaded - idle,
             memory_method=memory.ON_GPU if on_gpu else method,
             image_size=image_size_of(session.info, subject.image_size),
+            task=session.info.task,
             device=session.device,
             operators=session.operators,
             precision=precision_of(session),

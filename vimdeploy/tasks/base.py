@@ -199,10 +199,8 @@ class Task(ABC):
     """In a few words, for help texts."""
     counts: tuple[str, str]
     """What ``Comparison.points_lost`` counts: with known classes, and without."""
-    rounding: float = 1.0
-    """How many times as far as a classifier's logits its outputs may be off in precisions below float32."""
     rounding_float32: float = 1.0
-    """The same in float32."""
+    """How many times as far as a classifier's logits its outputs may be off in float32."""
     more_inputs: tuple[TensorSpec, ...] = ()
     """What its models take beside pictures."""
     least_spread: Mapping[str, float] = {}
@@ -258,6 +256,10 @@ class Task(ABC):
     @abstractmethod
     def head(self, backbone: Backbone, info: ModelInfo) -> nn.Module:
         """The whole network: what stands on the backbone, the backbone within."""
+
+    def rounding(self, info: ModelInfo) -> float:
+        """How many times as far as a classifier's logits its outputs may be off in precisions below float32."""
+        return 1.0
 
     def stages(self, info: ModelInfo) -> tuple[StageSpec, ...]:
         """The steps behind the backbone whose values can be compared."""

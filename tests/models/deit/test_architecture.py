@@ -27,10 +27,10 @@ def test_the_config_of_its_numbers():
         DEIT.config({"dim": 24, "heads": 3, "rotary": True})
 
 
-def test_it_is_made_for_one_image_size():
-    assert isinstance(DEIT.backbone(DeiTConfig(24, 3, depth=1)), DeiT)
-    with pytest.raises(ConfigError, match="DeiT is exported for one image size: give --image-size HxW"):
-        DEIT.backbone(DeiTConfig(24, 3, depth=1), any_size=True)
+@pytest.mark.parametrize("any_size", [False, True])
+def test_it_is_made_for_one_image_size_or_for_every(any_size):
+    backbone = DEIT.backbone(DeiTConfig(24, 3, depth=1), any_size)
+    assert (type(backbone), backbone.any_size) == (DeiT, any_size)
 
 
 def test_nobody_has_listed_its_stages():

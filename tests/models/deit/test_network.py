@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from vimdeploy.models.deit.architecture import DeiTArchitecture
 from vimdeploy.models.deit.config import VARIANTS, DeiTConfig
 from vimdeploy.models.deit.network import DeiT
 from vimdeploy.models.heads.classification import Classifier
@@ -82,3 +83,26 @@ class TestFeatures:
 
     def test_nothing_is_stored_beside_the_parameters(self, small):
         assert small.backbone.stored_tensors() == {}
+
+
+class TestAnySize:
+    """The position embedding in the graph against one that is resized when the weights are loaded."""
+
+    @pytest.mark.parametrize("image_size", [(32, 48), (64, 96), (32, 32), (80, 16), (16, 112)])
+    @pytest.mark.parametrize("fused_attention", [False, True])
+    def test_is_the_same_model(self, small, fused_attention, image_size):
+        config = small.backbone.config.replace(fused_attention=fused_attention)
+        free, fixed = DeiT(config, any_size=True).eval(), DeiT(config.replace(image_size=image_size)).eval()
+        tensors = {name: 10 * tensor for name, tensor in small.state_dict().items() if name.startswith("backbone.")}
+        resized = DeiTArchitecture().at_image_size(tensors, config, image_size)
+        for model, weights in ((free, tensors), (fixed, resized)):
+            model.load_state_dict({name.removeprefix("backbone."): tensor for name, tensor in weights.items()})
+        images = torch.randn(2, 3, *image_size, generator=torch.Generator().manual_seed(1))
+        found, wanted = free.features(images, [0]), fixed.features(images, [0])
+        assert found.map.shape[2:] == (image_size[0] // 16, image_size[1] // 16)
+        torch.testing.assert_close((*found[:2], *found.blocks), (*wanted[:2], *wanted.blocks))
+        torch.testing.assert_close(free.pooled(images), fixed.pooled(images))
+
+    def test_its_weights_are_those_of_the_fixed_size(self, small):
+        free = DeiT(small.backbone.config, any_size=True)
+        assert free.state_dict().keys() == small.backbone.state_dict().keys()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from vimdeploy.errors import CheckpointError, ConfigError
+from vimdeploy.errors import CheckpointError
 from vimdeploy.models.architecture import Architecture, CheckpointModel
 from vimdeploy.models.deit.config import VARIANTS, DeiTConfig
 from vimdeploy.models.variant import Variant, checked_fields
@@ -33,12 +33,10 @@ class DeiTArchitecture(Architecture):
         return DeiTConfig(**checked_fields(DeiTConfig, numbers))
 
     def backbone(self, config: DeiTConfig, any_size: bool = False) -> DeiT:
-        """A ``DeiT``, of one image size."""
+        """A ``DeiT``."""
         from vimdeploy.models.deit.network import DeiT
 
-        if any_size:
-            raise ConfigError("DeiT is exported for one image size: give --image-size HxW.")
-        return DeiT(config)
+        return DeiT(config, any_size)
 
     def reset_parameters(self, network: nn.Module) -> None:
         """Nothing: torch's own initial weights do for a baseline."""
@@ -72,15 +70,12 @@ class DeiTArchitecture(Architecture):
     def at_image_size(
         self, tensors: dict[str, Tensor], config: DeiTConfig, image_size: tuple[int, int]
     ) -> dict[str, Tensor]:
-        """With the position embedding of another size (bicubic; the class token's row stays first)."""
-        import torch
-        import torch.nn.functional as F
+        """With the position embedding of another size."""
+        from vimdeploy.models.deit.network import resize_pos_embed
 
-        rows = tensors["backbone.pos_embed"]
-        grid = rows[:, 1:].transpose(1, 2).unflatten(2, config.grid)
-        size = config.replace(image_size=image_size).grid
-        resized = F.interpolate(grid, size=size, mode="bicubic", align_corners=False).flatten(2).transpose(1, 2)
-        return tensors | {"backbone.pos_embed": torch.cat([rows[:, :1], resized], dim=1)}
+        rows, columns = config.replace(image_size=image_size).grid
+        name = "backbone.pos_embed"
+        return tensors | {name: resize_pos_embed(tensors[name], config, rows, columns)}
 
 
 def _shape(config: DeiTConfig) -> tuple[int, int, int]:

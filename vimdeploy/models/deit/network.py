@@ -95,9 +95,16 @@ class PatchEmbed(nn.Module):
 class DeiT(Backbone):
     """A DeiT without a head: pictures (B, C, H, W) float32 -> tokens (B, L, D) float32, the class token first."""
 
-    def __init__(self, config: DeiTConfig) -> None:
+    def __init__(self, config: DeiTConfig, any_size: bool = False) -> None:
+        """Make the modules, with random weights.
+
+        Args:
+            config: of the model; its image size is that of the stored position embedding.
+            any_size: take pictures of every size, and resize the position embedding to each.
+        """
         super().__init__()
         self.config = config
+        self.any_size = any_size
         self.patch_embed = PatchEmbed(config)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.dim))
         self.pos_embed = nn.Parameter(torch.randn(1, config.tokens, config.dim) * 0.02)
@@ -108,7 +115,8 @@ class DeiT(Backbone):
         """(B, C, H, W) -> maps (B, D, rows, columns) and the pooled vector (B, D)."""
         tokens, of_blocks = self._tokens(images)
         normed = self.norm(tokens)
-        return Features(self._map(normed), normed[:, 0], [self._map(of_blocks[block]) for block in blocks])
+        maps = [self._map(of_blocks[block], images) for block in blocks]
+        return Features(self._map(normed, images), normed[:, 0], maps)
 
     def pooled(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D): the class token after the last norm."""
@@ -118,12 +126,39 @@ class DeiT(Backbone):
     def _tokens(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The tokens after the last block, and after each, (B, L, D)."""
         x = self.patch_embed(images)  # (B, M, D)
-        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1) + self.pos_embed  # (B, L, D)
+        positions: Tensor = self.pos_embed
+        if self.any_size:
+            positions = resize_pos_embed(positions, self.config, *self._grid(images))
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1) + positions  # (B, L, D)
         after = []
         for block in self.blocks:
             x = block(x)
             after.append(x)
         return x, after
 
-    def _map(self, tokens: Tensor) -> Tensor:
-        return tokens[:, 1:].transpose(1, 2).unflatten(2, self.config.grid)
+    def _grid(self, images: Tensor) -> tuple[int, int]:
+        """Patches down and across."""
+        return images.shape[2] // self.config.patch_size, images.shape[3] // self.config.patch_size
+
+    def _map(self, tokens: Tensor, images: Tensor) -> Tensor:
+        """(B, L, D) -> (B, D, rows, columns): the patches' tokens in their places."""
+        return tokens[:, 1:].transpose(1, 2).unflatten(2, self._grid(images))
+
+
+def resize_pos_embed(pos_embed: Tensor, config: DeiTConfig, rows: int, columns: int) -> Tensor:
+    """Fit a position embedding to another grid of patches, at export or inside the exported graph.
+
+    The grid is interpolated (bicubic); the class token's row stays first.
+
+    Args:
+        pos_embed: (1, L of the trained size, D) float32.
+        config: of the model that it belongs to.
+        rows: of the new grid.
+        columns: of the new grid.
+
+    Returns:
+        (1, L of the new size, D).
+    """
+    grid = pos_embed[:, 1:].transpose(1, 2).unflatten(2, config.grid)
+    resized = F.interpolate(grid, size=(rows, columns), mode="bicubic", align_corners=False)
+    return torch.cat([pos_embed[:, :1], resized.flatten(2).transpose(1, 2)], dim=1)
