@@ -73,9 +73,6 @@ class Detection(Task):
     rounding_float32 = 5.0
     """Each stage of the cascade looks at the boxes of the one before: a box that a rounding moves is sampled at other
     places. Seen: a probability of a mask that is off by 8e-5, with random weights."""
-    rounding = 20.0
-    """Likewise. Seen, with random weights: 130 units of float16 at the worst of 300,000 places of masks, 21 of scores,
-    55 of boxes; 35, 14 and 40 of bfloat16."""
     labels_off = 200.0
     """What is found on one side alone: noise of 1e-5 of the logits brings other proposals among the best thousand, ten
     of them with random weights; and so it moves what lies near a threshold. Seen, with these: 8 % in float16, 26 % in
@@ -159,6 +156,12 @@ class Detection(Task):
             raise ConfigError(f"Wanted the outputs {BOXES}, {SCORES}, {CLASSES} and {MASKS}.")
         if info.labels and len(info.labels) != info.head["classes"]:
             raise ConfigError(f"Wanted {info.head['classes']} labels, one per class; found {len(info.labels)}.")
+
+    def rounding(self, info: ModelInfo) -> float:
+        """That of the cascade, as in float32. Seen, with random weights, in units of float16: 130 at the worst of 300,000
+        places of masks, 21 of scores, 55 of boxes; of bfloat16: 35, 14 and 40.
+        """
+        return 20.0
 
     def limits(self, score_threshold: float | None = None, max_detections: int | None = None) -> Limits:
         """What is asked for, and the usual for what is None."""
