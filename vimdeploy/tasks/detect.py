@@ -134,6 +134,12 @@ class Detection(Task):
         numbers = {name: info.head[name] for name in _USUAL}
         return Detector(backbone, neck, level_of(backbone.config) - 2, info.head["channels"], **numbers)
 
+    def rounding(self, info: ModelInfo) -> float:
+        """As ``rounding_float32``. Seen, with random weights: 130 units of float16 at the worst of 300,000 places of
+        masks, 21 of scores, 55 of boxes; 35, 14 and 40 of bfloat16.
+        """
+        return 20.0
+
     def stages(self, info: ModelInfo) -> tuple[StageSpec, ...]:
         """The steps of the neck and of the heads."""
         return (*neck_stages(info), *_head_stages(info.head))
