@@ -217,7 +217,126 @@ class TestOwnSize:
         assert whole(picture, info).shape == (3, 32, 64)
 
 
+def sliding(info, **fields):
+    """The model as one that segments windows of 32x32, or pictures of any size."""
+    return dataclasses.replace(
+        info,
+        task="segment",
+        inputs=(TensorSpec("images", ("batch", 3, 32, 32)),) if info is FIXED else info.inputs,
+        recipe=Recipe(1.0, "bilinear", fit="slide"),
+        head={"classes": 3},
+        **fields,
+    )
+
+
+def padding(info, **fields):
+    """The model as one that takes whole pictures with a margin."""
+    return dataclasses.replace(info, task="pyramid", recipe=Recipe(1.0, "bilinear", fit="pad"), **fields)
+
+
+def placements(info, size, asked=None):
+    """How a picture of a size lies in its windows, for each of them, and the shapes of these."""
+    picture = Image.new("RGB", size[::-1])
+    found = list(picture_windows([picture], info, asked, Limits()))
+    return [placement for _, placement in found], {arrays["images"].shape for arrays, _ in found}
+
+
+class TestWindows:
+    def test_one_for_each_start_all_of_one_placement(self):
+        found, shapes = placements(sliding(FIXED), (64, 96))
+        assert found == [Placement((64, 96), (32, 48), ((0, 0), (0, 16)))] * 2
+        assert shapes == {(3, 32, 32)}
+
+    def test_of_a_picture_in_the_size_that_is_asked_for(self):
+        found, shapes = placements(sliding(FIXED), (64, 96), (64, 90))
+        assert (found[0].resized, len(found), shapes) == ((64, 90), 12, {(3, 32, 32)})
+
+    @pytest.mark.parametrize("asked", [(31, 64), (64, 31), (0, 0), (-5, 64)], ids=str)
+    def test_of_a_size_below_a_window(self, asked):
+        with pytest.raises(InputError, match=r"the file looks at pictures through windows of 32; give that at least"):
+            placements(sliding(FIXED), (64, 96), asked)
+
+    def test_are_told_as_they_are_done(self):
+        told = []
+        pictures = [Image.new("RGB", (96, 64)), Image.new("RGB", (40, 40))]
+        list(picture_windows(pictures, sliding(FIXED), None, Limits(), None, lambda *step: told.append(step)))
+        assert told == [("Windows", 0, 2), ("Windows", 1, 2), ("Windows", 2, 2), ("Windows", 2, 2)]
+
+    def test_of_pictures_that_cannot_be_read_are_none(self):
+        errors = {}
+        pictures = ["none.png", Image.new("RGB", (40, 40)), b"no picture"]
+        found = list(picture_windows(pictures, sliding(FIXED), None, Limits(), errors))
+        assert (len(found), list(errors)) == (1, [0, 2])
+        assert "none.png" in str(errors[0])
+
+    def test_is_the_one_in_the_middle_if_sessions_are_compared(self, picture):
+        wanted = tensor_from_image(open_image(picture), (32, 32), Recipe(1.0, "bilinear"))
+        assert (array(picture_inputs([picture], sliding(FIXED))) == wanted).all()
+
+    def test_a_task_that_does_not_merge_them_has_one(self):
+        found, _ = placements(dataclasses.replace(sliding(FIXED), task="features"), (64, 96))
+        assert found == [Placement((64, 96), (32, 48), ((0, 8),))]
+
+
+class TestOpenSize:
+    """A file of any size takes each picture whole, about as large as the weights were trained with."""
+
+    @pytest.mark.parametrize(
+        ("picture", "resized", "size"),
+        [
+            ((64, 96), (32, 48), (32, 48)),
+            ((100, 140), (32, 48), (32, 48)),  # 45
+            ((2, 2), (32, 32), (32, 32)),
+            ((90, 10), (64, 7), (64, 16)),  # 64 at most; a margin for what is less than the least
+            ((10, 900), (1, 128), (16, 128)),
+        ],
+        ids=str,
+    )
+    def test_of_a_recipe_that_slides(self, picture, resized, size):
+        info = sliding(FREE, sizes={"height": SizeRange(16, 64, 8, 32), "width": SizeRange(16, None, 8, 32)})
+        assert placements(info, picture) == ([Placement(picture, resized)], {(3, *size)})
+
+    @pytest.mark.parametrize(
+        ("picture", "resized", "size"),
+        [
+            ((64, 96), (27, 40), (32, 40)),
+            ((96, 64), (40, 27), (40, 32)),
+            ((2, 2), (40, 40), (40, 40)),
+            ((1, 900), (1, 40), (16, 40)),
+        ],
+        ids=str,
+    )
+    def test_of_a_recipe_that_pads(self, picture, resized, size):
+        info = padding(FREE, sizes={"height": SizeRange(16, 64, 8, 40), "width": SizeRange(16, None, 8, 40)})
+        assert placements(info, picture) == ([Placement(picture, resized)], {(3, *size)})
+
+    @pytest.mark.parametrize("info", [sliding(FREE), padding(FREE)], ids=["slide", "pad"])
+    def test_is_the_one_that_is_asked_for(self, info):
+        found, shapes = placements(info, (40, 50), (64, 72))
+        assert (len(found), shapes) == (1, {(3, 64, 72)})
+
+    @pytest.mark.parametrize("fit", [sliding, padding])
+    def test_without_a_usual_one_is_the_pictures(self, fit):
+        info = fit(FREE, sizes={"height": SizeRange(16, None, 8), "width": SizeRange(16, None, 8)})
+        assert placements(info, (40, 56)) == ([Placement((40, 56), (40, 56))], {(3, 40, 56)})
+
+    @pytest.mark.parametrize("fit", [sliding, padding])
+    @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (3, 5)], ids=str)
+    def test_pictures_of_any_proportions_have_one(self, fit, size):
+        info = fit(FREE, sizes={"height": SizeRange(16, 64, 8, 32), "width": SizeRange(16, 64, 8, 32)})
+        found, [(_, height, width)] = placements(info, size)
+        assert all(side in range(16, 65, 8) for side in (height, width))
+        assert (found[0].resized[0] <= height, found[0].resized[1] <= width) == (True, True)
+
+
 class TestBatches:
+    def test_have_no_more_values_than_they_may(self):
+        rows = [({"images": np.zeros((3, 4))}, number) for number in range(5)]
+        for values, sizes in ((11, [1] * 5), (24, [2, 2, 1]), (47, [3, 2]), (1000, [4, 1])):
+            found = [numbers for _, numbers in stacked(rows, 4, values)]
+            assert [len(numbers) for numbers in found] == sizes
+            assert [number for numbers in found for number in numbers] == [0, 1, 2, 3, 4]
+
     def test_neighbours_of_one_shape_run_together(self):
         sizes = [(16, 16), (16, 16), (16, 24), (16, 16), (16, 16), (16, 16)]
         images = [Image.new("RGB", size) for size in sizes]

@@ -3,6 +3,7 @@ import json
 
 import pytest
 import torch
+from helpers.dense import MINE, toolbox_names
 from helpers.released import released_names
 
 from vimdeploy.checkpoint import Checkpoint, load_checkpoint
@@ -15,6 +16,7 @@ from vimdeploy.models.variant import Variant
 from vimdeploy.models.vim.network import resize_pos_embed
 from vimdeploy.networks import AnySize, network_of_info, network_of_variant, stages_of
 from vimdeploy.recipe import Recipe
+from vimdeploy.tasks import TASKS
 
 DEIT = Variant("small deit", "deit", DeiTConfig(24, 3, (32, 48), depth=2, num_classes=7))
 
@@ -262,10 +264,30 @@ class TestBackbones:
             )
         with pytest.raises(CheckpointError) as caught:
             network_of_variant(tiny, checkpoint)
-        assert str(caught.value) == (
-            "The checkpoint has no classifier head: head.bias, head.weight are not there. "
-            "Use --task features, which wants the backbone alone."
-        )
+        assert str(caught.value).startswith("The checkpoint is for --task ")
+        assert ": it has no classifier head, which --task classification wants." in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("made", "prefix", "tasks"),
+        [
+            ("classification", "", {"classification", "features"}),
+            ("features", "", {"features"}),
+            ("pyramid", "backbone.", {"features", "pyramid"}),
+            ("segment", "backbone.", {"features", "pyramid", "segment"}),
+            ("detect", "backbone.net.", {"features", "pyramid", "detect"}),
+        ],
+    )
+    def test_of_one_task_say_which_it_is_to_others(self, made, prefix, tasks):
+        checkpoint = checkpoint_of(toolbox_names(network_of_variant(MINE, 0, made).module, prefix))
+        for task in tasks:
+            assert network_of_variant(MINE, checkpoint, task).info.task == task
+        for task in set(TASKS) - tasks:
+            with pytest.raises(CheckpointError) as caught:
+                network_of_variant(MINE, checkpoint, task)
+            found = str(caught.value)
+            assert found.startswith(f"The checkpoint is for --task {made}: it has no ")
+            assert f", which --task {task} wants." in found
+            assert found.endswith(" --task features takes its backbone alone.") == (made != "features")
 
     @pytest.mark.parametrize("prefix", ["backbone.", "backbone.net."])
     def test_a_tensor_that_is_not_there(self, tiny, tiny_model, prefix):

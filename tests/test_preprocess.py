@@ -4,6 +4,7 @@ import resource
 import struct
 import warnings
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from vimdeploy.preprocess import (
     Placement,
     image_of,
     open_image,
+    placed,
     size_of,
     tensor_from_image,
     tensors_from_image,
@@ -28,6 +30,7 @@ PLAIN = Recipe(crop=1.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 """Nothing but pixels in [0, 1]."""
 
 GREY = Recipe(crop=1.0, mean=(0.0,), std=(1.0,))
+SLIDE, PAD = (Recipe(1.0, "bilinear", fit=fit) for fit in ("slide", "pad"))
 
 
 def numbered(height, width):
@@ -581,3 +584,74 @@ class TestImageOf:
     def test_other_things(self, thing):
         with pytest.raises(ImageError, match=f"Wanted a picture: a path, .*; found {type(thing).__name__}"):
             image_of(thing)
+
+
+class TestPlaced:
+    """Sizes and windows by the formulas of mmcv, mmsegmentation and detectron2."""
+
+    @pytest.mark.parametrize(
+        ("original", "resized"),
+        [
+            ((2000, 3000), (512, 768)),
+            ((600, 800), (512, 683)),
+            ((500, 3000), (341, 2048)),
+            ((100, 20000), (10, 2048)),
+            ((1, 20000), (1, 2048)),
+            ((3, 2), (768, 512)),
+        ],
+        ids=str,
+    )
+    def test_slides_over_a_picture_of_the_configs_size(self, original, resized):
+        assert placed(original, (512, 512), SLIDE).resized == resized
+        assert placed(original[::-1], (512, 512), SLIDE).resized == resized[::-1]
+
+    @pytest.mark.parametrize(
+        ("original", "resized"), [((480, 640), (768, 1024)), ((427, 640), (683, 1024)), ((5, 9999), (1, 1024))], ids=str
+    )
+    def test_pads_a_picture_whose_long_side_is_the_inputs(self, original, resized):
+        assert placed(original, (1024, 1024), PAD) == Placement(original, resized, ((0, 0),))
+        assert placed(original[::-1], (1024, 1024), PAD).resized == resized[::-1]
+
+    def test_windows_of_two_thirds_stride_are_shifted_back_inside(self):
+        windows = placed((2000, 3000), (512, 512), SLIDE, (2000, 3000), every=True).windows
+        tops, lefts = ([start[axis] for start in windows] for axis in range(2))
+        assert len(windows) == len(set(windows)) == 54
+        assert sorted(set(tops)) == [0, 341, 682, 1023, 1364, 1488]
+        assert sorted(set(lefts)) == [0, 341, 682, 1023, 1364, 1705, 2046, 2387, 2488]
+
+    @pytest.mark.parametrize(("resized", "windows"), [((48, 32), 2), ((32, 32), 1), ((53, 53), 4), ((54, 53), 6)])
+    def test_as_many_as_cover_the_picture(self, resized, windows):
+        assert len(placed(resized, (32, 32), SLIDE, resized, every=True).windows) == windows
+
+    def test_come_lane_by_lane_along_the_shorter_side(self):
+        assert placed((32, 48), (16, 16), SLIDE, (32, 48), every=True).windows[:3] == ((0, 0), (10, 0), (16, 0))
+        assert placed((48, 32), (16, 16), SLIDE, (48, 32), every=True).windows[:3] == ((0, 0), (0, 10), (0, 16))
+
+    def test_the_window_in_the_middle_is_what_a_crop_takes(self):
+        image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (61, 90, 3), dtype=np.uint8))
+        crop = tensor_from_image(image, (32, 32), replace(SLIDE, fit="crop", crop=1.0))
+        slide = tensor_from_image(image, (32, 32), SLIDE)
+        np.testing.assert_array_equal(slide, crop)
+
+    def test_an_absurdly_large_one(self):
+        with pytest.raises(ImageError, match="Wanted a picture of 999999x999999 pixels, at most 268435456"):
+            placed((4, 4), (32, 32), SLIDE, (999999, 999999), every=True)
+
+
+class TestWindows:
+    def test_are_parts_of_the_resized_picture(self):
+        values = numbered(10, 20)
+        placement = placed((10, 20), (6, 6), SLIDE, (10, 20), every=True)
+        grey = replace(GREY, fit="slide")
+        windows = list(tensors_from_image(Image.fromarray(values), (6, 6), grey, placement))
+        assert len(windows) == len(placement.windows) == 10
+        for window, (top, left) in zip(windows, placement.windows, strict=True):
+            np.testing.assert_allclose(window[0] * 255, values[top : top + 6, left : left + 6], atol=1e-4)
+
+    @pytest.mark.parametrize("fit", ["slide", "pad"])
+    def test_what_is_not_picture_is_zero_after_normalisation(self, fit):
+        recipe = Recipe(1.0, "nearest", (0.5,), (0.25,), fit)
+        tensor = tensor_from_image(Image.new("L", (80, 8), 255), (16, 16), recipe)[0]
+        height = {"slide": 6, "pad": 2}[fit]
+        assert (tensor[:height] == 2).all()
+        assert (tensor[height:] == 0).all()

@@ -155,7 +155,7 @@ def check_outputs(outputs: Iterable[str | Path], inputs: Iterable[str | Path]) -
     """
     inputs = list(inputs)
     taken = {identity: path for path in inputs for identity in _identities(path)}
-    folders = {os.path.realpath(path): path for path in inputs if _is_folder(path)}
+    folders = {os.path.realpath(path): path for path in inputs if is_folder(path)}
     for output in outputs:
         check_writable(output)
         place = Path(os.path.realpath(output))
@@ -170,7 +170,8 @@ def check_outputs(outputs: Iterable[str | Path], inputs: Iterable[str | Path]) -
         taken |= dict.fromkeys(_identities(output), output)
 
 
-def _is_folder(path: str | Path) -> bool:
+def is_folder(path: str | Path) -> bool:
+    """Whether there is such a folder, whatever the name."""
     with contextlib.suppress(OSError):  # a name that no file can have is no folder's
         return Path(path).is_dir()
     return False

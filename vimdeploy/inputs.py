@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,6 +32,7 @@ from vimdeploy.preprocess import (
     tensors_from_image,
     viewable,
 )
+from vimdeploy.progress import Progress, silent, tracked
 from vimdeploy.reading import read_text, shown, why
 from vimdeploy.recipe import CROP, PAD, SLIDE
 from vimdeploy.tasks import task_of
@@ -83,15 +85,23 @@ class Inputs:
         )
 
 
-def stacked(several: Iterable[tuple[Arrays, T]], size: int) -> Iterator[tuple[Arrays, list[T]]]:
-    """Arrays in batches and what belongs to each row, in order: neighbours of one shape, at most ``size`` at a time."""
+def stacked(
+    several: Iterable[tuple[Arrays, T]], size: int, values: float = math.inf
+) -> Iterator[tuple[Arrays, list[T]]]:
+    """Arrays in batches, and what belongs to each row: neighbours of one shape, in order.
+
+    Args:
+        several: the arrays of each row, and what belongs to it.
+        size: most rows of a batch.
+        values: most values of a batch of more than one row.
+    """
     waiting: list[tuple[Arrays, T]] = []
     for one in several:
         if waiting and _shapes(one[0]) != _shapes(waiting[0][0]):
             yield _stacked(waiting)
             waiting = []
         waiting.append(one)
-        if len(waiting) == size:
+        if len(waiting) == size or (len(waiting) + 1) * sum(array.size for array in one[0].values()) > values:
             yield _stacked(waiting)
             waiting = []
     if waiting:
@@ -186,7 +196,12 @@ def picture_inputs(
 
 
 def picture_windows(
-    images: Sequence[Picture], info: ModelInfo, image_size: tuple[int, int] | None, limits: Limits
+    images: Sequence[Picture],
+    info: ModelInfo,
+    image_size: tuple[int, int] | None,
+    limits: Limits,
+    errors: dict[int, ImageError] | None = None,
+    progress: Progress = silent,
 ) -> Iterator[tuple[Arrays, Placement]]:
     """Pictures as a model is to answer for them, whole: for each its windows in order, made when they are wanted.
 
@@ -196,11 +211,14 @@ def picture_windows(
         image_size: height and width in pixels: of the input, if the file leaves them open; of the resized picture, if
             windows slide over it. None: each picture's own size for recipes that crop, else as the recipe has it.
         limits: which detections are wanted.
+        errors: gets the reason, by the number of the picture, if one cannot be read, which is passed over then.
+        progress: is told of the windows of a picture that has several.
 
-    Returns:
+    Yields:
         The arrays of the model's inputs by name, without the axis of the batch, and how the picture lies in them.
 
     Raises:
+        ImageError: if a picture cannot be read and there are no ``errors``.
         InputError: if the model takes no pictures, or none of that size.
     """
     task, recipe = task_of(info), info.recipe
@@ -214,11 +232,13 @@ def picture_windows(
         return _placed_whole(original, info)
 
     names = _names(images) if len(images) != 1 else [""]
-    return (
-        window
-        for image, name in zip(images, names, strict=True)
-        for window in _windows(image, name, info, placing, limits)
-    )
+    for number, (image, name) in enumerate(zip(images, names, strict=True)):
+        try:
+            yield from _windows(image, name, info, placing, limits, progress)
+        except ImageError as error:
+            if errors is None:
+                raise
+            errors[number] = error
 
 
 def _names(images: Sequence[Picture]) -> list[str]:
@@ -235,8 +255,9 @@ def _placed_whole(original: tuple[int, int], info: ModelInfo) -> tuple[Placement
         height, width = (allowed.nearest(side) for allowed, side in zip(ranges, original, strict=True))
         return Placement(original, (height, width)), (height, width)
     usual_height, usual_width = (allowed.typical or side for allowed, side in zip(ranges, original, strict=True))
-    most = [allowed.most / side for allowed, side in zip(ranges, original, strict=True) if allowed.most is not None]
-    resized = scaled(original, min(scale_of(original, (usual_height, usual_width), recipe), *most))
+    scales = [allowed.most / side for allowed, side in zip(ranges, original, strict=True) if allowed.most is not None]
+    scales.append(scale_of(original, (usual_height, usual_width), recipe))
+    resized = scaled(original, min(scales))
     if recipe.fit == PAD:
         height, width = (allowed.covering(side) for allowed, side in zip(ranges, resized, strict=True))
         return Placement(original, resized), (height, width)
@@ -254,6 +275,7 @@ def _windows(
     info: ModelInfo,
     placing: Callable[[tuple[int, int]], tuple[Placement, tuple[int, int]]],
     limits: Limits,
+    progress: Progress = silent,
 ) -> Iterator[tuple[Arrays, Placement]]:
     """The arrays of each window of a picture, and how it lies in them; an error names the picture, if it has a name."""
     assert info.picture is not None  # fixed_image_size refuses models without
@@ -262,7 +284,9 @@ def _windows(
         image = image_of(picture)
         placement, size = placing(size_of(image))
         beside = {} if task is None else task.beside(info, placement, limits)
-        for tensor in tensors_from_image(image, size, info.recipe, placement):
+        tensors, count = tensors_from_image(image, size, info.recipe, placement), len(placement.windows)
+        del image  # is held by them as long as they need it
+        for tensor in tracked(tensors, "Windows", count, progress if count > 1 else silent):
             yield {info.picture.name: tensor} | beside, placement
     except ImageError as error:
         if not name or name in str(error):
@@ -302,8 +326,7 @@ def folder_inputs(
             cannot be read, lacks a column, or names a picture that is not there.
     """
     if table is None:
-        holds_arrays = info.picture is not None and info.channels not in (1, 3)
-        paths, class_of = _in_folder(Path(folder), (*IMAGE_SUFFIXES, ARRAY_SUFFIX) if holds_arrays else IMAGE_SUFFIXES)
+        paths, class_of = _in_folder(Path(folder), _suffixes(info))
     else:
         paths, class_of = _in_table(Path(table), Path(folder))
     classes, task = None, task_of(info)
@@ -334,6 +357,26 @@ def some_inputs(
     return random_inputs(info, count, seed, image_size)
 
 
+def pictures_in(folder: str | Path, info: ModelInfo) -> list[Path]:
+    """The pictures in a folder that a model may take, or in its sub-folders if it holds none itself.
+
+    Raises:
+        ImageError: if there are none.
+    """
+    suffixes = _suffixes(info)
+    here, children = _listed(Path(folder), suffixes)
+    found = here or [picture for child in children for picture in _listed(child, suffixes)[0]]
+    if not found:
+        raise _no_pictures(folder, suffixes)
+    return found
+
+
+def _suffixes(info: ModelInfo) -> tuple[str, ...]:
+    """What the pictures of a model are called."""
+    holds_arrays = info.picture is not None and info.channels not in (1, 3)
+    return (*IMAGE_SUFFIXES, ARRAY_SUFFIX) if holds_arrays else IMAGE_SUFFIXES
+
+
 def _in_folder(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> tuple[list[Path], list[str]]:
     """The pictures of a folder or of its sub-folders in sorted order, and the sub-folder of each."""
     here, children = _listed(folder, suffixes)
@@ -342,7 +385,7 @@ def _in_folder(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> tuple[
     deeper = [path for _, folders in inside.values() for child in folders for path in _listed(child, suffixes)[0]]
     found = [pictures[0] for pictures in (here, paths, deeper) if pictures]
     if not found:
-        raise ImageError(f"The folder {folder} holds no pictures ({', '.join(suffixes)}), nor do its sub-folders.")
+        raise _no_pictures(folder, suffixes)
     if len(found) > 1:
         raise ImageError(
             f"Wanted pictures in {folder} or in its sub-folders, one per class; found some at different depths: "
@@ -363,6 +406,10 @@ def _in_folder(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> tuple[
             stacklevel=3,
         )
     return paths, [path.parent.name for path in paths]
+
+
+def _no_pictures(folder: str | Path, suffixes: Sequence[str]) -> ImageError:
+    return ImageError(f"The folder {folder} holds no pictures ({', '.join(suffixes)}), nor do its sub-folders.")
 
 
 def _listed(folder: Path, suffixes: Sequence[str]) -> tuple[list[Path], list[Path]]:

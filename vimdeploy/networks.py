@@ -13,7 +13,7 @@ from vimdeploy.models.architecture import Architecture, CheckpointModel
 from vimdeploy.models.stages import StageSpec
 from vimdeploy.models.variant import Variant
 from vimdeploy.recipe import Recipe
-from vimdeploy.tasks import task_by_name, task_of
+from vimdeploy.tasks import TASKS, task_by_name, task_of
 from vimdeploy.tasks.base import Task
 from vimdeploy.text import shortened
 
@@ -72,7 +72,7 @@ def network_of_variant(
     """
     require("torch", "export")
     architecture, job = ARCHITECTURES[variant.architecture], task_by_name(task)
-    held = None if isinstance(checkpoint, int) else _held(architecture, checkpoint, variant)
+    held = None if isinstance(checkpoint, int) else _held(architecture, checkpoint, variant, job)
     usual = architecture.dense(variant.config) if job.dense else variant.config
     config = usual if held is None else held.config
     numbers = job.numbers(config, {} if held is None else _shapes(held.tensors), neck)
@@ -121,7 +121,7 @@ def network_of_info(info: ModelInfo, checkpoint: Checkpoint | None) -> Network:
         raise ConfigError(f"{info.name} is a model that vimdeploy did not make; compare it with --against FILE.")
     config, held = _config_of(architecture, info), None
     if checkpoint is not None:
-        held = _held(architecture, checkpoint, Variant(info.name, architecture.name, config))
+        held = _held(architecture, checkpoint, Variant(info.name, architecture.name, config), task_by_name(info.task))
         if held.config.replace(num_classes=config.num_classes) != config:
             raise CheckpointError(
                 f"{checkpoint.path} is not the checkpoint of {info.name}: wanted {_numbers(config)}, found "
@@ -157,10 +157,28 @@ def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
-def _held(architecture: Architecture, checkpoint: Checkpoint, variant: Variant) -> CheckpointModel:
-    """The model that a checkpoint holds, and all that is passed over in the file."""
+def _held(architecture: Architecture, checkpoint: Checkpoint, variant: Variant, task: Task) -> CheckpointModel:
+    """The model that a checkpoint holds, and all that is passed over in the file.
+
+    Raises:
+        CheckpointError: if it holds another one, or one for another task.
+    """
     held = architecture.from_checkpoint(checkpoint, variant)
+    lacking = _lacking(task, held.tensors)
+    if lacking:
+        fitting = [other for other in map(task_by_name, TASKS) if not _lacking(other, held.tensors)]
+        best = max(fitting, key=lambda other: len(other.parts))
+        backbone = " --task features takes its backbone alone." if best.parts else ""
+        raise CheckpointError(
+            f"The checkpoint is for --task {best.name}: it has no {' and no '.join(lacking)}, which --task {task.name} "
+            f"wants.{backbone}"
+        )
     return held._replace(passed_over=(*held.passed_over, *checkpoint.passed_over))
+
+
+def _lacking(task: Task, tensors: Mapping[str, Tensor]) -> list[str]:
+    """What of a task's networks has no tensor, for people."""
+    return [part for start, part in task.parts.items() if not any(name.startswith(start) for name in tensors)]
 
 
 def _backbone_in(network: nn.Module) -> Backbone:

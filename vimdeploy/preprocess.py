@@ -12,7 +12,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -92,8 +92,13 @@ class Placement:
     resized: tuple[int, int]
     """Height and width that it is resized to."""
     windows: tuple[tuple[int, int], ...] = ((0, 0),)
-    """Top and left of each, within the resized picture. Of a grid those one behind the other along the shorter side of
-    the picture are neighbours, so that what overlaps is kept for as few of them as can be."""
+    """Top and left of each, within the resized picture; lane by lane, as ``across`` has it."""
+
+    @property
+    def across(self) -> bool:
+        """Whether the windows come column by column, not row by row: along the shorter side, because whoever merges
+        them has to keep the last lane."""
+        return self.resized[0] < self.resized[1]
 
 
 def placed(
@@ -117,9 +122,10 @@ def placed(
         resized = resized or _covering(original, least)
         return Placement(original, resized, (_middle(resized, image_size),))
     resized = resized or scaled(original, scale_of(original, image_size, recipe))
-    if recipe.fit == SLIDE:
-        return Placement(original, resized, _grid(resized, image_size) if every else (_middle(resized, image_size),))
-    return Placement(original, resized)
+    placement = Placement(original, resized)
+    if recipe.fit != SLIDE:
+        return placement
+    return replace(placement, windows=_grid(placement, image_size) if every else (_middle(resized, image_size),))
 
 
 def _covering(size: tuple[int, int], least: tuple[int, int]) -> tuple[int, int]:
@@ -148,12 +154,13 @@ def _middle(resized: tuple[int, int], image_size: tuple[int, int]) -> tuple[int,
     return top, left
 
 
-def _grid(resized: tuple[int, int], image_size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
-    """Top and left of all windows, the last of them shifted back into the picture.
+def _grid(placement: Placement, image_size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    """Top and left of all windows of a size, the last of them shifted back into the picture.
 
     Raises:
         ImageError: if the picture is absurdly large.
     """
+    resized = placement.resized
     if resized[0] * resized[1] > _MOST_PIXELS:
         raise ImageError(
             f"Wanted a picture of {resized[0]}x{resized[1]} pixels, at most {_MOST_PIXELS} pixels are looked at; give "
@@ -163,7 +170,7 @@ def _grid(resized: tuple[int, int], image_size: tuple[int, int]) -> tuple[tuple[
         [min(start, max(whole - part, 0)) for start in range(0, max(whole - part, 0) + stride, stride)]
         for whole, part, stride in ((w, p, max(p * 2 // 3, 1)) for w, p in zip(resized, image_size, strict=True))
     )
-    if resized[0] < resized[1]:
+    if placement.across:
         return tuple((top, left) for left in lefts for top in tops)
     return tuple((top, left) for top in tops for left in lefts)
 
@@ -194,17 +201,17 @@ def tensors_from_image(
     """
     parts = _parts(image, len(recipe.mean))
     size, resampling = placement.resized[::-1], Image.Resampling[recipe.interpolation.upper()]
-    if len(placement.windows) > 1:
+    if len(placement.windows) > 1 or size[0] * size[1] <= _LARGEST * image_size[0] * image_size[1]:
         parts = [part if part.size == size else part.resize(size, resampling) for part in parts]
+        del image  # which may be much larger, and whoever takes the windows takes his time
     mean, std = np.asarray(recipe.mean, np.float32), np.asarray(recipe.std, np.float32)
     for top, left in placement.windows:
-        bottom, right = (
-            min(first + part, whole)
-            for first, part, whole in zip((top, left), image_size, placement.resized, strict=True)
-        )
+        bottom, right = min(top + image_size[0], size[1]), min(left + image_size[1], size[0])
         box = (left, top, right, bottom)
         channels = [
-            np.asarray(_part(part, size, box, resampling), np.float32).reshape(bottom - top, right - left, -1)
+            np.asarray(
+                part.crop(box) if part.size == size else _resized_part(part, size, box, resampling), np.float32
+            ).reshape(bottom - top, right - left, -1)
             for part in parts
         ]
         pixels = (channels[0] if len(channels) == 1 else np.concatenate(channels, axis=2)) / np.float32(255)
@@ -223,24 +230,6 @@ def image_from_tensor(tensor: FloatArray, recipe: Recipe) -> Image.Image:
 def size_of(image: Opened) -> tuple[int, int]:
     """Height and width of a picture in pixels."""
     return image.size[1], image.size[0]
-
-
-def _part(
-    image: Image.Image, size: tuple[int, int], box: tuple[int, int, int, int], resampling: Image.Resampling
-) -> Image.Image:
-    """A part of a picture that is resized to a size.
-
-    Args:
-        image: RGB or grey.
-        size: width and height of the whole.
-        box: left, top, right and bottom of what is wanted of it.
-        resampling: how it is resized.
-    """
-    if size == image.size:
-        return image.crop(box)
-    if size[0] * size[1] <= _LARGEST * (box[2] - box[0]) * (box[3] - box[1]):
-        return image.resize(size, resampling).crop(box)
-    return _resized_part(image, size, box, resampling)
 
 
 def _resized_part(
@@ -272,7 +261,8 @@ def _parts(image: Opened, channels: int) -> Sequence[Image.Image]:
     if isinstance(image, Image.Image):
         image = eight_bit(image)
         if channels in (1, 3):
-            return [image.convert("L" if channels == 1 else "RGB")]
+            mode = "L" if channels == 1 else "RGB"
+            return [image if image.mode == mode else image.convert(mode)]  # Pillow would copy it
     bands = image.split()
     if len(bands) != channels:
         how = f" ({image.mode})" if isinstance(image, Image.Image) else ""
@@ -387,7 +377,7 @@ def _decoded(source: Any, name: str) -> Image.Image:
             "beginning is damaged. Save it as one of these."
         ) from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{name} was not opened: {error}") from error
+        raise ImageError(f"{name} was not opened: {error} Make it smaller, or cut it into parts.") from error
     except ImageError:
         raise
     except Exception as error:  # decoders raise what they stumble over

@@ -8,12 +8,15 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
+from helpers.dense import MINE
 from PIL import Image
 
 import vimdeploy
 from vimdeploy.cli.run import _names
 from vimdeploy.errors import ConfigError, ExecutionError
-from vimdeploy.runtimes.base import Session
+from vimdeploy.exporters.onnx_graph import onnx_from_model
+from vimdeploy.networks import network_of_variant
+from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
 
 
 class TestTable:
@@ -43,6 +46,36 @@ class TestJson:
         assert [sorted(answer) for answer in image["top"]] == [["index", "label", "probability"]] * 3
         probabilities = [answer["probability"] for answer in image["top"]]
         assert probabilities == sorted(probabilities, reverse=True)
+
+
+class TestFolder:
+    def test_all_its_pictures_are_run(self, invoke, tiny_onnx, picture):
+        (picture.parent / "notes.txt").write_text("of no interest")
+        Image.new("RGB", (30, 30)).save(picture.with_name("another.jpg"))
+        result = invoke("run", tiny_onnx, picture.parent, "--top", 1)
+        _, *rows = result.stdout.splitlines()
+        found = [row.split()[0] for row in rows]
+        assert (result.exit_code, found) == (0, [str(picture.with_name("another.jpg")), str(picture)])
+
+    def test_its_sub_folders_are_looked_into_if_it_holds_none(self, invoke, tiny_onnx, picture, tmp_path):
+        for name in ("cat", "dog"):
+            (tmp_path / "all" / name).mkdir(parents=True)
+            Image.new("RGB", (30, 30)).save(tmp_path / "all" / name / "1.png")
+        result = invoke("run", tiny_onnx, tmp_path / "all", picture, "--json")
+        names = [image["image"] for image in json.loads(result.stdout)["images"]]
+        assert names == [str(tmp_path / "all/cat/1.png"), str(tmp_path / "all/dog/1.png"), str(picture)]
+
+    def test_without_pictures(self, invoke, tiny_onnx, tmp_path):
+        (tmp_path / "none").mkdir()
+        result = invoke("run", tiny_onnx, tmp_path / "none")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert f"The folder {tmp_path / 'none'} holds no pictures (.png," in result.stderr
+
+
+@pytest.mark.parametrize("batch", [1, 2, 8])
+def test_pictures_that_run_together_change_nothing(invoke, tiny_onnx, picture, batch):
+    pictures = [picture, picture, picture]
+    assert invoke("run", tiny_onnx, *pictures, "--batch", batch).stdout == invoke("run", tiny_onnx, *pictures).stdout
 
 
 def test_threads_change_nothing(invoke, tiny_onnx, picture):
@@ -131,11 +164,11 @@ class TestBadPictures:
         assert error.startswith(f"Error: 2 of 4 pictures have no answer: The picture {cut} cannot be read: ")
         assert error.endswith(" The picture none.png cannot be read: No such file or directory.")
 
-    def test_one_is_told_alone(self, invoke, tiny_onnx, picture):
+    def test_one_of_two_is_told(self, invoke, tiny_onnx, picture):
         result = invoke("run", tiny_onnx, picture, "none.png")
         assert (result.exit_code, str(picture) in result.stdout) == (2, True)
         assert result.stderr.splitlines()[-1] == (
-            "Error: The picture none.png cannot be read: No such file or directory."
+            "Error: 1 of 2 pictures has no answer: The picture none.png cannot be read: No such file or directory."
         )
 
     def test_as_json(self, invoke, tiny_onnx, picture):
@@ -157,18 +190,33 @@ class TestBadPictures:
         assert (result.exit_code, "pipe.png cannot be read: it is a device, a pipe" in result.stderr) == (2, True)
 
     def test_a_run_that_gives_up_on_one(self, invoke, tiny_onnx, picture, monkeypatch):
-        """Because it is too large for the memory, for example."""
-        predict = Session.predict
+        """Because it is too large for the memory, for example; those that ran with it are run again."""
+        run = OnnxRuntimeSession._run
 
-        def give_up(session, image, *arguments, **options):
-            if image.name == "large.png":
+        def give_up(session, inputs):
+            if np.ptp(inputs["images"], axis=(2, 3)).min() == 0:  # one that is all white
                 raise ExecutionError("The runtime gave up.")
-            return predict(session, image, *arguments, **options)
+            return run(session, inputs)
 
-        monkeypatch.setattr(Session, "predict", give_up)
-        result = invoke("run", tiny_onnx, "large.png", picture)
-        assert (result.exit_code, str(picture) in result.stdout) == (1, True)
-        assert result.stderr.splitlines()[-1] == "Error: large.png: The runtime gave up."
+        monkeypatch.setattr(OnnxRuntimeSession, "_run", give_up)
+        large = picture.with_name("large.png")
+        Image.new("RGB", (40, 40), "white").save(large)
+        result = invoke("run", tiny_onnx, picture, large, picture, picture, "--top", 1, "--batch", 3)
+        _, *rows = result.stdout.splitlines()
+        assert (result.exit_code, [row.split()[0] for row in rows]) == (1, [str(picture)] * 3)
+        assert result.stderr.splitlines()[-1] == (
+            f"Error: 1 of 4 pictures has no answer: {large}: The runtime gave up."
+        )
+
+    def test_of_a_folder_are_skipped_named_and_counted(self, invoke, tiny_onnx, picture, cut):
+        result = invoke("run", tiny_onnx, picture.parent, "--top", 1)
+        _, *rows = result.stdout.splitlines()
+        assert (result.exit_code, [row.split()[0] for row in rows]) == (1, [str(picture)])
+        error = result.stderr.splitlines()[-1]
+        assert error.startswith(f"Error: 1 of 2 pictures has no answer: The picture {cut} cannot be read: ")
+
+    def test_one_that_is_named_is_wrong_input_in_a_folder_too(self, invoke, tiny_onnx, picture, cut):
+        assert invoke("run", tiny_onnx, picture.parent, cut).exit_code == 2
 
     def test_a_turned_picture_is_told_once(self, invoke, tiny_onnx, tmp_path):
         exif = Image.Exif()
@@ -284,3 +332,45 @@ class TestOptionsOfDetection:
         result = invoke("run", tiny_onnx, picture, "-o", tmp_path / "results.json")
         assert (result.exit_code, result.stdout, (tmp_path / "results.json").exists()) == (2, "", False)
         assert "COCO's results are for the task detect" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def segment(tmp_path_factory):
+    path = tmp_path_factory.mktemp("segment") / "segment.onnx"
+    network = network_of_variant(MINE, 0, "segment")
+    path.write_bytes(onnx_from_model(network.module, network.info).SerializeToString())
+    return path
+
+
+@pytest.mark.slow
+class TestSegment:
+    """Windows of 64 x 64 over a picture of 40 x 60."""
+
+    @pytest.mark.parametrize("options", [(), ("--image-size", "100x150", "--batch", 5)], ids=["recipe", "size"])
+    def test_the_mask_is_as_large_as_the_picture(self, invoke, segment, picture, tmp_path, options):
+        result = invoke("run", segment, picture, "--save", tmp_path / "out", *options)
+        assert (result.exit_code, result.stdout.split()[:3]) == (0, ["image", "share", "class"])
+        assert np.load(tmp_path / "out/picture.npz")["classes"].shape == (40, 60)
+        with Image.open(tmp_path / "out/picture.png") as drawn:
+            assert (drawn.width > 60, drawn.height >= 40) == (True, True)  # a legend beside it
+
+    def test_how_many_windows_run_together_changes_nothing(self, invoke, segment, picture):
+        outputs = {
+            invoke("run", segment, picture, "--image-size", "150x200", "--batch", n, "--json").stdout for n in (1, 4, 8)
+        }
+        assert len(outputs) == 1
+
+    def test_a_size_below_a_window(self, invoke, segment, picture):
+        result = invoke("run", segment, picture, "--image-size", "63x150")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "Wanted an image height of 63, the file looks at pictures through windows of 64" in result.stderr
+
+    def test_an_absurd_size(self, invoke, segment, picture):
+        result = invoke("run", segment, picture, "--image-size", "999999x999999")
+        assert (result.exit_code, "at most 268435456 pixels are looked at" in result.stderr) == (2, True)
+
+    @pytest.mark.parametrize("size", [(1, 1), (3, 2), (1000, 7), (7, 1000)], ids=str)
+    def test_pictures_of_any_size_and_proportions(self, invoke, segment, tmp_path, size):
+        Image.new("RGB", size, (200, 100, 0)).save(tmp_path / "odd.png")
+        [image] = json.loads(invoke("run", segment, tmp_path / "odd.png", "--json").stdout)["images"]
+        assert image["shape"] == [size[1], size[0]]

@@ -4,10 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from helpers.detections import INFO, NAMES, Found
+from helpers.detections import NAMES, Always
 from PIL import Image
-
-from vimdeploy.tasks import TASKS
 
 CAT, DOG, BIRD = range(3)
 TWO = [((8, 16, 24, 48), 0.9, CAT), ((32, 8, 72, 40), 0.3, DOG)]
@@ -16,16 +14,7 @@ TWO = [((8, 16, 24, 48), 0.9, CAT), ((32, 8, 72, 40), 0.3, DOG)]
 @pytest.fixture(autouse=True)
 def detect(monkeypatch):
     """A file that finds two objects in any picture."""
-    monkeypatch.setitem(TASKS, "detect", "Detection")
-    monkeypatch.setattr("vimdeploy.runtimes.load.load", lambda *_, **__: Always())
-
-
-class Always(Found):
-    def _run(self, inputs):
-        return super()._run(inputs | {"images": np.zeros_like(inputs["images"])})
-
-    def __init__(self):
-        super().__init__(TWO, info=INFO)
+    monkeypatch.setattr("vimdeploy.runtimes.load.load", lambda *_, **__: Always(TWO))
 
 
 @pytest.fixture

@@ -209,6 +209,18 @@ class TestText:
         assert "The file does not contain 1 tensor of the checkpoint by name; the first is head.Gemm, input 1." in text
 
 
+class TestLabels:
+    def test_have_their_own_unit(self, result, capsys):
+        labels = dataclasses.replace(output("classes", 0.02, (0,), std=1.0), of_labels=True)
+        text = shown(capsys, dataclasses.replace(result, outputs=(*result.outputs, labels)))
+        assert "in standard deviations of the reference's values; of classes, the part of an image's labels" in text
+
+    def test_an_output_without_values_says_so(self, result, capsys):
+        nothing = dataclasses.replace(output("masks", 0.0, ()), histogram=Histogram((0, 1), (0,)))
+        text = shown(capsys, dataclasses.replace(result, outputs=(*result.outputs, nothing)))
+        assert "nothing was found on both sides" in text
+
+
 class TestDocument:
     def test_is_json_with_all_that_follows(self, result, capsys):
         print_json(document_of([result]))
@@ -228,7 +240,7 @@ class TestDocument:
 
     def test_has_no_pictures(self, result):
         [change] = document_of([result])[0]["answers"]["changes"]
-        assert "png" not in change
+        assert not change.keys() & {"png", "drawn", "sides"}
         assert change["margins"] == [0.25, 0.125]
 
     def test_of_a_model_without_a_task_has_no_answers(self, result):

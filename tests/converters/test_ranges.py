@@ -72,3 +72,14 @@ class TestFault:
     def test_what_float32_itself_cannot_hold(self, value):
         found = range_of([1], [value], [2], margin=MARGIN)
         assert found.fault == f"reaches {value}; float16 ends at 65504"
+
+
+class TestNoValues:
+    """Of what a model finds, if it finds nothing."""
+
+    def test_of_some_batches(self):
+        assert range_of(np.zeros((0, 3)), [1, -2], []).largest == 2
+
+    def test_of_all(self):
+        found = range_of(np.zeros((0, 3)))
+        assert (found.largest, found.loss, found.infinite, found.fault) == (0, 0, 0, None)

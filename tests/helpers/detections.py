@@ -69,6 +69,13 @@ class Found(Session):
         )
 
 
+class Always(Found):
+    """Finds the same in any picture."""
+
+    def _run(self, inputs):
+        return super()._run(inputs | {"images": np.zeros_like(inputs["images"])})
+
+
 def batch(*numbers, threshold=0.05):
     """Inputs of pictures of these numbers."""
     images = np.zeros((len(numbers), 3, 64, 96), np.float32)

@@ -108,6 +108,12 @@ def png(seed=0):
     return data.getvalue()
 
 
+def jpeg(seed=0, size=(400, 256)):
+    data = io.BytesIO()
+    Image.effect_noise(size, 20 + seed).convert("RGB").save(data, "JPEG")
+    return data.getvalue()
+
+
 def changes(count, image="pictures/3/{}.png", label="{}"):
     return tuple(
         Change(
@@ -174,6 +180,15 @@ def features(**fields):
         "answers": Agreement((Measure("same nearest neighbour", Proportion(450, 450)),)),
     }
     return passing(**made | fields)
+
+
+def drawn(**fields):
+    """Detections without faults, and a picture in which another one was found."""
+    sides = tuple(jpeg(seed) for seed in range(2))
+    change = Change("street.png", "2 detections, here alone: cat 9.1%", "1 detection", png=png(), drawn=sides)
+    measures = (Measure("same detections", Proportion(449, 450)),)
+    answers = Agreement(measures, (change,), 1, drawing="What both sides found is a thin grey box.")
+    return passing(**{"answers": answers} | fields)
 
 
 def taskless(**fields):

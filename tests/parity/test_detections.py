@@ -1,21 +1,22 @@
 """Detections of two sides, which come in another order and number."""
 
+import io
+
 import numpy as np
 import pytest
-from helpers.detections import Found, batch
+from helpers.detections import INFO, Always, Found, batch
+from PIL import Image
 
+from vimdeploy.inputs import picture_inputs, random_inputs
 from vimdeploy.parity.check import check_parity
 from vimdeploy.parity.determinism import PLACES, SAME_RUN, check_determinism
-from vimdeploy.tasks import TASKS
+from vimdeploy.parity.verify import verify_sessions
+from vimdeploy.tasks.detect import Detection
+from vimdeploy.tasks.segment import color_of
 from vimdeploy.tolerance import Tolerance
 
 CAT, DOG, BIRD = range(3)
 SOME = [((10 * i, 2, 10 * i + 8, 60), 0.9 - i / 20, i % 3) for i in range(9)]
-
-
-@pytest.fixture(autouse=True)
-def detect(monkeypatch):
-    monkeypatch.setitem(TASKS, "detect", "Detection")
 
 
 def moved(detections, by=0.0, score=0.0):
@@ -91,7 +92,7 @@ class TestOutputs:
     def test_a_single_detection_has_a_spread(self):
         outputs, result = compared([SOME[:1]], [moved(SOME[:1], 1e-4, 1e-6)])
         assert result.passed
-        assert outputs["scores"].std == 0.1
+        assert outputs["scores"].std == 1
 
     def test_answers_are_compared_too(self):
         _, result = compared([SOME, SOME], [SOME, SOME[:-1]])
@@ -115,4 +116,37 @@ class TestDeterminism:
 
         same, places = self.check(Unsteady(SOME, [], SOME[:2]))
         assert (same.passed, places.passed) == (True, False)
-        assert places.error == pytest.approx(3 / 20 / 1000)
+        assert places.error == pytest.approx(3 / 20 / Detection.labels_off)
+
+
+class TestPictures:
+    """What changed is drawn on what the models saw: a white picture on the left, the padding on its right."""
+
+    @pytest.fixture
+    def change(self, tmp_path):
+        Image.new("RGB", (60, 60), "white").save(tmp_path / "white.png")
+        inputs = picture_inputs([tmp_path / "white.png"], INFO)
+        [result] = verify_sessions(Always(SOME, operators="eager"), [Always(SOME[:-2])], inputs)
+        (change,) = result.answers.changes
+        return change
+
+    def test_both_sides_are_drawn(self, change):
+        assert change.sides is None
+        sides = [np.asarray(Image.open(io.BytesIO(side)).convert("RGB")).astype(int) for side in change.drawn]
+        assert [side.shape for side in sides] == [(171, 256, 3)] * 2
+        lone = [abs(side[80, 256 * 74 // 96] - color_of(CAT + 7 % 3)).max() for side in sides]  # within the eighth box
+        assert abs(sides[0] - sides[1]).max() > 50
+        assert lone[0] < lone[1]
+        assert (sides[1][100, 2] > 240).all()
+        assert (sides[1][100, 250] < 200).all()
+
+    def test_in_words(self, change):
+        assert change.reference == "9 detections, here alone: dog 55.0%, bird 50.0%"
+        assert change.candidate == "7 detections"
+
+    def test_random_inputs_are_not_drawn(self):
+        inputs = random_inputs(INFO, 2, 0)
+        [result] = verify_sessions(Always(SOME, operators="eager"), [Always(SOME[:-2])], inputs)
+        assert [(change.png, change.drawn, change.sides) for change in result.answers.changes] == [
+            (b"", None, None)
+        ] * 2

@@ -137,9 +137,9 @@ class Counting(Session):
         class Counted(Stages):
             names = stages.names
 
-            def values(self, inputs):
+            def values(self, inputs, chosen=None):
                 calls.append("values")
-                return stages.values(inputs)
+                return stages.values(inputs, chosen)
 
             def values_apart(self, inputs, fed):
                 calls.append("apart")

@@ -11,6 +11,7 @@ from helpers.made import (
     SECTIONS,
     changes,
     classified,
+    drawn,
     failing,
     features,
     output,
@@ -44,6 +45,7 @@ def pages():
         "both": [passing(), failing()],
         "long names": [wide],
         "features": [features()],
+        "drawn": [drawn()],
         "no task": [taskless()],
         "long outputs": [outputs],
     }
@@ -69,6 +71,8 @@ def sight(pages, tmp_path_factory):
         ("both", 360),
         ("long names", 360),
         ("features", 360),
+        ("drawn", 360),
+        ("drawn", 1200),
         ("no task", 360),
         ("long outputs", 360),
         ("both", 1200),
@@ -85,6 +89,13 @@ def test_a_page_fits_its_window_and_is_quiet(sight, name, width):
 
 def test_pictures_are_shown(sight):
     assert sight("fail").found["pictures"] == [[f"The picture pictures/3/{n}.png", 8] for n in range(12)]
+
+
+def test_answers_are_shown_side_by_side(sight):
+    assert sight("drawn", 1200).found["pictures"] == [
+        ["The reference's answer to street.png", 400],
+        ["The candidate's answer to street.png", 400],
+    ]
 
 
 @pytest.mark.parametrize(("scheme", "darker"), [("light", "ink"), ("dark", "paper")])

@@ -13,6 +13,7 @@ from helpers.made import (
     changes,
     classified,
     deviation,
+    drawn,
     failing,
     features,
     output,
@@ -23,7 +24,7 @@ from helpers.made import (
 )
 
 from vimdeploy.errors import MissingPackageError, OutputError
-from vimdeploy.parity.results import Side, Stage, WeightCheck
+from vimdeploy.parity.results import Histogram, Side, Stage, WeightCheck
 from vimdeploy.report.page import check_report, page_of
 from vimdeploy.tasks.base import Agreement, Change, Measure, Proportion
 
@@ -245,6 +246,32 @@ def test_changed_answers_of_random_inputs_have_no_picture():
     page = read(failing(answers=classified(448, shown=bare)))
     assert "img" not in {tag for tag, _ in page.tags}
     assert "pictures/3/1.png" in page.text
+
+
+def test_changed_answers_that_are_pictures_stand_side_by_side():
+    page = read(drawn())
+    pictures = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert [picture["alt"] for picture in pictures] == [
+        "The reference's answer to street.png",
+        "The candidate's answer to street.png",
+    ]
+    assert all(picture["src"].startswith("data:image/jpeg;base64,") for picture in pictures)
+    assert "drawn on what the models saw of the picture. What both sides found is a thin grey box." in page.text
+
+
+def test_outputs_of_labels_have_their_own_unit():
+    labels = dataclasses.replace(output("classes", 0.02), std=1.0, of_labels=True)
+    text = read(features(outputs=(output("boxes"), labels))).text
+    assert (
+        "in standard deviations of the reference's values; of classes, the part of an image's labels that differ."
+        in text
+    )
+
+
+def test_outputs_without_values_say_so():
+    nothing = dataclasses.replace(output("masks", 0.0), histogram=Histogram((0, 1), (0,)))
+    text = read(features(outputs=(output("boxes"), nothing))).text
+    assert "Output masks: nothing was found on both sides, so no values were compared." in text
 
 
 def test_changed_answers_have_margins_and_what_these_are():

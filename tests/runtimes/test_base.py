@@ -1,10 +1,14 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
+from helpers import detections
 from PIL import Image
 
 from vimdeploy.errors import ConfigError, ImageError, InputError
 from vimdeploy.model_info import ModelInfo, SizeRange, TensorSpec
+from vimdeploy.recipe import Recipe
 from vimdeploy.runtimes.base import Session
 
 IMAGES = TensorSpec("images", ("batch", 3, 2, 4))
@@ -52,6 +56,15 @@ class TestRun:
     def test_gives_an_array_for_each_output(self):
         found = Fixed().run(np.zeros((7, 3, 2, 4), np.float32))
         assert {name: array.shape for name, array in found.items()} == {"logits": (7, 3)}
+
+    def test_parts_of_a_fixed_batch_may_find_more_or_fewer(self):
+        two = [dataclasses.replace(spec, dims=(2, *spec.dims[1:])) for spec in detections.INFO.inputs]
+        session = detections.Found(
+            [((0, 0, 9, 9), 0.9, 0)], [], [], info=dataclasses.replace(detections.INFO, inputs=tuple(two))
+        )
+        found = session.run(detections.batch(1, 2, 0))
+        assert {name: array.shape[:2] for name, array in found.items()} == dict.fromkeys(found, (3, 1))
+        assert found["scores"].round(1).tolist() == [[0], [0], [np.float32(0.9)]]
 
     @pytest.mark.parametrize(
         "shape", [(3, 2, 4), (1, 3, 4, 2), (1, 1, 2, 4), (1, 3, 2, 4, 1), (0, 3, 2, 4), ()], ids=str
@@ -195,6 +208,92 @@ class TestPredict:
     def test_a_size_that_a_fixed_file_does_not_have(self):
         with pytest.raises(InputError, match="Wanted an image height of 4, the file takes 2 alone"):
             Fixed().predict(IMAGE, image_size=(4, 4))
+
+
+class TestPredictEach:
+    def test_an_answer_or_the_reason_for_each_in_order(self):
+        images = ["none.png", IMAGE, None, b"", IMAGE, "last.png"]
+        found = list(Fixed().predict_each(images))
+        assert [isinstance(answer, ImageError) for answer in found] == [True, False, True, True, False, True]
+        assert ["none.png" in str(found[0]), "picture 2: " in str(found[2]), "last.png" in str(found[5])] == [True] * 3
+
+    def test_those_that_can_be_read_run_together(self):
+        session = Fixed()
+        list(session.predict_each([IMAGE, None, IMAGE, IMAGE], batch=2))
+        assert [len(arrays["images"]) for arrays in session.given] == [2, 1]
+
+    def test_nothing(self):
+        assert list(Fixed().predict_each([])) == []
+
+    def test_answers_come_one_after_the_other(self):
+        session = Fixed()
+        answers = session.predict_each([IMAGE] * 4, batch=2)
+        next(answers)
+        assert len(session.given) == 1
+
+
+class TestUsualBatch:
+    @pytest.mark.parametrize(("device", "sizes"), [("cpu", [2, 2, 1]), ("cuda", [5])])
+    def test_large_pictures_are_fewer_on_a_cpu(self, device, sizes):
+        session = Fixed((TensorSpec("images", ("batch", 3, 400, 400)),))
+        session.device = device
+        session.predict([IMAGE] * 5)
+        assert [len(arrays["images"]) for arrays in session.given] == sizes
+
+
+class Colors(Fixed):
+    """Segments windows of 32 x 32 by their strongest colour: the logits of a place are the means of 4 x 4 pixels."""
+
+    def __init__(self, size=(32, 32), **facts):
+        outputs = (
+            TensorSpec("logits", ("batch", 3, "rows", "columns")),
+            TensorSpec("classes", ("batch", *size), "int64"),
+        )
+        recipe = Recipe(1.0, "bilinear", (0.0,) * 3, (1.0,) * 3, "slide")
+        inputs = (TensorSpec("images", ("batch", 3, *size)),)
+        super().__init__(inputs, outputs, task="segment", head={"classes": 3}, recipe=recipe, **facts)
+
+    def _run(self, inputs):
+        images = inputs["images"]
+        self.given.append(len(images))
+        batch, _, height, width = images.shape
+        logits = images.reshape(batch, 3, height // 4, 4, width // 4, 4).mean(axis=(3, 5))
+        return {"logits": logits, "classes": np.zeros((batch, height, width), np.int64)}
+
+
+STRIPES = np.zeros((60, 150, 3), np.uint8)
+for _stripe in range(6):
+    STRIPES[:, 25 * _stripe : 25 * (_stripe + 1), _stripe % 3] = 255
+
+
+class TestWindows:
+    def wrong(self, answer, picture=STRIPES):
+        return (answer.classes != picture.argmax(axis=2)).mean()
+
+    @pytest.mark.parametrize("turned", [False, True])
+    @pytest.mark.parametrize("size", [None, (60, 150), (120, 300)])
+    def test_the_answer_is_in_the_pictures_own_pixels(self, size, turned):
+        picture = STRIPES.swapaxes(0, 1) if turned else STRIPES
+        answer = Colors().predict(picture, size[::-1] if size and turned else size)
+        assert answer.classes.shape == picture.shape[:2]
+        assert self.wrong(answer, picture) < 0.03  # at the edges of the stripes
+
+    @pytest.mark.parametrize("batch", [1, 3, 8])
+    def test_how_many_run_together_changes_nothing(self, batch):
+        session = Colors()
+        noise = np.random.default_rng(0).integers(0, 256, STRIPES.shape, dtype=np.uint8)
+        answers = session.predict([noise, STRIPES, noise], (60, 150), batch=batch)
+        assert session.given == [batch] * (3 * 21 // batch) + [3 * 21 % batch] * (3 * 21 % batch > 0)
+        alone = Colors().predict(noise, (60, 150), batch=1).classes
+        assert [(answer.classes == alone).all() for answer in answers] == [True, False, True]
+
+    def test_a_picture_that_is_shorter_than_a_window_has_a_margin(self):
+        assert self.wrong(Colors().predict(STRIPES[:12]), STRIPES[:12]) < 0.05
+
+    def test_the_whole_picture_at_once_if_the_file_takes_any_size(self):
+        session = Colors(("height", "width"), sizes={side: SizeRange(8, None, 8, 64) for side in ("height", "width")})
+        assert self.wrong(session.predict(STRIPES)) < 0.03
+        assert session.given == [1]
 
 
 class TestPredictAtAnySize:

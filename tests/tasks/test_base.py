@@ -51,7 +51,7 @@ def test_names_of_images(names, name):
 
 
 def test_nothing_to_agree_on():
-    assert dataclasses.astuple(Agreement()) == ((), (), 0, "")
+    assert dataclasses.astuple(Agreement()) == ((), (), 0, "", "")
 
 
 def test_blocks_that_a_task_does_not_have():

@@ -134,10 +134,15 @@ class TestAligned:
         assert wanted["boxes"].shape == found["boxes"].shape == (1, 0, 4)
         assert (wanted["classes"][0, :2].tolist(), found["classes"][0, :2].tolist()) == ([CAT, ABSENT], [ABSENT, BIRD])
 
-    @pytest.mark.parametrize(("right", "pairs"), [(100, 1), (95, 1), (89, 0)])
+    @pytest.mark.parametrize(("right", "pairs"), [(100, 1), (95, 1), (88, 0)])
     def test_another_box_is_another_detection(self, right, pairs):
         wanted, _ = aligned([((0, 0, 100, 10), 0.9, CAT)], [((0, 0, right, 10), 0.9, CAT)])
         assert wanted["scores"].shape == (1, pairs)
+
+    @pytest.mark.parametrize(("box", "other"), [((5, 5, 5, 9), (5, 5, 5, 9)), ((5, 5, 5.001, 9), (5, 5, 5.004, 9))])
+    def test_empty_and_very_thin_boxes_have_a_pair(self, box, other):
+        wanted, _ = aligned([(box, 0.9, CAT)], [(other, 0.9, CAT)])
+        assert wanted["scores"].shape == (1, 1)
 
     def test_nothing_on_both_sides(self):
         wanted, found = aligned([], [])

@@ -13,6 +13,7 @@ from vimdeploy.exporters.onnx_graph import onnx_from_model
 from vimdeploy.inputs import picture_inputs
 from vimdeploy.model_info import ModelInfo, TensorSpec
 from vimdeploy.networks import AnySize, network_of_info, network_of_variant, stages_of
+from vimdeploy.preprocess import Placement
 from vimdeploy.tasks.pyramid import NECKS, Pyramid, PyramidMaps, blocks_of
 
 TASK = Pyramid()
@@ -171,12 +172,14 @@ class TestCheckpoints:
 
     def test_without_a_neck(self):
         tensors = {name: tensor for name, tensor in toolbox("fpn").tensors.items() if "fpn" not in name}
-        with pytest.raises(CheckpointError, match=r"has no neck: neck\.fpn1\.0\.bias.* Use --task features"):
+        with pytest.raises(
+            CheckpointError, match=r"is for --task features: it has no neck, which --task pyramid wants\.$"
+        ):
             network_of_variant(MINE, checkpoint_of(tensors), "pyramid")
 
     def test_of_a_classifier(self):
         classifier = network_of_variant(MINE, 0).module.state_dict()
-        with pytest.raises(CheckpointError, match="has no neck"):
+        with pytest.raises(CheckpointError, match="is for --task classification: it has no neck"):
             network_of_variant(MINE, checkpoint_of(classifier), "pyramid")
 
     @pytest.mark.parametrize("shape", [(), (0,), (0, 16, 1, 1)], ids=str)
@@ -210,6 +213,12 @@ class TestAnswers:
         (answer,) = TASK.answers(self.LEVELS, made().info)
         assert answer.picture(Image.new("RGB", (40, 20))).size == (40, 20)
         assert answer.drawn.shape == (2, 2, 4)
+
+    def test_of_a_picture_with_a_margin(self):
+        (answer,) = TASK.answers(self.LEVELS, made().info, [Placement((20, 30), (6, 9))])
+        assert answer.drawn.shape == (2, 2, 3)
+        assert answer.document()["resized"] == [6, 9]
+        assert answer.picture(Image.new("RGB", (30, 20))).size == (30, 20)
 
     def test_answers_are_compared(self):
         generator = np.random.default_rng(0)

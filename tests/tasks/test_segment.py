@@ -14,6 +14,7 @@ from vimdeploy.errors import CheckpointError, ConfigError, ModelFileError
 from vimdeploy.exporters.onnx_graph import onnx_from_model
 from vimdeploy.model_info import ModelInfo, TensorSpec
 from vimdeploy.networks import AnySize, network_of_info, network_of_variant, stages_of
+from vimdeploy.preprocess import Placement
 from vimdeploy.tasks.base import Proportion
 from vimdeploy.tasks.segment import Mask, Segmentation, color_of
 
@@ -78,12 +79,12 @@ class TestInfo:
 
     def test_of_a_detector(self):
         module = network_of_variant(MINE, 0, "pyramid", neck="simple").module
-        with pytest.raises(ConfigError, match="Wanted the neck fpn, the checkpoint has simple"):
+        with pytest.raises(CheckpointError, match="is for --task pyramid: it has no segmentation head"):
             network_of_variant(MINE, checkpoint_of(toolbox_names(module, "backbone.net.")), "segment")
 
     def test_a_neck_without_a_head(self):
         module = network_of_variant(MINE, 0, "pyramid").module
-        with pytest.raises(CheckpointError, match=r"has no segmentation head: decode_head\."):
+        with pytest.raises(CheckpointError, match=r"is for --task pyramid: it has no segmentation head, which"):
             network_of_variant(MINE, checkpoint_of(toolbox_names(module)), "segment")
 
     @pytest.mark.parametrize("shape", [(), (0,), (7,), (0, 12, 1, 1)], ids=str)
@@ -141,6 +142,39 @@ class TestAnswers:
         logits = np.array([[[[np.nan]], [[1]]]], np.float32)
         (answer,) = TASK.answers({"logits": logits, "classes": np.array([[[1]]])}, made().info)
         assert answer.not_finite == "1 of 2 values of logits are NaN or infinite"
+
+
+class TestWindows:
+    PLACEMENT = Placement((4, 8), (4, 8), ((0, 0), (0, 4)))
+    LEFT, RIGHT = (np.full((7, 1, 1), number, np.float32) * np.eye(7)[number, :, None, None] for number in (2, 5))
+
+    def outputs(self, *logits):
+        values = np.stack(logits).astype(np.float32)
+        return {"logits": values, "classes": np.zeros((len(values), 4, 4), np.int64)}
+
+    def test_are_merged_to_the_mask_of_the_picture(self):
+        (answer,) = TASK.answers(self.outputs(self.LEFT, self.RIGHT), made().info, [self.PLACEMENT] * 2)
+        assert answer.classes.tolist() == [[2] * 4 + [5] * 4] * 4
+        assert (answer.labels, answer.classes.dtype, answer.not_finite) == (NAMES, np.uint8, "")
+
+    def test_of_several_pictures_come_in_any_batches(self):
+        one = Placement((2, 2), (4, 4))
+        first = self.outputs(self.LEFT), [self.PLACEMENT]
+        second = self.outputs(self.RIGHT, self.RIGHT), [self.PLACEMENT, one]
+        answers = list(TASK.gathered([first, second], made().info))
+        assert [answer.classes.tolist() for answer in answers] == [[[2] * 4 + [5] * 4] * 4, [[5, 5]] * 2]
+
+    def test_that_are_not_finite_are_counted(self):
+        broken = self.RIGHT.copy()
+        broken[3] = np.nan
+        (answer,) = TASK.answers(self.outputs(self.LEFT, broken), made().info, [self.PLACEMENT] * 2)
+        assert answer.not_finite == "1 of 14 values of logits are NaN or infinite"
+
+    def test_recipes_that_leave_parts_of_a_picture_out_are_refused(self):
+        info = made().info
+        assert info.recipe.fit == "slide"
+        with pytest.raises(ConfigError, match="brings whole pictures into the input, by slide or pad; found crop"):
+            TASK.check(dataclasses.replace(info, recipe=dataclasses.replace(info.recipe, fit="crop")))
 
 
 class TestPicture:
@@ -203,6 +237,14 @@ class TestComparison:
             "wall 50.0%, building 25.0%",
         )
         assert comparison.points_lost() == 25
+
+    def test_masks_to_be_drawn_are_small(self):
+        large = mask(np.arange(600 * 1000).reshape(600, 1000) % 7)
+        comparison = TASK.comparison(made().info)
+        comparison.add([large], [mask(np.zeros((600, 1000)))])
+        (change,) = comparison.result().changes
+        assert [side.classes.shape for side in change.sides] == [(150, 250)] * 2
+        assert change.sides[0].classes[3, 5] == large.classes[12, 20]
 
     def test_no_images(self):
         assert (compared((), ()).result().measures, compared((), ()).points_lost()) == ((), 0.0)

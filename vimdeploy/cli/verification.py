@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 SHOWN = 10
 """The most failing stages, weights and changed answers that are listed; the JSON document has more."""
-_LEFT_OUT = frozenset({"complaint", "drawn", "png", "sides", "worst"})
+_LEFT_OUT = frozenset({"complaint", "drawing", "drawn", "png", "sides", "worst"})
 """Sentences, pictures, and an output that the document has among the outputs."""
 
 

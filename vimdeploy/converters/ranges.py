@@ -71,7 +71,9 @@ class RangeTally:
         self._largest = self._squares = self._squared_error = 0.0
 
     def add(self, values: FloatArray) -> None:
-        """Take in more values of the tensor, of any shape."""
+        """Take in more values of the tensor, of any shape; perhaps none, as of a model that finds nothing."""
+        if not values.size:
+            return
         rounded = _rounded(values, self._limits.dtype)
         sizes = np.abs(values)
         with np.errstate(invalid="ignore"):  # inf - inf, where float32 itself gave up
@@ -85,14 +87,15 @@ class RangeTally:
         self._vanishing += int(((sizes > 0) & (rounded == 0)).sum())
 
     def result(self) -> Range:
-        """The range of all values so far; one at least."""
+        """The range of all values so far; zeros if there were none."""
+        values = max(self._values, 1)
         return Range(
             self._type,
             self._largest,
             loss=math.sqrt(self._squared_error / self._squares) if self._squares else 0.0,
-            infinite=self._infinite / self._values,
-            subnormal=self._subnormal / self._values,
-            vanishing=self._vanishing / self._values,
+            infinite=self._infinite / values,
+            subnormal=self._subnormal / values,
+            vanishing=self._vanishing / values,
             margin=self._margin,
         )
 

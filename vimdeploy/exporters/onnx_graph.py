@@ -95,9 +95,16 @@ def onnx_from_model(model: nn.Module, info: ModelInfo, opset: int = MIN_OPSET) -
 
 
 def _example(spec: TensorSpec, sizes: Mapping[str, SizeRange]) -> torch.Tensor:
-    """An input to trace with; a free dimension that has no typical size is 2."""
-    shape = [dim if isinstance(dim, int) else sizes.get(dim, SizeRange()).typical or 2 for dim in spec.dims]
+    """An input to trace with."""
+    shape = [dim if isinstance(dim, int) else _example_size(sizes.get(dim)) for dim in spec.dims]
     return torch.zeros(shape, dtype=getattr(torch, spec.type))
+
+
+def _example_size(size: SizeRange | None) -> int:
+    """What a free dimension is while torch traces: large enough that no map within the model is a single value, for
+    torch takes a dimension of 1 for a fixed one.
+    """
+    return 2 if size is None else size.nearest(max(size.typical or 2, 4 * size.least))
 
 
 def _free_dims(dims: tuple[int | str, ...], sizes: Mapping[str, SizeRange], known: dict[str, Any]) -> dict[int, Any]:
@@ -144,11 +151,22 @@ def _name_after_modules(model: ir.Model, parameters: Collection[str]) -> None:
 
 
 def _name_free_dims(proto: onnx.ModelProto, info: ModelInfo) -> None:
-    """Give the outputs the words of the metadata; torch calls a free dimension by its formula."""
+    """Give the outputs the words of the metadata; torch calls a free dimension by its formula.
+
+    Raises:
+        ConfigError: if torch has fixed a free dimension of an input.
+    """
     for value, spec in zip(proto.graph.output, info.outputs, strict=True):
         for dim, word in zip(value.type.tensor_type.shape.dim, spec.dims, strict=True):
             if isinstance(word, str):
                 dim.dim_param = word
+    for value, spec in zip(proto.graph.input, info.inputs, strict=True):
+        for dim, word in zip(value.type.tensor_type.shape.dim, spec.dims, strict=True):
+            if isinstance(word, str) and not dim.dim_param:
+                raise ConfigError(
+                    f"The model does not leave {word} free: while it was traced, torch fixed the {word} of {spec.name} "
+                    f"at {dim.dim_value}. Export it at a fixed size."
+                )
 
 
 def _unique(name: str, taken: Counter[str]) -> str:

@@ -32,15 +32,6 @@ VARIANTS: dict[str, Variant] = {
 }
 
 
-_PARTS = {
-    "head.": "classifier head",
-    "neck.": "neck",
-    "decode_head.": "segmentation head",
-    "roi_heads.": "detection head",
-}
-"""For people: what tensors outside of the backbone belong to, by the beginning of their names."""
-
-
 def architecture_of(info: ModelInfo) -> Architecture | None:
     """The architecture of a file; None for a model that somebody brought.
 
@@ -160,13 +151,6 @@ def strict_weights(wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[in
         CheckpointError: lists the names that are missing or unused, and the first shapes that differ.
     """
     passed_over = sorted(name for name in found.keys() - wanted if not name.startswith(BACKBONE))
-    for start, part in _PARTS.items():
-        names = sorted(name for name in wanted if name.startswith(start))
-        if names and not any(name in found for name in names):
-            raise CheckpointError(
-                f"The checkpoint has no {part}: {_first(names)} are not there. "
-                "Use --task features, which wants the backbone alone."
-            )
     missing, unused = sorted(wanted.keys() - found), sorted(found.keys() - wanted - set(passed_over))
     if missing or unused:
         raise CheckpointError(

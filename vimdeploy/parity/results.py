@@ -58,7 +58,7 @@ class OutputErrors:
     """Where the largest error is."""
     mean: float
     std: float
-    """Standard deviation of the reference's values, over all images."""
+    """Standard deviation of the reference's values, over all images; at least the task's ``least_spread``."""
     cosine: float
     """The smallest cosine between the values of an image on both sides."""
     histogram: Histogram

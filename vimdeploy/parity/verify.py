@@ -95,8 +95,9 @@ def _drawn(sides: tuple[Answer, Answer], tensor: Array, info: ModelInfo) -> tupl
     files = []
     for side in sides:
         seen = image_from_tensor(tensor, info.recipe)
-        seen.thumbnail((DRAWN, DRAWN))
-        picture, file = side.picture(seen), io.BytesIO()
+        scale = DRAWN / max(seen.size)
+        width, height = (max(round(length * scale), 1) for length in seen.size)
+        picture, file = side.picture(seen.resize((width, height))), io.BytesIO()
         if picture is None:
             return None
         picture.save(file, "JPEG", quality=90)

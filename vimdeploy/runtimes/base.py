@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, cast, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from vimdeploy.errors import ConfigError, InputError
+from vimdeploy.errors import ConfigError, ImageError, InputError
 from vimdeploy.inputs import picture_windows, stacked
 from vimdeploy.model_info import ModelInfo
 from vimdeploy.preprocess import FloatArray, Picture
+from vimdeploy.progress import Progress, silent
 from vimdeploy.tasks import task_of
 from vimdeploy.tasks.base import Answer
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_BATCH = 8
+"""How many pictures run together, if nobody says."""
+_VALUES = _BATCH * 3 * 224 * 224
+"""More at once take memory on a CPU, and no less time."""
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
 """By the names of inputs or outputs; the first axis of each is the batch."""
@@ -125,7 +131,7 @@ class Session(ABC):
         self,
         images: Picture,
         image_size: tuple[int, int] | None = None,
-        batch: int = 8,
+        batch: int | None = None,
         *,
         score_threshold: float | None = None,
         max_detections: int | None = None,
@@ -136,7 +142,7 @@ class Session(ABC):
         self,
         images: Sequence[Picture],
         image_size: tuple[int, int] | None = None,
-        batch: int = 8,
+        batch: int | None = None,
         *,
         score_threshold: float | None = None,
         max_detections: int | None = None,
@@ -146,7 +152,7 @@ class Session(ABC):
         self,
         images: Picture | Sequence[Picture],
         image_size: tuple[int, int] | None = None,
-        batch: int = 8,
+        batch: int | None = None,
         *,
         score_threshold: float | None = None,
         max_detections: int | None = None,
@@ -156,9 +162,11 @@ class Session(ABC):
         Args:
             images: one picture or a sequence of them: paths, picture files or their bytes, PIL images, or arrays or
                 torch tensors (H, W, C) or (H, W) of uint8.
-            image_size: height and width in pixels to prepare them in, if the file leaves the size open; None: each
-                picture's own size, rounded to the nearest that the model takes, and not cropped.
-            batch: how many pictures of one size run together.
+            image_size: height and width in pixels: of what the model is given, if the file leaves it open; of the
+                resized picture, if windows slide over it. None: as the file's recipe has it; a recipe that crops leaves
+                each picture its own size, rounded to the nearest that the model takes, if the file leaves it open.
+            batch: how many pictures or windows of one size run together; None: 8, or on a CPU as many as have no more
+                pixels than 8 of 224x224, one at least.
             score_threshold: of the task detect: what is found has a higher score, from 0 to below 1; None: 0.05.
             max_detections: of the task detect: at most so many are found in a picture, the best; None: 100.
 
@@ -171,18 +179,66 @@ class Session(ABC):
             ConfigError: if the file does not say what its outputs mean, or for a batch of none.
             ExecutionError: if the runtime gives up.
         """
+        several = isinstance(images, Sequence) and not isinstance(images, (str, bytes, bytearray, memoryview))
+        pictures = cast("Sequence[Picture]", images if several else [images])
+        answers = list(self._answers(pictures, image_size, batch, score_threshold, max_detections))
+        return answers if several else answers[0]
+
+    def predict_each(
+        self,
+        images: Sequence[Picture],
+        image_size: tuple[int, int] | None = None,
+        batch: int | None = None,
+        *,
+        score_threshold: float | None = None,
+        max_detections: int | None = None,
+        progress: Progress = silent,
+    ) -> Iterator[Answer | ImageError]:
+        """The answer to each picture in their order, as soon as it is there; all else as of ``predict``.
+
+        Args:
+            images: pictures.
+            image_size: height and width in pixels.
+            batch: how many pictures or windows run together.
+            score_threshold: of the task detect.
+            max_detections: of the task detect.
+            progress: is told of the windows of a picture that has several.
+
+        Yields:
+            The answer; the reason if the picture cannot be read, which does not cost the others theirs.
+        """
+        errors: dict[int, ImageError] = {}
+        answers = self._answers(images, image_size, batch, score_threshold, max_detections, errors, progress)
+        number = 0
+        for answer in answers:
+            while number in errors:  # of pictures before
+                yield errors[number]
+                number += 1
+            yield answer
+            number += 1
+        yield from (errors[left] for left in range(number, len(images)))
+
+    def _answers(
+        self,
+        images: Sequence[Picture],
+        image_size: tuple[int, int] | None,
+        batch: int | None,
+        score_threshold: float | None,
+        max_detections: int | None,
+        errors: dict[int, ImageError] | None = None,
+        progress: Progress = silent,
+    ) -> Iterator[Answer]:
+        """The answer to each picture that can be read; the others' numbers and reasons go to ``errors``."""
         task = task_of(self.info)
         if task is None:
             raise ConfigError(f"{self.info.name} does not say what its outputs mean; use run(), which gives them raw.")
-        if not isinstance(batch, Integral) or batch < 1:
+        if batch is not None and (not isinstance(batch, Integral) or batch < 1):
             raise ConfigError(f"batch must be a whole number of at least 1, found {batch!r}.")
         limits = task.limits(score_threshold, max_detections)
-        several = isinstance(images, Sequence) and not isinstance(images, (str, bytes, bytearray, memoryview))
-        pictures = cast("Sequence[Picture]", images if several else [images])
-        windows = picture_windows(pictures, self.info, image_size, limits)
-        outputs = ((self.run(arrays), placements) for arrays, placements in stacked(windows, batch))
-        answers = list(task.gathered(outputs, self.info))
-        return answers if several else answers[0]
+        windows = picture_windows(images, self.info, image_size, limits, errors, progress)
+        values = _VALUES if batch is None and self.device == "cpu" else math.inf
+        outputs = ((self.run(arrays), placements) for arrays, placements in stacked(windows, batch or _BATCH, values))
+        return task.gathered(outputs, self.info)
 
     def open_stages(self) -> Stages:
         """The inner values of the same model, computed as this session computes them.

@@ -37,7 +37,7 @@ _Z95 = 1.959964
 
 
 MOST_DETECTIONS = 1000
-"""Of one picture: as many as there are proposals, behind which a second class of the same place follows at best."""
+"""Objects that may be asked for in one picture: as many as there are proposals."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,8 @@ class Agreement:
     """All of them."""
     margin: str = ""
     """What ``Change.margins`` are, for people; empty if there are none."""
+    drawing: str = ""
+    """How ``Change.drawn`` is to be read, in a sentence; empty if nothing is drawn."""
 
 
 class Answer(ABC):
@@ -202,11 +204,13 @@ class Task(ABC):
     more_inputs: tuple[TensorSpec, ...] = ()
     """What its models take beside pictures."""
     least_spread: Mapping[str, float] = {}
-    """Of some outputs: the least standard deviation that their errors are relative to, as a few values have none."""
+    """The least standard deviation that errors of an output are relative to, by its name: a few values have none."""
     labels_off: float = 8.0
     """How many times as large as an error of the other outputs, in standard deviations, the part of labels that differ
     may be. If logits are off by a part e of their standard deviation, about 5 e of the labels are others: the first of
     150 independent values leads by less than 2 e that often."""
+    parts: Mapping[str, str] = {}
+    """What its networks have beside the backbone, for people, by what the names of the tensors begin with."""
     has_classes: bool = False
     """Whether it has labels, one per class."""
     dense: bool = False
@@ -362,8 +366,12 @@ class Task(ABC):
 
 def count_not_finite(name: str, values: npt.NDArray[Any]) -> str:
     """How many values of an output are NaN or infinite, in a few words; empty if none is."""
-    wrong = int(values.size - np.isfinite(values).sum())
-    return f"{wrong} of {values.size} values of {name} are NaN or infinite" if wrong else ""
+    return told_not_finite(name, int(values.size - np.isfinite(values).sum()), values.size)
+
+
+def told_not_finite(name: str, wrong: int, total: int) -> str:
+    """So many values of an output, in a few words; empty for none."""
+    return f"{wrong} of {total} values of {name} are NaN or infinite" if wrong else ""
 
 
 DRAWN = 256

@@ -115,6 +115,7 @@ class Classification(Task):
 
     name = "classification"
     summary = "the most probable classes"
+    parts: Mapping[str, str] = {"head.": "classifier head"}
     counts = ("accuracy", "equal top-1 answers")
     has_classes = True
 

@@ -126,7 +126,9 @@ class Detections(Answer):
         for i in bright:
             inside, (top, left) = pasted(self.masks[i], boxes[i], (image.height, image.width))
             part = pixels[top : top + inside.shape[0], left : left + inside.shape[1]]
-            part[inside] = (1 - _OPACITY) * part[inside] + _OPACITY * np.array(color_of(int(self.classes[i])))
+            for channel, value in enumerate(color_of(int(self.classes[i]))):
+                mixed = ((1 - _OPACITY) * np.arange(256) + _OPACITY * value).astype(np.uint8)
+                part[inside, channel] = mixed[part[inside, channel]]
         painted = Image.fromarray(pixels)
         pen = ImageDraw.Draw(painted)
         pen.font = ImageFont.load_default(max(10, min(image.size) // 40))
@@ -284,14 +286,15 @@ class Found(Comparison):
         if not self._images:
             return Agreement()
         measures = [
-            Measure(f"same detections, boxes with an IoU of {_OVERLAP:.0%} at least", self._of(self._same)),
+            Measure(f"same detections, box IoU of {_OVERLAP:.0%} at least", self._of(self._same)),
             Measure("detections that both sides have", Proportion(2 * self._pairs, self._all)),
             Measure("mean IoU of their boxes", self._mean(self._box_iou)),
             Measure("mean IoU of their masks", self._mean(self._mask_iou)),
             Measure("mean difference of their scores", self._mean(self._score)),
         ]
         told = tuple(measure for measure in measures if measure.candidate.total)
-        return Agreement(told, tuple(self._changes), self._images - self._same)
+        changed = self._images - self._same
+        return Agreement(told, tuple(self._changes), changed, drawing="What both sides found is a thin grey box.")
 
     def _of(self, count: int) -> Proportion:
         return Proportion(count, self._images)

@@ -42,6 +42,9 @@ _LAST_OF_NORM = "Transpose_2"
 class PyramidMaps(FeatureMaps):
     """The levels of a picture, each (D, rows, columns) under the name ``pN``: a value every 2**N pixels."""
 
+    resized: tuple[int, int] | None = None
+    """Height and width in pixels of the part of the input, at its top left, that is picture; None: all of it."""
+
     @property
     def pooled(self) -> npt.NDArray[np.float32]:
         """The mean of every channel of every level: the vector by which pictures are compared."""
@@ -49,12 +52,15 @@ class PyramidMaps(FeatureMaps):
 
     @property
     def drawn(self) -> npt.NDArray[np.float32]:
-        """The finest level."""
-        return next(iter(self.features.values()))
+        """The finest level, as far as it is of the picture."""
+        name, values = next(iter(self.features.items()))
+        rows, columns = (-(-side // 2 ** int(name[1:])) for side in self.resized or (0, 0))
+        return values[:, : rows or None, : columns or None]
 
     def document(self) -> dict[str, Any]:
-        """The shapes of the levels; ``run --save`` has their values."""
-        return {"shapes": {name: list(values.shape) for name, values in self.features.items()}}
+        """The shapes of the levels, and which part of the input is picture; ``run --save`` has the values."""
+        part = {} if self.resized is None else {"resized": list(self.resized)}
+        return {"shapes": {name: list(values.shape) for name, values in self.features.items()}} | part
 
 
 class Pyramid(Task):
@@ -62,6 +68,7 @@ class Pyramid(Task):
 
     name = "pyramid"
     summary = "feature maps of several resolutions"
+    parts: Mapping[str, str] = {"neck.": "neck"}
     counts = ("nearest neighbours of the same class", "equal nearest neighbours")
     dense = True
     fit = PAD
@@ -132,7 +139,13 @@ class Pyramid(Task):
     def answers(self, outputs: Outputs, info: ModelInfo, placements: Sequence[Placement] = ()) -> list[Answer]:
         """The levels of each picture."""
         batch = len(next(iter(outputs.values())))
-        return [PyramidMaps({name: values[number] for name, values in outputs.items()}) for number in range(batch)]
+        return [
+            PyramidMaps(
+                {name: values[number] for name, values in outputs.items()},
+                placements[number].resized if placements else None,
+            )
+            for number in range(batch)
+        ]
 
     def comparison(
         self, info: ModelInfo, classes: npt.NDArray[np.int64] | None = None, names: Sequence[str] = ()

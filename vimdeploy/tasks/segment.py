@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from vimdeploy.errors import ConfigError
 from vimdeploy.model_info import BATCH, HEIGHT, WIDTH, ModelInfo, TensorSpec
 from vimdeploy.models.stages import StageSpec, StoredWeight
+from vimdeploy.recipe import CROP, SLIDE
 from vimdeploy.tasks.base import (
     DRAWN,
     MAX_CHANGES,
@@ -27,7 +29,9 @@ from vimdeploy.tasks.base import (
     Task,
     count_not_finite,
     image_name,
+    told_not_finite,
 )
+from vimdeploy.tasks.merge import Merger
 from vimdeploy.tasks.pyramid import FPN, Pyramid, channels_of, check_neck, neck_of, neck_stages
 
 if TYPE_CHECKING:
@@ -55,7 +59,7 @@ class Mask(Answer):
     """The class of each pixel."""
 
     classes: npt.NDArray[np.integer[Any]]
-    """(H, W), as large as the picture that the model saw."""
+    """(H, W), as large as the picture; as what the model saw of it, if sessions are compared."""
     labels: tuple[str, ...]
     top: int = 5
     """How many classes the table and the JSON document have."""
@@ -124,22 +128,23 @@ def _with_legend(picture: Image.Image, mask: Mask) -> Image.Image:
     """A picture with the names of its largest classes on its right."""
     from PIL import Image, ImageDraw, ImageFont
 
-    font: Any = ImageFont.load_default()
+    line = max(18, min(picture.size) // 40)  # pixels, which are small on a screen if there are many
+    font: Any = ImageFont.load_default(line * 2 / 3)
     shares = list(mask.shares.items())
     lines = [(color_of(number), f"{share:6.1%}  {mask.label(number)}") for number, share in shares[:_LEGEND]]
     if len(shares) > _LEGEND:
         lines.append(((255, 255, 255), f"and {len(shares) - _LEGEND} more"))
     written = [(color, drawable(text)) for color, text in lines]
     wide = max(round(font.getlength(text)) for _, text in written)
-    line, margin = 18, 8
+    margin = line // 2
     height = max(picture.height, line * len(written) + 2 * margin)
     drawn = Image.new("RGB", (picture.width + wide + line + 3 * margin, height), "white")
     drawn.paste(picture, (0, 0))
     pen, left = ImageDraw.Draw(drawn), picture.width + margin
     for number, (color, text) in enumerate(written):
         top = margin + number * line
-        pen.rectangle((left, top, left + line - 6, top + line - 6), fill=color)
-        pen.text((left + line + margin - 4, top), text, fill="black", font=font)
+        pen.rectangle((left, top, left + line * 2 // 3, top + line * 2 // 3), fill=color)
+        pen.text((left + line + margin // 2, top), text, fill="black", font=font)
     return drawn
 
 
@@ -153,9 +158,11 @@ class Segmentation(Task):
 
     name = "segment"
     summary = "the class of each pixel"
+    parts: Mapping[str, str] = {"neck.": "neck", "decode_head.": "segmentation head"}
     counts = ("mean IoU with the reference", "mean IoU with the reference")
     has_classes = True
     dense = True
+    fit = SLIDE
 
     def numbers(self, config: Any, shapes: Shapes, neck: str = "") -> dict[str, Any]:
         """The neck, and the head's classes and channels: a checkpoint's, or those of ADE20K."""
@@ -201,22 +208,50 @@ class Segmentation(Task):
             raise ConfigError(f"Wanted the neck {FPN} and numbers of classes and channels, found {info.head}.")
         if [spec.name for spec in info.outputs] != [LOGITS, CLASSES]:
             raise ConfigError(f"Wanted the outputs {LOGITS} and {CLASSES}, found {len(info.outputs)} outputs.")
+        if info.recipe.fit == CROP:
+            raise ConfigError("Wanted a recipe that brings whole pictures into the input, by slide or pad; found crop.")
         if info.labels and len(info.labels) != classes:
             raise ConfigError(f"Wanted {classes} labels, one per class; found {len(info.labels)}.")
 
     def answers(self, outputs: Outputs, info: ModelInfo, placements: Sequence[Placement] = ()) -> list[Answer]:
         """The mask of each picture."""
-        labels, smallest = tuple(map(str, info.labels)), np.min_scalar_type(int(info.head["classes"]) - 1)
+        if placements:
+            return list(self.gathered([(outputs, placements)], info))
         return [
-            Mask(classes.astype(smallest), labels, wrong=count_not_finite(LOGITS, logits))
+            Mask(classes.astype(_type_of(info)), _labels(info), wrong=count_not_finite(LOGITS, logits))
             for classes, logits in zip(outputs[CLASSES], outputs[LOGITS], strict=True)
         ]
+
+    def gathered(self, batches: Iterable[tuple[Outputs, Sequence[Placement]]], info: ModelInfo) -> Iterator[Answer]:
+        """The mask of each picture, merged from the logits of its windows."""
+        windows = (
+            (logits, classes.shape, placement)
+            for outputs, placements in batches
+            for logits, classes, placement in zip(outputs[LOGITS], outputs[CLASSES], placements, strict=True)
+        )
+        for first in windows:
+            logits, size, placement = first
+            merger, wrong = Merger(placement, size, logits.shape, _type_of(info)), 0
+            for window, *_ in chain([first], islice(windows, len(placement.windows) - 1)):
+                merger.add(window)
+                wrong += int(window.size - np.isfinite(window).sum())
+            total = logits.size * len(placement.windows)
+            yield Mask(merger.classes, _labels(info), wrong=told_not_finite(LOGITS, wrong, total))
 
     def comparison(
         self, info: ModelInfo, classes: npt.NDArray[np.int64] | None = None, names: Sequence[str] = ()
     ) -> Comparison:
         """By equal pixels, and by the mean over the classes of intersection over union (IoU)."""
         return _Masks(int(info.head["classes"]), names)
+
+
+def _labels(info: ModelInfo) -> tuple[str, ...]:
+    return tuple(map(str, info.labels))
+
+
+def _type_of(info: ModelInfo) -> np.dtype[Any]:
+    """The smallest type that has the number of every class."""
+    return np.min_scalar_type(int(info.head["classes"]) - 1)
 
 
 class _Masks(Comparison):
@@ -261,7 +296,8 @@ class _Masks(Comparison):
             Measure("same class of a pixel", Proportion(round(self._agreement, 4), self._images)),
             Measure("mean IoU of the classes", Proportion(round(float(ious.sum()), 4), len(ious))),
         )
-        return Agreement(measures, tuple(self._changes), self._images - self._same)
+        changed = self._images - self._same
+        return Agreement(measures, tuple(self._changes), changed, drawing="A class has the same colour on both sides.")
 
     def points_lost(self) -> float:
         """Percentage points of the mean IoU with the reference."""

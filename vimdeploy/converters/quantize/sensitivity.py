@@ -60,7 +60,7 @@ def sensitivities(
 
 
 def _relative_change(task: Task, pairs: Sequence[tuple[Outputs, Outputs]]) -> float:
-    """Of the output that changes most; labels say it no better, but for what one side alone has: that is all lost."""
+    """How much the outputs change, the one that changes most; of labels, what one side alone has counts as lost."""
     errors = []
     for name in pairs[0][0]:
         wanted, found = (np.concatenate([pair[side][name].reshape(-1) for pair in pairs]) for side in range(2))

@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+from helpers.dense import verified
+from helpers.detectors import SIZE, detections, small_detector
+from onnx import numpy_helper
+
+from vimdeploy.artifact import artifact_from_onnx
+from vimdeploy.exporters.onnx_graph import onnx_from_model
+from vimdeploy.networks import AnySize
+from vimdeploy.runtimes.eager import EagerSession
+from vimdeploy.runtimes.onnxruntime import sessions_of_all_operators
+
+
+@pytest.fixture(scope="module")
+def network():
+    return small_detector()
+
+
+@pytest.fixture(scope="module")
+def proto(network):
+    return onnx_from_model(network.module, network.info)
+
+
+@pytest.fixture(scope="module")
+def sessions(proto):
+    """With the library, and with the function bodies alone."""
+    return sessions_of_all_operators(artifact_from_onnx(proto))
+
+
+def test_operators_are_the_standards_besides_ours(proto):
+    assert {node.domain for node in proto.graph.node} == {"", "vimdeploy"}
+    assert {"RoiAlign", "NonMaxSuppression", "TopK"} < {node.op_type for node in proto.graph.node}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "asked"),
+    [
+        ((SIZE,), {"score_threshold": 0.99}),
+        ((SIZE,), {"max_detections": 1}),
+        ((SIZE,), {"max_detections": 100}),
+        ((SIZE, (40, 50)), {"max_detections": (5, 20)}),
+    ],
+    ids=["none", "one", "the most", "two pictures"],
+)
+def test_function_bodies_answer_as_the_library_and_as_pytorch(network, sessions, sizes, asked):
+    eager, library, bodies = (detections(s.run, sizes, **asked) for s in (EagerSession(network), *sessions))
+    for wanted, found, other in zip(eager, library, bodies, strict=True):
+        assert wanted.shape == found.shape == other.shape
+        np.testing.assert_allclose(other, found, rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_two_pictures_of_different_size_in_a_row(sessions):
+    """One file of free size, and of a fixed one: the second picture's answer does not hang on the first's."""
+    first, second = (detections(sessions[0].run, (size,)) for size in (SIZE, (40, 50)))
+    assert first[0].max() > 50 >= second[0].max()
+    again = detections(sessions[0].run, (SIZE,))
+    assert all(np.array_equal(one, other) for one, other in zip(first, again, strict=True))
+
+
+def test_a_file_of_free_size_answers_as_one_of_that_size(sessions):
+    network = small_detector(AnySize())
+    free = sessions_of_all_operators(artifact_from_onnx(onnx_from_model(network.module, network.info)))
+    for wanted, found in zip(detections(sessions[0].run), detections(free[0].run), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)
+
+
+class TestProof:
+    def test_a_file_is_proven(self, network, proto):
+        for result in verified(network, proto):
+            assert result.fault is None
+            assert result.stages_note == ""
+            assert not result.weights.unknown
+            assert {"proposal_generator.selection", "roi_heads.selection"} < {stage.name for stage in result.stages}
+
+    @pytest.mark.parametrize(
+        ("module", "where"),
+        [
+            ("proposal_generator.selection", "proposal_generator.selection"),
+            ("roi_heads.selection", "roi_heads.selection"),
+        ],
+    )
+    def test_another_overlap_is_named(self, network, proto, module, where):
+        broken = type(proto).FromString(proto.SerializeToString())
+        nodes = [n for n in broken.graph.node if n.op_type == "NonMaxSuppression" and n.name.startswith(module)]
+        names = {node.input[3] for node in nodes}
+        for tensor in broken.graph.initializer:
+            if tensor.name in names:
+                value = numpy_helper.to_array(tensor)
+                tensor.CopyFrom(numpy_helper.from_array(value * np.float32(0.5), tensor.name))
+        for result in verified(network, broken):
+            assert not result.passed
+            assert result.fault.where == where
+            assert "is on one side alone" in result.fault.what
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "neck.simfp_3.1.weight",
+            "proposal_generator.rpn_head.anchor_deltas.bias",
+            "roi_heads.box_head.1.fc1.weight",
+            "roi_heads.box_predictor.2.cls_score.bias",
+            "roi_heads.mask_head.predictor.weight",
+        ],
+    )
+    def test_another_weight_is_named(self, network, proto, name):
+        broken = type(proto).FromString(proto.SerializeToString())
+        (tensor,) = (tensor for tensor in broken.graph.initializer if tensor.name == name)
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.2), name))
+        for result in verified(network, broken):
+            assert not result.passed
+            assert result.fault.where == name.rpartition(".")[0]
