@@ -36,7 +36,8 @@ class Recipe:
     fit: str = CROP
     """One of ``FITS``: ``crop`` resizes the short side to the input's / ``crop`` and takes the middle; ``slide``
     resizes it to the input's, the long side to four times that at most, and takes windows at a stride of two thirds;
-    ``pad`` resizes the long side to the input's, and adds zeros on the right and below after normalisation."""
+    ``pad`` resizes the long side to the input's. If a window is larger than the picture, as always with ``pad``, it
+    has zeros on the right and below, put there after normalisation: segmenters are trained with such margins too."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "crop", _number("crop", self.crop))

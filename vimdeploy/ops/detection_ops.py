@@ -34,7 +34,8 @@ def roi_align(features: Tensor, boxes: Tensor, stride: int, side: int) -> Tensor
     """
     batch, number, _ = boxes.shape
     if torch.onnx.is_in_onnx_export():
-        images = torch.arange(batch, device=boxes.device)[:, None].expand(batch, number).reshape(-1)
+        none = (boxes[..., 0] > math.inf).long()  # as many as there are boxes, of another model too
+        images = (torch.arange(batch, device=boxes.device)[:, None] + none).reshape(-1)
         attributes: dict[str, Any] = {
             "coordinate_transformation_mode": "half_pixel",
             "mode": "avg",

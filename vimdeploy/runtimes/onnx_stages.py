@@ -42,7 +42,7 @@ def values_by_stage(model: onnx.ModelProto, stages: Sequence[StageSpec]) -> dict
 
 
 def with_stages(model: onnx.ModelProto, names: Sequence[str], fed: Collection[str]) -> onnx.ModelProto:
-    """A copy of a model that gives some inner values as float32, ``NAME`` as ``NAME.seen``.
+    """A copy of a model that gives some inner values as float32, ``NAME`` as ``NAME.seen``, and nothing else.
 
     Args:
         model: a file of ours: the types of its values are in it.
@@ -53,14 +53,25 @@ def with_stages(model: onnx.ModelProto, names: Sequence[str], fed: Collection[st
     copy.CopyFrom(model)
     _feed(copy, fed)
     for name in names:
-        seen = helper.make_node("Cast", [name], [f"{name}.seen"], f"{name}.seen", to=TensorProto.FLOAT)
-        copy.graph.node.append(seen)
-    return with_outputs(copy, [f"{name}.seen" for name in names])
+        cast = helper.make_node("Cast", [name], [f"{name}.seen"], f"{name}.seen", to=TensorProto.FLOAT)
+        copy.graph.node.append(cast)
+    del copy.graph.output[:]
+    seen = with_outputs(copy, [f"{name}.seen" for name in names])
+    _drop_unused(seen)
+    return seen
 
 
 def _feed(model: onnx.ModelProto, names: Collection[str]) -> None:
-    """Let nodes read ``NAME.fed``, rounded to the value's type, in place of ``NAME``."""
+    """Let nodes read ``NAME.fed``, rounded to the value's type, in place of ``NAME``.
+
+    What is fed may be of another size than what is computed in its place, such as the detections of another model. So
+    the sizes that the inputs do not tell lose their words: values of the same word share memory in ONNX Runtime.
+    """
     known = {value.name: value for value in (*model.graph.value_info, *model.graph.output)}
+    words = {dim.dim_param for value in model.graph.input for dim in value.type.tensor_type.shape.dim}
+    for dim in (dim for value in known.values() for dim in value.type.tensor_type.shape.dim):
+        if names and dim.dim_param not in words:
+            dim.ClearField("dim_param")
     for node in model.graph.node:
         node.input[:] = [f"{name}.given" if name in names else name for name in node.input]
     casts = []
@@ -74,6 +85,18 @@ def _feed(model: onnx.ModelProto, names: Collection[str]) -> None:
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
+
+
+def _drop_unused(model: onnx.ModelProto) -> None:
+    """Drop the nodes that no output needs: what follows the last stage may not fit what was fed, and would run."""
+    needed = {value.name for value in model.graph.output}
+    kept = []
+    for node in reversed(model.graph.node):
+        if needed.intersection(node.output):
+            needed |= set(node.input)
+            kept.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(reversed(kept))
 
 
 class OnnxStages(Stages):
