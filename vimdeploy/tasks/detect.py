@@ -163,12 +163,6 @@ class Detection(Task):
         if info.labels and len(info.labels) != info.head["classes"]:
             raise ConfigError(f"Wanted {info.head['classes']} labels, one per class; found {len(info.labels)}.")
 
-    def rounding(self, info: ModelInfo) -> float:
-        """That of the cascade, as in float32. Seen, with random weights, in units of float16: 130 at the worst of 300,000
-        places of masks, 21 of scores, 55 of boxes; of bfloat16: 35, 14 and 40.
-        """
-        return 20.0
-
     def limits(self, score_threshold: float | None = None, max_detections: int | None = None) -> Limits:
         """What is asked for, and the usual for what is None."""
         asked: dict[str, Any] = {"score_threshold": score_threshold, "max_detections": max_detections}
