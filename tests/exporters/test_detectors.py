@@ -65,6 +65,28 @@ def test_a_file_of_free_size_answers_as_one_of_that_size(sessions):
         np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("thresholds", [(0.99, 0.0), (0.0, 0.99)], ids=["fewer", "more"])
+def test_stages_may_be_fed_with_other_detections_than_they_choose(network, sessions, thresholds):
+    theirs, ours = (
+        {
+            "images": np.random.default_rng(0).standard_normal((1, 3, *SIZE), np.float32),
+            "image_sizes": np.array([SIZE]),
+            "score_threshold": np.array([threshold], np.float32),
+            "max_detections": np.array([20]),
+        }
+        for threshold in thresholds
+    )
+    eager, stages = EagerSession(network).open_stages(), sessions[0].open_stages()
+    right, found = eager.values(theirs), stages.values(ours)
+    name = "roi_heads.selection"
+    assert right[name].shape != found[name].shape
+    chosen = {choice: right[choice] for choice in ("proposal_generator.selection", name)}
+    for values in (stages.values(ours, chosen), stages.values_apart(ours, right)):
+        assert values[name].shape == found[name].shape
+        mask = values["roi_heads.mask_head.predictor"]
+        np.testing.assert_allclose(mask, right["roi_heads.mask_head.predictor"], atol=1e-3)
+
+
 class TestProof:
     def test_a_file_is_proven(self, network, proto):
         for result in verified(network, proto):

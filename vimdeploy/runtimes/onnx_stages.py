@@ -42,7 +42,7 @@ def values_by_stage(model: onnx.ModelProto, stages: Sequence[StageSpec]) -> dict
 
 
 def with_stages(model: onnx.ModelProto, names: Sequence[str], fed: Collection[str]) -> onnx.ModelProto:
-    """A copy of a model that gives some inner values as float32, ``NAME`` as ``NAME.seen``.
+    """A copy of a model that gives some inner values as float32, ``NAME`` as ``NAME.seen``, and nothing else.
 
     Args:
         model: a file of ours: the types of its values are in it.
