@@ -29,6 +29,7 @@ PHOTOGRAPHS = {
     "training": ("astronaut", "brick", "camera", "coffee", "grass", "hubble_deep_field", "retina"),
     "test": ("chelsea", "gravel", "ihc", "rocket"),
 }
+"""The files of scikit-image that the pictures of each part are on; the README says who made them."""
 COUNTS = {"test": 200, "calibration": 256}
 """Pictures that are written as files; those of ``calibration`` are the first ones of training."""
 SIDE = 96
@@ -39,7 +40,7 @@ _FINER = 3
 _LEAST_CONTRAST = 90.0
 """How far a figure's colour is from what it covers at least: length of the difference of their RGB."""
 _MOST_COVERED = 0.25
-"""Part of a figure that later ones may cover."""
+"""Part of what is seen of a figure that the next one may cover."""
 
 Pixels = npt.NDArray[np.uint8]
 Places = npt.NDArray[np.bool_]

@@ -1,4 +1,4 @@
-"""Train the detection model: Cascade Mask R-CNN on a Vim, 0.37 million parameters in all, half an hour on two cores.
+"""Train the detection model: Cascade Mask R-CNN on a Vim, 0.35 million parameters in all, half an hour on two cores.
 
 python samples/shapes/train_detection.py samples/shapes/detection.safetensors
 
