@@ -12,7 +12,6 @@ import json
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +191,7 @@ def enter_dense(folder: Path) -> None:
     network_of_variant(variant, checkpoint, "pyramid")
 
 
-DENSE_HEADS = ("segment",)
+DENSE_HEADS = ("segment", "detect")
 
 
 # description, labels, table
@@ -242,24 +241,27 @@ def enter_table(folder: Path) -> None:
 
 
 def picture_files() -> SearchStrategy[Files]:
-    return named(picture__png=mutations.broken_bytes(seeds.pictures(), [b"IDAT", b"\0\0\0\0", b"RIFF", b"II*\0"]))
+    sound = {f"{model}__onnx": seeds.onnx_model(model) for model in LOOKING}
+    words = [b"IDAT", b"\0\0\0\0", b"RIFF", b"II*\0"]
+    return named(picture__png=mutations.broken_bytes(seeds.pictures(), words), **sound)
 
 
 def enter_picture(folder: Path) -> None:
-    _session("classifier").predict(folder / "picture.png")
-    for model in ("features", "pyramid", *DENSE_HEADS):
-        _session(model).predict(str(folder / "picture.png"))
+    in_turn(*(lambda model=model: _session(model, folder).predict(folder / "picture.png") for model in LOOKING))
 
 
-@cache
-def _session(model: str) -> Any:
-    """A session on one of the sound models."""
-    import onnx
+LOOKING = ("classifier", "features", "pyramid", *DENSE_HEADS)
+"""Sound models that look at broken pictures, one of each task."""
+_SESSIONS: dict[str, Any] = {}
 
+
+def _session(model: str, folder: Path) -> Any:
+    """A session on one of ``LOOKING``, opened once in each process."""
     from vimdeploy import load
-    from vimdeploy.artifact import artifact_from_onnx
 
-    return load(artifact_from_onnx(onnx.load_from_string(seeds.onnx_model(model))), "cpu", threads=1)
+    if model not in _SESSIONS:
+        _SESSIONS[model] = load(folder / f"{model}.onnx", "cpu", threads=1)
+    return _SESSIONS[model]
 
 
 # onnx, operator, sidecar
@@ -338,8 +340,8 @@ COMMANDS = {
     ),
     "picture": (
         "run classifier.onnx picture.png",
-        "run features.onnx picture.png --save saved",
-        *(f"run {task}.onnx picture.png --save saved" for task in ("pyramid", *DENSE_HEADS)),
+        *(f"run {model}.onnx picture.png --save saved" for model in LOOKING[1:]),
+        "run detect.onnx picture.png --score-threshold 0 -o results.json",
         "quantize classifier.onnx -o out.onnx --images . --budget 100",
     ),
     "sidecar": ("inspect model.engine", "run model.engine good.png --device cuda"),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from helpers.dense import MINE, toolbox_names
+from helpers.detectors import detector_checkpoint, small_detector
 from helpers.released import released_names, training_state
 from PIL import Image
 
@@ -57,10 +58,10 @@ def network() -> Network:
 @cache
 def dense_network(task: str) -> Network:
     """A model for one of the dense tasks, with random weights."""
-    return network_of_variant(MINE, 0, task)
+    return small_detector() if task == "detect" else network_of_variant(MINE, 0, task)
 
 
-MODELS = ("classifier", "half", "features", "pyramid", "segment", "foreign")
+MODELS = ("classifier", "half", "features", "pyramid", "segment", "detect", "foreign")
 
 
 @cache
@@ -105,7 +106,7 @@ def dense_states() -> tuple[dict[str, Tensor], ...]:
     """The tensors of models for dense tasks under the toolboxes' names; the segmentation has three classes."""
     segmentation = toolbox_names(dense_network("segment").module)
     last = {name: segmentation[name][: len(VARIANT.labels)] for name in segmentation if "conv_seg" in name}
-    return (segmentation | last,)
+    return segmentation | last, dict(detector_checkpoint().tensors)
 
 
 @cache
@@ -119,7 +120,8 @@ def checkpoints() -> tuple[bytes, ...]:
 @cache
 def dense_checkpoints() -> tuple[bytes, ...]:
     """Those of ``dense_states`` as a toolbox saves them."""
-    return tuple(_saved({"meta": {"CLASSES": VARIANT.labels}, "state_dict": tensors}) for tensors in dense_states())
+    segmentation, detection = dense_states()
+    return _saved({"meta": {"CLASSES": VARIANT.labels}, "state_dict": segmentation}), _saved({"model": detection})
 
 
 def _saved(content: object, zipped: bool = True) -> bytes:

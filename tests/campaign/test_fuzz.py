@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from campaign import fuzz, seeds
-from campaign.doors import COMMANDS, DOORS
+from campaign.doors import COMMANDS, DOORS, LOOKING
 from campaign.fuzz import Campaign, replayed
 from campaign.worker import Outcome, Worker
 
@@ -108,7 +108,6 @@ class TestCommandLine:
 SOUND = {
     "description": {"tiny.json": seeds.DESCRIPTION},
     "labels": {"labels.txt": seeds.LABELS},
-    "picture": {"picture.png": seeds.pictures()[0]},
     "table": {"table.csv": seeds.TABLE, "one.png": seeds.pictures()[0], "two.png": seeds.pictures()[1]},
 }
 
@@ -124,6 +123,11 @@ class TestDoors:
         files = {"model.onnx": seeds.onnx_model(model), "picture.png": seeds.pictures()[0]}
         assert worker.outcome(DOORS["onnx"].enter, files) == Outcome("accepted")
 
+    def test_accept_a_sound_picture(self, worker):
+        files = {f"{model}.onnx": seeds.onnx_model(model) for model in LOOKING}
+        files["picture.png"] = seeds.pictures()[0]
+        assert worker.outcome(DOORS["picture"].enter, files) == Outcome("accepted")
+
     def test_accept_sound_checkpoints(self, worker):
         assert worker.outcome(DOORS["checkpoint"].enter, {"weights": seeds.checkpoints()[0]}) == Outcome("accepted")
         for weights in seeds.dense_checkpoints():
@@ -136,7 +140,7 @@ class TestDoors:
         files = {"arguments.json": json.dumps(words).encode(), "picture.png": seeds.pictures()[0]}
         files |= {f"{model}.onnx": seeds.onnx_model(model) for model in seeds.MODELS if f"{model}.onnx" in words}
         if "dense.json" in words:
-            files |= {"dense.json": seeds.DENSE_DESCRIPTION, "weights": seeds.dense_checkpoints()[0]}
+            files |= {"dense.json": seeds.DENSE_DESCRIPTION, "weights": seeds.dense_checkpoints()["detect" in words]}
         outcome = worker.outcome(DOORS["commands"].enter, files)
         assert outcome == Outcome("accepted"), outcome.details
 

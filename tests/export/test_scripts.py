@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 from helpers.dense import toolbox_names
+from helpers.detectors import detector_checkpoint
 from helpers.loading import script
 from PIL import Image
 
@@ -68,6 +69,19 @@ def test_segment(tmp_path, capsys):
     with Image.open(f"{path}.png") as drawn:
         assert drawn.width > 384
         assert drawn.height == 256
+
+
+@pytest.mark.slow
+def test_detect(tmp_path, capsys):
+    described, checkpoint, path = (tmp_path / name for name in ("mine.json", "mine.pth", "detect.onnx"))
+    described.write_text(json.dumps({"config": {"image_size": 64, "dim": 16, "depth": 4, "state_size": 4}}))
+    torch.save({"model": detector_checkpoint().tensors}, checkpoint)
+    script("export/detect.py").main(str(described), str(checkpoint), str(path))
+    printed = capsys.readouterr().out
+    assert "0 tensors were passed over" in printed
+    assert "in the picture's pixels" in printed
+    with Image.open(f"{path}.png") as drawn:
+        assert drawn.size == (384, 256)
 
 
 def test_own_model(tmp_path, capsys):

@@ -69,8 +69,7 @@ def export(
         checkpoint: its weights: a path, ``hf://owner/repo[/file]``, or a loaded checkpoint. Nothing in it is executed.
         random_weights: a seed, instead of a checkpoint: untrained weights, to try things.
         ema: take the averaged weights, ``model_ema``, of a training state.
-        task: one of ``tasks.TASKS``: ``classification``, ``features``, ``pyramid``,
-            ``segment``.
+        task: one of ``tasks.TASKS``: ``classification``, ``features``, ``pyramid``, ``segment``, ``detect``.
         blocks: of features: numbers of the blocks whose maps are outputs too, from 0 on.
         neck: of a pyramid: ``fpn`` or ``simple``; empty: the checkpoint's, ``fpn`` for random weights.
         image_size: of the pictures, in pixels; ``"dynamic"`` or ``AnySize`` leaves height and width free, in steps of

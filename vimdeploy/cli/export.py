@@ -39,8 +39,8 @@ SHOWN = 3
     default="classification",
     show_default=True,
     help="Choose what the file answers: logits of classes; feature maps and a pooled vector, for heads of your own; a "
-    "pyramid of feature maps, which heads of segmentation and detection start from; or the class of each pixel, by "
-    "UperNet.",
+    "pyramid of feature maps, which heads of segmentation and detection start from; the class of each pixel, by "
+    "UperNet; or objects with their boxes and masks, by Cascade Mask R-CNN.",
 )
 @click.option(
     "--blocks",
@@ -118,13 +118,15 @@ def export(
     vimdeploy export vim_tiny_patch16_224 -c upernet_vim_tiny.pth --task features --blocks 5,11,17,23 -o maps.onnx
     vimdeploy export vim_tiny_patch16_224 -c upernet_vim_tiny.pth --task pyramid -o pyramid.onnx
     vimdeploy export vim_tiny_patch16_224 -c upernet_vim_tiny.pth --task segment -o segment.onnx
+    vimdeploy export vim_tiny_patch16_224 -c cascade_mask_rcnn_vim_tiny.pth --task detect -o detect.onnx
     vimdeploy export vim_tiny_patch16_224 -c C.pth --image-size dynamic -o any_size.onnx
 
     Vim's own operators, which the ONNX standard does not have, are in the file as function bodies of standard ones, so
     that it runs without vimdeploy too. The batch is always dynamic.
 
     Checkpoints of mmsegmentation and detectron2 are taken too: their backbone is exported, with its neck if the task is
-    pyramid and UperNet if it is segment, and heads that the task does not want are passed over and named.
+    pyramid, UperNet if it is segment, and Cascade Mask R-CNN if it is detect. Heads that the task does not want are
+    passed over and named.
 
     Files of fp16 and bf16 are about half the size and meant for GPUs. On a CPU vimdeploy runs them too, with every
     rounding, so that they can be compared with PyTorch; they are no faster than fp32 there. A node stays in float32 if

@@ -271,7 +271,7 @@ def _head_stages(numbers: Mapping[str, Any]) -> Iterator[StageSpec]:
             StoredWeight(f"{module}.MatMul", 1, f"{module}.matrix", transposed=True),
             StoredWeight(f"{module}.Add", 1, f"{module}.bias"),
         )
-        yield _stage(module, channels, f"{module}.Add", [weights])
+        yield replace(_stage(module, channels, f"{module}.Add", [weights]), float32_in=())
     yield _choice("proposal_generator.selection", "Where_11")
     for number in range(_STAGES):
         head, predictor = (f"{_HEADS}{name}.{number}" for name in ("box_head", "box_predictor"))
@@ -304,6 +304,7 @@ def _product(module: str, operator: str, terms: int) -> StageSpec:
 
 
 def _choice(module: str, node: str) -> StageSpec:
+    """A choice of rows, by the last of its nodes."""
     return replace(_stage(module, 1, f"{module}.{node}", []), is_choice=True)
 
 

@@ -72,7 +72,10 @@ class Detector(Pyramid):
         super().__init__(backbone, neck)
         self.proposal_generator = ProposalGenerator(level, channels, rpn_convs)
         self.roi_heads = RoiHeads(
-            level, channels, classes, box_convs, box_channels, box_width, mask_convs, mask_channels
+            level,
+            [BoxHead(channels, box_convs, box_channels, box_width) for _ in BOX_WEIGHTS],
+            [BoxPredictor(box_width, classes) for _ in BOX_WEIGHTS],
+            MaskHead(channels, mask_convs, mask_channels, classes),
         )
 
     def forward(  # type: ignore[override]
@@ -197,22 +200,21 @@ class RoiHeads(nn.Module):
     """Proposals to detections."""
 
     def __init__(
-        self,
-        level: int,
-        channels: int,
-        classes: int,
-        box_convs: int,
-        box_channels: int,
-        box_width: int,
-        mask_convs: int,
-        mask_channels: int,
+        self, level: int, box_heads: Sequence[BoxHead], predictors: Sequence[BoxPredictor], mask_head: MaskHead
     ) -> None:
+        """Put heads together.
+
+        Args:
+            level: of the finest map.
+            box_heads: one for each stage of the cascade.
+            predictors: one for each stage of the cascade.
+            mask_head: looks at what was found.
+        """
         super().__init__()
         self.level = level
-        self.box_head = nn.ModuleList(BoxHead(channels, box_convs, box_channels, box_width) for _ in BOX_WEIGHTS)
-        self.box_predictor = nn.ModuleList(BoxPredictor(box_width, classes) for _ in BOX_WEIGHTS)
+        self.box_head, self.box_predictor = nn.ModuleList(box_heads), nn.ModuleList(predictors)
         self.selection = DetectionSelection()
-        self.mask_head = MaskHead(channels, mask_convs, mask_channels, classes)
+        self.mask_head = mask_head
 
     def forward(
         self,
