@@ -13,6 +13,8 @@ from vimdeploy.parity.verify import verify_sessions
 from vimdeploy.runtimes.eager import EagerSession
 from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, sessions_of_all_operators
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def network():
