@@ -19,6 +19,7 @@ TORCH_MODULES = {
         "models.deit.network",
         "models.vim.layers",
         "models.vim.network",
+        "ops.detection_ops",
         "ops.torch_ops",
         "runtimes.eager",
     )

@@ -102,6 +102,8 @@ def own_tolerance(stage: StageSpec, precision: str) -> Tolerance:
             "scan": (96.0, "roundings of u, xz, dt_bc and y; a step size stands in an exponent"),  # seen: 25
             "conv1d": (16.0, "roundings of xz, taps and u, at the worst element"),  # 4.7
         }.get(stage.kind, (12.0, "roundings of the input, the weights and the sum, at the worst element"))  # 3.3
+        if stage.more_units:
+            units, why = 32.0, f"{why} of thousands of boxes"  # 10.9
     type_ = "fp32" if in_float32 else precision
     return Tolerance(min(units * _UNIT[type_], _WIDEST), f"{units:.0f} units of {type_}: {why}")
 

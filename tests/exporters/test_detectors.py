@@ -5,10 +5,15 @@ from helpers.detectors import SIZE, detections, small_detector
 from onnx import numpy_helper
 
 from vimdeploy.artifact import artifact_from_onnx
+from vimdeploy.converters.conversion import converted_onnx
 from vimdeploy.exporters.onnx_graph import onnx_from_model
-from vimdeploy.networks import AnySize
+from vimdeploy.inputs import random_inputs
+from vimdeploy.networks import AnySize, stages_of
+from vimdeploy.parity.verify import verify_sessions
 from vimdeploy.runtimes.eager import EagerSession
-from vimdeploy.runtimes.onnxruntime import sessions_of_all_operators
+from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, sessions_of_all_operators
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -80,11 +85,24 @@ def test_stages_may_be_fed_with_other_detections_than_they_choose(network, sessi
     right, found = eager.values(theirs), stages.values(ours)
     name = "roi_heads.selection"
     assert right[name].shape != found[name].shape
-    chosen = {choice: right[choice] for choice in ("proposal_generator.selection", name)}
+    chosen = {stage.name: right[stage.name] for stage in stages_of(network.info) if stage.is_handed_on}
     for values in (stages.values(ours, chosen), stages.values_apart(ours, right)):
         assert values[name].shape == found[name].shape
         mask = values["roi_heads.mask_head.predictor"]
         np.testing.assert_allclose(mask, right["roi_heads.mask_head.predictor"], atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_files_of_other_precisions_are_proven(network, proto, precision):
+    inputs = random_inputs(network.info, 2, seed=0)
+    artifact = converted_onnx(artifact_from_onnx(proto), precision, inputs.batches(1)).artifact
+    [result] = verify_sessions(EagerSession(network), [OnnxRuntimeSession(artifact)], inputs)
+    assert result.fault is None
+    assert result.stages_note == ""
+    assert {output.values > 0 for output in result.outputs} == {True}
+    kept = {name.split(".")[-2] for name in artifact.info.kept_in_float32}
+    assert kept == {"anchor_deltas", "bbox_pred"}
 
 
 class TestProof:

@@ -130,20 +130,20 @@ def run(
     if save is not None and save.is_file():
         raise OutputError(f"Wanted a folder to save to, found the file {save}.")
     session = load(artifact, device, threads, operators, allow_engine_code=allow_engine_code)
+    pictures, listed = _pictures(images, session.info)
+    places = [] if save is None else [save / name for name in _names(pictures)]
+    numbers = _numbers(pictures) if output is not None else []
+    written = [] if output is None else [output]
+    if save is not None and save.is_dir():
+        written += [Path(f"{place}{suffix}") for place in places for suffix in (".npz", ".png")]
+    if written:
+        check_outputs(written, [artifact, *images, *pictures])
     columns: tuple[str, ...] = ()
     rows: list[tuple[str, ...]] = []
     documents: list[dict[str, Any]] = []
     lines: list[dict[str, Any]] = []
     errors: list[VimdeployError] = []
     with session, phases("Running") as progress:
-        pictures, listed = _pictures(images, session.info)
-        places = [] if save is None else [save / name for name in _names(pictures)]
-        numbers = _numbers(pictures) if output is not None else []
-        written = [] if output is None else [output]
-        if save is not None and save.is_dir():
-            written += [Path(f"{place}{suffix}") for place in places for suffix in (".npz", ".png")]
-        if written:
-            check_outputs(written, [artifact, *images, *pictures])
         each = partial(
             session.predict_each,
             image_size=image_size,
@@ -243,11 +243,11 @@ def _together(errors: list[VimdeployError], images: int) -> VimdeployError:
 
 def _names(images: Sequence[Path]) -> list[str]:
     """The name of each picture without its suffix; the later of two equal names gets a number."""
-    names: list[str] = []
+    names: dict[str, None] = {}  # in their order; folders may hold many
     for image in images:
         numbered = (image.stem if number == 1 else f"{image.stem}_{number}" for number in count(1))
-        names.append(next(name for name in numbered if name not in names))
-    return names
+        names[next(name for name in numbered if name not in names)] = None
+    return list(names)
 
 
 def _numbers(images: Sequence[Path]) -> list[int | str]:

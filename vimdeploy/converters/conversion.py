@@ -18,6 +18,7 @@ from vimdeploy.model_info import PRECISIONS, PREFIX, ModelInfo
 from vimdeploy.ops.schema import register_schemas
 from vimdeploy.runtimes.base import Array
 from vimdeploy.runtimes.inner_values import inner_values
+from vimdeploy.tasks import task_of
 from vimdeploy.text import reason_of
 
 ASKED = "asked for"
@@ -64,7 +65,8 @@ def converted_onnx(
     except Exception as error:  # it has no common base, and says what is malformed
         raise ModelFileError(f"{artifact} cannot be read as a graph: {reason_of(error)}") from error
     nodes = nodes_by_value_in_t(graph, precision)
-    asked = _asked_for(keep, [node for of_value in nodes.values() for node in of_value])
+    in_t = [node for of_value in nodes.values() for node in of_value]
+    asked = _of_task(info, in_t) | _asked_for(keep, in_t)
     ranges = _ranges(artifact, nodes, PRECISIONS[precision], batches)
     reasons = asked | _reasons(nodes, ranges)
     kept = {node.name: reasons[node.name] for node in model.graph.node if node.name in reasons}
@@ -102,6 +104,13 @@ def _asked_for(keep: Sequence[str], nodes: Collection[str]) -> dict[str, str]:
             )
         asked |= dict.fromkeys(found, ASKED)
     return asked
+
+
+def _of_task(info: ModelInfo, nodes: Collection[str]) -> dict[str, str]:
+    """The nodes that the model's task wants in float32, with the reason."""
+    task = task_of(info)
+    patterns = task.in_float32 if task is not None else {}
+    return {node: reason for pattern, reason in patterns.items() for node in matching(nodes, pattern)}
 
 
 def _ranges(

@@ -44,8 +44,16 @@ class StageSpec:
     is_choice: bool = False
     """Whether its value is a list of rows (B, N, D) that are chosen of many, as detections are: a rounding may bring
     another one among them, or change their order."""
+    moves_boxes: bool = False
+    """Whether boxes are moved by its value. What is sampled in a box that a rounding moved is another value, perhaps by
+    all that it is, and says nothing of the stage that samples it."""
     more_units: float = 0.0
     """Rounding units of float32 that its band has beyond those of its sum."""
+
+    @property
+    def is_handed_on(self) -> bool:
+        """Whether what stands behind it is always computed from the reference's value of it."""
+        return self.is_choice or self.moves_boxes
 
     @property
     def title(self) -> str:

@@ -56,7 +56,7 @@ def compare_stages(
         return [((), _left_out(error)) for _ in candidates]
     sides = [_Candidate(reference, wanted.names, candidate) for candidate in candidates]
     compared = [side for side in sides if not side.note]
-    choices = [stage.name for stage in stages_of(reference.info) if stage.is_choice]
+    choices = [stage.name for stage in stages_of(reference.info) if stage.is_handed_on]
     if compared:
         random: dict[str, FloatArray] = {}
         for name, inputs in images:
@@ -93,7 +93,7 @@ class _Candidate:
         self._comparisons = [_Comparison(stage, specs, reference, candidate) for stage in specs]
 
     def add(self, name: str, inputs: Mapping[str, Array], right: Values, chosen: Values) -> None:
-        """An image, the reference's values, and those of them that are choices."""
+        """An image, the reference's values, and those of them that are handed on."""
         assert self._stages is not None
         carried, own = self._stages.values(inputs, chosen), self._stages.values_apart(inputs, right)
         for comparison in self._comparisons:

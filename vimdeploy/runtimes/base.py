@@ -45,7 +45,7 @@ class Stages(ABC):
 
         Args:
             inputs: of the model.
-            chosen: another model's values of stages that are choices, which the stages behind compute from; or none.
+            chosen: another model's values of stages that are handed on, which those behind compute from; or none.
         """
 
     def values_apart(self, inputs: Mapping[str, Array], fed: Mapping[str, FloatArray]) -> Mapping[str, FloatArray]:

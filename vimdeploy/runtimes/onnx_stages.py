@@ -108,7 +108,7 @@ class OnnxStages(Stages):
         stages: Sequence[StageSpec],
         open_session: Callable[[onnx.ModelProto], InferenceSession],
     ) -> None:
-        """Open sessions: with all stages in a row, with each apart, and with the choices alone fed.
+        """Open sessions: with all stages in a row, with each apart, and with those alone fed that are handed on.
 
         Args:
             model: a file of ours.
@@ -124,9 +124,9 @@ class OnnxStages(Stages):
             raise ConfigError("the file does not tell the types of inner values, which another tool has dropped")
         self.names = frozenset(self._values)
         seen = list(self._values.values())
-        choices = [stage.value for stage in stages if stage.is_choice]
+        handed_on = [stage.value for stage in stages if stage.is_handed_on]
         self._in_a_row, self._apart = (open_session(with_stages(model, seen, fed)) for fed in ([], seen))
-        self._of_chosen = open_session(with_stages(model, seen, choices)) if choices else self._in_a_row
+        self._of_chosen = open_session(with_stages(model, seen, handed_on)) if handed_on else self._in_a_row
 
     def values(
         self, inputs: Mapping[str, Array], chosen: Mapping[str, FloatArray] | None = None

@@ -205,6 +205,8 @@ class Task(ABC):
     """What its models take beside pictures."""
     least_spread: Mapping[str, float] = {}
     """The least standard deviation that errors of an output are relative to, by its name: a few values have none."""
+    in_float32: Mapping[str, str] = {}
+    """Why some nodes stay in float32 in files of lower precisions, by patterns of their names."""
     labels_off: float = 8.0
     """How many times as large as an error of the other outputs, in standard deviations, the part of labels that differ
     may be. If logits are off by a part e of their standard deviation, about 5 e of the labels are others: the first of

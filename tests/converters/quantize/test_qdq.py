@@ -12,7 +12,7 @@ from vimdeploy.artifact import Artifact, artifact_from_onnx
 from vimdeploy.converters.quantize.linears import linear_layers
 from vimdeploy.converters.quantize.qdq import with_int8
 from vimdeploy.converters.quantize.scales import best_scales
-from vimdeploy.errors import OutputError
+from vimdeploy.errors import ModelFileError, OutputError
 from vimdeploy.graphs.outputs import with_outputs
 from vimdeploy.model_info import INT8
 from vimdeploy.ops.schema import register_schemas
@@ -153,3 +153,12 @@ def test_no_place_for_temporary_files_is_one_sentence(tiny_proto, scales, tmp_pa
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     with pytest.raises(OutputError, match=r"The folder for temporary files, .*none, cannot be used: No such file"):
         with_int8(tiny_proto, scales)
+
+
+def test_a_value_of_another_type_than_the_model_says(tiny_proto, scales):
+    broken = onnx.ModelProto()
+    broken.CopyFrom(tiny_proto)
+    [weight] = (value for value in broken.graph.value_info if value.name == "head.weight")
+    weight.type.tensor_type.elem_type = TensorProto.STRING
+    with pytest.raises(ModelFileError, match=r"values are not of the types that it says: .*differs from existing"):
+        with_int8(broken, {IN_PROJ: scales[IN_PROJ]})

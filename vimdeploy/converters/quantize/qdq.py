@@ -15,7 +15,9 @@ from onnx import helper, numpy_helper
 
 from vimdeploy.converters.quantize.linears import linear_layers
 from vimdeploy.converters.quantize.scales import LEVELS, Scales
+from vimdeploy.errors import ModelFileError
 from vimdeploy.files import temporary_files
+from vimdeploy.text import reason_of
 
 
 def with_int8(model: onnx.ModelProto, scales: Mapping[str, Scales]) -> onnx.ModelProto:
@@ -26,6 +28,7 @@ def with_int8(model: onnx.ModelProto, scales: Mapping[str, Scales]) -> onnx.Mode
         scales: by the names of the layers that are to be int8; at least one.
 
     Raises:
+        ModelFileError: if a value is of another type than the model says.
         OutputError: if temporary files cannot be written.
     """
     from onnxruntime.quantization import QDQQuantizer, QuantType
@@ -34,23 +37,28 @@ def with_int8(model: onnx.ModelProto, scales: Mapping[str, Scales]) -> onnx.Mode
     smoothed = _smoothed(model, scales)
     inputs = {node.name: node.input[0] for node in smoothed.graph.node if node.name in scales}
     largest = {value: np.float32(scales[name].input_step * LEVELS) for name, value in inputs.items()}
-    with temporary_files():  # which the quantizer writes, to infer shapes
-        quantizer = QDQQuantizer(
-            smoothed,
-            per_channel=True,
-            reduce_range=False,
-            weight_qType=QuantType.QInt8,
-            activation_qType=QuantType.QInt8,
-            tensors_range=TensorsData(CalibrationMethod.MinMax, {value: (-end, end) for value, end in largest.items()}),
-            nodes_to_quantize=list(scales),
-            nodes_to_exclude=[],
-            op_types_to_quantize=["MatMul"],
-            extra_options={
-                "ActivationSymmetric": True,
-                "WeightSymmetric": True,
-                "OpTypesToExcludeOutputQuantization": ["MatMul"],
-            },
-        )
+    try:
+        with temporary_files():  # which the quantizer writes, to infer shapes
+            quantizer = QDQQuantizer(
+                smoothed,
+                per_channel=True,
+                reduce_range=False,
+                weight_qType=QuantType.QInt8,
+                activation_qType=QuantType.QInt8,
+                tensors_range=TensorsData(
+                    CalibrationMethod.MinMax, {value: (-end, end) for value, end in largest.items()}
+                ),
+                nodes_to_quantize=list(scales),
+                nodes_to_exclude=[],
+                op_types_to_quantize=["MatMul"],
+                extra_options={
+                    "ActivationSymmetric": True,
+                    "WeightSymmetric": True,
+                    "OpTypesToExcludeOutputQuantization": ["MatMul"],
+                },
+            )
+    except onnx.shape_inference.InferenceError as error:
+        raise ModelFileError(f"The model's values are not of the types that it says: {reason_of(error)}") from error
     quantizer.quantize_model()
     quantizer.model.topological_sort()
     quantized: onnx.ModelProto = quantizer.model.model
