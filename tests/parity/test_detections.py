@@ -44,11 +44,17 @@ class TestOutputs:
         assert result.worst.largest == 0
 
     def test_an_error_of_a_box_is_told(self):
-        outputs, result = compared([SOME, SOME], [SOME, [*SOME[:3], *moved(SOME[3:4], 0.25), *SOME[4:]]])
+        outputs, result = compared([SOME, SOME], [SOME, [*SOME[:3], *moved(SOME[3:4], 0.02), *SOME[4:]]])
         assert not result.passed
-        assert outputs["boxes"].largest == pytest.approx(0.25)
+        assert outputs["boxes"].largest == pytest.approx(0.02, rel=1e-3)
         assert (outputs["boxes"].place.image, outputs["boxes"].place.index[0]) == ("input 1", 3)
         assert outputs["classes"].passed
+
+    def test_boxes_that_are_farther_off_are_others(self):
+        outputs, result = compared([SOME], [moved(SOME, 0.25)])
+        assert not result.passed
+        assert outputs["boxes"].largest == 0
+        assert not outputs["classes"].passed
 
     def test_an_error_of_a_score_is_told(self):
         outputs, _ = compared([SOME], [moved(SOME, score=-0.01)])

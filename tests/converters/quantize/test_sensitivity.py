@@ -35,7 +35,7 @@ class TestDetections:
         assert losses == pytest.approx([0, *(np.sqrt(lost / 40) for lost in (1, 4, 8))])
 
     def test_all_are_moved(self):
-        near = [(tuple(value + 0.1 for value in box), score, number) for box, score, number in BOXES]
+        near = [(tuple(value + 0.02 for value in box), score, number) for box, score, number in BOXES]
         assert 0 < change(Detection(), outputs(BOXES), outputs(near)) < 0.01
 
     def test_nothing_is_found(self):
