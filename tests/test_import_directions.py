@@ -21,6 +21,7 @@ STAGES = (
     ("models",),
     ("tasks",),
     ("networks", "artifact"),
+    ("picture_files",),
     ("inputs",),
     ("graphs",),
     ("exporters",),

@@ -183,7 +183,7 @@ def run(
 def _pictures(images: Sequence[Path], info: ModelInfo) -> tuple[list[Path], set[Path]]:
     """All pictures, and those of them that were found in folders."""
     from vimdeploy.files import is_folder
-    from vimdeploy.inputs import pictures_in
+    from vimdeploy.picture_files import pictures_in
 
     pictures: list[Path] = []
     listed: set[Path] = set()
