@@ -55,7 +55,7 @@ class Scores(ABC):
     """How a sample's answers are judged."""
 
     header: ClassVar[tuple[str, ...]]
-    """Of the columns that ``cells`` fills."""
+    """The names of the columns that ``cells`` fills."""
 
     @abstractmethod
     def answers(self, session: Session) -> Any:
@@ -83,7 +83,7 @@ class ClassScores(Scores):
 
     @classmethod
     def read(cls, folder: Path, info: ModelInfo) -> ClassScores:
-        """Of a folder with a sub-folder per class."""
+        """The pictures of a folder with a sub-folder per class."""
         inputs = folder_inputs(folder, info)
         assert inputs.classes is not None
         return cls(list(inputs.batches(BATCH)), inputs.classes)
@@ -120,7 +120,7 @@ class PixelScores(Scores):
 
     @classmethod
     def read(cls, folder: Path, info: ModelInfo) -> PixelScores:
-        """Of a folder beside which a file of COCO's format says what is on the pictures."""
+        """The pictures of a folder beside which a file of COCO's format says what is on them."""
         truth = coco_from_file(folder)
         classes = []
         for image in truth.loadImgs(truth.getImgIds()):
@@ -153,7 +153,7 @@ class ObjectScores(Scores):
 
     @classmethod
     def read(cls, folder: Path, info: ModelInfo) -> ObjectScores:
-        """Of a folder beside which a file of COCO's format says what is on the pictures."""
+        """The pictures of a folder beside which a file of COCO's format says what is on them."""
         return cls(sorted(folder.glob("*.png")), coco_from_file(folder))
 
     def answers(self, session: Session) -> list[Answer]:

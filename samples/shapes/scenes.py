@@ -33,7 +33,7 @@ PHOTOGRAPHS = {
 COUNTS = {"test": 200, "calibration": 256}
 """Pictures that are written as files; those of ``calibration`` are the first ones of training."""
 SIDE = 96
-"""Of the pictures that are written, in pixels; both models take such ones."""
+"""Pixels of a side of the pictures that are written; both models take such ones."""
 _FONTS = ("DejaVuSans-Bold", "DejaVuSerif-Bold", "DejaVuSansMono-Bold")
 _FINER = 3
 """Figures are drawn so many times as large, for smooth edges."""

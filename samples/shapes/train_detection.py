@@ -28,7 +28,7 @@ from vimdeploy.models.vim.network import Vim, reset_parameters
 
 MINUTES, BATCH, LEARNING_RATE = 22, 8, 2e-3
 LEVEL = 3
-"""Of the backbone's map, which has a value every 2**3 pixels; the finest of the pyramid is two below."""
+"""The level of the backbone's map, which has a value every 2**3 pixels; the finest of the pyramid is two below."""
 CHANNELS, BOX_CHANNELS, BOX_WIDTH, MASK_CHANNELS = 24, 16, 48, 24
 ANCHORS, ANCHOR_OVERLAPS = 64, (0.3, 0.7)
 """Anchors of a picture that the loss counts, half of them on figures at most; below and above what they are not, and
@@ -162,7 +162,7 @@ def losses_of_cascade(
 
 
 def loss_of_masks(model: Detector, levels: Sequence[Tensor], boxes: Tensor, truths: Sequence[Truth]) -> Tensor:
-    """Of the proposals on figures: of their masks of the true class."""
+    """How far the masks of the proposals on figures are from the true ones, those of the true class."""
     heads = model.roi_heads
     matches = [ious(found, truth.boxes).max(dim=1) for found, truth in zip(boxes, truths, strict=True)]
     on = torch.stack([match.values for match in matches]) >= BOX_OVERLAPS[0]

@@ -67,7 +67,7 @@ def with_batch_statistics(self: NormedConv, x: Tensor) -> Tensor:
 
 
 def mean_iou(model: Segmenter) -> float:
-    """Of the held-out pictures: the mean over the classes of intersection over union."""
+    """The mean over the classes of intersection over union, on the held-out pictures."""
     pairs = [tensors(scene("test", number, SIDE)) for number in range(COUNTS["test"])]
     images, wanted = (torch.stack(part) for part in zip(*pairs, strict=True))
     with torch.inference_mode():

@@ -43,7 +43,7 @@ DESCRIPTION = json.dumps(
     }
 ).encode()
 DENSE_DESCRIPTION = json.dumps({"config": dataclasses.asdict(MINE.config)}).encode()
-"""Of a backbone under heads of segmentation and detection."""
+"""A backbone under heads of segmentation and detection."""
 LABELS = b"ant\nbee\ncat\n"
 TABLE = b"file,class\none.png,ant\ntwo.png,bee\n"
 PLAN = b"a plan"

@@ -75,7 +75,7 @@ class TestFault:
 
 
 class TestNoValues:
-    """Of what a model finds, if it finds nothing."""
+    """Tensors of a model that finds nothing."""
 
     def test_of_some_batches(self):
         assert range_of(np.zeros((0, 3)), [1, -2], []).largest == 2

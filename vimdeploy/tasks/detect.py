@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from vimdeploy.preprocess import Placement
 
 IMAGE_SIZES, SCORE_THRESHOLD, MAX_DETECTIONS = "image_sizes", "score_threshold", "max_detections"
+_HEADS, _RPN = "roi_heads.", "proposal_generator.rpn_head."
+_OF_BOXES = tuple(f"{_HEADS}{part}" for part in ("box_head", "box_predictor", "mask_head"))
+"""Modules whose values have a row for each box."""
 DETECTIONS = "detections"
 """The word of the dimension that is as large as there are detections."""
 _MASK = 28
@@ -251,11 +254,6 @@ def _size_of_input(info: ModelInfo, boxes: npt.NDArray[np.floating[Any]]) -> tup
     finite = boxes[np.isfinite(boxes).all(axis=1)]
     right, bottom = np.ceil(finite[:, 2:].max(axis=0, initial=1.0))
     return int(bottom), int(right)
-
-
-_HEADS, _RPN = "roi_heads.", "proposal_generator.rpn_head."
-_OF_BOXES = tuple(f"{_HEADS}{part}" for part in ("box_head", "box_predictor", "mask_head"))
-"""Modules whose values have a row for each box."""
 
 
 def _count(shapes: Shapes, pattern: str) -> int:
