@@ -10,7 +10,7 @@ import vimdeploy
 
 STAGES = (
     ("errors", "text"),
-    ("coco", "files", "onnx_file", "progress", "reading", "recipe"),
+    ("bilinear", "coco", "files", "onnx_file", "progress", "reading", "recipe"),
     ("ops.contract",),
     ("model_info",),
     ("engine_file", "gpu", "libraries"),

@@ -24,7 +24,7 @@ from vimdeploy.preprocess import (
     tensors_from_image,
     viewable,
 )
-from vimdeploy.recipe import INTERPOLATIONS, Recipe
+from vimdeploy.recipe import INTERPOLATIONS, OPENCV, Recipe
 
 PLAIN = Recipe(crop=1.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 """Nothing but pixels in [0, 1]."""
@@ -123,6 +123,32 @@ class TestGeometry:
         image = open_image(picture)  # 60 x 40
         wanted = np.asarray(image.resize((48, 32), Image.Resampling.BICUBIC))[:, 8:40]
         np.testing.assert_array_equal(pixels(image, (32, 32), PLAIN), wanted)
+
+
+class TestOpenCV:
+    """Pictures resized as mmcv does, by OpenCV: bilinear, and nothing is averaged if they get smaller."""
+
+    RECIPE = Recipe(1.0, OPENCV, (0.0,), (1.0,))
+
+    @pytest.mark.parametrize("size", [(32, 48), (13, 20), (7, 11), (80, 60), (5, 200)], ids=str)
+    def test_is_torchs_without_antialiasing(self, size):
+        values = np.random.default_rng(0).integers(0, 256, (40, 60), dtype=np.uint8)
+        map_ = torch.from_numpy(values).float()[None, None]
+        wanted = torch.nn.functional.interpolate(map_, size, mode="bilinear", align_corners=False)[0, 0].numpy()
+        found = whole(Image.fromarray(values), size, self.RECIPE)[0] * 255
+        assert abs(found - wanted).max() <= 0.51  # a pixel is a whole number
+
+    def test_a_constant_stays_one(self):
+        assert (pixels(Image.new("L", (50, 30), 77), (9, 9), self.RECIPE) == 77).all()
+
+    def test_parts_are_those_of_the_whole(self):
+        values = np.random.default_rng(1).integers(0, 256, (90, 70), dtype=np.uint8)
+        recipe = replace(self.RECIPE, fit="slide")
+        placement = Placement((90, 70), (45, 35), ((0, 0), (21, 3)))
+        parts = list(tensors_from_image(Image.fromarray(values), (24, 32), recipe, placement))
+        (picture,) = tensors_from_image(Image.fromarray(values), (45, 35), recipe, Placement((90, 70), (45, 35)))
+        np.testing.assert_array_equal(parts[0], picture[:, :24, :32])
+        np.testing.assert_array_equal(parts[1], picture[:, 21:45, 3:35])
 
 
 class TestLongPictures:

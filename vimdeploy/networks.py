@@ -99,7 +99,7 @@ def network_of_variant(
 
 def _recipe(recipe: Recipe, task: Task) -> Recipe:
     """The recipe of a classifier's variant for a task."""
-    return replace(recipe, crop=1.0, interpolation="bilinear", fit=task.fit) if task.dense else recipe
+    return replace(recipe, crop=1.0, interpolation=task.interpolation, fit=task.fit) if task.dense else recipe
 
 
 def network_of_info(info: ModelInfo, checkpoint: Checkpoint | None) -> Network:

@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from vimdeploy.bilinear import Taps
 from vimdeploy.errors import ImageError, VimdeployWarning
 from vimdeploy.reading import check_regular, shown, why
-from vimdeploy.recipe import CROP, SLIDE, Recipe
+from vimdeploy.recipe import CROP, OPENCV, SLIDE, Recipe
 from vimdeploy.text import reason_of
 
 FORMATS = {
@@ -52,6 +53,8 @@ _LARGEST = 16
 """A resized picture has at most so many times the pixels of its crop; of longer ones the crop alone is computed."""
 _REACH = 3
 """Pixels on either side that an interpolation looks at, Lanczos the farthest; of the new size if that is smaller."""
+_STRIP = 16
+"""Rows that are resized at once, so that a large picture is not copied whole."""
 _ORIENTATION = 0x0112  # EXIF
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # TIFF
 
@@ -200,18 +203,18 @@ def tensors_from_image(
         ImageError: if the picture cannot become 8-bit values, or has other channels.
     """
     parts = _parts(image, len(recipe.mean))
-    size, resampling = placement.resized[::-1], Image.Resampling[recipe.interpolation.upper()]
+    size = placement.resized[::-1]
     if len(placement.windows) > 1 or size[0] * size[1] <= _LARGEST * image_size[0] * image_size[1]:
-        parts = [part if part.size == size else part.resize(size, resampling) for part in parts]
+        parts = [_resized_part(part, size, (0, 0, *size), recipe.interpolation) for part in parts]
         del image  # which may be much larger, and whoever takes the windows takes his time
     mean, std = np.asarray(recipe.mean, np.float32), np.asarray(recipe.std, np.float32)
     for top, left in placement.windows:
         bottom, right = min(top + image_size[0], size[1]), min(left + image_size[1], size[0])
         box = (left, top, right, bottom)
         channels = [
-            np.asarray(
-                part.crop(box) if part.size == size else _resized_part(part, size, box, resampling), np.float32
-            ).reshape(bottom - top, right - left, -1)
+            np.asarray(_resized_part(part, size, box, recipe.interpolation), np.float32).reshape(
+                bottom - top, right - left, -1
+            )
             for part in parts
         ]
         pixels = (channels[0] if len(channels) == 1 else np.concatenate(channels, axis=2)) / np.float32(255)
@@ -233,13 +236,20 @@ def size_of(image: Opened) -> tuple[int, int]:
 
 
 def _resized_part(
-    image: Image.Image, size: tuple[int, int], box: tuple[int, int, int, int], resampling: Image.Resampling
+    image: Image.Image, size: tuple[int, int], box: tuple[int, int, int, int], interpolation: str
 ) -> Image.Image:
     """A part of a picture that is resized to a size, without the rest of it.
 
     Across and then down, as Pillow resizes the whole; a pixel may differ by its last bit, because Pillow rounds the
     edges of a part to float32.
     """
+    if image.size == size:
+        return image if box == (0, 0, *size) else image.crop(box)
+    if interpolation == OPENCV:
+        return _between_four(image, size, box)
+    resampling = Image.Resampling[interpolation.upper()]
+    if box == (0, 0, *size):
+        return image.resize(size, resampling)
 
     def looked_at(axis: int) -> tuple[int, int, float, float]:
         """Where what the part depends on begins and ends along an axis, and the edges of the part within that."""
@@ -254,6 +264,31 @@ def _resized_part(
     image = image.crop((left, top, right, bottom))
     image = image.resize((width, image.height), resampling, (across[0], 0, across[1], image.height))
     return image.resize((width, height), resampling, (0, down[0], width, down[1]))
+
+
+def _between_four(image: Image.Image, size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
+    """As ``_resized_part``, each pixel between the four around its place; Pillow could do that, but does not round."""
+    columns, rows = (
+        Taps.of(whole, resized)[box[axis] : box[axis + 2]]
+        for axis, (whole, resized) in enumerate(zip(image.size, size, strict=True))
+    )
+    strips = []
+    for start in range(0, len(rows.part), _STRIP):
+        lines = rows[start : start + _STRIP]
+        top, bottom = int(lines.first[0]), int(lines.second[-1]) + 1
+        pixels = np.asarray(image.crop((0, top, image.width, bottom))).reshape(bottom - top, image.width, -1)
+        pixels = _mixed(pixels, replace(lines, first=lines.first - top, second=lines.second - top), 0)
+        strips.append((_mixed(pixels, columns, 1) + np.float32(0.5)).astype(np.uint8))
+    resized = np.concatenate(strips)
+    return Image.fromarray(resized[:, :, 0] if resized.shape[2] == 1 else resized)
+
+
+def _mixed(values: npt.NDArray[Any], taps: Taps, axis: int) -> FloatArray:
+    """What lies between values along an axis."""
+    part = taps.part.astype(np.float32).reshape((-1,) + (1,) * (values.ndim - 1 - axis))
+    first, second = (np.take(values, places, axis).astype(np.float32) for places in (taps.first, taps.second))
+    mixed: FloatArray = first + (second - first) * part
+    return mixed
 
 
 def _parts(image: Opened, channels: int) -> Sequence[Image.Image]:

@@ -10,7 +10,10 @@ from typing import Any
 from vimdeploy.errors import ConfigError
 from vimdeploy.text import shortened
 
-INTERPOLATIONS = ("bicubic", "bilinear", "lanczos", "nearest")
+OPENCV = "opencv-bilinear"
+"""Between the four pixels around each place, however much smaller the picture gets: OpenCV's resize, and mmcv's. The
+others are Pillow's, which average over all pixels that become one."""
+INTERPOLATIONS = ("bicubic", "bilinear", "lanczos", "nearest", OPENCV)
 CROP, SLIDE, PAD = FITS = ("crop", "slide", "pad")
 """How a picture of other proportions comes into an input: its middle alone, window by window, or with a margin."""
 _LEAST_CROP = 0.01

@@ -217,6 +217,8 @@ class Task(ABC):
     """Whether it has labels, one per class."""
     dense: bool = False
     """Whether the head reads the maps of blocks, as those of segmentation and detection do."""
+    interpolation: str = "bilinear"
+    """How pictures are resized for a dense model, as ``Recipe.interpolation``."""
     fit: str = CROP
     """How pictures come into the input: the ``Recipe.fit`` that its networks were trained for."""
 

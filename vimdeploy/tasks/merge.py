@@ -10,11 +10,12 @@ needed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from vimdeploy.bilinear import Taps
 
 if TYPE_CHECKING:
     from vimdeploy.preprocess import Placement
@@ -111,7 +112,7 @@ class _Side:
     def __init__(self, original: int, resized: int, window: int, starts: Sequence[int], values: int) -> None:
         self.starts, self.values = starts, values
         self._window, self._original = window, original
-        self._picture, self._enlarged = _Taps.of(resized, original), _Taps.of(values, window)
+        self._picture, self._enlarged = Taps.of(resized, original), Taps.of(values, window)
         self._windows_over = np.zeros(resized)
         for start in starts:
             self._windows_over[start : start + window] += 1
@@ -141,30 +142,3 @@ class _Side:
                 parts.append(range(number * self.values + first, number * self.values + last))
                 matrices.append(resize[:, begin - low : end - low] @ enlarged.matrix(first, last))
         return parts, np.concatenate(matrices, axis=1).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class _Taps:
-    """For each place of a bilinear interpolation the two values that it lies between."""
-
-    first: npt.NDArray[np.int64]
-    second: npt.NDArray[np.int64]
-    part: npt.NDArray[np.float64]
-    """How much the second counts; the first counts for the rest."""
-
-    @classmethod
-    def of(cls, values: int, places: int) -> _Taps:
-        """From so many values to so many places, as PyTorch interpolates without ``align_corners``."""
-        exact = np.maximum((np.arange(places) + 0.5) * (values / places) - 0.5, 0)
-        first = np.minimum(exact.astype(np.int64), values - 1)
-        return cls(first, np.minimum(first + 1, values - 1), exact - first)
-
-    def __getitem__(self, places: slice) -> _Taps:
-        return _Taps(self.first[places], self.second[places], self.part[places])
-
-    def matrix(self, begin: int, end: int) -> npt.NDArray[np.float64]:
-        """How much each place (rows) depends on each of some values (columns)."""
-        matrix, rows = np.zeros((len(self.part), end - begin)), np.arange(len(self.part))
-        matrix[rows, self.first - begin] += 1 - self.part
-        matrix[rows, self.second - begin] += self.part
-        return matrix

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from vimdeploy.errors import ConfigError
 from vimdeploy.model_info import BATCH, HEIGHT, WIDTH, ModelInfo, TensorSpec
 from vimdeploy.models.stages import StageSpec, StoredWeight
-from vimdeploy.recipe import CROP, SLIDE
+from vimdeploy.recipe import CROP, OPENCV, SLIDE
 from vimdeploy.tasks.base import (
     DRAWN,
     MAX_CHANGES,
@@ -163,6 +163,7 @@ class Segmentation(Task):
     has_classes = True
     dense = True
     fit = SLIDE
+    interpolation = OPENCV
 
     def numbers(self, config: Any, shapes: Shapes, neck: str = "") -> dict[str, Any]:
         """The neck, and the head's classes and channels: a checkpoint's, or those of ADE20K."""
