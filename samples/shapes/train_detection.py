@@ -25,6 +25,7 @@ from vimdeploy.models.heads import detect
 from vimdeploy.models.heads.detect import BOX_WEIGHTS, Detector, anchors_of, clipped, moved, pooled_of
 from vimdeploy.models.heads.pyramid import Pyramid, SimplePyramid
 from vimdeploy.models.vim.network import Vim, reset_parameters
+from vimdeploy.ops.detection_ops import ious
 
 MINUTES, BATCH, LEARNING_RATE = 22, 8, 2e-3
 LEVEL = 3
@@ -186,14 +187,6 @@ def some(places: Tensor, count: int) -> Tensor:
     """At most so many of the places that are true, by chance."""
     found = places.nonzero()[:, 0]
     return found[torch.randperm(len(found))[:count]]
-
-
-def ious(boxes: Tensor, others: Tensor) -> Tensor:
-    """(N, 4), (G, 4) -> (N, G): intersection over union."""
-    least, most = torch.maximum(boxes[:, None, :2], others[:, :2]), torch.minimum(boxes[:, None, 2:], others[:, 2:])
-    shared = (most - least).clamp(min=0).prod(dim=2)
-    areas, other_areas = ((b[:, 2:] - b[:, :2]).prod(dim=1) for b in (boxes, others))
-    return shared / (areas[:, None] + other_areas - shared)
 
 
 def deltas_between(boxes: Tensor, wanted: Tensor, weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> Tensor:

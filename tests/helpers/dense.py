@@ -50,3 +50,13 @@ def verified(network, proto):
     weights = check_weights(artifact.model, stages_of(network.info), reference.stored_tensors())
     inputs = random_inputs(network.info, 1, seed=0)
     return verify_sessions(reference, sessions_of_all_operators(artifact), inputs, weights)
+
+
+def check_proven(network, proto):
+    """Check that a file answers as its network does, in every way and at every stage; the results."""
+    results = verified(network, proto)
+    for result in results:
+        assert result.passed, result.fault
+        assert [stage.name for stage in result.stages] == [stage.name for stage in stages_of(network.info)]
+        assert (result.weights.unknown, result.weights.differences) == ((), ())
+    return results

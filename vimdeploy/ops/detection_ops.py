@@ -95,7 +95,7 @@ def suppressed(boxes: Tensor, scores: Tensor, overlap: float) -> Tensor:
         (B, C, N) of bool.
     """
     kept = torch.zeros(scores.shape, dtype=torch.bool)
-    for image, overlaps in enumerate(_ious(b) > overlap for b in boxes):
+    for image, overlaps in enumerate(ious(b, b) > overlap for b in boxes):
         for class_, of_class in enumerate(scores[image]):
             order = [i for i in of_class.argsort(descending=True, stable=True).tolist() if of_class[i] > NONE]
             out = torch.zeros(len(of_class), dtype=torch.bool)
@@ -111,12 +111,12 @@ def _(boxes: Tensor, scores: Tensor, overlap: float) -> Tensor:
     return torch.empty_like(scores, dtype=torch.bool)
 
 
-def _ious(boxes: Tensor) -> Tensor:
-    """(N, 4) -> (N, N): intersection over union; 0 if both boxes are empty."""
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    least, most = torch.maximum(boxes[:, None, :2], boxes[:, :2]), torch.minimum(boxes[:, None, 2:], boxes[:, 2:])
+def ious(boxes: Tensor, others: Tensor) -> Tensor:
+    """(N, 4), (M, 4) -> (N, M): intersection over union; 0 if both boxes are empty."""
+    areas, other_areas = ((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) for b in (boxes, others))
+    least, most = torch.maximum(boxes[:, None, :2], others[:, :2]), torch.minimum(boxes[:, None, 2:], others[:, 2:])
     shared = (most - least).clamp(min=0).prod(dim=2)
-    union = areas[:, None] + areas - shared
+    union = areas[:, None] + other_areas - shared
     return torch.where(union > 0, shared / union, torch.zeros_like(union))
 
 
