@@ -14,16 +14,18 @@ from helpers.one_node import OPSET, model_of
 from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 
-from vimdeploy.ops.contract import CONV1D, DOMAIN, OPERATORS, SELECTIVE_SCAN
+from vimdeploy.ops.contract import BIDIRECTIONAL_CONV1D, BIDIRECTIONAL_SCAN, DOMAIN
+from vimdeploy.ops.contract import OPERATORS as ALL_OPERATORS
 from vimdeploy.ops.function_body import CHUNKS, CONV1D_ROWS, function_protos
 from vimdeploy.ops.torch_ops import bidirectional_conv1d, bidirectional_selective_scan
 
-REFERENCE = {CONV1D: bidirectional_conv1d, SELECTIVE_SCAN: bidirectional_selective_scan}
+REFERENCE = {BIDIRECTIONAL_CONV1D: bidirectional_conv1d, BIDIRECTIONAL_SCAN: bidirectional_selective_scan}
 TYPES = {
     TensorProto.FLOAT: torch.float32,
     TensorProto.FLOAT16: torch.float16,
     TensorProto.BFLOAT16: torch.bfloat16,
 }
+OPERATORS = ALL_OPERATORS[:2]
 NEWEST_OPSET = 26
 """The newest opset of ONNX Runtime 1.31."""
 
@@ -55,7 +57,7 @@ def arrays_of(op, *, B=1, L=5, K=2, E=13, N=16, R=3, W=4, type_=torch.float32, s
 
 
 def expected(op, arrays, reverse, scale=0.5):
-    extra = (reverse, scale) if op is SELECTIVE_SCAN else (reverse,)
+    extra = (reverse, scale) if op is BIDIRECTIONAL_SCAN else (reverse,)
     return REFERENCE[op](*arrays.values(), *extra)
 
 
@@ -134,11 +136,11 @@ def test_every_pattern_of_directions(op, reverse):
 
 
 def test_scale_is_read_from_the_node():
-    arrays = arrays_of(SELECTIVE_SCAN)
+    arrays = arrays_of(BIDIRECTIONAL_SCAN)
     options, providers = _options(), ["CPUExecutionProvider"]
-    model = model_of(SELECTIVE_SCAN, scale=3.0).SerializeToString()
+    model = model_of(BIDIRECTIONAL_SCAN, scale=3.0).SerializeToString()
     actual = run(onnxruntime.InferenceSession(model, options, providers=providers), arrays)
-    assert_close(actual, expected(SELECTIVE_SCAN, arrays, (0, 1), scale=3.0), 5)
+    assert_close(actual, expected(BIDIRECTIONAL_SCAN, arrays, (0, 1), scale=3.0), 5)
 
 
 # -- numerics
@@ -157,7 +159,7 @@ def test_step_size_is_accurate_from_tiny_to_huge():
         "A": -torch.ones(1, E, 1),
         "D": torch.zeros(1, E),
     }
-    dt = run(session_of(SELECTIVE_SCAN, reverse=(0,)), arrays).double().flatten() / (0.5 * 100)
+    dt = run(session_of(BIDIRECTIONAL_SCAN, reverse=(0,)), arrays).double().flatten() / (0.5 * 100)
     wanted = torch.logaddexp(x.double(), torch.zeros(E).double())
     assert ((dt - wanted) / wanted).abs().max() <= 8 * 2.0**-24  # six roundings, exp's own error twice
 
@@ -165,35 +167,35 @@ def test_step_size_is_accurate_from_tiny_to_huge():
 @pytest.mark.parametrize("dt_bias", [-60.0, -12.0, 10.0, 1e4])
 @pytest.mark.parametrize("length", [17, 197])
 def test_extreme_step_sizes(dt_bias, length):
-    arrays = arrays_of(SELECTIVE_SCAN, L=length)
+    arrays = arrays_of(BIDIRECTIONAL_SCAN, L=length)
     arrays["dt_bias"] = torch.full_like(arrays["dt_bias"], dt_bias)
     arrays["D"] = torch.zeros_like(arrays["D"])
-    actual = run(session_of(SELECTIVE_SCAN), arrays)
+    actual = run(session_of(BIDIRECTIONAL_SCAN), arrays)
     assert actual.isfinite().all()
-    assert_close(actual, expected(SELECTIVE_SCAN, arrays, (0, 1)), length)
+    assert_close(actual, expected(BIDIRECTIONAL_SCAN, arrays, (0, 1)), length)
 
 
 def test_step_sizes_that_jump_between_extremes():
-    arrays = arrays_of(SELECTIVE_SCAN, L=197, R=1)
+    arrays = arrays_of(BIDIRECTIONAL_SCAN, L=197, R=1)
     arrays["dt_weight"] = torch.ones_like(arrays["dt_weight"])
     arrays["dt_bc"][..., 0] = torch.where(torch.arange(197) % 3 == 0, 50.0, -20.0)
-    assert_close(run(session_of(SELECTIVE_SCAN), arrays), expected(SELECTIVE_SCAN, arrays, (0, 1)), 197)
+    assert_close(run(session_of(BIDIRECTIONAL_SCAN), arrays), expected(BIDIRECTIONAL_SCAN, arrays, (0, 1)), 197)
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
 def test_a_wrong_number_reaches_only_what_depends_on_it(wrong):
-    arrays = arrays_of(SELECTIVE_SCAN, B=2, L=40, K=1)
-    clean = run(session_of(SELECTIVE_SCAN, reverse=(0,)), arrays)
+    arrays = arrays_of(BIDIRECTIONAL_SCAN, B=2, L=40, K=1)
+    clean = run(session_of(BIDIRECTIONAL_SCAN, reverse=(0,)), arrays)
     arrays["u"][0, 1, 25, 3] = wrong
-    y = run(session_of(SELECTIVE_SCAN, reverse=(0,)), arrays)
+    y = run(session_of(BIDIRECTIONAL_SCAN, reverse=(0,)), arrays)
     assert not y[1, 25:, 3].isfinite().any()
     y[1, 25:, 3] = clean[1, 25:, 3]
     assert torch.equal(y, clean)
 
-    arrays = arrays_of(CONV1D, B=2, L=40, K=1)
-    clean = run(session_of(CONV1D, reverse=(0,)), arrays)
+    arrays = arrays_of(BIDIRECTIONAL_CONV1D, B=2, L=40, K=1)
+    clean = run(session_of(BIDIRECTIONAL_CONV1D, reverse=(0,)), arrays)
     arrays["xz"][1, 25, 3] = wrong
-    u = run(session_of(CONV1D, reverse=(0,)), arrays)
+    u = run(session_of(BIDIRECTIONAL_CONV1D, reverse=(0,)), arrays)
     assert torch.equal(u[0, 0], clean[0, 0])
     assert torch.equal(u[0, 1, :25], clean[0, 1, :25])
     assert torch.equal(u[0, 1, 29:], clean[0, 1, 29:])
@@ -253,16 +255,16 @@ def profile(op, arrays, path):
 
 def test_steps_are_far_fewer_than_tokens(tmp_path):
     L = 1200
-    ran = profile(SELECTIVE_SCAN, arrays_of(SELECTIVE_SCAN, L=L), tmp_path / "scan")
+    ran = profile(BIDIRECTIONAL_SCAN, arrays_of(BIDIRECTIONAL_SCAN, L=L), tmp_path / "scan")
     exponentials = sum(node["op_name"] == "Exp" for node in ran)  # one a step, and one for all step sizes
     assert exponentials == 2 * ceil(L / CHUNKS) + CHUNKS + 1
-    ran = profile(CONV1D, arrays_of(CONV1D, L=L), tmp_path / "conv1d")
+    ran = profile(BIDIRECTIONAL_CONV1D, arrays_of(BIDIRECTIONAL_CONV1D, L=L), tmp_path / "conv1d")
     assert sum(node["op_name"] == "Sigmoid" for node in ran) == ceil(L / CONV1D_ROWS)
 
 
 def test_no_tensor_holds_the_states_of_all_tokens(tmp_path):
     B, K, L, E, N = 1, 2, 600, 32, 16
-    ran = profile(SELECTIVE_SCAN, arrays_of(SELECTIVE_SCAN, B=B, L=L, K=K, E=E, N=N), tmp_path / "scan")
+    ran = profile(BIDIRECTIONAL_SCAN, arrays_of(BIDIRECTIONAL_SCAN, B=B, L=L, K=K, E=E, N=N), tmp_path / "scan")
     largest = max(prod(shape) for node in ran for output in node["output_type_shape"] for shape in output.values())
     assert largest <= K * B * E * max(L + CHUNKS, N * CHUNKS)
 

@@ -35,7 +35,7 @@ from __future__ import annotations
 
 from onnx import FunctionProto
 
-from vimdeploy.ops.contract import CONV1D, SELECTIVE_SCAN
+from vimdeploy.ops.contract import BIDIRECTIONAL_CONV1D, BIDIRECTIONAL_SCAN
 from vimdeploy.ops.onnx_builder import FunctionBuilder, Value
 
 CHUNKS = 12
@@ -58,12 +58,12 @@ def function_protos(opset: int) -> list[FunctionProto]:
     Args:
         opset: of the standard operators, 20 or newer: that of the model, else onnx.inliner passes the functions over.
     """
-    conv1d, scan = FunctionBuilder(CONV1D), FunctionBuilder(SELECTIVE_SCAN)
+    conv1d, scan = FunctionBuilder(BIDIRECTIONAL_CONV1D), FunctionBuilder(BIDIRECTIONAL_SCAN)
     return [conv1d.function(_conv1d(conv1d), opset), scan.function(_selective_scan(scan), opset)]
 
 
 def _conv1d(f: FunctionBuilder) -> Value:
-    """CONV1D. In steps of CONV1D_ROWS tokens of any sequence, to stay in the cache."""
+    """BIDIRECTIONAL_CONV1D. In steps of CONV1D_ROWS tokens of any sequence, to stay in the cache."""
     xz, weight, bias = f.inputs
     B, L = f.size(xz, 0), f.size(xz, 1)
     K, E, W = (f.size(weight, axis) for axis in range(3))
@@ -98,7 +98,7 @@ def _conv1d(f: FunctionBuilder) -> Value:
 
 
 def _selective_scan(f: FunctionBuilder) -> Value:
-    """SELECTIVE_SCAN, as the head of this file tells it."""
+    """BIDIRECTIONAL_SCAN, as the head of this file tells it."""
     u, xz, dt_bc, dt_weight, dt_bias, A, D = f.inputs
     K, B, L, E = (f.size(u, axis) for axis in range(4))
     N, R = f.size(A, 2), f.size(dt_weight, 2)
