@@ -186,3 +186,31 @@ def test_what_a_kernel_says_is_told(monkeypatch):
     monkeypatch.setattr(native, "_loaded", lambda *_: lambda *_: b"SelectiveScan: there is no memory")
     with pytest.raises(ExecutionError, match=r"compiled operators gave up: SelectiveScan: there is no memory\."):
         selective_scan(**torched(group_inputs()), reverse=(0, 1))
+
+
+def test_a_function_for_cuda_gets_the_device_and_its_stream_in_place_of_the_threads(monkeypatch):
+    class OnCuda:
+        """What a call asks a tensor of another device."""
+
+        dtype, device = torch.float16, torch.device("cuda", 1)
+
+        def __init__(self, address):
+            self.address = address
+
+        def contiguous(self):
+            return self
+
+        def data_ptr(self):
+            return self.address
+
+    class Stream:
+        cuda_stream = 1 << 40
+
+    passed = []
+    monkeypatch.setattr(torch.cuda, "current_stream", {OnCuda.device: Stream}.__getitem__)
+    tensors = [OnCuda(n << 40) for n in (1, 2, 3)]
+    native._call(lambda *given: passed.extend(given), (2, 9, 8), (0, 1), True, tensors, [OnCuda(4 << 40), None])
+    type_, sizes, reverse, flag, inputs, output, state, device, stream = passed
+    assert (type_, list(sizes), list(reverse), flag, device) == (1, [2, 9, 8], [0, 1], 1, 1)
+    assert list(inputs) == [1 << 40, 2 << 40, 3 << 40, None, None, None, None, None]
+    assert (output.value, state, stream.value) == (4 << 40, None, 1 << 40)
