@@ -327,8 +327,7 @@ def _check(op: Operator, inputs: Sequence[Tensor], reverse: Sequence[int]) -> No
         raise ConfigError(f"{op.name} takes {', '.join(FLOAT_TYPES)}, found {op.inputs[0].name} in {of_t}.")
     if not set(reverse) <= {0, 1}:
         raise ConfigError(f"{op.name}: reverse must be flags of 0 and 1, found {list(reverse)}.")
-    [size_of_reverse] = {"K", "G"} & {size for value in op.inputs for size in value.dims}
-    known = {size_of_reverse: (len(reverse), "reverse")}
+    known = {op.flagged: (len(reverse), "reverse")}
     for value, tensor in zip(op.inputs, inputs, strict=True):
         wanted = f"{op.name}: {value.name} must be ({', '.join(value.dims)})"
         type_ = of_t if value.type == "T" else value.type
