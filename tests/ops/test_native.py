@@ -99,6 +99,23 @@ class TestAgainstTheLoops:
         assert torch.equal(selective_scan(**views, reverse=(0, 1)), wanted)
         assert len(calls) == 2
 
+    @pytest.mark.parametrize("dtype", TYPES, ids=str)
+    def test_tensors_at_any_address(self, calls, dtype):
+        inputs = torched(group_inputs(B=1, L=20, E=33, N=16, R=3), dtype)
+        wanted = selective_scan(**inputs, reverse=(0, 1))
+        for offset in (1, 3):
+            moved = {}
+            for name, x in inputs.items():
+                room = x.new_empty(x.numel() + offset)[offset:]
+                moved[name] = room.copy_(x.flatten()).view(x.shape)
+            assert torch.equal(selective_scan(**moved, reverse=(0, 1)), wanted)
+        x, weight, bias = conv1d_tensors(X=32, E=32, dtype=dtype)
+        room = x.new_empty(x.numel() + 1)[1:].copy_(x.flatten()).view(x.shape)
+        assert torch.equal(
+            causal_conv1d(room, weight, bias, reverse=(0, 1)), causal_conv1d(x, weight, bias, reverse=(0, 1))
+        )
+        assert len(calls) == 5
+
     def test_an_empty_batch(self, calls):
         assert selective_scan(**torched(group_inputs(B=0)), reverse=(0, 1)).shape == (0, 2, 7, 5)
         assert causal_conv1d(*conv1d_tensors(B=0), reverse=(0, 1)).shape == (2, 0, 9, 5)

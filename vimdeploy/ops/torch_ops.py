@@ -4,7 +4,7 @@ Eagerly a plain loop over the tokens, the reference that every other implementat
 that small models can be trained with it). While ``torch.onnx.export`` traces, one opaque node of domain ``vimdeploy``.
 
 ``causal_conv1d`` and ``selective_scan``, which models of other people call, take the compiled kernels if those are
-installed and no gradient is wanted, but for the block of a ``plain_loops``.
+installed and no gradient is wanted; ``plain_loops`` keeps them to the loops.
 """
 
 from __future__ import annotations
@@ -50,8 +50,9 @@ def plain_loops() -> Iterator[None]:
 
 @contextmanager
 def observed(function: Callable[[int, Tensor], Tensor]) -> Iterator[None]:
-    """Pass the result of each eager ``causal_conv1d`` and ``selective_scan`` in this block, in this thread, on through
-    a function.
+    """Pass what ``causal_conv1d`` and ``selective_scan`` find in this block, in this thread, through a function.
+
+    It is called for eager calls alone: while a model is exported there is nothing to see.
 
     Args:
         function: (number of the call in this block, from 0; its result) -> what the call gives in the result's place.
