@@ -179,7 +179,7 @@ void expect_refused_everywhere(const Operator& op, const Call& call, const std::
 }
 
 TEST(Plugin, RefusesWrongShapesAndTypesWhereverItMeetsThem) {
-  const auto& [conv1d, scan] = kOperators;
+  const Operator &conv1d = kConvolution, &scan = kScan;
   Call call = scan.call(DataType::kHALF, 2, 5);
   call.shapes[1] = {2, 5, 13};
   expect_refused_everywhere(scan, call, "input xz has shape (2, 5, 13), wanted (B, L, 2E) = (2, 5, 12)");
@@ -198,7 +198,7 @@ TEST(Plugin, RefusesWrongShapesAndTypesWhereverItMeetsThem) {
 }
 
 TEST(Plugin, RefusesWhatTheKernelsCannotTake) {
-  const Operator& scan = kOperators[1];
+  const Operator& scan = kScan;
   const SelectiveScanProblem problem{ElementType::float16, 1, 5, 6, 4, 100000, {0, 1}, 0.5f};
   const Call call = call_of(problem, DataType::kHALF);
   const auto tensors = dynamic(call, call, call);
@@ -226,7 +226,7 @@ TEST(Plugin, AnEmptyBatchIsNoWork) {
 
 // Also for smaller sizes, such as a batch between the smallest and the largest.
 TEST(Plugin, AsksForAWorkspaceForTheLargestSizes) {
-  const auto& [conv1d, scan] = kOperators;
+  const Operator &conv1d = kConvolution, &scan = kScan;
   const auto bytes = [](const Operator& op, int64_t least, int64_t most) {
     return workspace(*made(op), dynamic(op.call(DataType::kHALF, least, 6000), op.call(DataType::kHALF, least, 6000),
                                         op.call(DataType::kHALF, most, 6000)));
@@ -246,7 +246,7 @@ std::vector<int32_t> tactics_of(const Operator& op, const std::vector<nvinfer1::
 }
 
 TEST(Plugin, OffersTheScansRegimesAsTacticsWhereSizesAreFixed) {
-  const auto& [conv1d, scan] = kOperators;
+  const Operator &conv1d = kConvolution, &scan = kScan;
   const Call one = scan.call(DataType::kHALF, 1, 5), eight = scan.call(DataType::kHALF, 8, 5);
   const std::vector<int32_t> none, regimes = {1, 2};
   EXPECT_EQ(tactics_of(scan, dynamic(one, one, eight)), none);
