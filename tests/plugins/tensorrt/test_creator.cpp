@@ -9,7 +9,8 @@ TEST(Creator, SaysWhatItMakes) {
     EXPECT_STREQ(creator.getPluginVersion(), "1");
     EXPECT_STREQ(creator.getPluginNamespace(), "vimdeploy");
     const auto* names = creator.getFieldNames();
-    const auto fields = op.fields().collection();
+    const Fields wanted = op.fields();
+    const auto fields = wanted.collection();
     ASSERT_EQ(names->nbFields, fields.nbFields);
     EXPECT_STREQ(names->fields[0].name, "reverse");
     for (int32_t i = 0; i < fields.nbFields; ++i) {

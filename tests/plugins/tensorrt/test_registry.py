@@ -72,8 +72,9 @@ def made(trt, creator, values):
 
 
 def right_fields(operator):
-    return {name: FIELDS[name] for name in names_of_fields(operator)}
-
+    return {
+name: FIELDS[name] for name in names_of_fields(operator)
+}
 
 def test_creator_is_found_by_name_version_and_namespace(registry, creator, operator):
     assert (creator.name, creator.plugin_version, creator.plugin_namespace) == (operator.name, str(VERSION), DOMAIN)
