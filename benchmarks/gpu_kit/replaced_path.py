@@ -130,7 +130,7 @@ def _compare_conv1d(
 ) -> None:
     count = sets_of_inputs(conv_bytes(problem, dtype.itemsize))
     ours = [conv_operands(problem, dtype, generator) for _ in range(count)]
-    theirs = [operands.xz.permute(2, 0, 1).contiguous().transpose(0, 1) for operands in ours]  # as in TheirScan
+    theirs = [operands.x.permute(2, 0, 1).contiguous().transpose(0, 1) for operands in ours]  # as in TheirScan
     shape = (len(problem.reverse), problem.batch, problem.tokens, problem.channels)
     outputs = [torch.empty(shape, dtype=dtype, device="cuda") for _ in ours]
 
