@@ -43,7 +43,7 @@ def replaced_path(settings: Settings, log: Log) -> None:
     """Times of both sides, and how many times as long theirs takes."""
     library = settings.built("libvimdeploy_gpu_bench.so")
     if library is None:
-        return log.skipped("both operators", "the build made no libvimdeploy_gpu_bench.so")
+        return log.skipped("the replaced path", "the build made no libvimdeploy_gpu_bench.so")
     own = Kernels(library)
     generator = torch.Generator("cuda").manual_seed(settings.seed)
     scan, convolution = _imported("selective_scan_cuda", log), _imported("causal_conv1d", log)

@@ -19,7 +19,7 @@ VIMDEPLOY_HD int remainder(int a, int b) {
   return static_cast<int>(static_cast<unsigned>(a) % static_cast<unsigned>(b));
 }
 
-// Threads of a thread group, one for each channel of a tile: two warps share the rows of dt_bc that they stage.
+// Threads of a thread group, one for each channel of a tile: two warps share the rows that they stage.
 inline constexpr int kChannelTile = 64;
 
 // Thread groups of a block, each with a subscan of its own.

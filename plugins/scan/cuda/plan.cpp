@@ -88,8 +88,8 @@ int64_t clocks_of(const SelectiveScanProblem& problem, const SelectiveScanCudaPl
   return one_pass * kTwoPassPercent / 100 + kExtraLaunches + kCarryStep * plan.chunks;
 }
 
-// Indices within a sequence, and within a tile of xz, whose rows are 2E long, are 32-bit; the directions' flags are the
-// bits of a 64-bit number.
+// Indices within a sequence, and within a tile of a tensor whose rows are 2E long, are 32-bit; the directions' flags
+// are the bits of a 64-bit number.
 constexpr int64_t kMaxExtent = std::numeric_limits<int32_t>::max() / (2 * cuda::kTokenTile);
 constexpr int64_t kMaxDirections = 64;
 constexpr int64_t kMaxThreads = std::numeric_limits<uint32_t>::max() - cuda::kThreads;
