@@ -41,7 +41,7 @@ class Weights(nn.Module):
         self.states = states
 
     @property
-    def A(self):
+    def A(self):  # noqa: N802
         return -torch.exp(self.A_log.float())
 
 
@@ -249,7 +249,7 @@ class Fused(Block):
 
 
 class Vim(Block):
-    """P3, as Vision Mamba's v2 and VideoMamba: a second direction with parameters of its own over the flipped tokens."""
+    """P3, as Vision Mamba's v2 and VideoMamba: a second direction, its own parameters over the flipped tokens."""
 
     def __init__(self):
         super().__init__(2)

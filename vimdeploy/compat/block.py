@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from vimdeploy.compat import norms
+from vimdeploy.compat.norms import layer_norm_fwd, layer_norm_fwd_before
 from vimdeploy.compat.stand_ins import (
     ANSWERED,
     EXTENSIONS,
@@ -148,8 +148,8 @@ def _by_device(installed: Callable[..., Any], ours: Callable[..., Any]) -> Calla
 
 def _of_the_same_release(installed: Callable[..., Any], ours: Callable[..., Any]) -> Callable[..., Any]:
     """Ours, or for an older ``_layer_norm_fwd`` the one that gives what the older one gave."""
-    if ours is norms.layer_norm_fwd and "x1" not in inspect.signature(installed).parameters:
-        return norms.layer_norm_fwd_before
+    if ours is layer_norm_fwd and "x1" not in inspect.signature(installed).parameters:
+        return layer_norm_fwd_before
     return ours
 
 

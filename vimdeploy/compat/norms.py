@@ -24,7 +24,7 @@ def normed(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, *, is_rms
     weight, bias = weight.float(), None if bias is None else bias.float()
     if not is_rms_norm:
         return F.layer_norm(x.float(), x.shape[-1:], weight, bias, eps)
-    y = x.float() * torch.rsqrt(x.float().square().mean(-1, keepdim=True) + eps) * weight
+    y = F.rms_norm(x.float(), x.shape[-1:], weight, eps)
     return y if bias is None else y + bias
 
 

@@ -9,9 +9,26 @@ from typing import Any
 
 import torch
 
-from vimdeploy.compat import conv, inner, norms, scan, triton_stub
+from vimdeploy.compat.conv import (
+    causal_conv1d_fn,
+    causal_conv1d_fwd,
+    causal_conv1d_fwd_function,
+    causal_conv1d_fwd_into,
+    causal_conv1d_update,
+)
+from vimdeploy.compat.inner import bimamba_inner_fn, mamba_inner_fn, mamba_inner_fn_no_out_proj
 from vimdeploy.compat.mamba_simple import Mamba
+from vimdeploy.compat.norms import RMSNorm, layer_norm_fn, layer_norm_fwd, rms_norm_fn
 from vimdeploy.compat.refusals import BACKWARD, MAMBA_2, refusing, refusing_module
+from vimdeploy.compat.scan import (
+    fwd,
+    fwd_core,
+    fwd_oflex,
+    selective_scan_fn,
+    selective_scan_without_gate,
+    selective_state_update,
+)
+from vimdeploy.compat.triton_stub import TRITON, Language
 
 Contents = dict[str, Any]
 
@@ -51,31 +68,31 @@ def _flop_counters(*names: str) -> Contents:
 _WITHOUT_STATES = refusing("selective_scan_cuda_ndstate.fwd", "vimdeploy has no scan without an axis of states")
 
 EXTENSIONS: Mapping[str, Contents] = {
-    "selective_scan_cuda": _extension("selective_scan_cuda", fwd=scan.fwd),
-    "selective_scan_cuda_core": _extension("selective_scan_cuda_core", fwd=scan.fwd_core),
-    "selective_scan_cuda_nrow": _extension("selective_scan_cuda_nrow", fwd=scan.fwd_core),
-    "selective_scan_cuda_oflex": _extension("selective_scan_cuda_oflex", fwd=scan.fwd_oflex),
+    "selective_scan_cuda": _extension("selective_scan_cuda", fwd=fwd),
+    "selective_scan_cuda_core": _extension("selective_scan_cuda_core", fwd=fwd_core),
+    "selective_scan_cuda_nrow": _extension("selective_scan_cuda_nrow", fwd=fwd_core),
+    "selective_scan_cuda_oflex": _extension("selective_scan_cuda_oflex", fwd=fwd_oflex),
     "selective_scan_cuda_ndstate": _extension("selective_scan_cuda_ndstate", fwd=_WITHOUT_STATES),
     "causal_conv1d_cuda": _extension(
         "causal_conv1d_cuda",
-        causal_conv1d_fwd=conv.causal_conv1d_fwd,
+        causal_conv1d_fwd=causal_conv1d_fwd,
         causal_conv1d_update=refusing("causal_conv1d_cuda.causal_conv1d_update", "it generates tokens one by one"),
     ),
 }
 """Compiled modules. One that is installed and cannot be imported is as good as none."""
 
 _CONV = {
-    "causal_conv1d_fn": conv.causal_conv1d_fn,
-    "causal_conv1d_ref": conv.causal_conv1d_fn,
-    "causal_conv1d_update": conv.causal_conv1d_update,
-    "causal_conv1d_update_ref": conv.causal_conv1d_update,
+    "causal_conv1d_fn": causal_conv1d_fn,
+    "causal_conv1d_ref": causal_conv1d_fn,
+    "causal_conv1d_update": causal_conv1d_update,
+    "causal_conv1d_update_ref": causal_conv1d_update,
 }
 
 SHADOWED: Mapping[str, Contents] = {
-    "causal_conv1d": {"causal_conv1d_fn": conv.causal_conv1d_fn, "causal_conv1d_update": conv.causal_conv1d_update},
+    "causal_conv1d": {"causal_conv1d_fn": causal_conv1d_fn, "causal_conv1d_update": causal_conv1d_update},
     "causal_conv1d.causal_conv1d_interface": _CONV,
     "causal_conv1d.cpp_functions": {
-        "causal_conv1d_fwd_function": conv.causal_conv1d_fwd_function,
+        "causal_conv1d_fwd_function": causal_conv1d_fwd_function,
         "causal_conv1d_bwd_function": refusing("causal_conv1d_bwd_function", BACKWARD),
         "causal_conv1d_update_function": refusing("causal_conv1d_update_function", "it generates tokens one by one"),
     },
@@ -84,21 +101,21 @@ SHADOWED: Mapping[str, Contents] = {
 PyTorch operator that writes into its arguments, and such an operator cannot be exported."""
 
 _SCAN = {
-    "selective_scan_fn": scan.selective_scan_fn,
-    "selective_scan_ref": scan.selective_scan_fn,
-    "mamba_inner_fn": inner.mamba_inner_fn,
-    "mamba_inner_ref": inner.mamba_inner_fn,
-    "mamba_inner_fn_no_out_proj": inner.mamba_inner_fn_no_out_proj,
-    "bimamba_inner_fn": inner.bimamba_inner_fn,
-    "bimamba_inner_ref": inner.bimamba_inner_fn,
+    "selective_scan_fn": selective_scan_fn,
+    "selective_scan_ref": selective_scan_fn,
+    "mamba_inner_fn": mamba_inner_fn,
+    "mamba_inner_ref": mamba_inner_fn,
+    "mamba_inner_fn_no_out_proj": mamba_inner_fn_no_out_proj,
+    "bimamba_inner_fn": bimamba_inner_fn,
+    "bimamba_inner_ref": bimamba_inner_fn,
 }
 _NORMS = {
-    "RMSNorm": norms.RMSNorm,
-    "layer_norm_fn": norms.layer_norm_fn,
-    "rms_norm_fn": norms.rms_norm_fn,
-    "_layer_norm_fwd": norms.layer_norm_fwd,
+    "RMSNorm": RMSNorm,
+    "layer_norm_fn": layer_norm_fn,
+    "rms_norm_fn": rms_norm_fn,
+    "_layer_norm_fwd": layer_norm_fwd,
 }
-_STATE_UPDATE = {"selective_state_update": scan.selective_state_update}
+_STATE_UPDATE = {"selective_state_update": selective_state_update}
 _MAMBA_2, _MAMBA_3 = refusing_module("Mamba2", MAMBA_2), refusing_module("Mamba3", MAMBA_2)
 _LANGUAGE_MODEL = refusing_module("MambaLMHeadModel", "vimdeploy runs vision models, and this one is of language")
 
@@ -127,8 +144,8 @@ PACKAGES: Mapping[str, Contents] = {
         "Mamba2": _MAMBA_2,
         "Mamba3": _MAMBA_3,
         "MambaLMHeadModel": _LANGUAGE_MODEL,
-        "selective_scan_fn": scan.selective_scan_fn,
-        "mamba_inner_fn": inner.mamba_inner_fn,
+        "selective_scan_fn": selective_scan_fn,
+        "mamba_inner_fn": mamba_inner_fn,
     },
     "mamba_ssm.models": {},
     "mamba_ssm.modules": {},
@@ -141,14 +158,14 @@ PACKAGES: Mapping[str, Contents] = {
     "mamba_ssm.ops.triton.selective_state_update": _STATE_UPDATE,
     "mamba_ssm.utils": {},
     "selective_scan": {
-        "selective_scan_fn": scan.selective_scan_without_gate,
-        "selective_scan_ref": scan.selective_scan_without_gate,
+        "selective_scan_fn": selective_scan_without_gate,
+        "selective_scan_ref": selective_scan_without_gate,
     },
     "selective_scan_vmamba": {},
     "selective_scan_vmamba.selective_scan_cuda_core": EXTENSIONS["selective_scan_cuda_core"],
     "selective_scan_vmamba_pt202": {},
     "selective_scan_vmamba_pt202.selective_scan_cuda_core": EXTENSIONS["selective_scan_cuda_core"],
-    "triton": triton_stub.CONTENTS,
+    "triton": TRITON,
     "fvcore": {},
     "fvcore.nn": _flop_counters(
         "FlopCountAnalysis", "flop_count", "flop_count_str", "flop_count_table", "parameter_count"
@@ -169,9 +186,9 @@ ANSWERED: Mapping[str, Contents] = {
         name: {key: function for key, function in contents.items() if "fwd" in key}
         for name, contents in EXTENSIONS.items()
     },
-    "causal_conv1d.cpp_functions": {"_causal_conv1d_fwd_cpp": conv.causal_conv1d_fwd_into},
-    ".ops.triton.layer_norm": {"_layer_norm_fwd": norms.layer_norm_fwd},
-    ".ops.triton.layernorm": {"_layer_norm_fwd": norms.layer_norm_fwd},
+    "causal_conv1d.cpp_functions": {"_causal_conv1d_fwd_cpp": causal_conv1d_fwd_into},
+    ".ops.triton.layer_norm": {"_layer_norm_fwd": layer_norm_fwd},
+    ".ops.triton.layernorm": {"_layer_norm_fwd": layer_norm_fwd},
     ".ops.triton.selective_state_update": _STATE_UPDATE,
 }
 """By the name of a module, or its end if that begins with a dot: functions of modules that are imported and work, which
@@ -198,7 +215,7 @@ def stand_in(name: str) -> ModuleType:
     """The module that stands in for one that ``known_as`` knows: the same object each time."""
     if name not in _modules:
         known = known_as(name)
-        module = (triton_stub.Language if known == "triton.language" else ModuleType)(name)
+        module = (Language if known == "triton.language" else ModuleType)(name)
         vars(module).update(_CONTENTS.get(known or "", {}))
         _modules[name] = module
     return _modules[name]

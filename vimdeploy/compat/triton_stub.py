@@ -75,7 +75,7 @@ def next_power_of_2(number: int) -> int:
     return 1 << (number - 1).bit_length()
 
 
-CONTENTS = {
+TRITON = {
     "__version__": "3.0.0",
     "jit": jit,
     "autotune": unchanged,
