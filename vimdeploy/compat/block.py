@@ -195,7 +195,7 @@ def _is_not_for(name: str) -> bool:
 def _importer() -> str:
     """The name of the module whose import statement is being carried out."""
     frame = sys._getframe()
-    while frame.f_back and frame.f_globals["__name__"] in (__name__, "importlib", "importlib._bootstrap"):
+    while frame.f_back and frame.f_globals.get("__name__") in (__name__, "importlib", "importlib._bootstrap"):
         frame = frame.f_back
     return str(frame.f_globals.get("__name__", ""))
 
