@@ -177,18 +177,20 @@ class _Finder(MetaPathFinder):
 def _is_not_for(name: str) -> bool:
     """Whether the one who asks must not get the stand-in: a module of an installed Triton, and PyTorch for Triton.
 
-    PyTorch would use what it finds. So before anybody gets the stand-in, PyTorch finds out that there is no Triton.
+    PyTorch would use what it finds. So before anybody gets the stand-in, those of its modules that look for Triton as a
+    whole find out that there is none; those that look for one of its modules are told so here.
     """
     top, _, below = name.partition(".")
     if top != "triton":
         return False
-    if below:
-        return not is_stand_in(top, sys.modules.get(top))
     if _importer().partition(".")[0] == "torch":
         return True
-    for asking in ("torch._dynamo", "torch._inductor.runtime.triton_compat"):
-        with contextlib.suppress(ImportError):
-            importlib.import_module(asking)
+    if below:
+        return not is_stand_in(top, sys.modules.get(top))
+    with contextlib.suppress(ImportError, AttributeError):
+        importlib.import_module("torch.utils._triton").has_triton_package()
+        importlib.import_module("torch._inductor.runtime.triton_compat")
+        importlib.import_module("torch._dynamo")
     return False
 
 
