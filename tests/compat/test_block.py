@@ -214,7 +214,7 @@ class TestInstalledExtensions:
             on_a_gpu = types.SimpleNamespace(is_cuda=True)
             assert selective_scan_cuda_core.fwd(on_a_gpu, 1) == ["theirs"]
         assert sys.modules["selective_scan_cuda_core"] is selective_scan_cuda_core
-        assert selective_scan_cuda_core.fwd(1, 2) == ["theirs"]
+        assert selective_scan_cuda_core.fwd(*arguments)[0].shape == u.shape  # for the model, which holds the module
         assert selective_scan_cuda_core.__loader__ is selective_scan_cuda_core.__spec__.loader
         assert isinstance(selective_scan_cuda_core.__loader__, importlib.machinery.SourceFileLoader)
 
