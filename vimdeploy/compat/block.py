@@ -45,7 +45,7 @@ def mamba() -> Iterator[None]:
     Within the block, imports of modules that are not installed here, or are and do not work here, give stand-ins, which
     compute by vimdeploy's operators: the compiled extensions (``selective_scan_cuda`` and its variants,
     ``causal_conv1d_cuda``) and the packages around them (``mamba_ssm``, ``selective_scan``, ``triton``, ...). What is
-    installed and works is kept, and goes on computing what lies on a GPU; only ``causal_conv1d`` always is the stand-in.
+    installed and works is kept, and goes on computing what lies on a GPU; only ``causal_conv1d`` is always shadowed.
     ``torch.cuda.device`` accepts the device of a tensor on the CPU.
 
     After the block everything is as before. The model's modules remain imported and go on working with the stand-ins
@@ -126,11 +126,11 @@ class _AnyDevice(torch.cuda.device):
 
 def _answers(name: str, module: Any) -> Iterator[tuple[str, Callable[..., Any]]]:
     """Names and wrappers of an installed module's functions for the GPU: the wrappers answer anywhere."""
-    without_gpu = ".triton." in name and is_stand_in("triton", sys.modules.get("triton"))
     for key, ours in answers(name).items():
         if installed := getattr(module, key, None):
             ours = _of_the_same_release(installed, ours)
-            yield key, ours if without_gpu else _by_device(installed, ours)
+            without_triton = ".triton." in name and is_stand_in("triton", sys.modules.get("triton"))
+            yield key, ours if without_triton else _by_device(installed, ours)
 
 
 def _by_device(installed: Callable[..., Any], ours: Callable[..., Any]) -> Callable[..., Any]:
@@ -224,7 +224,7 @@ class _OfStandIns(Loader):
 
 
 class _Watched(Loader):
-    """Imports an installed module: puts the stand-in in its place if that fails, else wraps its functions for the GPU."""
+    """Imports an installed module, and puts the stand-in in its place if that fails, else wraps its functions."""
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader

@@ -223,4 +223,6 @@ def is_package(name: str) -> bool:
 
 def answers(name: str) -> Contents:
     """The functions that answer anywhere, by the name of an installed module."""
-    return ANSWERED.get(name) or next((ANSWERED[end] for end in _ENDS if name.endswith(end)), {})
+    if name.endswith(_ENDS):
+        return next(ANSWERED[end] for end in _ENDS if name.endswith(end))
+    return ANSWERED.get(name, {})
