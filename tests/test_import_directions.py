@@ -10,7 +10,7 @@ import vimdeploy
 
 STAGES = (
     ("errors", "text"),
-    ("bilinear", "coco", "files", "onnx_file", "progress", "reading", "recipe"),
+    ("bilinear", "coco", "files", "onnx_file", "progress", "reading", "recipe", "user_code"),
     ("ops.contract",),
     ("model_info",),
     ("engine_file", "gpu", "libraries"),
@@ -21,6 +21,7 @@ STAGES = (
     ("models",),
     ("tasks",),
     ("networks", "artifact"),
+    ("torch_module",),
     ("picture_files",),
     ("inputs",),
     ("graphs",),
