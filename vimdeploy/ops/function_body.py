@@ -147,7 +147,7 @@ def _bidirectional_scan(f: FunctionBuilder) -> Value:
     dt_u = dt * f.float32(f.reshape(u, K, -1, E))
 
     A = f.unsqueeze(_states_first(f, A), 1)  # (K, 1, N, E)
-    y = _recurrence(f, (K, B, L, E, N), f.unsqueeze(f.flag("reverse"), 1), f.shape(CHUNKS), dt, dt_u, A, b, c)
+    y = _recurrence(f, (K, B, L, E, N), f.unsqueeze(f.flag("reverse"), 1), dt, dt_u, A, b, c)
 
     y = f.reshape(f.sum_of_rows(y + f.float32(u) * f.unsqueeze(D, 1, 2)), B, L, E)
     z = f.op("Gather", f.reshape(xz, B, L, 2, E), 1, axis=2)
@@ -158,6 +158,7 @@ def _selective_scan(f: FunctionBuilder) -> Value:
     """SELECTIVE_SCAN and LOW_RANK_SCAN: the recurrence of (B, G) sequences."""
     u, delta, A, b, c, D, delta_bias, *delta_weight = f.inputs
     B, G, L, E = (f.size(u, axis) for axis in range(4))
+    N = f.size(A, 2)
 
     dt = f.float32(delta)
     if delta_weight:
@@ -166,7 +167,7 @@ def _selective_scan(f: FunctionBuilder) -> Value:
     dt = f.op("Where", f.flag("delta_softplus"), _softplus(f, dt), dt)
     dt_u = dt * f.float32(u)
 
-    y = _recurrence(f, (B, G, L, E, f.size(A, 2)), f.flag("reverse"), f.shape(CHUNKS), dt, dt_u, _states_first(f, A), b, c)
+    y = _recurrence(f, (B, G, L, E, N), f.flag("reverse"), dt, dt_u, _states_first(f, A), b, c)
     return f.op("CastLike", y + f.float32(u) * f.unsqueeze(D, 1), u)
 
 
@@ -174,7 +175,6 @@ def _recurrence(
     f: FunctionBuilder,
     sizes: tuple[Value, Value, Value, Value, Value],
     is_reversed: Value,
-    S: Value,
     dt: Value,
     dt_u: Value,
     A: Value,
@@ -186,7 +186,6 @@ def _recurrence(
     Args:
         sizes: P, Q, L, E, N.
         is_reversed: bool, as large as (P, Q) or broadcast to it.
-        S: the number of chunks.
         dt: P Q L rows of E, in any shape; float32, as ``dt_u`` and ``A`` are.
         dt_u: as ``dt``.
         A: as large as (P, Q, N, E) or broadcast to it.
@@ -197,6 +196,7 @@ def _recurrence(
         y (P, Q, L, E) float32, at its token.
     """
     P, Q, L, E, N = sizes
+    S = f.shape(CHUNKS)
     T = (L + (S - 1)) // S
 
     # One row for each token, in the shape in which a step uses it.

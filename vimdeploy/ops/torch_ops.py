@@ -2,6 +2,9 @@
 
 Eagerly a plain loop over the tokens, the reference that every other implementation is held against (differentiable, so
 that small models can be trained with it). While ``torch.onnx.export`` traces, one opaque node of domain ``vimdeploy``.
+
+``causal_conv1d`` and ``selective_scan``, which models of other people call, take the compiled kernels if those are
+installed and no gradient is wanted, but for the block of a ``plain_loops``.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vimdeploy.errors import ConfigError
+from vimdeploy.ops import native
 from vimdeploy.ops.contract import (
     AT_LEAST,
     BIDIRECTIONAL_CONV1D,
@@ -84,7 +88,8 @@ def causal_conv1d(
     if torch.onnx.is_in_onnx_export():
         shape = (len(reverse), *x.shape[:2], weight.shape[1])
         return _node(CAUSAL_CONV1D, inputs, {"reverse": list(reverse), "silu": int(silu)}, shape)
-    return _observer.get()(_convolved(x, weight, bias, reverse, silu))
+    u = None if _wants_loop(inputs) else native.causal_conv1d(inputs, reverse, silu)
+    return _observer.get()(_convolved(x, weight, bias, reverse, silu) if u is None else u)
 
 
 def selective_scan(
@@ -124,7 +129,7 @@ def selective_scan(
     if torch.onnx.is_in_onnx_export():
         attributes = {"reverse": list(reverse), "delta_softplus": int(delta_softplus)}
         return _node(op, inputs, attributes, u.shape)
-    return _observer.get()(_scan_by_loop(inputs, reverse, delta_softplus)[0])
+    return _scan(inputs, reverse, delta_softplus, with_state=False)[0]
 
 
 def selective_scan_with_state(
@@ -154,8 +159,9 @@ def selective_scan_with_state(
             "The model asks a selective scan for its last state, which an exported file cannot give; "
             "export it without return_last_state."
         )
-    y, state = _scan_by_loop(inputs, reverse, delta_softplus)
-    return _observer.get()(y), state
+    y, state = _scan(inputs, reverse, delta_softplus, with_state=True)
+    assert state is not None  # it was asked for
+    return y, state
 
 
 def bidirectional_conv1d(xz: Tensor, weight: Tensor, bias: Tensor, reverse: Sequence[int]) -> Tensor:
@@ -256,6 +262,22 @@ def _scanned(dt: Tensor, dt_u: Tensor, A: Tensor, b: Tensor, c: Tensor) -> tuple
         h = decay * h + dt_u[:, :, t, :, None] * b[:, :, t, None, :]
         steps.append((h @ c[:, :, t, :, None])[..., 0])  # (K, B, E)
     return torch.stack(steps, dim=2), h
+
+
+def _wants_loop(inputs: Sequence[Tensor]) -> bool:
+    """Whether PyTorch has to see every step: for a gradient, for another tracer than ONNX's, or because of a block."""
+    wants_gradient = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
+    is_traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+    return _plain.get() or wants_gradient or is_traced
+
+
+def _scan(
+    inputs: Sequence[Tensor], reverse: Sequence[int], delta_softplus: bool, with_state: bool
+) -> tuple[Tensor, Tensor | None]:
+    """y, passed on to who observes it, and the last state if it is wanted."""
+    found = None if _wants_loop(inputs) else native.selective_scan(inputs, reverse, delta_softplus, with_state)
+    y, state = found or _scan_by_loop(inputs, reverse, delta_softplus)
+    return _observer.get()(y), state
 
 
 def _scan_by_loop(inputs: Sequence[Tensor], reverse: Sequence[int], delta_softplus: bool) -> tuple[Tensor, Tensor]:
