@@ -21,7 +21,7 @@ STAGES = (
     ("models",),
     ("tasks",),
     ("networks", "artifact"),
-    ("torch_module",),
+    ("torch_module", "model_file"),
     ("picture_files",),
     ("inputs",),
     ("graphs",),

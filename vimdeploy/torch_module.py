@@ -20,8 +20,7 @@ from torch.utils import _pytree as pytree
 
 from vimdeploy.errors import ConfigError
 from vimdeploy.model_info import BATCH, ModelInfo, SizeRange, TensorSpec
-from vimdeploy.text import reason_of
-from vimdeploy.user_code import place_of
+from vimdeploy.user_code import told
 
 ROOT = "model."
 """What the names of a module's own parameters and modules begin with in a ``FlatModule``."""
@@ -252,12 +251,6 @@ def _run_named(flat: FlatModule, tensors: Sequence[Tensor]) -> tuple[list[str], 
         if tensor.dtype == torch.bfloat16 or tensor.is_complex():
             raise ConfigError(f"The output {name} is {_type_name(tensor)}; convert it within the model, to float32.")
     return names, outputs
-
-
-def told(error: BaseException) -> str:
-    """What an error of somebody's code says, and in which line it was."""
-    place, reason = place_of(error), f"{type(error).__name__}: {reason_of(error)}".rstrip(".")
-    return f"{reason} ({place})" if place else reason
 
 
 def _check_not_random(

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
 
-from vimdeploy.text import printable, shortened
+from vimdeploy.errors import VimdeployError
+from vimdeploy.text import printable, reason_of, shortened
 
 _LIBRARIES = ("vimdeploy", "torch", "onnxscript", "onnx", "onnx_ir", "numpy", "einops", "sympy")
 """Packages that are never at fault for what a model does."""
@@ -20,6 +21,13 @@ _LIBRARIES = ("vimdeploy", "torch", "onnxscript", "onnx", "onnx_ir", "numpy", "e
 def place_of(error: BaseException) -> str:
     """The innermost line of somebody's code that an error came through; empty if it came through none."""
     return _innermost(traceback.walk_tb(error.__traceback__))
+
+
+def told(error: BaseException) -> str:
+    """What an error of somebody's code says, and in which line it was; a clause without its end."""
+    kind = "" if isinstance(error, VimdeployError) else f"{type(error).__name__}: "
+    place, reason = place_of(error), f"{kind}{reason_of(error)}".rstrip(".")
+    return f"{reason} ({place})" if place else reason
 
 
 def place_within(file: str) -> str:

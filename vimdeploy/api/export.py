@@ -205,10 +205,12 @@ def _export_module(
                 dynamic=dynamic,
             )
         with step("Tracing the model", progress):
-            artifact, note = _traced_module(module, info, opset)
-        network = Network(module, artifact.info)
-        made = _finished(network, artifact, output, precision, _examples_of(module, artifact.info), progress)
-    return dataclasses.replace(made, notes=(*notes, *note))
+            artifact, batch_note = _traced_module(module, info, opset)
+        examples = _examples_of(module, artifact.info)
+        with step("Looking at the operators", progress):
+            artifact, calls_note = _with_calls(artifact, module, examples)
+        made = _finished(Network(module, artifact.info), artifact, output, precision, examples, progress)
+    return dataclasses.replace(made, notes=(*notes, *batch_note, *calls_note))
 
 
 def _check_choices(output: str | Path, precision: str) -> None:
@@ -303,6 +305,28 @@ def _traced_module(module: FlatModule, info: ModelInfo, opset: int) -> tuple[Art
             raise
         artifact = artifact_from_onnx(onnx_from_model(module, fixed, opset))
         return artifact, (f"The batch is fixed at {fixed.fixed_batch}, that of the example: {error.reason}.",)
+
+
+def _with_calls(
+    artifact: Artifact, module: FlatModule, examples: Mapping[str, Array]
+) -> tuple[Artifact, tuple[str, ...]]:
+    """A file that remembers which call of the module each operator node is, and a note of those that are none."""
+    from vimdeploy.converters.conversion import finished
+    from vimdeploy.models.stages import config_of_calls
+    from vimdeploy.parity.calls import calls_of_nodes
+
+    count = sum(artifact.operators.values())
+    if not count:
+        return artifact, ()
+    calls = calls_of_nodes(artifact, module, examples)
+    info = dataclasses.replace(artifact.info, config=config_of_calls(calls))
+    model = type(artifact.model)()
+    model.CopyFrom(artifact.model)
+    note = (
+        f"{count - len(calls)} of {count} operator nodes compute several calls of the model at once, or in another "
+        "shape; verify compares the outputs and the other nodes."
+    )
+    return finished(model, info, artifact.model), (note,) if len(calls) < count else ()
 
 
 def _examples_of(module: FlatModule, info: ModelInfo) -> dict[str, Array]:

@@ -21,6 +21,7 @@ from vimdeploy.artifact import operator_counts
 from vimdeploy.errors import ConfigError, require
 from vimdeploy.exporters.tracing import quiet, traced
 from vimdeploy.graphs.precision import lower_precision
+from vimdeploy.graphs.simplify import simplified
 from vimdeploy.model_info import BATCH, ModelInfo, SizeRange, TensorSpec
 from vimdeploy.models import BACKBONE
 from vimdeploy.ops.contract import OPERATORS
@@ -76,6 +77,7 @@ def onnx_from_model(model: nn.Module, info: ModelInfo, opset: int = MIN_OPSET) -
     with quiet():
         optimizer.optimize(program.model, input_size_limit=_FOLD_LIMIT, output_size_limit=_FOLD_LIMIT)
     if is_flat:
+        simplified(program.model)
         stored = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
         _name_after_modules(program.model, dict(stored), ROOT)
     else:

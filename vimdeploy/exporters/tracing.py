@@ -16,11 +16,13 @@ from torch import Tensor, nn
 import vimdeploy.torch_module
 from vimdeploy.errors import ConfigError
 from vimdeploy.ops.detection_ops import translations
-from vimdeploy.text import reason_of
+from vimdeploy.text import shortened
 from vimdeploy.user_code import place_of, place_within
 
 _SHAPES = "torch.fx.experimental.symbolic_shapes"
 """The logger that tells when a free dimension is fixed, while the line that fixes it runs."""
+_ADVICE = re.compile(r"\n+(?:consider using data-dependent|Caused by: |For more information|The error above occurred)")
+"""What torch's messages go on with behind their reason."""
 
 
 class TracingError(ConfigError):
@@ -79,16 +81,12 @@ def traced(
 def _tracing_error(error: Exception, lines: Sequence[str]) -> TracingError:
     fixed = re.findall(r"Constraints violated \(([^)]*)\)", str(error))
     if fixed:
-        why = f"{' and '.join(fixed[0].split(', '))} is fixed by {lines[0] if lines else _first_clause(error)}"
+        by = lines[0] if lines else "a line that torch does not tell"
+        why = f"{' and '.join(fixed[0].split(', '))} is fixed by {by}"
         return TracingError(f"The model cannot be traced with free dimensions: {why}.", why)
-    place = place_of(error)
-    why = f"{type(error).__name__}: {_first_clause(error)}" + (f" ({place})" if place else "")
+    place, reason = place_of(error), shortened(_ADVICE.split(str(error))[0]).rstrip(".")
+    why = f"{type(error).__name__}: {reason}" + (f" ({place})" if place else "")
     return TracingError(f"The model cannot be traced: {why}.", why)
-
-
-def _first_clause(error: Exception) -> str:
-    """The part of torch's message before its advice."""
-    return reason_of(Exception(str(error).split("\n\n")[0])).rstrip(".")
 
 
 @contextlib.contextmanager
@@ -153,7 +151,11 @@ def quiet() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),  # half a graph, if the trace stops
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:
