@@ -380,6 +380,7 @@ def some_inputs(
     seed: int = 0,
     table: str | Path | None = None,
     image_size: tuple[int, int] | None = None,
+    examples: Mapping[str, npt.NDArray[Any]] | None = None,
 ) -> Inputs:
     """The pictures of a folder, or random inputs without one; all else as of ``folder_inputs`` and ``random_inputs``.
 
@@ -390,4 +391,4 @@ def some_inputs(
         return folder_inputs(images, info, table, image_size)
     if table is not None:
         raise ConfigError("A table names the classes of pictures: give their folder too, with --images DIR.")
-    return random_inputs(info, count, seed, image_size)
+    return random_inputs(info, count, seed, image_size, examples)

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from vimdeploy.errors import ConfigError, require
 from vimdeploy.reading import shown
@@ -21,6 +22,12 @@ from vimdeploy.user_code import told
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from vimdeploy.model_info import ModelInfo
+    from vimdeploy.networks import Network
+
+    GivenModel = nn.Module | tuple[nn.Module, Any] | str | Path
+    """A module that a file was exported from, with its example inputs if they are at hand."""
 
 _PLACE = re.compile(r"(.+\.py):([^:/\\]+)")
 
@@ -64,6 +71,39 @@ def model_of_file(place: str) -> Iterator[tuple[nn.Module, Any]]:
                 f"return model, (torch.randn(1, 3, 224, 224),); found {_kind(made)}."
             )
         yield made[0], made[1]
+
+
+@contextlib.contextmanager
+def given_network(
+    model: GivenModel | None, info: ModelInfo
+) -> Iterator[tuple[Network | None, dict[str, npt.NDArray[Any]]]]:
+    """The PyTorch module that a file was exported from, in eval mode within the block, and its example inputs by name.
+
+    Args:
+        model: the module, (module, example inputs), or ``FILE.py:FUNCTION``; None for none.
+        info: of the file.
+
+    Raises:
+        ConfigError: if it is none of these, or the file is of another module.
+    """
+    if model is None:
+        yield None, {}
+        return
+    if isinstance(model, (str, Path)):
+        with model_of_file(str(model)) as made, given_network(made, info) as given:
+            yield given
+        return
+    torch = require("torch", "export")
+    module, examples = model if isinstance(model, tuple) and len(model) == 2 else (model, None)
+    if not isinstance(module, torch.nn.Module):
+        raise ConfigError(
+            f"Wanted a PyTorch module, (module, example inputs), or FILE.py:FUNCTION; found {_kind(model)}."
+        )
+    from vimdeploy.torch_module import example_arrays, in_eval, network_of_module
+
+    with in_eval(module):
+        network = network_of_module(module, examples, info)
+        yield network, example_arrays(network)
 
 
 def _kind(value: Any) -> str:

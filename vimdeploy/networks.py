@@ -118,7 +118,9 @@ def network_of_info(info: ModelInfo, checkpoint: Checkpoint | None) -> Network:
     require("torch", "export")
     architecture = architecture_of(info)
     if architecture is None or not info.task:
-        raise ConfigError(f"{info.name} is a model that vimdeploy did not make; compare it with --against FILE.")
+        raise ConfigError(
+            f"{info.name} is a model that vimdeploy did not make; compare it with --against FILE or --model FILE.py:FUNCTION."
+        )
     config, held = _config_of(architecture, info), None
     if checkpoint is not None:
         held = _held(architecture, checkpoint, Variant(info.name, architecture.name, config), task_by_name(info.task))

@@ -14,12 +14,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from vimdeploy.errors import ConfigError
 from vimdeploy.model_info import BATCH, ModelInfo, SizeRange, TensorSpec
+from vimdeploy.networks import Network
 from vimdeploy.user_code import told
 
 ROOT = "model."
@@ -186,6 +188,49 @@ def looked_at(
         sizes=sizes,
     )
     return Seen(flat, info, tuple(notes))
+
+
+def network_of_module(model: nn.Module, examples: Any, info: ModelInfo) -> Network:
+    """A module as the reference of a file that was exported from it.
+
+    Args:
+        model: the module, in eval mode.
+        examples: what it is called with, as for ``looked_at``; None for tensors one after the other.
+        info: of the file.
+
+    Raises:
+        ConfigError: if the file is of another module.
+    """
+    model, _ = _on_cpu(model)
+    _check_types(model)
+    flat = FlatModule(model, None if examples is None else _arguments(examples))
+    if examples is not None:
+        _check_fits("inputs", info.inputs, flat.examples)
+        with torch.no_grad():
+            _check_fits("outputs", info.outputs, _run_named(flat, flat.examples)[1])
+    return Network(flat, dataclasses.replace(info, precision="fp32"))
+
+
+def _check_fits(what: str, specs: Sequence[TensorSpec], tensors: Sequence[Tensor]) -> None:
+    fits = len(specs) == len(tensors) and all(
+        spec.type == _type_name(tensor)
+        and len(spec.dims) == tensor.ndim
+        and all(isinstance(dim, str) or dim == size for dim, size in zip(spec.dims, tensor.shape, strict=True))
+        for spec, tensor in zip(specs, tensors, strict=True)
+    )
+    if not fits:
+        found = ", ".join(f"{tuple(tensor.shape)} of {_type_name(tensor)}" for tensor in tensors)
+        raise ConfigError(
+            f"The model is not the one of the file: wanted the {what} {', '.join(map(str, specs))}; found {found}."
+        )
+
+
+def example_arrays(network: Network) -> dict[str, npt.NDArray[Any]]:
+    """The example inputs of a module that somebody brings, by name; none of our own models."""
+    if not isinstance(network.module, FlatModule) or not network.module.examples:
+        return {}
+    names = [spec.name for spec in network.info.inputs]
+    return {name: tensor.numpy() for name, tensor in zip(names, network.module.examples, strict=True)}
 
 
 @contextmanager

@@ -192,7 +192,7 @@ def _export_module(
     torch = require("torch", "export")
     if not isinstance(model, torch.nn.Module):
         raise ConfigError(f"Wanted a variant or a PyTorch module to export, found {type(model).__name__}.")
-    from vimdeploy.torch_module import in_eval, looked_at
+    from vimdeploy.torch_module import example_arrays, in_eval, looked_at
 
     with in_eval(model):
         with step("Running the model", progress):
@@ -206,10 +206,12 @@ def _export_module(
             )
         with step("Tracing the model", progress):
             artifact, batch_note = _traced_module(module, info, opset)
-        examples = _examples_of(module, artifact.info)
+        network = Network(module, artifact.info)
+        rows = slice(COMPARED if artifact.info.has_batch else None)
+        examples = {name: array[rows] for name, array in example_arrays(network).items()}
         with step("Looking at the operators", progress):
             artifact, calls_note = _with_calls(artifact, module, examples)
-        made = _finished(Network(module, artifact.info), artifact, output, precision, examples, progress)
+        made = _finished(network, artifact, output, precision, examples, progress)
     return dataclasses.replace(made, notes=(*notes, *batch_note, *calls_note))
 
 
@@ -327,12 +329,6 @@ def _with_calls(
         "shape; verify compares the outputs and the other nodes."
     )
     return finished(model, info, artifact.model), (note,) if len(calls) < count else ()
-
-
-def _examples_of(module: FlatModule, info: ModelInfo) -> dict[str, Array]:
-    """The examples of a module that somebody brings, by name; a few rows of them."""
-    rows = slice(COMPARED if info.has_batch else None)
-    return {spec.name: tensor.numpy()[rows] for spec, tensor in zip(info.inputs, module.examples, strict=True)}
 
 
 def _compared(network: Network, artifact: Artifact, examples: Mapping[str, Array]) -> list[Verification]:
