@@ -129,7 +129,8 @@ def _importable(path: Path) -> Iterator[ModuleType]:
             file = getattr(imported, "__file__", None)
             if imported is module or (name not in before and file and _is_in(Path(file), path.parent)):
                 del sys.modules[name]
-        sys.modules.update({name: known for name, known in before.items() if name not in sys.modules})
+        if path.stem in before:
+            sys.modules[path.stem] = before[path.stem]
 
 
 def _is_in(file: Path, folder: Path) -> bool:

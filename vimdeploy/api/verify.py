@@ -189,8 +189,8 @@ def _two_of_one_file(sessions: Sequence[Session]) -> tuple[Session, Sequence[Ses
     *library, body = sessions
     if not library:
         raise ConfigError(
-            "Nothing to compare with. Give --checkpoint FILE, --model FILE.py:FUNCTION or --against FILE; comparing with "
-            "the function bodies is not possible here, because the file can be computed in one way alone, or the "
+            "Nothing to compare with. Give --checkpoint FILE, --model FILE.py:FUNCTION or --against FILE; comparing "
+            "with the function bodies is not possible here, because the file can be computed in one way alone, or the "
             "operator library is missing."
         )
     warnings.warn(
