@@ -159,8 +159,6 @@ def looked_at(
         ConfigError: for a module that cannot run on the examples or draws random numbers, and names that do not fit.
     """
     arguments, notes = _arguments(examples), []
-    if model.training:
-        notes.append("The model was in training mode; the file holds what it does in eval mode.")
     model, moved = _on_cpu(model)
     if moved:
         notes.append(f"The weights are copied from {moved} to the CPU.")
