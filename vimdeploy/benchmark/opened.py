@@ -94,7 +94,7 @@ def _eager_session(subject: Subject, settings: Settings) -> Session:
 
 
 def _session_of_module(place: str, threads: int | None) -> Session:
-    """Somebody's module as it runs in its user's hands: by the compiled kernels, on as many threads as torch chooses."""
+    """Somebody's module as it runs with its user: by the compiled kernels, on as many threads as torch chooses."""
     from vimdeploy.runtimes.eager import EagerSession
     from vimdeploy.torch_module import looked_at
 
