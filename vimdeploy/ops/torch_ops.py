@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -243,7 +243,7 @@ def _convolved(x: Tensor, weight: Tensor, bias: Tensor, reverse: Sequence[int], 
     _, channels, width = weight.shape
     tokens_last = x[..., :channels].float().transpose(1, 2)  # (B, E, L)
     directions = []
-    with torch.autocast(x.device.type, enabled=False):
+    with _without_autocast(x):
         for k, is_reversed in enumerate(reverse):
             taps = weight[k].float()[:, None, :]  # (E, 1, W)
             padded = F.pad(tokens_last, (0, width - 1) if is_reversed else (width - 1, 0))
@@ -251,6 +251,12 @@ def _convolved(x: Tensor, weight: Tensor, bias: Tensor, reverse: Sequence[int], 
             directions.append(F.conv1d(padded, taps, bias[k].float(), groups=channels))
     u = torch.stack(directions)
     return (F.silu(u) if silu else u).transpose(2, 3).to(x.dtype)  # (K, B, L, E)
+
+
+def _without_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
+    """A block in which products of float32 stay in float32."""
+    device = tensor.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def _scanned(dt: Tensor, dt_u: Tensor, A: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -283,7 +289,7 @@ def _scan(
 def _scan_by_loop(inputs: Sequence[Tensor], reverse: Sequence[int], delta_softplus: bool) -> tuple[Tensor, Tensor]:
     """y (B, G, L, E) and the last state (B, G, E, N)."""
     u, delta, A, B, C, D, delta_bias, *delta_weight = inputs
-    with torch.autocast(u.device.type, enabled=False):
+    with _without_autocast(u):
         u_scan, dt, b, c = (
             _in_scan_order(t.transpose(0, 1), reverse).float() for t in (u, delta, B, C)
         )  # (G, B, L, ·)
@@ -333,6 +339,8 @@ def _check(op: Operator, inputs: Sequence[Tensor], reverse: Sequence[int]) -> No
             raise ConfigError(f"{wanted}, found {tensor.ndim} dimensions.")
         for size, number in zip(value.dims, tensor.shape, strict=True):
             if type(number) is int:
+                if number < 1 and size != "B":
+                    raise ConfigError(f"{wanted}; {size} is {number} here, it must be 1 or more.")
                 first, whose = known.setdefault(size, (number, value.name))
                 if number != first:
                     raise ConfigError(f"{wanted}; {size} is {number} here and {first} by {whose}.")
