@@ -22,11 +22,10 @@ import torch
 
 from vimdeploy.compat.norms import layer_norm_fwd, layer_norm_fwd_before
 from vimdeploy.compat.stand_ins import (
-    ANSWERED,
     EXTENSIONS,
-    REPLACED,
     SHADOWED,
     UNUSED,
+    answers,
     is_package,
     is_stand_in,
     known_as,
@@ -46,12 +45,12 @@ def mamba() -> Iterator[None]:
     Within the block, imports of modules that are not installed here, or are and do not work here, give stand-ins, which
     compute by vimdeploy's operators: the compiled extensions (``selective_scan_cuda`` and its variants,
     ``causal_conv1d_cuda``) and the packages around them (``mamba_ssm``, ``selective_scan``, ``triton``, ...). What is
-    installed and works is kept; an extension that works goes on computing what lies on a GPU, and ``causal_conv1d``
-    alone always is the stand-in. ``torch.cuda.device`` accepts tensors on the CPU.
+    installed and works is kept, and goes on computing what lies on a GPU; only ``causal_conv1d`` is always shadowed.
+    ``torch.cuda.device`` accepts the device of a tensor on the CPU.
 
     After the block everything is as before. The model's modules remain imported and go on working with the stand-ins
-    that they hold. Build a model, call it and export it within such a block too if it imports in its functions, if it
-    calls ``torch.cuda.device`` (VMamba does), or if an extension that is installed is to answer on the CPU.
+    that they hold. Build, call and export a model within such a block too if it imports in its functions, if it calls
+    ``torch.cuda.device`` (VMamba does), or if it was imported before.
 
     Blocks may be nested. They are the process's: while one thread is in a block, imports of all threads are answered as
     described, and the last one to leave restores everything.
@@ -80,7 +79,8 @@ def _entered() -> ExitStack:
         undo.callback(_forget_stand_ins)
         undo.enter_context(_exchanged(torch.cuda, "device", _AnyDevice))
         for name, module in list(sys.modules.items()):
-            _answer_anywhere(name, module, undo)
+            for key, function in _answers(name, module):
+                undo.enter_context(_exchanged(module, key, function))
         finder = _Finder()
         sys.meta_path.insert(0, finder)
         undo.callback(sys.meta_path.remove, finder)
@@ -124,16 +124,13 @@ class _AnyDevice(torch.cuda.device):
         super().__init__(device if is_cuda else -1)
 
 
-def _answer_anywhere(name: str, module: Any, undo: ExitStack) -> None:
-    """Let an installed module's functions for the GPU answer on a CPU and while a model is exported, too."""
-    if is_stand_in(name, module):
-        return
-    for end, contents in ANSWERED.items():
-        if name == end or (end.startswith(".") and name.endswith(end)):
-            for key, ours in contents.items():
-                if installed := getattr(module, key, None):
-                    ours = _of_the_same_release(installed, ours)
-                    undo.enter_context(_exchanged(module, key, _by_device(installed, ours)))
+def _answers(name: str, module: Any) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Names and wrappers of an installed module's functions for the GPU: the wrappers answer anywhere."""
+    for key, ours in answers(name).items():
+        if installed := getattr(module, key, None):
+            ours = _of_the_same_release(installed, ours)
+            without_triton = ".triton." in name and is_stand_in("triton", sys.modules.get("triton"))
+            yield key, ours if without_triton else _by_device(installed, ours)
 
 
 def _by_device(installed: Callable[..., Any], ours: Callable[..., Any]) -> Callable[..., Any]:
@@ -161,15 +158,14 @@ class _Finder(MetaPathFinder):
     ) -> ModuleSpec | None:
         """The stand-in's or the installed module's; None for a module of no interest."""
         known = known_as(fullname)
-        replaced = {end: contents for end, contents in REPLACED.items() if fullname.endswith(end)}
-        if known is None and not replaced:
+        if known is None and not answers(fullname):
             return None
         if known in SHADOWED:
             return _spec(fullname)
         installed = _installed(fullname, path, target)
         if installed is None:
             return None if known is None or _is_not_for(fullname) else _spec(fullname)
-        if installed.loader is not None and (replaced or known in EXTENSIONS or known in UNUSED):
+        if installed.loader is not None and (answers(fullname) or known in UNUSED):
             installed.loader = _Watched(installed.loader)
         return installed
 
@@ -177,25 +173,27 @@ class _Finder(MetaPathFinder):
 def _is_not_for(name: str) -> bool:
     """Whether the one who asks must not get the stand-in: a module of an installed Triton, and PyTorch for Triton.
 
-    PyTorch would use what it finds. So before anybody gets the stand-in, PyTorch finds out that there is no Triton.
+    PyTorch would use what it finds. So before anybody gets the stand-in, those of its modules that look for Triton as a
+    whole find out that there is none; those that look for one of its modules are told so here.
     """
     top, _, below = name.partition(".")
     if top != "triton":
         return False
-    if below:
-        return not is_stand_in(top, sys.modules.get(top))
     if _importer().partition(".")[0] == "torch":
         return True
-    for asking in ("torch._dynamo", "torch._inductor.runtime.triton_compat"):
-        with contextlib.suppress(ImportError):
-            importlib.import_module(asking)
+    if below:
+        return not is_stand_in(top, sys.modules.get(top))
+    with contextlib.suppress(ImportError, AttributeError):
+        importlib.import_module("torch.utils._triton").has_triton_package()
+        importlib.import_module("torch._inductor.runtime.triton_compat")
+        importlib.import_module("torch._dynamo")
     return False
 
 
 def _importer() -> str:
     """The name of the module whose import statement is being carried out."""
     frame = sys._getframe()
-    while frame.f_back and frame.f_globals["__name__"] in (__name__, "importlib", "importlib._bootstrap"):
+    while frame.f_back and frame.f_globals.get("__name__") in (__name__, "importlib", "importlib._bootstrap"):
         frame = frame.f_back
     return str(frame.f_globals.get("__name__", ""))
 
@@ -226,7 +224,7 @@ class _OfStandIns(Loader):
 
 
 class _Watched(Loader):
-    """Imports an installed module, puts the stand-in in its place if that fails, exchanges functions if it does not."""
+    """Imports an installed module, and puts the stand-in in its place if that fails, else wraps its functions."""
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
@@ -261,11 +259,5 @@ class _Watched(Loader):
             return
         assert module.__spec__ is not None
         module.__spec__.loader = module.__loader__ = self._loader
-        for end, contents in REPLACED.items():
-            if name.endswith(end):
-                for key, ours in contents.items():
-                    if installed := getattr(module, key, None):
-                        setattr(module, key, _of_the_same_release(installed, ours))
-        with _lock:
-            if _blocks and known in EXTENSIONS:
-                _answer_anywhere(name, module, _undo)
+        for key, function in list(_answers(name, module)):
+            setattr(module, key, function)

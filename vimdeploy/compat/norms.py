@@ -174,6 +174,6 @@ def _refuse_unsupported(name: str, options: dict[str, Any]) -> None:
     """Only what is switched off passes."""
     if unknown := options.keys() - set(_UNSUPPORTED):
         raise TypeError(f"{name} has no argument {min(unknown)!r}")
-    used = [option for option, value in options.items() if value is not None and value is not False and value != 0]
+    used = [option for option, value in options.items() if isinstance(value, Tensor) or value]
     if used:
         raise ConfigError(f"The model calls {name} with {' and '.join(used)}, which vimdeploy does not compute.")

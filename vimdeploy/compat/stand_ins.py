@@ -109,12 +109,8 @@ _SCAN = {
     "bimamba_inner_fn": bimamba_inner_fn,
     "bimamba_inner_ref": bimamba_inner_fn,
 }
-_NORMS = {
-    "RMSNorm": RMSNorm,
-    "layer_norm_fn": layer_norm_fn,
-    "rms_norm_fn": rms_norm_fn,
-    "_layer_norm_fwd": layer_norm_fwd,
-}
+_NORM_FUNCTIONS = {"layer_norm_fn": layer_norm_fn, "rms_norm_fn": rms_norm_fn, "_layer_norm_fwd": layer_norm_fwd}
+_NORMS = {"RMSNorm": RMSNorm, **_NORM_FUNCTIONS}
 _STATE_UPDATE = {"selective_state_update": selective_state_update}
 _MAMBA_2, _MAMBA_3 = refusing_module("Mamba2", MAMBA_2), refusing_module("Mamba3", MAMBA_2)
 _LANGUAGE_MODEL = refusing_module("MambaLMHeadModel", "vimdeploy runs vision models, and this one is of language")
@@ -173,28 +169,21 @@ PACKAGES: Mapping[str, Contents] = {
 }
 """Modules that are stood in for only if they are not installed: what computes is not exchanged because it fails."""
 
-REPLACED: Mapping[str, Contents] = {
-    ".ops.triton.layer_norm": _NORMS,
-    ".ops.triton.layernorm": _NORMS,
-    ".ops.triton.selective_state_update": _STATE_UPDATE,
-}
-"""By the end of a module's name, under whatever name a fork lives: functions that run Triton kernels, exchanged after
-the module itself was imported."""
-
 ANSWERED: Mapping[str, Contents] = {
     **{
         name: {key: function for key, function in contents.items() if "fwd" in key}
         for name, contents in EXTENSIONS.items()
     },
     "causal_conv1d.cpp_functions": {"_causal_conv1d_fwd_cpp": causal_conv1d_fwd_into},
-    ".ops.triton.layer_norm": {"_layer_norm_fwd": layer_norm_fwd},
-    ".ops.triton.layernorm": {"_layer_norm_fwd": layer_norm_fwd},
+    ".ops.triton.layer_norm": _NORM_FUNCTIONS,
+    ".ops.triton.layernorm": _NORM_FUNCTIONS,
     ".ops.triton.selective_state_update": _STATE_UPDATE,
 }
-"""By the name of a module, or its end if that begins with a dot: functions of modules that are imported and work, which
-within a block answer what they could not, a tensor on a CPU and a model that is exported."""
+"""By the name of a module, or its end if that begins with a dot: functions that work on a GPU only. In modules that are
+installed they are wrapped, so that they answer for a tensor on a CPU and for a model that is exported, too."""
 
 _CONTENTS = {**EXTENSIONS, **SHADOWED, **UNUSED, **PACKAGES}
+_ENDS = tuple(name for name in ANSWERED if name.startswith("."))
 _modules: dict[str, ModuleType] = {}
 
 
@@ -230,3 +219,10 @@ def is_package(name: str) -> bool:
     """Whether modules may lie below."""
     known = known_as(name)
     return known == "triton.language" or any(other.startswith(f"{known}.") for other in (*_CONTENTS, "triton.language"))
+
+
+def answers(name: str) -> Contents:
+    """The functions that answer anywhere, by the name of an installed module."""
+    if name.endswith(_ENDS):
+        return next(ANSWERED[end] for end in _ENDS if name.endswith(end))
+    return ANSWERED.get(name, {})
