@@ -192,10 +192,10 @@ def _export_module(
     torch = require("torch", "export")
     if not isinstance(model, torch.nn.Module):
         raise ConfigError(f"Wanted a variant or a PyTorch module to export, found {type(model).__name__}.")
-    from vimdeploy.torch_module import example_arrays, in_eval, looked_at
+    from vimdeploy.torch_module import example_arrays, looked_at, ready
 
     mode = ("The model was in training mode; the file answers as it does in eval mode.",) if model.training else ()
-    with in_eval(model):
+    with ready(model):
         with step("Running the model", progress):
             module, info, notes = looked_at(
                 model,
