@@ -12,8 +12,9 @@ in the order they are scanned, become CHUNKS chunks of T = ceil(L / CHUNKS) toke
     3. all chunks side by side again: y += C exp(A sum of dt so far) * state before the chunk.
 
 Only products of numbers in (0, 1] occur, so no dt is too large. A step picks its rows out of the tensors as they lie:
-row k B L + b L + l is token l; one tensor of row numbers does the flip, the chunks and the padding, and one more puts
-y back. The padding repeats the last scanned token behind the end, where nothing reads it.
+row (p Q + q) L + l is token l of sequence (p, q), which is (k, b) in Vim's form and (b, g) in that of other models; one
+tensor of row numbers does the flip, the chunks and the padding, and one more puts y back. The padding repeats the last
+scanned token behind the end, where nothing reads it.
 
 A number of chunks that does not grow with L keeps a step's tensors in the cache, so the time per token is flat. ms per
 block of Vim-Ti (B 1, K 2, E 384, N 16, R 12), all of its nodes, float32, ONNX Runtime 1.31, two cores of a Xeon with
@@ -29,6 +30,10 @@ AVX-512 and 2 MiB of L2 each; benchmarks/chunks.py measures it anywhere:
 
 With 12, a run at L = 6085 takes 160 MB beside its inputs: 27 kB per token. The whole recurrence again from the true
 states, instead of step 3, took 10 % longer.
+
+One state a channel wants nothing else: VMamba-T's first stage (G 4, L 3136, E 96, N 1) takes 25 ms by 12 chunks and 22
+by 96, the best number there. Its products C h cost what a ReduceSum would, and a plain Mul, which no other N could
+take, is a tenth faster.
 """
 
 from __future__ import annotations
@@ -147,7 +152,7 @@ def _bidirectional_scan(f: FunctionBuilder) -> Value:
     dt_u = dt * f.float32(f.reshape(u, K, -1, E))
 
     A = f.unsqueeze(_states_first(f, A), 1)  # (K, 1, N, E)
-    y = _recurrence(f, (K, B, L, E, N), f.unsqueeze(f.flag("reverse"), 1), f.shape(CHUNKS), dt, dt_u, A, b, c)
+    y = _recurrence(f, (K, B, L, E, N), f.unsqueeze(f.flag("reverse"), 1), dt, dt_u, A, b, c)
 
     y = f.reshape(f.sum_of_rows(y + f.float32(u) * f.unsqueeze(D, 1, 2)), B, L, E)
     z = f.op("Gather", f.reshape(xz, B, L, 2, E), 1, axis=2)
@@ -158,6 +163,7 @@ def _selective_scan(f: FunctionBuilder) -> Value:
     """SELECTIVE_SCAN and LOW_RANK_SCAN: the recurrence of (B, G) sequences."""
     u, delta, A, b, c, D, delta_bias, *delta_weight = f.inputs
     B, G, L, E = (f.size(u, axis) for axis in range(4))
+    N = f.size(A, 2)
 
     dt = f.float32(delta)
     if delta_weight:
@@ -166,7 +172,7 @@ def _selective_scan(f: FunctionBuilder) -> Value:
     dt = f.op("Where", f.flag("delta_softplus"), _softplus(f, dt), dt)
     dt_u = dt * f.float32(u)
 
-    y = _recurrence(f, (B, G, L, E, f.size(A, 2)), f.flag("reverse"), f.shape(CHUNKS), dt, dt_u, _states_first(f, A), b, c)
+    y = _recurrence(f, (B, G, L, E, N), f.flag("reverse"), dt, dt_u, _states_first(f, A), b, c)
     return f.op("CastLike", y + f.float32(u) * f.unsqueeze(D, 1), u)
 
 
@@ -174,7 +180,6 @@ def _recurrence(
     f: FunctionBuilder,
     sizes: tuple[Value, Value, Value, Value, Value],
     is_reversed: Value,
-    S: Value,
     dt: Value,
     dt_u: Value,
     A: Value,
@@ -186,7 +191,6 @@ def _recurrence(
     Args:
         sizes: P, Q, L, E, N.
         is_reversed: bool, as large as (P, Q) or broadcast to it.
-        S: the number of chunks.
         dt: P Q L rows of E, in any shape; float32, as ``dt_u`` and ``A`` are.
         dt_u: as ``dt``.
         A: as large as (P, Q, N, E) or broadcast to it.
@@ -197,6 +201,7 @@ def _recurrence(
         y (P, Q, L, E) float32, at its token.
     """
     P, Q, L, E, N = sizes
+    S = f.shape(CHUNKS)
     T = (L + (S - 1)) // S
 
     # One row for each token, in the shape in which a step uses it.

@@ -2,13 +2,16 @@
 
 Eagerly a plain loop over the tokens, the reference that every other implementation is held against (differentiable, so
 that small models can be trained with it). While ``torch.onnx.export`` traces, one opaque node of domain ``vimdeploy``.
+
+``causal_conv1d`` and ``selective_scan``, which models of other people call, take the compiled kernels if those are
+installed and no gradient is wanted; ``plain_loops`` keeps them to the loops.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -17,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vimdeploy.errors import ConfigError
+from vimdeploy.ops import native
 from vimdeploy.ops.contract import (
     AT_LEAST,
     BIDIRECTIONAL_CONV1D,
@@ -46,8 +50,9 @@ def plain_loops() -> Iterator[None]:
 
 @contextmanager
 def observed(function: Callable[[int, Tensor], Tensor]) -> Iterator[None]:
-    """Pass the result of each eager ``causal_conv1d`` and ``selective_scan`` in this block, in this thread, on through
-    a function.
+    """Pass what ``causal_conv1d`` and ``selective_scan`` find in this block, in this thread, through a function.
+
+    It is called for eager calls alone: while a model is exported there is nothing to see.
 
     Args:
         function: (number of the call in this block, from 0; its result) -> what the call gives in the result's place.
@@ -84,7 +89,8 @@ def causal_conv1d(
     if torch.onnx.is_in_onnx_export():
         shape = (len(reverse), *x.shape[:2], weight.shape[1])
         return _node(CAUSAL_CONV1D, inputs, {"reverse": list(reverse), "silu": int(silu)}, shape)
-    return _observer.get()(_convolved(x, weight, bias, reverse, silu))
+    u = None if _wants_loop(inputs) else native.causal_conv1d(inputs, reverse, silu)
+    return _observer.get()(_convolved(x, weight, bias, reverse, silu) if u is None else u)
 
 
 def selective_scan(
@@ -124,7 +130,7 @@ def selective_scan(
     if torch.onnx.is_in_onnx_export():
         attributes = {"reverse": list(reverse), "delta_softplus": int(delta_softplus)}
         return _node(op, inputs, attributes, u.shape)
-    return _observer.get()(_scan_by_loop(inputs, reverse, delta_softplus)[0])
+    return _scan(inputs, reverse, delta_softplus, with_state=False)[0]
 
 
 def selective_scan_with_state(
@@ -154,8 +160,9 @@ def selective_scan_with_state(
             "The model asks a selective scan for its last state, which an exported file cannot give; "
             "export it without return_last_state."
         )
-    y, state = _scan_by_loop(inputs, reverse, delta_softplus)
-    return _observer.get()(y), state
+    y, state = _scan(inputs, reverse, delta_softplus, with_state=True)
+    assert state is not None  # it was asked for
+    return y, state
 
 
 def bidirectional_conv1d(xz: Tensor, weight: Tensor, bias: Tensor, reverse: Sequence[int]) -> Tensor:
@@ -237,7 +244,7 @@ def _convolved(x: Tensor, weight: Tensor, bias: Tensor, reverse: Sequence[int], 
     _, channels, width = weight.shape
     tokens_last = x[..., :channels].float().transpose(1, 2)  # (B, E, L)
     directions = []
-    with torch.autocast(x.device.type, enabled=False):
+    with _without_autocast(x):
         for k, is_reversed in enumerate(reverse):
             taps = weight[k].float()[:, None, :]  # (E, 1, W)
             padded = F.pad(tokens_last, (0, width - 1) if is_reversed else (width - 1, 0))
@@ -245,6 +252,12 @@ def _convolved(x: Tensor, weight: Tensor, bias: Tensor, reverse: Sequence[int], 
             directions.append(F.conv1d(padded, taps, bias[k].float(), groups=channels))
     u = torch.stack(directions)
     return (F.silu(u) if silu else u).transpose(2, 3).to(x.dtype)  # (K, B, L, E)
+
+
+def _without_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
+    """A block in which products of float32 stay in float32."""
+    device = tensor.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def _scanned(dt: Tensor, dt_u: Tensor, A: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -258,10 +271,26 @@ def _scanned(dt: Tensor, dt_u: Tensor, A: Tensor, b: Tensor, c: Tensor) -> tuple
     return torch.stack(steps, dim=2), h
 
 
+def _wants_loop(inputs: Sequence[Tensor]) -> bool:
+    """Whether PyTorch has to see every step: for a gradient, for another tracer than ONNX's, or because of a block."""
+    wants_gradient = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
+    is_traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+    return _plain.get() or wants_gradient or is_traced
+
+
+def _scan(
+    inputs: Sequence[Tensor], reverse: Sequence[int], delta_softplus: bool, with_state: bool
+) -> tuple[Tensor, Tensor | None]:
+    """y, passed on to who observes it, and the last state if it is wanted."""
+    found = None if _wants_loop(inputs) else native.selective_scan(inputs, reverse, delta_softplus, with_state)
+    y, state = found or _scan_by_loop(inputs, reverse, delta_softplus)
+    return _observer.get()(y), state
+
+
 def _scan_by_loop(inputs: Sequence[Tensor], reverse: Sequence[int], delta_softplus: bool) -> tuple[Tensor, Tensor]:
     """y (B, G, L, E) and the last state (B, G, E, N)."""
     u, delta, A, B, C, D, delta_bias, *delta_weight = inputs
-    with torch.autocast(u.device.type, enabled=False):
+    with _without_autocast(u):
         u_scan, dt, b, c = (
             _in_scan_order(t.transpose(0, 1), reverse).float() for t in (u, delta, B, C)
         )  # (G, B, L, ·)
@@ -299,8 +328,7 @@ def _check(op: Operator, inputs: Sequence[Tensor], reverse: Sequence[int]) -> No
         raise ConfigError(f"{op.name} takes {', '.join(FLOAT_TYPES)}, found {op.inputs[0].name} in {of_t}.")
     if not set(reverse) <= {0, 1}:
         raise ConfigError(f"{op.name}: reverse must be flags of 0 and 1, found {list(reverse)}.")
-    [size_of_reverse] = {"K", "G"} & {size for value in op.inputs for size in value.dims}
-    known = {size_of_reverse: (len(reverse), "reverse")}
+    known = {op.flagged: (len(reverse), "reverse")}
     for value, tensor in zip(op.inputs, inputs, strict=True):
         wanted = f"{op.name}: {value.name} must be ({', '.join(value.dims)})"
         type_ = of_t if value.type == "T" else value.type
@@ -311,6 +339,8 @@ def _check(op: Operator, inputs: Sequence[Tensor], reverse: Sequence[int]) -> No
             raise ConfigError(f"{wanted}, found {tensor.ndim} dimensions.")
         for size, number in zip(value.dims, tensor.shape, strict=True):
             if type(number) is int:
+                if number < 1 and size != "B":
+                    raise ConfigError(f"{wanted}; {size} is {number} here, it must be 1 or more.")
                 first, whose = known.setdefault(size, (number, value.name))
                 if number != first:
                     raise ConfigError(f"{wanted}; {size} is {number} here and {first} by {whose}.")

@@ -1,11 +1,10 @@
-// What differs between the operators for plugin.h: attributes, tactics, workspace, kernels.
+// What differs between the two problems for plugin.h: tactics, workspace, kernels.
 
 #pragma once
 
 #include <memory>
 
 #include "scan/cuda/operators.h"
-#include "scan/operators.h"
 
 namespace vimdeploy::tensorrt {
 
@@ -15,13 +14,12 @@ struct Resources {
   CUstream_st* stream;
 };
 
-struct Conv1d : Conv1dOperator {
-  static constexpr int32_t kTactics = 0;
+template <typename Problem>
+struct Kernels;
 
-  template <typename ProblemOrConst, typename Visit>
-  static void visit_attributes(ProblemOrConst& problem, Visit&& visit) {
-    visit("reverse", problem.reverse);
-  }
+template <>
+struct Kernels<Conv1dProblem> {
+  static constexpr int32_t kTactics = 0;
 
   static size_t workspace_bytes(const Conv1dProblem&, const CudaFacts&) { return 0; }
 
@@ -31,15 +29,10 @@ struct Conv1d : Conv1dOperator {
   }
 };
 
-struct SelectiveScan : SelectiveScanOperator {
+template <>
+struct Kernels<SelectiveScanProblem> {
   static constexpr int32_t kTactics = 2;  // the regimes' numbers; 0, TensorRT's default, is Regime::automatic
   static_assert(Regime{0} == Regime::automatic && Regime{1} == Regime::sequences && Regime{2} == Regime::chunks);
-
-  template <typename ProblemOrConst, typename Visit>
-  static void visit_attributes(ProblemOrConst& problem, Visit&& visit) {
-    visit("reverse", problem.reverse);
-    visit("scale", problem.scale);
-  }
 
   // TensorRT does not promise an aligned workspace, so the room to align it is requested too.
   static constexpr size_t kAlignment = 256;
