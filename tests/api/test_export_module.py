@@ -155,16 +155,25 @@ def test_free_axes(tmp_path):
 
 
 def test_the_sizes_that_a_model_takes_are_found(tmp_path):
-    class Halves(nn.Module):
-        def forward(self, signal):
-            return signal.view(signal.shape[0], -1, 4).mean(1)
+    class Skips(nn.Module):
+        """Down and up again, as a U-Net does."""
 
-    made = vimdeploy.export(Halves(), torch.randn(2, 12), tmp_path / "halves.onnx", dynamic={"signal": {1: "length"}})
+        def __init__(self):
+            super().__init__()
+            self.down, self.up = nn.Conv1d(2, 2, 4, 4), nn.ConvTranspose1d(2, 2, 4, 4)
+
+        def forward(self, signal):
+            return signal + self.up(self.down(signal))
+
+    made = vimdeploy.export(
+        seeded(Skips), torch.randn(2, 2, 12), tmp_path / "skips.onnx", dynamic={"signal": {2: "length"}}
+    )
     info = made.artifact.info
-    assert (info.inputs[0].dims, str(info.sizes["length"])) == (("batch", "length"), "4 or more in steps of 4")
-    assert vimdeploy.load(made.artifact, device="cpu").run(np.zeros((1, 20), np.float32))["output"].shape == (1, 4)
+    assert (info.inputs[0].dims, str(info.sizes["length"])) == (("batch", 2, "length"), "4 or more in steps of 4")
+    session = vimdeploy.load(made.artifact, device="cpu")
+    assert session.run(np.zeros((1, 2, 20), np.float32))["output"].shape == (1, 2, 20)
     with pytest.raises(vimdeploy.InputError, match="Wanted a length of 4 or more in steps of 4; found 18"):
-        vimdeploy.load(made.artifact, device="cpu").run(np.zeros((1, 18), np.float32))
+        session.run(np.zeros((1, 2, 18), np.float32))
 
 
 def test_what_a_forward_assigns_is_gone_and_an_answer_may_be_a_dataclass(tmp_path):
