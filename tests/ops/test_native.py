@@ -99,6 +99,23 @@ class TestAgainstTheLoops:
         assert torch.equal(selective_scan(**views, reverse=(0, 1)), wanted)
         assert len(calls) == 2
 
+    @pytest.mark.parametrize("dtype", TYPES, ids=str)
+    def test_tensors_at_any_address(self, calls, dtype):
+        inputs = torched(group_inputs(B=1, L=20, E=33, N=16, R=3), dtype)
+        wanted = selective_scan(**inputs, reverse=(0, 1))
+        for offset in (1, 3):
+            moved = {}
+            for name, x in inputs.items():
+                room = x.new_empty(x.numel() + offset)[offset:]
+                moved[name] = room.copy_(x.flatten()).view(x.shape)
+            assert torch.equal(selective_scan(**moved, reverse=(0, 1)), wanted)
+        x, weight, bias = conv1d_tensors(X=32, E=32, dtype=dtype)
+        room = x.new_empty(x.numel() + 1)[1:].copy_(x.flatten()).view(x.shape)
+        assert torch.equal(
+            causal_conv1d(room, weight, bias, reverse=(0, 1)), causal_conv1d(x, weight, bias, reverse=(0, 1))
+        )
+        assert len(calls) == 5
+
     def test_an_empty_batch(self, calls):
         assert selective_scan(**torched(group_inputs(B=0)), reverse=(0, 1)).shape == (0, 2, 7, 5)
         assert causal_conv1d(*conv1d_tensors(B=0), reverse=(0, 1)).shape == (2, 0, 9, 5)
@@ -180,6 +197,17 @@ class TestWhoComputes:
             run = torch.export.export(Model(), (x, *weights)).module()
         with torch_ops.plain_loops():
             torch.testing.assert_close(run(2 * x, *weights), causal_conv1d(2 * x, *weights, reverse=(0, 1)))
+
+
+@pytest.mark.parametrize("R", [0, 2])
+@pytest.mark.parametrize(("L", "N"), [(1, 3), (13, 1), (500, 16)])
+def test_the_last_state_beside_kernels_that_do_not_keep_it(monkeypatch, R, L, N):
+    inputs = torched(group_inputs(L=L, N=N, R=R))
+    y, wanted = by_loop(selective_scan_with_state, **inputs, reverse=(0, 1))
+    monkeypatch.setattr(native, "selective_scan", lambda *_: (y, None))
+    found, state = selective_scan_with_state(**inputs, reverse=(0, 1))
+    assert found is y
+    assert_close(state, wanted, L)
 
 
 def test_what_a_kernel_says_is_told(monkeypatch):
