@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import vimdeploy
+from vimdeploy.compat.scan import selective_scan_fn
 from vimdeploy.errors import ConfigError, VimdeployWarning
 
 EXTENSIONS = (
@@ -49,10 +50,10 @@ TOP = {name.partition(".")[0] for name in NAMES} | {"triton"}
 @pytest.fixture(autouse=True)
 def _nothing_is_installed(monkeypatch):
     """Whatever is on this machine, the test begins without it."""
-    for name in [name for name in sys.modules if name.partition(".")[0] in {*TOP, "mini"}]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in {*TOP, "mini", "transformers"}]:
         monkeypatch.delitem(sys.modules, name)
     yield
-    for name in [name for name in sys.modules if name.partition(".")[0] in {*TOP, "mini"}]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in {*TOP, "mini", "transformers"}]:
         del sys.modules[name]
 
 
@@ -302,6 +303,17 @@ class TestInstalledPackages:
         with vimdeploy.compat.mamba():
             from selective_scan import selective_scan_fn
         assert callable(selective_scan_fn)
+
+    def test_the_scan_of_transformers_is_one_node(self, install):
+        """Its own is a loop over the tokens wherever there is no kernel, and in every export."""
+        install(
+            "transformers/models/mamba/modeling_mamba.py", "def mamba_selective_scan(*arguments, **options): raise 1"
+        )
+        with vimdeploy.compat.mamba():
+            from transformers.models.mamba.modeling_mamba import mamba_selective_scan
+        u, b = torch.ones(1, 2, 3), torch.ones(1, 1, 3)
+        y = mamba_selective_scan(u, u, -torch.ones(2, 1), b, b, delta_softplus=True, use_associative_scan=True)
+        torch.testing.assert_close(y, selective_scan_fn(u, u, -torch.ones(2, 1), b, b, delta_softplus=True))
 
     def test_norms_imported_before_the_block_answer_within_it(self, install):
         install("mini/ops/triton/layer_norm.py", LAYER_NORM[LAYER_NORM.index("def _layer_norm_fwd") :])

@@ -25,6 +25,7 @@ from vimdeploy.compat.scan import (
     fwd_core,
     fwd_oflex,
     selective_scan_fn,
+    selective_scan_of_transformers,
     selective_scan_without_gate,
     selective_state_update,
 )
@@ -169,18 +170,22 @@ PACKAGES: Mapping[str, Contents] = {
 }
 """Modules that are stood in for only if they are not installed: what computes is not exchanged because it fails."""
 
+_TRANSFORMERS = {"mamba_selective_scan": selective_scan_of_transformers, "causal_conv1d_fn": causal_conv1d_fn}
+
 ANSWERED: Mapping[str, Contents] = {
     **{
         name: {key: function for key, function in contents.items() if "fwd" in key}
         for name, contents in EXTENSIONS.items()
     },
     "causal_conv1d.cpp_functions": {"_causal_conv1d_fwd_cpp": causal_conv1d_fwd_into},
+    "transformers.models.falcon_mamba.modeling_falcon_mamba": _TRANSFORMERS,
+    "transformers.models.mamba.modeling_mamba": _TRANSFORMERS,
     ".ops.triton.layer_norm": _NORM_FUNCTIONS,
     ".ops.triton.layernorm": _NORM_FUNCTIONS,
     ".ops.triton.selective_state_update": _STATE_UPDATE,
 }
-"""By the name of a module, or its end if that begins with a dot: functions that work on a GPU only. In modules that are
-installed they are wrapped, so that they answer for a tensor on a CPU and for a model that is exported, too."""
+"""By the name of a module, or its end if that begins with a dot: functions that work well on a GPU only. In installed
+modules they are wrapped, and ours answer for a tensor on a CPU and for a model that is exported."""
 
 _CONTENTS = {**EXTENSIONS, **SHADOWED, **UNUSED, **PACKAGES}
 _ENDS = tuple(name for name in ANSWERED if name.startswith("."))
