@@ -258,6 +258,16 @@ class TestInstalledPackages:
         assert other() == "theirs"
         assert rms_norm_fn(u, torch.ones(3), None).shape == u.shape
 
+    def test_one_imported_before_the_block_without_the_extension(self, install):
+        install("mini/ops/triton/layer_norm.py", "def _layer_norm_fwd(x1): pass")
+        install("mini/ops/selective_scan_interface.py", INTERFACE.replace("mamba_ssm", "mini"))
+        module = importlib.import_module("mini.ops.selective_scan_interface")
+        u, b = torch.ones(1, 2, 3), torch.ones(1, 1, 1, 3)
+        with vimdeploy.compat.mamba():
+            assert module.selective_scan_fn(u, u, -torch.ones(2, 1), b, b)[0].shape == u.shape
+        with pytest.raises(RuntimeError, match="not installed"):
+            module.selective_scan_fn(u, u, -torch.ones(2, 1), b, b)
+
     def test_a_fork_under_another_name(self, install):
         install("mini/mamba_ssm/ops/triton/layernorm.py", LAYER_NORM.replace("x1=None, ", ""))
         with vimdeploy.compat.mamba():

@@ -193,7 +193,7 @@ def inner(
     taps = conv1d_weight[:, 0].to(xz.dtype)
     conv1d_bias = taps.new_zeros(channels) if conv1d_bias is None else conv1d_bias.to(xz.dtype)
     u = torch_ops.causal_conv1d(xz, taps[None], conv1d_bias[None]).squeeze(0)  # (B, L, E)
-    projected = F.linear(u, x_proj_weight)  # (B, L, R + 2N)
+    projected = F.linear(u, x_proj_weight).to(u.dtype)  # (B, L, R + 2N); autocast gives another type
     low_rank = projected[..., :rank]
 
     def biased_and_normed(tensor: Tensor, bias: Tensor | None, norm_weight: Tensor | None) -> Tensor:
