@@ -13,12 +13,8 @@ namespace vimdeploy::testing {
 
 inline std::string describe(const Conv1dProblem& p) {
   std::string text = std::string(p.name) + " " + name_of(p.type) + " B " + std::to_string(p.batch) + " L " +
-<<<<<<< HEAD
                      std::to_string(p.tokens) + " E " + std::to_string(p.channels) + " W " + std::to_string(p.width) +
                      " X " + std::to_string(p.row) + " silu " + std::to_string(p.silu) + " reverse";
-=======
-                     std::to_string(p.tokens) + " X " + std::to_string(p.row) + " E " + std::to_string(p.channels) + " W " + std::to_string(p.width) + " reverse";
->>>>>>> kernels
   for (int64_t flag : p.reverse) text += " " + std::to_string(flag);
   return text;
 }
@@ -35,12 +31,7 @@ inline std::vector<float> magnitudes(const Conv1dCase& c) {
         for (int64_t w = 0; w < p.width; ++w) {
           const int64_t offset = p.reverse[static_cast<size_t>(k)] ? p.width - 1 - w : w - p.width + 1;
           if (l + offset < 0 || l + offset >= p.tokens) continue;
-<<<<<<< HEAD
           sum += std::fabs(c.weight.get((k * p.channels + e) * p.width + w) * c.x.get((bl + offset) * p.row + e));
-=======
-          sum += std::fabs(c.weight.get((k * p.channels + e) * p.width + w) *
-                           c.x.get((bl + offset) * p.row + e));
->>>>>>> kernels
         }
         sums.push_back(sum);
       }
@@ -56,13 +47,8 @@ inline float roundings(const Conv1dProblem& problem) {
 
 inline std::string describe(const SelectiveScanProblem& p) {
   std::string text = std::string(p.name) + " " + name_of(p.type) + " B " + std::to_string(p.batch) + " L " +
-<<<<<<< HEAD
                      std::to_string(p.tokens) + " E " + std::to_string(p.channels) + " N " + std::to_string(p.states) +
                      " R " + std::to_string(p.rank) + " softplus " + std::to_string(p.delta_softplus) + " reverse";
-=======
-                     std::to_string(p.tokens) + " E " + std::to_string(p.channels) + " N " + std::to_string(p.states) + " R " +
-                     std::to_string(p.rank) + " reverse";
->>>>>>> kernels
   for (int64_t flag : p.reverse) text += " " + std::to_string(flag);
   return text;
 }
