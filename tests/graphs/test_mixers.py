@@ -21,6 +21,7 @@ def test_a_block_of_two_directions_is_what_our_own_is(block, divide):
     assert scan_of(graph).attributes["scale"].value == (0.5 if divide else 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [VimBlock, MambaBlock])
 def test_free_sizes(block):
     assert operators(simplified_graph(block(), (TOKENS,), FREE, (OTHERS,))) == MIXER

@@ -87,6 +87,7 @@ class TestWholeSlices:
         module, shape, _, _ = CASES[case]
         assert not left(simplified_graph(module, (torch.randn(shape),)))
 
+    @pytest.mark.slow
     def test_become_concats_at_free_sizes(self, case):
         module, shape, free, other = CASES[case]
         graph = simplified_graph(module, (torch.randn(shape),), [free], (torch.randn(other),))
@@ -106,7 +107,7 @@ def test_strided_reads_of_an_even_map():
 
 def test_a_cross_scan_is_one_flip_and_two_concats():
     counts = operators(simplified_graph(CrossScan(), (torch.randn(2, 3, 4, 6),)))
-    assert counts == {"Concat": 2, "Slice": 1, "Reshape": 2, "Unsqueeze": 2, "Transpose": 1}
+    assert counts == {"Concat": 2, "Slice": 1, "Reshape": 2, "Transpose": 1}
 
 
 def write_all_twice(x, y):

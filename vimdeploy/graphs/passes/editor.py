@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -233,7 +234,17 @@ def same(first: Dim, second: Dim) -> bool:
     """Whether two dimensions are known to be equal."""
     if isinstance(first, int) or isinstance(second, int):
         return first == second
-    return first.value is not None and (first.value == second.value or first.simplify() == second.simplify())
+    return first.value is not None and (first.value == second.value or simple(first) == simple(second))
+
+
+def simple(dim: ir.SymbolicDim) -> ir.SymbolicDim:
+    """A free dimension in the form that equal ones have in common."""
+    return dim if dim.value is None else _simple(dim.value)
+
+
+@cache
+def _simple(formula: str) -> ir.SymbolicDim:
+    return ir.SymbolicDim(formula).simplify()
 
 
 def attribute(node: ir.Node, name: str, default: Any = None) -> Any:

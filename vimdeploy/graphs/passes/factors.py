@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from vimdeploy.graphs.passes.editor import Dim, same
+from vimdeploy.graphs.passes.editor import Dim, same, simple
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def _quotient(dim: Dim, by: Dim) -> Dim | None:
         return dim // by if dim % by == 0 else None
     if not all(isinstance(d, int) or d.value is not None for d in (dim, by)) or isinstance(dim, int):
         return None
-    text = (quotient := (dim // by).simplify()).value
+    text = (quotient := simple(dim // by)).value
     if text is None or "floor" in text or text == "0":
         return None
     return int(text) if text.isdigit() else quotient
@@ -72,4 +72,4 @@ def product(dims: Iterable[Dim]) -> Dim:
             result = result * dim
         else:
             result = dim * result if not isinstance(dim, int) else result * dim
-    return result.simplify() if isinstance(result, ir.SymbolicDim) else result
+    return simple(result) if isinstance(result, ir.SymbolicDim) else result

@@ -38,7 +38,7 @@ def linear_into_scan(edit: Editor) -> None:
         low_rank, weight, bias = found
         groups, (rank, channels) = len(given), weight.shape[-2:]
         place = edit.before(node)
-        if rank >= channels or weight.shape[:-2] not in ((), (1,), (groups,)):
+        if rank >= channels or not _fits(low_rank, weight, u) or bias.shape not in _shapes(groups, channels):
             continue
         try:
             low_rank = place.reshaped(low_rank, [*dims(u)[:3], rank])
@@ -48,6 +48,21 @@ def linear_into_scan(edit: Editor) -> None:
         inputs = (u, low_rank, a, b, c, d, edit.constant(given + bias.astype(given.dtype)), edit.constant(weights))
         attributes = {name: attribute(node, name) for name in ("reverse", "delta_softplus")}
         edit.replace(node.outputs[0], place.operator(LOW_RANK_SCAN.name, inputs, attributes, dims(u)))
+
+
+def _shapes(groups: int, channels: int) -> tuple[tuple[int, ...], ...]:
+    """What a bias of the step sizes may look like."""
+    return ((1,), (channels,), (1, channels), (groups, channels))
+
+
+def _fits(low_rank: ir.Value, weight: np.ndarray, u: ir.Value) -> bool:
+    """Whether there is one weight for all groups, or one for each of them."""
+    if weight.size == weight.shape[-2] * weight.shape[-1]:
+        return True
+    tokens = dims(low_rank)[-3:-1]
+    return (
+        weight.ndim == 3 and same(len(weight), dims(u)[1]) and all(map(same, tokens, dims(u)[1:3])) and len(tokens) == 2
+    )
 
 
 def _linear(delta: ir.Value, scan: ir.Node) -> tuple[ir.Value, np.ndarray, np.ndarray] | None:
@@ -65,7 +80,8 @@ def _linear(delta: ir.Value, scan: ir.Node) -> tuple[ir.Value, np.ndarray, np.nd
             return given[0], added[0], bias
         elif node.op_type == "Gemm" and constant_of(node.inputs[1]) is not None and _is_plain(node, len(added)):
             weight = added[0].T if attribute(node, "transB", 0) else added[0]
-            return given[0], weight, bias + (added[1].reshape(-1) if len(added) > 1 else 0)
+            own = _bias(added[1]) if len(added) > 1 else np.zeros(1)
+            return None if own is None else (given[0], weight, bias + own)
         else:
             return None
     return None

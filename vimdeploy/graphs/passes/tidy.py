@@ -41,6 +41,8 @@ def _reshape_at_once(edit: Editor, node: ir.Node, made: dict[tuple[ir.Value, tup
     """Read what the first of several Reshapes reads, and read what another one has made of it already."""
     source, output = node.inputs[0], node.outputs[0]
     while source is not None and (before := source.producer()) is not None and before.op_type in RESHAPES:
+        if before.domain:
+            break
         source = before.inputs[0]
     if source is None or source.shape is None:
         return

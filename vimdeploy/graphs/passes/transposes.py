@@ -114,11 +114,12 @@ def cancel_transposes(edit: Editor) -> None:
     plan = _Plan(edit.graph)
     built = _Built(plan)
     for node in list(edit.graph):
-        if node in plan.starts and plan.is_granted(node):
-            place, source = edit.before(node), node.inputs[0]
-            assert source is not None
-            with contextlib.suppress(UnknownShapeError):  # then it stays
-                value = built.value(place, source, plan.starts[node])
+        place = edit.before(node)
+        with contextlib.suppress(UnknownShapeError):  # then the Transposes behind it stay
+            for output, order in plan.given_by(node):
+                built.value(place, output, order)
+            if (wish := plan.wish_of(node)) is not None and (source := node.inputs[0]) is not None:
+                value = built.value(place, source, wish)
                 edit.replace(node.outputs[0], place.reshaped(value, dims(node.outputs[0])))
 
 
@@ -133,8 +134,8 @@ class _Plan:
         """How a wish is passed on by the node that gives the value."""
         self.whole: dict[tuple[ir.Value, _Order], _Order] = {}
         """The order that a value is computed in if another one is wanted beyond that."""
-        self.starts: dict[ir.Node, _Order] = {}
-        """What a Transpose whose output is read as it is wants of its input."""
+        self._given: dict[ir.Value, list[_Order]] = defaultdict(list)
+        self._starts: dict[ir.Node, _Order] = {}
         self._group: dict[ir.Value, ir.Value] = {}
         self._saved: Counter[ir.Value] = Counter()
         for node in reversed(list(graph)):
@@ -142,12 +143,19 @@ class _Plan:
         for value in graph.inputs:
             self._end(value)
 
-    def is_granted(self, start: ir.Node) -> bool:
-        """Whether the wishes that hang together with a Transpose's move fewer numbers than the graph does."""
-        group, saved = self._group_of(start.outputs[0]), 0
+        saved: Counter[ir.Value] = Counter()
         for value, numbers in self._saved.items():
-            saved += numbers if self._group_of(value) is group else 0
-        return saved > 0
+            saved[self._group_of(value)] += numbers
+        self._granted = {group for group, numbers in saved.items() if numbers > 0}
+
+    def given_by(self, node: ir.Node) -> list[tuple[ir.Value, _Order]]:
+        """What a node gives in other orders, of the wishes that are granted."""
+        granted = [output for output in node.outputs if self._group_of(output) in self._granted]
+        return [(output, order) for output in granted for order in self._given[output]]
+
+    def wish_of(self, node: ir.Node) -> _Order | None:
+        """What a Transpose whose output is read as it is wants of its input, if that is granted."""
+        return self._starts.get(node) if self._group_of(node.outputs[0]) in self._granted else None
 
     def _consider(self, node: ir.Node) -> None:
         """Take in a node whose readers have all been considered."""
@@ -172,8 +180,8 @@ class _Plan:
         if node.op_type == "Transpose":
             self._saved[output] += _size(dims(output))
             if stays:
-                self.starts[node] = _wish_of_transpose(node).order_of_factors()
-                wanted.append(self.starts[node])
+                self._starts[node] = _wish_of_transpose(node).order_of_factors()
+                wanted.append(self._starts[node])
                 stays = False
         self._want(source, wanted, output, stays)
 
@@ -209,6 +217,7 @@ class _Plan:
     def _give(self, push: _Push, output: ir.Value, order: _Order) -> None:
         push.gives.append((output, order))
         self.pushes[output, order] = push
+        self._given[output].append(order)
 
     def _want(self, value: ir.Value, orders: Sequence[_Order], by: ir.Value, as_it_is: bool = False) -> None:
         """Note one reader's wishes."""
