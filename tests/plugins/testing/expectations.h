@@ -13,7 +13,8 @@ namespace vimdeploy::testing {
 
 inline std::string describe(const Conv1dProblem& p) {
   std::string text = std::string(p.name) + " " + name_of(p.type) + " B " + std::to_string(p.batch) + " L " +
-                     std::to_string(p.tokens) + " X " + std::to_string(p.row) + " E " + std::to_string(p.channels) + " W " + std::to_string(p.width) + " reverse";
+                     std::to_string(p.tokens) + " E " + std::to_string(p.channels) + " W " + std::to_string(p.width) +
+                     " X " + std::to_string(p.row) + " silu " + std::to_string(p.silu) + " reverse";
   for (int64_t flag : p.reverse) text += " " + std::to_string(flag);
   return text;
 }
@@ -30,8 +31,7 @@ inline std::vector<float> magnitudes(const Conv1dCase& c) {
         for (int64_t w = 0; w < p.width; ++w) {
           const int64_t offset = p.reverse[static_cast<size_t>(k)] ? p.width - 1 - w : w - p.width + 1;
           if (l + offset < 0 || l + offset >= p.tokens) continue;
-          sum += std::fabs(c.weight.get((k * p.channels + e) * p.width + w) *
-                           c.xz.get((bl + offset) * p.row + e));
+          sum += std::fabs(c.weight.get((k * p.channels + e) * p.width + w) * c.x.get((bl + offset) * p.row + e));
         }
         sums.push_back(sum);
       }
@@ -47,8 +47,8 @@ inline float roundings(const Conv1dProblem& problem) {
 
 inline std::string describe(const SelectiveScanProblem& p) {
   std::string text = std::string(p.name) + " " + name_of(p.type) + " B " + std::to_string(p.batch) + " L " +
-                     std::to_string(p.tokens) + " E " + std::to_string(p.channels) + " N " + std::to_string(p.states) + " R " +
-                     std::to_string(p.rank) + " reverse";
+                     std::to_string(p.tokens) + " E " + std::to_string(p.channels) + " N " + std::to_string(p.states) +
+                     " R " + std::to_string(p.rank) + " softplus " + std::to_string(p.delta_softplus) + " reverse";
   for (int64_t flag : p.reverse) text += " " + std::to_string(flag);
   return text;
 }
@@ -71,28 +71,15 @@ inline std::vector<float> magnitudes(const SelectiveScanCase& c) {
   positive.problem.type = ElementType::float32;
   positive.u = absolute_float32(c.u);
   positive.xz = float32(c.xz);
+  positive.delta = float32(c.delta);
+  positive.B = absolute_float32(c.B);
+  positive.C = absolute_float32(c.C);
   positive.dt_weight = float32(c.dt_weight);
   positive.dt_bc = float32(c.dt_bc);
   const int64_t row = c.problem.rank + 2 * c.problem.states;
   for (int64_t i = 0; i < c.dt_bc.size(); ++i) {
     if (i % row >= c.problem.rank) positive.dt_bc.set(i, std::fabs(c.dt_bc.get(i)));
   }
-  for (float& d : positive.D) d = std::fabs(d);
-  positive.y = Tensor(ElementType::float32, c.y.size());
-  selective_scan_reference(positive.problem, positive.tensors(positive.y));
-  std::vector<float> sums;
-  for (int64_t i = 0; i < positive.y.size(); ++i) sums.push_back(std::fabs(positive.y.get(i)));
-  return sums;
-}
-
-inline std::vector<float> magnitudes(const GroupScanCase& c) {
-  GroupScanCase positive = c;
-  positive.problem.type = ElementType::float32;
-  positive.u = absolute_float32(c.u);
-  positive.delta = float32(c.delta);
-  positive.delta_weight = float32(c.delta_weight);
-  positive.B = absolute_float32(c.B);
-  positive.C = absolute_float32(c.C);
   for (float& d : positive.D) d = std::fabs(d);
   positive.y = Tensor(ElementType::float32, c.y.size());
   selective_scan_reference(positive.problem, positive.tensors(positive.y));
