@@ -11,7 +11,7 @@ import torch
 
 import vimdeploy
 from vimdeploy.compat.scan import selective_scan_fn
-from vimdeploy.errors import ConfigError, VimdeployWarning
+from vimdeploy.errors import ConfigError, MissingPackageError, VimdeployWarning
 
 EXTENSIONS = (
     "selective_scan_cuda",
@@ -258,6 +258,16 @@ class TestInstalledPackages:
         assert other() == "theirs"
         assert rms_norm_fn(u, torch.ones(3), None).shape == u.shape
 
+    def test_one_imported_before_the_block_without_the_extension(self, install):
+        install("mini/ops/triton/layer_norm.py", "def _layer_norm_fwd(x1): pass")
+        install("mini/ops/selective_scan_interface.py", INTERFACE.replace("mamba_ssm", "mini"))
+        module = importlib.import_module("mini.ops.selective_scan_interface")
+        u, b = torch.ones(1, 2, 3), torch.ones(1, 1, 1, 3)
+        with vimdeploy.compat.mamba():
+            assert module.selective_scan_fn(u, u, -torch.ones(2, 1), b, b)[0].shape == u.shape
+        with pytest.raises(RuntimeError, match="not installed"):
+            module.selective_scan_fn(u, u, -torch.ones(2, 1), b, b)
+
     def test_a_fork_under_another_name(self, install):
         install("mini/mamba_ssm/ops/triton/layernorm.py", LAYER_NORM.replace("x1=None, ", ""))
         with vimdeploy.compat.mamba():
@@ -355,6 +365,13 @@ def selective_scan_fn(u, delta, A, B, C):
 
 
 class TestRefusals:
+    def test_without_pytorch(self, monkeypatch):
+        for name in [name for name in sys.modules if name.startswith("vimdeploy.compat")]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, "torch", None)
+        with pytest.raises(MissingPackageError, match=r"pip install 'vimdeploy\[export\]'"):
+            importlib.import_module("vimdeploy.compat")
+
     @pytest.mark.parametrize("name", EXTENSIONS)
     def test_backward(self, name):
         with vimdeploy.compat.mamba():

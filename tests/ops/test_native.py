@@ -199,6 +199,17 @@ class TestWhoComputes:
             torch.testing.assert_close(run(2 * x, *weights), causal_conv1d(2 * x, *weights, reverse=(0, 1)))
 
 
+@pytest.mark.parametrize("R", [0, 2])
+@pytest.mark.parametrize(("L", "N"), [(1, 3), (13, 1), (500, 16)])
+def test_the_last_state_beside_kernels_that_do_not_keep_it(monkeypatch, R, L, N):
+    inputs = torched(group_inputs(L=L, N=N, R=R))
+    y, wanted = by_loop(selective_scan_with_state, **inputs, reverse=(0, 1))
+    monkeypatch.setattr(native, "selective_scan", lambda *_: (y, None))
+    found, state = selective_scan_with_state(**inputs, reverse=(0, 1))
+    assert found is y
+    assert_close(state, wanted, L)
+
+
 def test_what_a_kernel_says_is_told(monkeypatch):
     monkeypatch.setattr(native, "_loaded", lambda *_: lambda *_: b"SelectiveScan: there is no memory")
     with pytest.raises(ExecutionError, match=r"compiled operators gave up: SelectiveScan: there is no memory\."):

@@ -208,8 +208,9 @@ def _export_module(
         with step("Tracing the model", progress):
             artifact, batch_note = _traced_module(module, info, opset)
         network = Network(module, artifact.info)
-        rows = slice(COMPARED if artifact.info.has_batch else None)
-        examples = {name: array[rows] for name, array in example_arrays(network).items()}
+        examples = example_arrays(network)
+        if artifact.info.has_batch:
+            examples = {name: array[:COMPARED] for name, array in examples.items()}
         with step("Looking at the operators", progress):
             artifact, calls_note = _with_calls(artifact, module, examples)
         made = _finished(network, artifact, output, precision, examples, progress)
@@ -298,16 +299,22 @@ def _traced_module(module: FlatModule, info: ModelInfo, opset: int) -> tuple[Art
     """
     from vimdeploy.exporters.onnx_graph import onnx_from_model
     from vimdeploy.exporters.tracing import TracingError
-    from vimdeploy.torch_module import with_fixed_batch
+    from vimdeploy.torch_module import with_fixed_batch, with_sizes
 
-    try:
-        return artifact_from_onnx(onnx_from_model(module, info, opset)), ()
-    except TracingError as error:
-        fixed = with_fixed_batch(info, module.examples)
-        if fixed == info:
-            raise
-        artifact = artifact_from_onnx(onnx_from_model(module, fixed, opset))
-        return artifact, (f"The batch is fixed at {fixed.fixed_batch}, that of the example: {error.reason}.",)
+    note: tuple[str, ...] = ()
+    while True:
+        try:
+            return artifact_from_onnx(onnx_from_model(module, info, opset)), note
+        except TracingError as error:
+            narrower = with_sizes(info, error.sizes)
+            if narrower != info:
+                info = narrower
+                continue
+            fixed = with_fixed_batch(info, module.examples)
+            if fixed == info:
+                raise
+            info = fixed
+            note = (f"The batch is fixed at {info.fixed_batch}, that of the example: {error.reason}.",)
 
 
 def _with_calls(

@@ -13,7 +13,6 @@ from vimdeploy.compat.conv import (
     causal_conv1d_fn,
     causal_conv1d_fwd,
     causal_conv1d_fwd_function,
-    causal_conv1d_fwd_into,
     causal_conv1d_update,
 )
 from vimdeploy.compat.inner import bimamba_inner_fn, mamba_inner_fn, mamba_inner_fn_no_out_proj
@@ -25,7 +24,6 @@ from vimdeploy.compat.scan import (
     fwd_core,
     fwd_oflex,
     selective_scan_fn,
-    selective_scan_of_transformers,
     selective_scan_without_gate,
     selective_state_update,
 )
@@ -66,6 +64,7 @@ def _flop_counters(*names: str) -> Contents:
     return {name: refusing(f"fvcore.nn.{name}", "fvcore is not installed: pip install fvcore") for name in names}
 
 
+_WHOLE_SEQUENCES = "vimdeploy stands in for this extension, and only for its pass over whole sequences"
 _WITHOUT_STATES = refusing("selective_scan_cuda_ndstate.fwd", "vimdeploy has no scan without an axis of states")
 
 EXTENSIONS: Mapping[str, Contents] = {
@@ -77,7 +76,7 @@ EXTENSIONS: Mapping[str, Contents] = {
     "causal_conv1d_cuda": _extension(
         "causal_conv1d_cuda",
         causal_conv1d_fwd=causal_conv1d_fwd,
-        causal_conv1d_update=refusing("causal_conv1d_cuda.causal_conv1d_update", "it generates tokens one by one"),
+        causal_conv1d_update=refusing("causal_conv1d_cuda.causal_conv1d_update", _WHOLE_SEQUENCES),
     ),
 }
 """Compiled modules. One that is installed and cannot be imported is as good as none."""
@@ -95,7 +94,7 @@ SHADOWED: Mapping[str, Contents] = {
     "causal_conv1d.cpp_functions": {
         "causal_conv1d_fwd_function": causal_conv1d_fwd_function,
         "causal_conv1d_bwd_function": refusing("causal_conv1d_bwd_function", BACKWARD),
-        "causal_conv1d_update_function": refusing("causal_conv1d_update_function", "it generates tokens one by one"),
+        "causal_conv1d_update_function": causal_conv1d_update,
     },
 }
 """Modules in whose place the stand-in is taken although they work: from 1.5 on, causal_conv1d wraps its extension in a
@@ -110,9 +109,12 @@ _SCAN = {
     "bimamba_inner_fn": bimamba_inner_fn,
     "bimamba_inner_ref": bimamba_inner_fn,
 }
-_NORM_FUNCTIONS = {"layer_norm_fn": layer_norm_fn, "rms_norm_fn": rms_norm_fn, "_layer_norm_fwd": layer_norm_fwd}
-_NORMS = {"RMSNorm": RMSNorm, **_NORM_FUNCTIONS}
-_STATE_UPDATE = {"selective_state_update": selective_state_update}
+_NORMS = {
+    "RMSNorm": RMSNorm,
+    "layer_norm_fn": layer_norm_fn,
+    "rms_norm_fn": rms_norm_fn,
+    "_layer_norm_fwd": layer_norm_fwd,
+}
 _MAMBA_2, _MAMBA_3 = refusing_module("Mamba2", MAMBA_2), refusing_module("Mamba3", MAMBA_2)
 _LANGUAGE_MODEL = refusing_module("MambaLMHeadModel", "vimdeploy runs vision models, and this one is of language")
 
@@ -152,7 +154,7 @@ PACKAGES: Mapping[str, Contents] = {
     "mamba_ssm.ops.triton": {},
     "mamba_ssm.ops.triton.layer_norm": _NORMS,
     "mamba_ssm.ops.triton.layernorm": _NORMS,
-    "mamba_ssm.ops.triton.selective_state_update": _STATE_UPDATE,
+    "mamba_ssm.ops.triton.selective_state_update": {"selective_state_update": selective_state_update},
     "mamba_ssm.utils": {},
     "selective_scan": {
         "selective_scan_fn": selective_scan_without_gate,
@@ -170,25 +172,7 @@ PACKAGES: Mapping[str, Contents] = {
 }
 """Modules that are stood in for only if they are not installed: what computes is not exchanged because it fails."""
 
-_TRANSFORMERS = {"mamba_selective_scan": selective_scan_of_transformers, "causal_conv1d_fn": causal_conv1d_fn}
-
-ANSWERED: Mapping[str, Contents] = {
-    **{
-        name: {key: function for key, function in contents.items() if "fwd" in key}
-        for name, contents in EXTENSIONS.items()
-    },
-    "causal_conv1d.cpp_functions": {"_causal_conv1d_fwd_cpp": causal_conv1d_fwd_into},
-    "transformers.models.falcon_mamba.modeling_falcon_mamba": _TRANSFORMERS,
-    "transformers.models.mamba.modeling_mamba": _TRANSFORMERS,
-    ".ops.triton.layer_norm": _NORM_FUNCTIONS,
-    ".ops.triton.layernorm": _NORM_FUNCTIONS,
-    ".ops.triton.selective_state_update": _STATE_UPDATE,
-}
-"""By the name of a module, or its end if that begins with a dot: functions that work well on a GPU only. In installed
-modules they are wrapped, and ours answer for a tensor on a CPU and for a model that is exported."""
-
 _CONTENTS = {**EXTENSIONS, **SHADOWED, **UNUSED, **PACKAGES}
-_ENDS = tuple(name for name in ANSWERED if name.startswith("."))
 _modules: dict[str, ModuleType] = {}
 
 
@@ -224,10 +208,3 @@ def is_package(name: str) -> bool:
     """Whether modules may lie below."""
     known = known_as(name)
     return known == "triton.language" or any(other.startswith(f"{known}.") for other in (*_CONTENTS, "triton.language"))
-
-
-def answers(name: str) -> Contents:
-    """The functions that answer anywhere, by the name of an installed module."""
-    if name.endswith(_ENDS):
-        return next(ANSWERED[end] for end in _ENDS if name.endswith(end))
-    return ANSWERED.get(name, {})

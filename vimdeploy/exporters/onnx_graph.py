@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +70,7 @@ def onnx_from_model(model: nn.Module, info: ModelInfo, opset: int = MIN_OPSET) -
     program = traced(
         model.eval(),
         [_example(spec, info.sizes, given) for spec, given in zip(info.inputs, examples, strict=True)],
-        [_free_dims(spec.dims, info.sizes, dims) for spec in info.inputs],
+        [_free_dims(spec.dims, info.sizes, dims, in_steps=is_flat) for spec in info.inputs],
         ([spec.name for spec in info.inputs], [spec.name for spec in info.outputs]),
         opset,
     )
@@ -78,6 +78,7 @@ def onnx_from_model(model: nn.Module, info: ModelInfo, opset: int = MIN_OPSET) -
         optimizer.optimize(program.model, input_size_limit=_FOLD_LIMIT, output_size_limit=_FOLD_LIMIT)
     if is_flat:
         simplified(program.model)
+        _part_outputs(program.model.graph, [spec.name for spec in info.outputs])
         stored = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
         _name_after_modules(program.model, dict(stored), ROOT)
     else:
@@ -114,14 +115,36 @@ def _example_size(size: SizeRange | None) -> int:
     return 2 if size is None else size.nearest(max(size.typical or 2, 4 * size.least))
 
 
-def _free_dims(dims: tuple[int | str, ...], sizes: Mapping[str, SizeRange], known: dict[str, Any]) -> dict[int, Any]:
-    """torch's names of the free dimensions of an input; one word is one dimension in all inputs."""
+def _free_dims(
+    dims: tuple[int | str, ...], sizes: Mapping[str, SizeRange], known: dict[str, Any], in_steps: bool
+) -> dict[int, Any]:
+    """torch's names of the free dimensions of an input; one word is one dimension in all inputs.
+
+    Our own models take steps for granted; torch must be told of those of others.
+    """
     free = {}
     for axis, dim in enumerate(dims):
         if isinstance(dim, str):
             size = sizes.get(dim, SizeRange())
-            free[axis] = known.setdefault(dim, torch.export.Dim(dim, min=size.least, max=size.most))
+            step = size.step if in_steps else 1
+            most = None if size.most is None else size.most // step
+            named = torch.export.Dim(dim if step == 1 else f"_{dim}", min=size.least // step, max=most)
+            free[axis] = known.setdefault(dim, named if step == 1 else step * named)
     return free
+
+
+def _part_outputs(graph: ir.Graph, names: Sequence[str]) -> None:
+    """Give each output a value of its own: a module may give one tensor twice, and no file can."""
+    onnx_ir = require("onnx_ir", "export")
+    seen = set()
+    for number, (value, name) in enumerate(zip(list(graph.outputs), names, strict=True)):
+        if value in seen:
+            copy = onnx_ir.node("Identity", [value])
+            graph.append(copy)
+            graph.outputs[number] = copy.outputs[0]
+            copy.outputs[0].shape, copy.outputs[0].type = value.shape, value.type
+        seen.add(value)
+        graph.outputs[number].name = name
 
 
 def _name_after_modules(model: ir.Model, stored: Collection[str], prefix: str) -> None:
@@ -153,7 +176,7 @@ def _name_after_modules(model: ir.Model, stored: Collection[str], prefix: str) -
             if value.name and value.name not in outer:  # an output without a name is one that nobody wants
                 value.name = node.name if len(node.outputs) == 1 else _unique(f"{node.name}.output_{i}", taken)
         for i, constant in enumerate(node.inputs):
-            if constant is None or not constant.is_initializer():
+            if constant is None or not constant.is_initializer() or constant.is_graph_output():
                 continue
             if constant.name in kept:
                 constant.name = kept[constant.name]
@@ -175,7 +198,7 @@ def _with_free_dims(info: ModelInfo, proto: onnx.ModelProto) -> ModelInfo:
 
 
 def _name_free_dims(proto: onnx.ModelProto, info: ModelInfo) -> None:
-    """Give the outputs the words of the metadata; torch calls a free dimension by its formula.
+    """Give inputs and outputs the words of the metadata; torch calls a free dimension by its formula.
 
     Raises:
         ConfigError: if torch has fixed a free dimension of an input.
@@ -191,6 +214,8 @@ def _name_free_dims(proto: onnx.ModelProto, info: ModelInfo) -> None:
                     f"The model does not leave {word} free: while it was traced, torch fixed the {word} of {spec.name} "
                     f"at {dim.dim_value}. Export it at a fixed size."
                 )
+            if isinstance(word, str):
+                dim.dim_param = word
 
 
 def _unique(name: str, taken: Counter[str]) -> str:

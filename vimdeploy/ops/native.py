@@ -36,18 +36,19 @@ def selective_scan(
         with_state: whether the last state is wanted.
 
     Returns:
-        y (B, G, L, E), and the last state (B, G, E, N) if it is wanted; None if there are no kernels for these tensors.
+        y (B, G, L, E), and the last state (B, G, E, N) if it is wanted and not on a GPU, whose kernels do not keep it;
+        None if there are no kernels for these tensors.
 
     Raises:
         ExecutionError: if the kernels give up.
     """
     u, delta, A, *_ = inputs
     compute = _function("VimdeploySelectiveScan", inputs)
-    if compute is None or (with_state and u.is_cuda):
+    if compute is None:
         return None
     y = torch.empty(u.shape, dtype=u.dtype, device=u.device)
     state = None
-    if with_state:
+    if with_state and not u.is_cuda:
         state = torch.empty((*u.shape[:2], *A.shape[1:]), dtype=torch.float32)
     rank = delta.shape[-1] if len(inputs) == _INPUTS else 0
     _call(compute, (*u.shape, A.shape[-1], rank), reverse, delta_softplus, inputs, (y, state))

@@ -284,24 +284,40 @@ def _scan(
     """y, passed on to who observes it, and the last state if it is wanted."""
     found = None if _wants_loop(inputs) else native.selective_scan(inputs, reverse, delta_softplus, with_state)
     y, state = found or _scan_by_loop(inputs, reverse, delta_softplus)
+    if with_state and state is None:
+        state = _last_state(inputs, reverse, delta_softplus)
     return _observer.get()(y), state
 
 
 def _scan_by_loop(inputs: Sequence[Tensor], reverse: Sequence[int], delta_softplus: bool) -> tuple[Tensor, Tensor]:
     """y (B, G, L, E) and the last state (B, G, E, N)."""
-    u, delta, A, B, C, D, delta_bias, *delta_weight = inputs
+    u, D = inputs[0], inputs[5]
     with _without_autocast(u):
-        u_scan, dt, b, c = (
-            _in_scan_order(t.transpose(0, 1), reverse).float() for t in (u, delta, B, C)
-        )  # (G, B, L, ·)
-        if delta_weight:
-            dt = dt @ delta_weight[0].float().transpose(1, 2)[:, None]
-        dt = dt + delta_bias[:, None, None]
-        if delta_softplus:
-            dt = F.softplus(dt, threshold=20.0)
-        y, h = _scanned(dt, dt * u_scan, A, b, c)
+        y, h = _scanned(*_recurrence_of(inputs, reverse, delta_softplus))
         y = _in_scan_order(y, reverse).transpose(0, 1) + D[:, None] * u.float()
         return y.to(u.dtype), h.transpose(0, 1)
+
+
+def _last_state(inputs: Sequence[Tensor], reverse: Sequence[int], delta_softplus: bool) -> Tensor:
+    """The last state (B, G, E, N) alone: the sum over the tokens of what each leaves in it, a state at a time."""
+    with _without_autocast(inputs[0]):
+        dt, dt_u, A, b, _ = _recurrence_of(inputs, reverse, delta_softplus)
+        behind = F.pad(dt[:, :, 1:], (0, 0, 0, 1)).flip(2).cumsum(2).flip(2)  # the steps after each token, (G, B, L, E)
+        of_states = zip(A.unbind(-1), b.unbind(-1), strict=True)  # (G, E) and (G, B, L)
+        each = [(torch.exp(behind * a[:, None, None]) * dt_u * b_n[..., None]).sum(2) for a, b_n in of_states]
+        return torch.stack(each, dim=-1).transpose(0, 1)
+
+
+def _recurrence_of(inputs: Sequence[Tensor], reverse: Sequence[int], delta_softplus: bool) -> tuple[Tensor, ...]:
+    """What ``scan_of_tokens`` takes, of a scan of groups: G as K, the tokens in the order in which they are scanned."""
+    u, delta, A, B, C, _, delta_bias, *delta_weight = inputs
+    u, dt, b, c = (_in_scan_order(t.transpose(0, 1), reverse).float() for t in (u, delta, B, C))  # (G, B, L, ·)
+    if delta_weight:
+        dt = dt @ delta_weight[0].float().transpose(1, 2)[:, None]
+    dt = dt + delta_bias[:, None, None]
+    if delta_softplus:
+        dt = F.softplus(dt, threshold=20.0)
+    return dt, dt * u, A, b, c
 
 
 def _in_scan_order(tensor: Tensor, reverse: Sequence[int]) -> Tensor:
