@@ -45,14 +45,18 @@ GATE_NODES = """
     y = Mul (scanned, gate)
 """
 GATE_FORMS = {
-    "gate fused": "y = vimdeploy.BidirectionalSelectiveScan <reverse = [0], scale = 1.0>"
-    " (u, xz, dt_bc, dt_weight, bias, A, D)",
-    "gate of three nodes": SPLITS
-    + "y_of_group = vimdeploy.LowRankSelectiveScan <reverse = [0], delta_softplus = 1>"
-    " (u, low_rank, A, B, C, D, bias, dt_weight)" + GATE_NODES,
-    "gate and step sizes of nodes": SPLITS + "delta = MatMul (low_rank, transposed)\n"
-    "y_of_group = vimdeploy.SelectiveScan <reverse = [0], delta_softplus = 1> (u, delta, A, B, C, D, bias)" + GATE_NODES,
-}  # fmt: skip
+    "gate fused": """
+    y = vimdeploy.BidirectionalSelectiveScan <reverse = [0], scale = 1.0> (u, xz, dt_bc, dt_weight, bias, A, D)
+""",
+    "gate of three nodes": f"""{SPLITS}
+    y_of_group = vimdeploy.LowRankSelectiveScan <reverse = [0], delta_softplus = 1>
+        (u, low_rank, A, B, C, D, bias, dt_weight)
+{GATE_NODES}""",
+    "gate and step sizes of nodes": f"""{SPLITS}
+    delta = MatMul (low_rank, transposed)
+    y_of_group = vimdeploy.SelectiveScan <reverse = [0], delta_softplus = 1> (u, delta, A, B, C, D, bias)
+{GATE_NODES}""",
+}
 
 RANK_INPUTS = {
     "u": "1, {G}, {L}, {E}",
@@ -66,10 +70,14 @@ RANK_INPUTS = {
     "transposed": "1, {G}, {R}, {E}",
 }
 RANK_FORMS = {
-    "low rank fused": "y = vimdeploy.LowRankSelectiveScan <reverse = [0, 0, 1, 1], delta_softplus = 1>"
-    " (u, low_rank, A, B, C, D, bias, dt_weight)",
-    "MatMul before": "delta = MatMul (low_rank, transposed)\n"
-    "y = vimdeploy.SelectiveScan <reverse = [0, 0, 1, 1], delta_softplus = 1> (u, delta, A, B, C, D, bias)",
+    "low rank fused": """
+    y = vimdeploy.LowRankSelectiveScan <reverse = [0, 0, 1, 1], delta_softplus = 1>
+        (u, low_rank, A, B, C, D, bias, dt_weight)
+""",
+    "MatMul before": """
+    delta = MatMul (low_rank, transposed)
+    y = vimdeploy.SelectiveScan <reverse = [0, 0, 1, 1], delta_softplus = 1> (u, delta, A, B, C, D, bias)
+""",
 }
 
 CASES = (
