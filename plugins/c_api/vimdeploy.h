@@ -26,7 +26,7 @@ extern "C" {
                delta_weight (G, E, R) T or, without R, NULL
    y           (B, G, L, E) T
    last_state  (B, G, E, N) float32: the states after the last token, or NULL
-   threads     the most to use, the calling one among them */
+   threads     the most to use, the calling one among them; a small problem takes fewer */
 const char* VimdeploySelectiveScan(int type, const int64_t sizes[6], const int64_t* reverse, int delta_softplus,
                                    const void* const inputs[8], void* y, float* last_state, int threads);
 
