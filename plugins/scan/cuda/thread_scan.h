@@ -118,7 +118,8 @@ struct ThreadScan {
   }
 
   // Computes y for the slots of a step's tile; returns the sum of their step sizes. Loads and stages the next tile
-  // meanwhile: its rows in the first half of the slots, u in the second, so that both use the same registers.
+  // meanwhile: its rows in the first half of the slots, u and what else belongs to the channel in the second, so that
+  // both use the same registers.
   VIMDEPLOY_HD float advance(const ScanArguments& a, const BlockExtent& extent, int step, float (&y)[kTokenTile]) {
     const int next = tile_at(extent, step + 1);
     const bool has_next = step + 1 < extent.tiles;
@@ -172,8 +173,7 @@ struct ThreadScan {
  private:
   static constexpr int kStateRow = state_row(kStates);
 
-  // Whether softplus is left to each token. The gated form, which always has it, needs fewer registers that way; the
-  // others ask once a tile.
+  // Whether softplus is left to each token. The gated form always has it; the others ask once a tile whether they do.
   static constexpr bool kIsSoftplusLast = Kind::kForm == Form::gated;
 
   // Which row of a tile the thread stages, and the first column of it.
