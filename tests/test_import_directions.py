@@ -10,7 +10,7 @@ import vimdeploy
 
 STAGES = (
     ("errors", "text"),
-    ("bilinear", "coco", "files", "onnx_file", "progress", "reading", "recipe"),
+    ("bilinear", "coco", "files", "onnx_file", "progress", "reading", "recipe", "user_code"),
     ("ops.contract",),
     ("model_info",),
     ("engine_file", "gpu", "libraries"),
@@ -18,9 +18,11 @@ STAGES = (
     ("torch_file", "preprocess"),
     ("checkpoint",),
     ("ops",),
+    ("compat",),
     ("models",),
     ("tasks",),
     ("networks", "artifact"),
+    ("torch_module", "model_file"),
     ("picture_files",),
     ("inputs",),
     ("graphs",),
