@@ -214,8 +214,8 @@ std::string SelectiveScanCudaPlan::to_string() const {
     text << chunks << " chunks of " << chunk_tokens << " tokens";
   }
   if (chunks == 0) return text.str();
-  text << ", " << channel_tile << " channels, " << state_group << " states and " << shared_bytes
-       << " bytes of shared memory a block, " << workspace_bytes << " bytes of workspace";
+  text << ", " << channel_tile << " channels, " << state_group << (state_group == 1 ? " state" : " states") << " and "
+       << shared_bytes << " bytes of shared memory a block, " << workspace_bytes << " bytes of workspace";
   if (sums_in_shared) text << ", sums in shared memory";
   return text.str();
 }
