@@ -3,8 +3,8 @@
     python benchmarks/eager.py --threads 2 --rounds 7
 
 All take their turns (A B C A B C ...) in one process on the same channel-major tensors, as Mamba's code has them; our
-time holds the copies that make them token-major. Printed is the shortest time of each, for what others do on the machine
-meanwhile only adds to a time.
+time holds the copies that make them token-major. Printed is the shortest time of each, for what others do on the
+machine meanwhile only adds to a time.
 """
 
 from __future__ import annotations
