@@ -333,8 +333,8 @@ def _with_calls(
     model = type(artifact.model)()
     model.CopyFrom(artifact.model)
     note = (
-        f"{count - len(calls)} of {count} operator nodes compute several calls of the model at once, or in another "
-        "shape; verify compares the outputs and the other nodes."
+        f"{count - len(calls)} of {count} operator nodes give what no call of the model gives; verify compares the "
+        "outputs and the other nodes."
     )
     return finished(model, info, artifact.model), (note,) if len(calls) < count else ()
 
