@@ -18,8 +18,6 @@ from vimdeploy.preprocess import FloatArray
 from vimdeploy.runtimes.base import Array, Arrays, Session, Stages, check_threads
 
 _OTHER_CALLS = "The model does not call the operators that the file says, so it is not the one that was exported."
-    "The model does not call the operators that the file says; it is of another model, or was made before it."
-)
 
 
 class EagerSession(Session):
