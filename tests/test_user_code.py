@@ -45,7 +45,7 @@ def test_what_runs_now_is_looked_for_up_to_a_file():
 
     inner, outer = called()
     assert inner == ""
-    assert "test_user_code.py" not in outer  # the outermost would be the test runner's own
+    assert "of test_user_code.py, in called: " in outer
 
 
 def test_lines_are_short_and_safe(tmp_path):

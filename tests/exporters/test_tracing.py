@@ -1,5 +1,6 @@
 """What torch says of a trace that fails, in a sentence."""
 
+import inspect
 import logging
 
 import pytest
@@ -11,6 +12,7 @@ from vimdeploy.exporters.tracing import TracingError, _sizes
 from vimdeploy.model_info import SizeRange
 from vimdeploy.torch_module import looked_at
 
+LINE = inspect.getsourcelines(Windows.forward)[1] + 1
 SUGGESTED = """Constraints violated (height, width)! For more information, run with TORCH_LOGS="+dynamic".
   - Not all values of height = L['tensors'][0].size()[2] in the specified range are valid
 Suggested fixes:
@@ -35,7 +37,7 @@ def test_the_sizes_that_torch_suggests():
 @pytest.mark.parametrize(
     ("module", "reason"),
     [
-        (Windows(), 'batch is fixed by line 73 of modules.py, in forward: "windows = int(x.shape[0] * 4 / 4)"'),
+        (Windows(), f'batch is fixed by line {LINE} of modules.py, in forward: "windows = int(x.shape[0] * 4 / 4)"'),
         (Rows(), "batch is fixed by line "),
         (Choosing(), "GuardOnDataDependentSymNode: Could not guard on data-dependent expression Eq(u0, 1)"),
     ],
