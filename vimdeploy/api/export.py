@@ -313,8 +313,8 @@ def _traced_module(module: FlatModule, info: ModelInfo, opset: int) -> tuple[Art
             fixed = with_fixed_batch(info, module.examples)
             if fixed == info:
                 raise
-            info = fixed
-            note = (f"The batch is fixed at {info.fixed_batch}, that of the example: {error.reason}.",)
+            info, size = fixed, next(len(tensor) for tensor in module.examples if tensor.ndim)
+            note = (f"The batch is fixed at {size}, that of the example: {error.reason}.",)
 
 
 def _with_calls(
