@@ -166,15 +166,16 @@ def random_inputs(
             return given[number]
         generator = np.random.default_rng((number, seed % 2**64))
         like = given[number % len(given)] if given else {}
-        arrays = {}
+        arrays: Arrays = {}
         for name, shape in shapes.items():
             values = generator.standard_normal(shape, dtype=np.float32)
             example = like.get(name)
-            if types[name].kind != "f":
-                usable = example is not None and example.shape == shape
-                arrays[name] = example if usable else np.zeros(shape, types[name])
-            else:
+            if types[name].kind == "f":
                 arrays[name] = (values if example is None else _drawn_like(example, values)).astype(types[name])
+            elif example is not None and example.shape == shape:
+                arrays[name] = example
+            else:
+                arrays[name] = np.zeros(shape, types[name])
         return arrays | beside
 
     known = min(len(given), count)
