@@ -1,6 +1,6 @@
 // Prints how long the operators take, per instruction set: the plain loop, the kernel on one thread and on two, and the
-// scan's bounds. Medians of one run, in which all candidates take turns, and the least times: what a machine can do that
-// other programs keep busy.
+// scan's bounds. Medians of one run, in which all candidates take turns, and the least times: what a machine can do
+// that other programs keep busy.
 //
 // Usage: bench_cpu [float32|float16|bfloat16] [rounds]
 

@@ -263,7 +263,8 @@ TEST(GroupScan, DoesNotDependOnTheThreads) {
 
 TEST(GroupScan, AnEmptyTensorIsNoWork) {
   for (auto [batch, tokens] : {std::pair<int64_t, int64_t>{0, 5}, {2, 0}}) {
-    for (int64_t rank : {0, 3}) expect_groups_agree(problem_of_groups(ElementType::float16, batch, tokens, 20, 5, rank, {0, 1}));
+    for (int64_t rank : {0, 3})
+      expect_groups_agree(problem_of_groups(ElementType::float16, batch, tokens, 20, 5, rank, {0, 1}));
   }
 }
 
