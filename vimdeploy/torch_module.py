@@ -239,15 +239,17 @@ def ready(model: nn.Module) -> Iterator[None]:
     At the end it is as it was: what its forward assigns to itself is gone too.
     """
     modules = list(model.modules())
-    before = [dict(vars(module)) for module in modules]
+    before = [(dict(vars(module)), dict(module._buffers)) for module in modules]
     model.eval()
     try:
         with mamba():
             yield
     finally:
-        for module, attributes in zip(modules, before, strict=True):
+        for module, (attributes, buffers) in zip(modules, before, strict=True):
             vars(module).clear()
             vars(module).update(attributes)
+            module._buffers.clear()
+            module._buffers.update(buffers)
 
 
 def _arguments(examples: Any) -> Arguments:
@@ -312,23 +314,12 @@ def _check_not_random(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1 + torch.initial_seed() % 2**32)
         second = flat(*(tensor.clone() for tensor in tensors))
-    random = [
-        name
-        for name, one, other in zip(names, first, second, strict=False)
-        if one.shape != other.shape or not _same(one, other)
-    ]
+    random = [name for name, one, other in zip(names, first, second, strict=False) if not torch.equal(one, other)]
     if random or len(first) != len(second):
         raise ConfigError(
             f"The model draws random numbers, in eval mode too: {' and '.join(random) or 'its outputs'} of the same "
             "inputs changed from one call to the next, so no file can answer as it does."
         )
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors are equal to the bit; NaN is NaN."""
-    if not one.is_floating_point():
-        return torch.equal(one, other)
-    return torch.equal(one.nan_to_num(nan=0.0), other.nan_to_num(nan=0.0)) and torch.equal(one.isnan(), other.isnan())
 
 
 class _Rows(NamedTuple):
