@@ -196,7 +196,7 @@ struct ThreadScan {
   VIMDEPLOY_HD const T* low_rank_row() const { return kIsOneRow ? row : rank_row; }
 
   VIMDEPLOY_HD void go_to_next_rows(const ScanArguments& a) {
-    const int tokens = token_step() * kTokenTile;
+    const int64_t tokens = token_step() * kTokenTile;
     if constexpr (kIsOneRow) {
       row += tokens * static_cast<int>(a.delta.token);
     } else {
