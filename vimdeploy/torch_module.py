@@ -239,6 +239,9 @@ def ready(model: nn.Module) -> Iterator[None]:
     At the end it is as it was: what its forward assigns to itself is gone too.
     """
     modules = list(model.modules())
+    scripted = next((part for part in modules if isinstance(part, torch.jit.ScriptModule)), None)
+    if scripted is not None:
+        raise ConfigError("Wanted a module of Python code, found TorchScript; give the module that it was made from.")
     before = [(dict(vars(module)), dict(module._buffers)) for module in modules]
     model.eval()
     try:
@@ -274,7 +277,11 @@ def _on_cpu(model: nn.Module) -> tuple[nn.Module, str]:
         raise ConfigError("The model's weights are on the device meta, which has no values; load them first.")
     if not devices:
         return model, ""
-    return copy.deepcopy(model).cpu(), " and ".join(sorted(devices))
+    try:
+        return copy.deepcopy(model).cpu(), " and ".join(sorted(devices))
+    except Exception as error:  # whatever a model that cannot be copied raises
+        cure = "move it with model.cpu()"
+        raise ConfigError(f"The model cannot be copied to the CPU ({told(error)}); {cure}.") from error
 
 
 def _check_types(model: nn.Module) -> None:

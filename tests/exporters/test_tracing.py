@@ -5,7 +5,7 @@ import logging
 
 import pytest
 import torch
-from helpers.modules import Choosing, Rows, Windows
+from helpers.modules import Choosing, Factored, Rows, Windows
 
 from vimdeploy.exporters.onnx_graph import onnx_from_model
 from vimdeploy.exporters.tracing import TracingError, _sizes
@@ -39,6 +39,7 @@ def test_the_sizes_that_torch_suggests():
     [
         (Windows(), f'batch is fixed by line {LINE} of modules.py, in forward: "windows = int(x.shape[0] * 4 / 4)"'),
         (Rows(), "batch is fixed by line "),
+        (Factored(), "DispatchError: No ONNX function found for <OpOverload(op='aten.linalg_qr'"),
         (Choosing(), "GuardOnDataDependentSymNode: Could not guard on data-dependent expression Eq(u0, 1)"),
     ],
 )
