@@ -137,6 +137,10 @@ class TestRefused:
         with pytest.raises(ConfigError, match=message):
             looked_at(module, examples)
 
+    def test_torchscript(self):
+        with pytest.raises(ConfigError, match="found TorchScript; give the module that it was made from"):
+            looked_at(torch.jit.script(nn.Linear(4, 4)), torch.randn(2, 4))
+
     def test_outputs_that_no_file_has(self):
         class Odd(nn.Module):
             def forward(self, x):

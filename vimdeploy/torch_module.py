@@ -239,15 +239,20 @@ def ready(model: nn.Module) -> Iterator[None]:
     At the end it is as it was: what its forward assigns to itself is gone too.
     """
     modules = list(model.modules())
-    before = [dict(vars(module)) for module in modules]
+    scripted = next((part for part in modules if isinstance(part, torch.jit.ScriptModule)), None)
+    if scripted is not None:
+        raise ConfigError("Wanted a module of Python code, found TorchScript; give the module that it was made from.")
+    before = [(dict(vars(module)), dict(module._buffers)) for module in modules]
     model.eval()
     try:
         with mamba():
             yield
     finally:
-        for module, attributes in zip(modules, before, strict=True):
+        for module, (attributes, buffers) in zip(modules, before, strict=True):
             vars(module).clear()
             vars(module).update(attributes)
+            module._buffers.clear()
+            module._buffers.update(buffers)
 
 
 def _arguments(examples: Any) -> Arguments:
@@ -272,7 +277,11 @@ def _on_cpu(model: nn.Module) -> tuple[nn.Module, str]:
         raise ConfigError("The model's weights are on the device meta, which has no values; load them first.")
     if not devices:
         return model, ""
-    return copy.deepcopy(model).cpu(), " and ".join(sorted(devices))
+    try:
+        return copy.deepcopy(model).cpu(), " and ".join(sorted(devices))
+    except Exception as error:  # whatever a model that cannot be copied raises
+        cure = "move it with model.cpu()"
+        raise ConfigError(f"The model cannot be copied to the CPU ({told(error)}); {cure}.") from error
 
 
 def _check_types(model: nn.Module) -> None:
@@ -312,23 +321,12 @@ def _check_not_random(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1 + torch.initial_seed() % 2**32)
         second = flat(*(tensor.clone() for tensor in tensors))
-    random = [
-        name
-        for name, one, other in zip(names, first, second, strict=False)
-        if one.shape != other.shape or not _same(one, other)
-    ]
+    random = [name for name, one, other in zip(names, first, second, strict=False) if not torch.equal(one, other)]
     if random or len(first) != len(second):
         raise ConfigError(
             f"The model draws random numbers, in eval mode too: {' and '.join(random) or 'its outputs'} of the same "
             "inputs changed from one call to the next, so no file can answer as it does."
         )
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors are equal to the bit; NaN is NaN."""
-    if not one.is_floating_point():
-        return torch.equal(one, other)
-    return torch.equal(one.nan_to_num(nan=0.0), other.nan_to_num(nan=0.0)) and torch.equal(one.isnan(), other.isnan())
 
 
 class _Rows(NamedTuple):

@@ -313,8 +313,8 @@ def _traced_module(module: FlatModule, info: ModelInfo, opset: int) -> tuple[Art
             fixed = with_fixed_batch(info, module.examples)
             if fixed == info:
                 raise
-            info = fixed
-            note = (f"The batch is fixed at {info.fixed_batch}, that of the example: {error.reason}.",)
+            info, size = fixed, next(len(tensor) for tensor in module.examples if tensor.ndim)
+            note = (f"The batch is fixed at {size}, that of the example: {error.reason}.",)
 
 
 def _with_calls(
@@ -333,8 +333,8 @@ def _with_calls(
     model = type(artifact.model)()
     model.CopyFrom(artifact.model)
     note = (
-        f"{count - len(calls)} of {count} operator nodes compute several calls of the model at once, or in another "
-        "shape; verify compares the outputs and the other nodes."
+        f"{count - len(calls)} of {count} operator nodes give what no call of the model gives; verify compares the "
+        "outputs and the other nodes."
     )
     return finished(model, info, artifact.model), (note,) if len(calls) < count else ()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from vimdeploy.errors import ConfigError
@@ -11,11 +11,25 @@ from vimdeploy.text import reason_of
 
 CALLS = "calls"
 """Where the config of a model that somebody brings has its ``OperatorCall``s."""
+GROUP_AXES = {"scan": 1, "conv1d": 0}
+"""Where what our operators give has the groups or directions, by the kind of the stage."""
+
+
+@dataclass(frozen=True)
+class CallPart:
+    """One group, or direction, of what an operator node gives, as a call in PyTorch gives it."""
+
+    number: int
+    """Of the call, among those of our operators in one run, from 0."""
+    group: int
+    """Which of the call's groups it is."""
+    is_flipped: bool = False
+    """Whether the call has the tokens last to first, and the node first to last."""
 
 
 @dataclass(frozen=True)
 class OperatorCall:
-    """An operator node of a file, and the call in PyTorch that it is."""
+    """An operator node of a file, and the calls in PyTorch that it computes: one, or several at once."""
 
     node: str
     """The name of the node in the file."""
@@ -23,15 +37,13 @@ class OperatorCall:
     """The name of what it gives."""
     kind: str
     """``scan`` or ``conv1d``."""
-    number: int
-    """Of the call, among those of our operators in one run, from 0."""
-    flipped: tuple[int, ...] = ()
-    """The groups, or directions, whose tokens the call has last to first, and the node first to last."""
+    parts: tuple[CallPart, ...]
+    """Of each of its groups."""
 
     @property
     def group_axis(self) -> int:
-        """Where its value has the groups."""
-        return 1 if self.kind == "scan" else 0
+        """Where its value has the groups, and those of its calls too."""
+        return GROUP_AXES[self.kind]
 
 
 @dataclass(frozen=True)
@@ -96,11 +108,11 @@ class StageSpec:
 
 def config_of_calls(calls: Sequence[OperatorCall]) -> dict[str, Any]:
     """The config of a model that somebody brings, which remembers the calls."""
-    return {CALLS: [{**asdict(call), "flipped": list(call.flipped)} for call in calls]} if calls else {}
+    return {CALLS: [{**asdict(call), "parts": [list(astuple(part)) for part in call.parts]} for call in calls]}
 
 
 def stages_of_calls(config: Mapping[str, Any]) -> tuple[StageSpec, ...]:
-    """The operator nodes of a model that somebody brings, as far as they are single calls; each counts as a block.
+    """The operator nodes of a model that somebody brings, as far as they are its calls; each counts as a block.
 
     Raises:
         ConfigError: if the config is damaged.
@@ -110,13 +122,12 @@ def stages_of_calls(config: Mapping[str, Any]) -> tuple[StageSpec, ...]:
             OperatorCall(
                 str(call["node"]),
                 str(call["value"]),
-                {"scan": "scan", "conv1d": "conv1d"}[call["kind"]],
-                int(call["number"]),
-                tuple(map(int, call["flipped"])),
+                next(kind for kind in GROUP_AXES if kind == call["kind"]),
+                tuple(CallPart(int(number), int(group), bool(flipped)) for number, group, flipped in call["parts"]),
             )
             for call in config.get(CALLS, [])
         ]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, StopIteration, TypeError, ValueError) as error:
         raise ConfigError(f"what the file says of its operator nodes is damaged ({reason_of(error)})") from error
     return tuple(
         StageSpec(
