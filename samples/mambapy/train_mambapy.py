@@ -1,13 +1,13 @@
 """Train the digits model by mambapy's own scan in PyTorch, two minutes on two cores.
 
-python samples/mambapy/train.py
+python samples/mambapy/train_mambapy.py
 """
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from model import WEIGHTS, Digits, pictures_and_digits
+from mambapy_digits import WEIGHTS, Digits, pictures_and_digits
 from safetensors.torch import save_file
 
 EPOCHS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 25, 64, 4e-3, 0.05
