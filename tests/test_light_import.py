@@ -20,6 +20,7 @@ TORCH_MODULES = {
         "models.vim.layers",
         "models.vim.network",
         "ops.detection_ops",
+        "ops.native",
         "ops.torch_ops",
         "runtimes.eager",
     )

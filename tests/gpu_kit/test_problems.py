@@ -12,7 +12,7 @@ from gpu_kit.problems import (
     scan_bytes,
     scan_operands,
 )
-from vimdeploy.ops.contract import CONV1D, SELECTIVE_SCAN
+from vimdeploy.ops.contract import BIDIRECTIONAL_CONV1D, BIDIRECTIONAL_SCAN
 
 ODD = Problem("any", batch=3, tokens=7, channels=5, rank=2, states=4, width=3, scale=0.5)
 
@@ -34,8 +34,8 @@ def test_operands_have_the_contract_s_shapes():
     sizes = {"B": 3, "L": 7, "E": 5, "N": 4, "K": 2, "R": 2, "W": 3, "2E": 10, "R+2N": 10}
     generator = torch.Generator().manual_seed(0)
     for operator, operands in (
-        (SELECTIVE_SCAN, scan_operands(ODD, torch.float16, generator)),
-        (CONV1D, conv_operands(ODD, torch.float16, generator)),
+        (BIDIRECTIONAL_SCAN, scan_operands(ODD, torch.float16, generator)),
+        (BIDIRECTIONAL_CONV1D, conv_operands(ODD, torch.float16, generator)),
     ):
         for value, tensor in zip(operator.inputs, operands.tensors(), strict=True):
             assert tensor.shape == tuple(sizes[dim] for dim in value.dims), value.name

@@ -19,8 +19,10 @@ def generator():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_the_operators_are_those_of_the_contract(generator, dtype):
     scan, convolution = scan_operands(PROBLEM, dtype, generator), conv_operands(PROBLEM, dtype, generator)
-    wanted_y = oracle.selective_scan(*(t.double().numpy() for t in scan.tensors()), PROBLEM.reverse, PROBLEM.scale)
-    wanted_u = oracle.conv1d(*(t.double().numpy() for t in convolution.tensors()), PROBLEM.reverse)
+    wanted_y = oracle.bidirectional_selective_scan(
+        *(t.double().numpy() for t in scan.tensors()), PROBLEM.reverse, PROBLEM.scale
+    )
+    wanted_u = oracle.bidirectional_conv1d(*(t.double().numpy() for t in convolution.tensors()), PROBLEM.reverse)
     np.testing.assert_allclose(reference.selective_scan(scan, PROBLEM.reverse, PROBLEM.scale), wanted_y, rtol=1e-9)
     np.testing.assert_allclose(reference.conv1d(convolution, PROBLEM.reverse), wanted_u, rtol=1e-9, atol=1e-12)
 

@@ -8,13 +8,14 @@ from vimdeploy.ops.function_body import function_protos
 OPSET = 20
 
 
-def model_of(op, type_=TensorProto.FLOAT, *, opset=OPSET, sizes=None, with_body=True, reverse=(0, 1), scale=0.5):
+def model_of(op, type_=TensorProto.FLOAT, *, opset=OPSET, sizes=None, with_body=True, **attributes):
     """One node of op, all its inputs the model's inputs.
 
     Args:
         sizes: {size as the contract writes it: number or name}; by default every letter is dynamic by its name.
+        attributes: those that differ from two directions, the second one reversed, scale 0.5 and the flags 1.
     """
-    values = {"reverse": list(reverse), "scale": scale}
+    values = {"reverse": [0, 1], "scale": 0.5, "silu": 1, "delta_softplus": 1} | attributes
     attributes = {a.name: values.get(a.name, a.default) for a in op.attributes}
     node = helper.make_node(op.name, [v.name for v in op.inputs], [op.output.name], domain=DOMAIN, **attributes)
 

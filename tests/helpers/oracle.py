@@ -7,7 +7,7 @@ direction as a forward pass over the flipped sequence, so that the two check eac
 import numpy as np
 
 
-def silu(x):
+def with_silu(x):
     return x / (1 + np.exp(-x))
 
 
@@ -15,20 +15,24 @@ def softplus(x):
     return np.where(x > 20, x, np.log1p(np.exp(np.minimum(x, 20))))
 
 
-def conv1d(xz, weight, bias, reverse):
+def bidirectional_conv1d(xz, weight, bias, reverse):
+    return causal_conv1d(xz, weight, bias, reverse, silu=True)
+
+
+def causal_conv1d(x, weight, bias, reverse, silu):
     directions, channels, width = weight.shape
-    batch, length, _ = xz.shape
+    batch, length, _ = x.shape
     u = np.zeros((directions, batch, length, channels))
     for k, b, token in np.ndindex(directions, batch, length):
         u[k, b, token] = bias[k]
         for w in range(width):
             source = token + width - 1 - w if reverse[k] else token - width + 1 + w
             if 0 <= source < length:
-                u[k, b, token] += weight[k, :, w] * xz[b, source, :channels]
-    return silu(u)
+                u[k, b, token] += weight[k, :, w] * x[b, source, :channels]
+    return with_silu(u) if silu else u
 
 
-def selective_scan(u, xz, dt_bc, dt_weight, dt_bias, A, D, reverse, scale):
+def bidirectional_selective_scan(u, xz, dt_bc, dt_weight, dt_bias, A, D, reverse, scale):
     directions, batch, length, channels = u.shape
     rank, states = dt_weight.shape[-1], A.shape[-1]
     y = np.zeros((batch, length, channels))
@@ -39,7 +43,21 @@ def selective_scan(u, xz, dt_bc, dt_weight, dt_bias, A, D, reverse, scale):
             dt = softplus(dt_bias[k] + dt_weight[k] @ low_rank)  # (E,)
             h = np.exp(dt[:, None] * A[k]) * h + np.outer(dt * u[k, b, token], B)  # (E, N)
             y[b, token] += h @ C + D[k] * u[k, b, token]
-    return scale * silu(xz[..., channels:]) * y
+    return scale * with_silu(xz[..., channels:]) * y
+
+
+def selective_scan(u, delta, A, B, C, D, delta_bias, delta_weight=None, *, reverse, delta_softplus):
+    """y (B, G, L, E) and the last state (B, G, E, N)."""
+    batch, groups, length, channels = u.shape
+    y, last = np.zeros(u.shape), np.zeros((batch, groups, channels, A.shape[-1]))
+    for b, g in np.ndindex(batch, groups):
+        h = last[b, g]  # (E, N)
+        for token in reversed(range(length)) if reverse[g] else range(length):
+            dt = delta[b, g, token] if delta_weight is None else delta_weight[g] @ delta[b, g, token]
+            dt = softplus(dt + delta_bias[g]) if delta_softplus else dt + delta_bias[g]  # (E,)
+            h[:] = np.exp(dt[:, None] * A[g]) * h + np.outer(dt * u[b, g, token], B[b, g, token])
+            y[b, g, token] = h @ C[b, g, token] + D[g] * u[b, g, token]
+    return y, last
 
 
 def rms_norm(x, weight, eps):
@@ -51,7 +69,7 @@ def mixer(x, weights, config):
     x, z = np.split(x @ weights["in_proj.weight"].T, 2, axis=1)  # (L, E) each
     forward = one_direction(x, weights, "", config)
     backward = one_direction(x[::-1], weights, "_b", config)[::-1]
-    return (config.direction_scale * (forward + backward) * silu(z)) @ weights["out_proj.weight"].T
+    return (config.direction_scale * (forward + backward) * with_silu(z)) @ weights["out_proj.weight"].T
 
 
 def one_direction(x, weights, suffix, config):
@@ -61,7 +79,7 @@ def one_direction(x, weights, suffix, config):
     h, y = np.zeros_like(A_log), []
     for token in range(len(x)):
         window = padded[token : token + config.conv_width]  # (W, E)
-        u = silu((window * taps.T).sum(0) + weights[f"conv1d{suffix}.bias"])
+        u = with_silu((window * taps.T).sum(0) + weights[f"conv1d{suffix}.bias"])
         low_rank, B, C = np.split(
             weights[f"x_proj{suffix}.weight"] @ u, [config.dt_rank, config.dt_rank + config.state_size]
         )

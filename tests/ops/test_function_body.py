@@ -14,23 +14,45 @@ from helpers.one_node import OPSET, model_of
 from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 
-from vimdeploy.ops.contract import CONV1D, DOMAIN, OPERATORS, SELECTIVE_SCAN
+from vimdeploy.ops.contract import (
+    BIDIRECTIONAL_CONV1D,
+    BIDIRECTIONAL_SCAN,
+    CAUSAL_CONV1D,
+    DOMAIN,
+    LOW_RANK_SCAN,
+    OPERATORS,
+    SELECTIVE_SCAN,
+)
 from vimdeploy.ops.function_body import CHUNKS, CONV1D_ROWS, function_protos
-from vimdeploy.ops.torch_ops import bidirectional_conv1d, bidirectional_selective_scan
+from vimdeploy.ops.torch_ops import (
+    bidirectional_conv1d,
+    bidirectional_selective_scan,
+    causal_conv1d,
+    plain_loops,
+    selective_scan,
+)
 
-REFERENCE = {CONV1D: bidirectional_conv1d, SELECTIVE_SCAN: bidirectional_selective_scan}
+REFERENCE = {
+    BIDIRECTIONAL_CONV1D: bidirectional_conv1d,
+    BIDIRECTIONAL_SCAN: bidirectional_selective_scan,
+    CAUSAL_CONV1D: causal_conv1d,
+    SELECTIVE_SCAN: selective_scan,
+    LOW_RANK_SCAN: selective_scan,
+}
 TYPES = {
     TensorProto.FLOAT: torch.float32,
     TensorProto.FLOAT16: torch.float16,
     TensorProto.BFLOAT16: torch.bfloat16,
 }
+
+EACH = pytest.mark.parametrize("op", OPERATORS, ids=lambda op: op.name)
 NEWEST_OPSET = 26
 """The newest opset of ONNX Runtime 1.31."""
 
 
 @cache
-def session_of(op, type_=TensorProto.FLOAT, opset=OPSET, reverse=(0, 1)):
-    model = model_of(op, type_, opset=opset, reverse=reverse)
+def session_of(op, type_=TensorProto.FLOAT, opset=OPSET, **attributes):
+    model = model_of(op, type_, opset=opset, **attributes)
     return onnxruntime.InferenceSession(model.SerializeToString(), _options(), providers=["CPUExecutionProvider"])
 
 
@@ -43,20 +65,23 @@ def _options():
 def arrays_of(op, *, B=1, L=5, K=2, E=13, N=16, R=3, W=4, type_=torch.float32, seed=0):
     """Inputs in the range of a trained model's, as torch tensors: dt between 1e-3 and a few, A = -1 ... -N."""
     generator = torch.Generator().manual_seed(seed)
-    sizes = {"B": B, "L": L, "K": K, "E": E, "N": N, "R": R, "W": W, "2E": 2 * E, "R+2N": R + 2 * N}
+    sizes = {"B": B, "L": L, "K": K, "G": K, "E": E, "N": N, "R": R, "W": W, "X": E + 3}
+    sizes |= {"2E": 2 * E, "R+2N": R + 2 * N}
 
     def values(value):
         x = torch.randn([sizes[size] for size in value.dims], generator=generator)
-        x = x - 3 if value.name == "dt_bias" else x
+        x = x - 3 if value.name in ("dt_bias", "delta_bias") else x
         x = -torch.arange(1.0, N + 1) * (0.1 * x).exp() if value.name == "A" else x
         return x.to(type_) if value.type == "T" else x
 
     return {value.name: values(value) for value in op.inputs}
 
 
-def expected(op, arrays, reverse, scale=0.5):
-    extra = (reverse, scale) if op is SELECTIVE_SCAN else (reverse,)
-    return REFERENCE[op](*arrays.values(), *extra)
+def expected(op, arrays, reverse=(0, 1), **attributes):
+    values = {"scale": 0.5, "silu": 1, "delta_softplus": 1} | attributes
+    flags = {a.name: values[a.name] for a in op.attributes if a.name in values}
+    with plain_loops():
+        return REFERENCE[op](**arrays, reverse=reverse, **flags)
 
 
 def run(session, arrays):
@@ -97,15 +122,15 @@ def assert_close(actual, wanted, length):
 # -- what it computes
 
 
-@pytest.mark.parametrize("op", OPERATORS, ids=lambda op: op.name)
+@EACH
 @pytest.mark.parametrize("type_", TYPES, ids=lambda t: str(TYPES[t]))
 @pytest.mark.parametrize("length", [1, 2, CHUNKS - 1, CHUNKS, CHUNKS + 1, 15, 16, 17, CONV1D_ROWS + 1, 197])
 def test_every_length_and_type(op, type_, length):
     arrays = arrays_of(op, B=2, L=length, type_=TYPES[type_])
-    assert_close(run(session_of(op, type_), arrays), expected(op, arrays, (0, 1)), length)
+    assert_close(run(session_of(op, type_), arrays), expected(op, arrays), length)
 
 
-@pytest.mark.parametrize("op", OPERATORS, ids=lambda op: op.name)
+@EACH
 @pytest.mark.parametrize(
     "sizes",
     [
@@ -120,10 +145,10 @@ def test_every_length_and_type(op, type_, length):
 @pytest.mark.parametrize("batch", [1, 3])
 def test_every_size_by_one_model(op, sizes, batch):
     arrays = arrays_of(op, B=batch, L=37, **sizes)
-    assert_close(run(session_of(op), arrays), expected(op, arrays, (0, 1)), 37)
+    assert_close(run(session_of(op), arrays), expected(op, arrays), 37)
 
 
-@pytest.mark.parametrize("op", OPERATORS, ids=lambda op: op.name)
+@EACH
 @pytest.mark.parametrize("reverse", [(0,), (1,), (1, 0), (1, 1), (0, 1, 1), (1, 0, 1)])
 def test_every_pattern_of_directions(op, reverse):
     arrays = arrays_of(op, B=2, L=29, K=len(reverse))
@@ -134,11 +159,11 @@ def test_every_pattern_of_directions(op, reverse):
 
 
 def test_scale_is_read_from_the_node():
-    arrays = arrays_of(SELECTIVE_SCAN)
+    arrays = arrays_of(BIDIRECTIONAL_SCAN)
     options, providers = _options(), ["CPUExecutionProvider"]
-    model = model_of(SELECTIVE_SCAN, scale=3.0).SerializeToString()
+    model = model_of(BIDIRECTIONAL_SCAN, scale=3.0).SerializeToString()
     actual = run(onnxruntime.InferenceSession(model, options, providers=providers), arrays)
-    assert_close(actual, expected(SELECTIVE_SCAN, arrays, (0, 1), scale=3.0), 5)
+    assert_close(actual, expected(BIDIRECTIONAL_SCAN, arrays, scale=3.0), 5)
 
 
 # -- numerics
@@ -157,7 +182,7 @@ def test_step_size_is_accurate_from_tiny_to_huge():
         "A": -torch.ones(1, E, 1),
         "D": torch.zeros(1, E),
     }
-    dt = run(session_of(SELECTIVE_SCAN, reverse=(0,)), arrays).double().flatten() / (0.5 * 100)
+    dt = run(session_of(BIDIRECTIONAL_SCAN, reverse=(0,)), arrays).double().flatten() / (0.5 * 100)
     wanted = torch.logaddexp(x.double(), torch.zeros(E).double())
     assert ((dt - wanted) / wanted).abs().max() <= 8 * 2.0**-24  # six roundings, exp's own error twice
 
@@ -165,35 +190,35 @@ def test_step_size_is_accurate_from_tiny_to_huge():
 @pytest.mark.parametrize("dt_bias", [-60.0, -12.0, 10.0, 1e4])
 @pytest.mark.parametrize("length", [17, 197])
 def test_extreme_step_sizes(dt_bias, length):
-    arrays = arrays_of(SELECTIVE_SCAN, L=length)
+    arrays = arrays_of(BIDIRECTIONAL_SCAN, L=length)
     arrays["dt_bias"] = torch.full_like(arrays["dt_bias"], dt_bias)
     arrays["D"] = torch.zeros_like(arrays["D"])
-    actual = run(session_of(SELECTIVE_SCAN), arrays)
+    actual = run(session_of(BIDIRECTIONAL_SCAN), arrays)
     assert actual.isfinite().all()
-    assert_close(actual, expected(SELECTIVE_SCAN, arrays, (0, 1)), length)
+    assert_close(actual, expected(BIDIRECTIONAL_SCAN, arrays), length)
 
 
 def test_step_sizes_that_jump_between_extremes():
-    arrays = arrays_of(SELECTIVE_SCAN, L=197, R=1)
+    arrays = arrays_of(BIDIRECTIONAL_SCAN, L=197, R=1)
     arrays["dt_weight"] = torch.ones_like(arrays["dt_weight"])
     arrays["dt_bc"][..., 0] = torch.where(torch.arange(197) % 3 == 0, 50.0, -20.0)
-    assert_close(run(session_of(SELECTIVE_SCAN), arrays), expected(SELECTIVE_SCAN, arrays, (0, 1)), 197)
+    assert_close(run(session_of(BIDIRECTIONAL_SCAN), arrays), expected(BIDIRECTIONAL_SCAN, arrays), 197)
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
 def test_a_wrong_number_reaches_only_what_depends_on_it(wrong):
-    arrays = arrays_of(SELECTIVE_SCAN, B=2, L=40, K=1)
-    clean = run(session_of(SELECTIVE_SCAN, reverse=(0,)), arrays)
+    arrays = arrays_of(BIDIRECTIONAL_SCAN, B=2, L=40, K=1)
+    clean = run(session_of(BIDIRECTIONAL_SCAN, reverse=(0,)), arrays)
     arrays["u"][0, 1, 25, 3] = wrong
-    y = run(session_of(SELECTIVE_SCAN, reverse=(0,)), arrays)
+    y = run(session_of(BIDIRECTIONAL_SCAN, reverse=(0,)), arrays)
     assert not y[1, 25:, 3].isfinite().any()
     y[1, 25:, 3] = clean[1, 25:, 3]
     assert torch.equal(y, clean)
 
-    arrays = arrays_of(CONV1D, B=2, L=40, K=1)
-    clean = run(session_of(CONV1D, reverse=(0,)), arrays)
+    arrays = arrays_of(BIDIRECTIONAL_CONV1D, B=2, L=40, K=1)
+    clean = run(session_of(BIDIRECTIONAL_CONV1D, reverse=(0,)), arrays)
     arrays["xz"][1, 25, 3] = wrong
-    u = run(session_of(CONV1D, reverse=(0,)), arrays)
+    u = run(session_of(BIDIRECTIONAL_CONV1D, reverse=(0,)), arrays)
     assert torch.equal(u[0, 0], clean[0, 0])
     assert torch.equal(u[0, 1, :25], clean[0, 1, :25])
     assert torch.equal(u[0, 1, 29:], clean[0, 1, 29:])
@@ -202,7 +227,7 @@ def test_a_wrong_number_reaches_only_what_depends_on_it(wrong):
 # -- how it is written
 
 
-@pytest.mark.parametrize("op", OPERATORS, ids=lambda op: op.name)
+@EACH
 def test_function_takes_what_the_contract_says(op):
     [function] = [f for f in function_protos(OPSET) if f.name == op.name]
     assert function.domain == DOMAIN
@@ -214,7 +239,7 @@ def test_function_takes_what_the_contract_says(op):
     }
 
 
-def test_names_are_unique_over_both_functions_and_their_scans():
+def test_names_are_unique_over_all_functions_and_their_scans():
     def made(nodes):
         for node in nodes:
             yield from node.output
@@ -253,16 +278,16 @@ def profile(op, arrays, path):
 
 def test_steps_are_far_fewer_than_tokens(tmp_path):
     L = 1200
-    ran = profile(SELECTIVE_SCAN, arrays_of(SELECTIVE_SCAN, L=L), tmp_path / "scan")
+    ran = profile(BIDIRECTIONAL_SCAN, arrays_of(BIDIRECTIONAL_SCAN, L=L), tmp_path / "scan")
     exponentials = sum(node["op_name"] == "Exp" for node in ran)  # one a step, and one for all step sizes
     assert exponentials == 2 * ceil(L / CHUNKS) + CHUNKS + 1
-    ran = profile(CONV1D, arrays_of(CONV1D, L=L), tmp_path / "conv1d")
+    ran = profile(BIDIRECTIONAL_CONV1D, arrays_of(BIDIRECTIONAL_CONV1D, L=L), tmp_path / "conv1d")
     assert sum(node["op_name"] == "Sigmoid" for node in ran) == ceil(L / CONV1D_ROWS)
 
 
 def test_no_tensor_holds_the_states_of_all_tokens(tmp_path):
     B, K, L, E, N = 1, 2, 600, 32, 16
-    ran = profile(SELECTIVE_SCAN, arrays_of(SELECTIVE_SCAN, B=B, L=L, K=K, E=E, N=N), tmp_path / "scan")
+    ran = profile(BIDIRECTIONAL_SCAN, arrays_of(BIDIRECTIONAL_SCAN, B=B, L=L, K=K, E=E, N=N), tmp_path / "scan")
     largest = max(prod(shape) for node in ran for output in node["output_type_shape"] for shape in output.values())
     assert largest <= K * B * E * max(L + CHUNKS, N * CHUNKS)
 
@@ -270,15 +295,15 @@ def test_no_tensor_holds_the_states_of_all_tokens(tmp_path):
 # -- who runs it
 
 
-@pytest.mark.parametrize("op", OPERATORS, ids=lambda op: op.name)
+@EACH
 @pytest.mark.parametrize("opset", range(OPSET, NEWEST_OPSET + 1))
 def test_every_opset(op, opset):
     arrays = arrays_of(op, L=29)
     onnx.checker.check_model(model_of(op, opset=opset), full_check=True)
-    assert_close(run(session_of(op, opset=opset), arrays), expected(op, arrays, (0, 1)), 29)
+    assert_close(run(session_of(op, opset=opset), arrays), expected(op, arrays), 29)
 
 
-@pytest.mark.parametrize("op", OPERATORS, ids=lambda op: op.name)
+@EACH
 @pytest.mark.parametrize("opset", [OPSET, NEWEST_OPSET])
 def test_inlined_by_onnx(op, opset):
     inlined = onnx.inliner.inline_local_functions(model_of(op, opset=opset), convert_version=True)
@@ -287,12 +312,12 @@ def test_inlined_by_onnx(op, opset):
     onnx.checker.check_model(inlined, full_check=True)
     session = onnxruntime.InferenceSession(inlined.SerializeToString(), providers=["CPUExecutionProvider"])
     arrays = arrays_of(op, B=2, L=29)
-    assert_close(run(session, arrays), expected(op, arrays, (0, 1)), 29)
+    assert_close(run(session, arrays), expected(op, arrays), 29)
 
 
-@pytest.mark.parametrize("op", OPERATORS, ids=lambda op: op.name)
+@EACH
 def test_onnx_reference_evaluator(op):
     arrays = arrays_of(op, B=2, L=14, E=3, N=2)
     feeds = {name: x.numpy() for name, x in arrays.items()}
     [actual] = ReferenceEvaluator(model_of(op)).run(None, feeds)
-    assert_close(torch.from_numpy(actual), expected(op, arrays, (0, 1)), 14)
+    assert_close(torch.from_numpy(actual), expected(op, arrays), 14)

@@ -11,10 +11,19 @@ import pytest
 from helpers.one_node import model_of
 from onnx import TensorProto
 
-from vimdeploy.ops.contract import CONV1D, DOMAIN, OPERATORS, SELECTIVE_SCAN, VERSION
+from vimdeploy.ops.contract import (
+    BIDIRECTIONAL_CONV1D,
+    BIDIRECTIONAL_SCAN,
+    CAUSAL_CONV1D,
+    DOMAIN,
+    LOW_RANK_SCAN,
+    OPERATORS,
+    SELECTIVE_SCAN,
+    VERSION,
+)
 from vimdeploy.ops.schema import register_schemas
 
-SIZES = {"B": "B", "L": "L", "K": 2, "E": 6, "N": 4, "R": 3, "W": 4, "2E": 12, "R+2N": 11}
+SIZES = {"B": "B", "L": "L", "K": 2, "G": 2, "E": 6, "N": 4, "R": 3, "W": 4, "X": 7, "2E": 12, "R+2N": 11}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -40,7 +49,17 @@ def test_schema_says_what_the_contract_says(op):
 
 
 @pytest.mark.parametrize("type_", [TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16])
-@pytest.mark.parametrize(("op", "shape"), [(CONV1D, [2, "B", "L", 6]), (SELECTIVE_SCAN, ["B", "L", 6])])
+@pytest.mark.parametrize(
+    ("op", "shape"),
+    [
+        (BIDIRECTIONAL_CONV1D, [2, "B", "L", 6]),
+        (BIDIRECTIONAL_SCAN, ["B", "L", 6]),
+        (CAUSAL_CONV1D, [2, "B", "L", 6]),
+        (SELECTIVE_SCAN, ["B", 2, "L", 6]),
+        (LOW_RANK_SCAN, ["B", 2, "L", 6]),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
 @pytest.mark.parametrize("with_body", [True, False])
 def test_output_type_and_shape_are_inferred(op, shape, type_, with_body):
     model = model_of(op, type_, sizes=SIZES, with_body=with_body)
@@ -62,8 +81,13 @@ def test_unknown_sizes_stay_unknown(op):
 @pytest.mark.parametrize(
     ("op", "wrong", "message"),
     [
-        (CONV1D, {"2E": 13}, r"xz must be \(B, L, 2E\); 2E is 13 here \(axis 2\) and 12 by the other inputs"),
-        (SELECTIVE_SCAN, {"R+2N": 12}, r"dt_bc must be \(K, B, L, R\+2N\); R\+2N is 12 here \(axis 3\) and 11"),
+        (
+            BIDIRECTIONAL_CONV1D,
+            {"2E": 13},
+            r"xz must be \(B, L, 2E\); 2E is 13 here \(axis 2\) and 12 by the other inputs",
+        ),
+        (BIDIRECTIONAL_SCAN, {"R+2N": 12}, r"dt_bc must be \(K, B, L, R\+2N\); R\+2N is 12 here \(axis 3\) and 11"),
+        (CAUSAL_CONV1D, {"X": 5}, r"x must be \(B, L, X\); X is 5, less than E, which is 6 by the other inputs"),
     ],
 )
 def test_sizes_that_contradict_each_other_are_refused(op, wrong, message):
@@ -72,7 +96,7 @@ def test_sizes_that_contradict_each_other_are_refused(op, wrong, message):
 
 
 def test_number_of_dimensions_is_checked():
-    model = model_of(CONV1D, sizes=SIZES)
+    model = model_of(BIDIRECTIONAL_CONV1D, sizes=SIZES)
     del model.graph.input[0].type.tensor_type.shape.dim[0]
     with pytest.raises(onnx.shape_inference.InferenceError, match=r"xz must be \(B, L, 2E\), it has 2 dimensions"):
         onnx.checker.check_model(model, full_check=True)
@@ -80,8 +104,8 @@ def test_number_of_dimensions_is_checked():
 
 def test_other_types_and_missing_attributes_are_refused():
     with pytest.raises(onnx.shape_inference.InferenceError, match="type"):
-        onnx.checker.check_model(model_of(CONV1D, TensorProto.INT32, sizes=SIZES), full_check=True)
-    model = model_of(CONV1D, sizes=SIZES)
+        onnx.checker.check_model(model_of(BIDIRECTIONAL_CONV1D, TensorProto.INT32, sizes=SIZES), full_check=True)
+    model = model_of(BIDIRECTIONAL_CONV1D, sizes=SIZES)
     del model.graph.node[0].attribute[:]
     with pytest.raises(onnx.checker.ValidationError, match="reverse"):
         onnx.checker.check_model(model)

@@ -45,12 +45,12 @@ class TestConv1d:
     @pytest.mark.parametrize("reverse", REVERSE)
     def test_directions(self, reverse):
         inputs = conv1d_inputs(len(reverse))
-        assert_near(bidirectional_conv1d(*torched(inputs), reverse), oracle.conv1d(*inputs, reverse))
+        assert_near(bidirectional_conv1d(*torched(inputs), reverse), oracle.bidirectional_conv1d(*inputs, reverse))
 
     @pytest.mark.parametrize(("length", "width", "channels"), [*itertools.product([1, 2, 9], [1, 2, 4, 5], [1, 13])])
     def test_sizes(self, length, width, channels):
         inputs = conv1d_inputs(length=length, width=width, channels=channels)
-        assert_near(bidirectional_conv1d(*torched(inputs), (0, 1)), oracle.conv1d(*inputs, (0, 1)))
+        assert_near(bidirectional_conv1d(*torched(inputs), (0, 1)), oracle.bidirectional_conv1d(*inputs, (0, 1)))
 
     def test_by_hand(self):
         """x = 1, 2, 3 and taps 10, 1: forward 1, 12, 23; reversed 21, 32, 3."""
@@ -79,7 +79,7 @@ class TestSelectiveScan:
     def test_directions(self, reverse):
         inputs = scan_inputs(len(reverse))
         found = bidirectional_selective_scan(*torched(inputs), reverse, 0.5)
-        assert_near(found, oracle.selective_scan(*inputs, reverse, 0.5))
+        assert_near(found, oracle.bidirectional_selective_scan(*inputs, reverse, 0.5))
 
     @pytest.mark.parametrize(
         ("length", "channels", "states", "rank"), [(1, 1, 1, 1), (1, 13, 8, 3), (11, 13, 1, 2), (30, 4, 16, 1)]
@@ -87,20 +87,20 @@ class TestSelectiveScan:
     def test_sizes(self, length, channels, states, rank):
         inputs = scan_inputs(length=length, channels=channels, states=states, rank=rank)
         found = bidirectional_selective_scan(*torched(inputs), (0, 1), 0.5)
-        assert_near(found, oracle.selective_scan(*inputs, (0, 1), 0.5))
+        assert_near(found, oracle.bidirectional_selective_scan(*inputs, (0, 1), 0.5))
 
     @pytest.mark.parametrize("scale", [0.5, 1.0, -2.0])
     def test_scale(self, scale):
         inputs = scan_inputs()
         found = bidirectional_selective_scan(*torched(inputs), (0, 1), scale)
-        assert_near(found, oracle.selective_scan(*inputs, (0, 1), scale))
+        assert_near(found, oracle.bidirectional_selective_scan(*inputs, (0, 1), scale))
 
     @pytest.mark.parametrize("shift", [-100.0, -20.0, 19.0, 20.0, 21.0, 90.0])
     def test_step_sizes_around_the_threshold_and_beyond(self, shift):
         u, xz, dt_bc, dt_weight, dt_bias, A, D = scan_inputs()
         inputs = u, xz, dt_bc, dt_weight, dt_bias + shift, A, D
         found = bidirectional_selective_scan(*torched(inputs), (0, 1), 0.5)
-        wanted = oracle.selective_scan(*inputs, (0, 1), 0.5)
+        wanted = oracle.bidirectional_selective_scan(*inputs, (0, 1), 0.5)
         assert_near(found / max(1.0, abs(shift)), wanted / max(1.0, abs(shift)))
 
     def test_by_hand(self):

@@ -7,10 +7,14 @@ Dimensions:
     B  batch                      E  channels inside a block (expand x dim)
     L  tokens                     N  states of a channel
     K  directions (2 for Vim)     R  rank of the step size
-    W  width of the convolution
+    W  width of the convolution   G  groups of channels, each with a direction, a B and a C of its own
+    X  channels of which the first E are read
 
-Everything is token-major (..., L, channels), as matrix products give and take it. Both directions travel on a leading
-axis K. Position l of a reversed direction's tensors is token l: nothing is flipped in memory.
+Everything is token-major (..., L, channels), as matrix products give and take it. Vim's directions travel on a leading
+axis K, the groups of models in which several scans are one call (VMamba's four, for example) on an axis G behind the
+batch. Position l of a reversed direction's tensors is token l: nothing is flipped in memory.
+
+No input is optional, for a function body cannot ask whether one is there: a D or a bias that a model lacks is zeros.
 
 A change of meaning is version 2, and version 1 still runs.
 """
@@ -43,7 +47,7 @@ class Attribute:
 
     name: str
     type: str
-    """``"ints"``, ``"float"`` or ``"string"``."""
+    """``"int"``, ``"ints"``, ``"float"`` or ``"string"``."""
     doc: str
     default: str | None = None
     """The value if the node has none; None if the node must have the attribute."""
@@ -60,7 +64,10 @@ class Operator:
     attributes: tuple[Attribute, ...]
 
 
-_REVERSE = Attribute("reverse", "ints", "per direction: 0 reads the tokens first to last, 1 last to first")
+AT_LEAST = {"X": "E"}
+"""A size that must not be less than another."""
+
+_REVERSE = Attribute("reverse", "ints", "per direction or group: 0 reads the tokens first to last, 1 last to first")
 
 # TensorRT's parser pairs a node with a plugin by these two attributes; everybody else passes over them.
 _PLUGIN = (
@@ -68,7 +75,7 @@ _PLUGIN = (
     Attribute("plugin_version", "string", "the plugin's version for TensorRT", str(VERSION)),
 )
 
-CONV1D = Operator(
+BIDIRECTIONAL_CONV1D = Operator(
     name="BidirectionalConv1d",
     doc="""Causal depthwise convolution over the tokens, then SiLU, for K directions at once.
 
@@ -83,7 +90,7 @@ x[l + W - 1 - w]; zeros outside. All arithmetic in float32.""",
     attributes=(_REVERSE, *_PLUGIN),
 )
 
-SELECTIVE_SCAN = Operator(
+BIDIRECTIONAL_SCAN = Operator(
     name="BidirectionalSelectiveScan",
     doc="""The selective scan of K directions, gated and summed.
 
@@ -103,4 +110,51 @@ y = scale * silu(z) * sum_k y_k with z = xz[..., E:]. All arithmetic and h in fl
     attributes=(_REVERSE, Attribute("scale", "float", "factor on the sum of the directions"), *_PLUGIN),
 )
 
-OPERATORS = (CONV1D, SELECTIVE_SCAN)
+CAUSAL_CONV1D = Operator(
+    name="CausalConv1d",
+    doc="""Causal depthwise convolution over the tokens for K directions at once, with or without SiLU after it.
+
+As BidirectionalConv1d, of the first E channels of x.""",
+    inputs=(
+        Value("x", ("B", "L", "X"), "T", "channels; the first E are read"),
+        *BIDIRECTIONAL_CONV1D.inputs[1:],
+    ),
+    output=BIDIRECTIONAL_CONV1D.output,
+    attributes=(_REVERSE, Attribute("silu", "int", "1: SiLU after the sum; 0: nothing"), *_PLUGIN),
+)
+
+_SOFTPLUS = Attribute("delta_softplus", "int", "1: the step size is the softplus of the sum; 0: the sum")
+
+SELECTIVE_SCAN = Operator(
+    name="SelectiveScan",
+    doc="""The selective scan of G groups of channels.
+
+dt = delta + delta_bias, or its softplus; h(l) = exp(dt * A) * h(previous token of the group) + dt * B * u;
+y = sum_n C * h + D * u. All arithmetic and h in float32; softplus(x) = x above 20.""",
+    inputs=(
+        Value("u", ("B", "G", "L", "E"), "T", "the scan's input"),
+        Value("delta", ("B", "G", "L", "E"), "T", "step size before bias and softplus"),
+        Value("A", ("G", "E", "N"), "float32", "negative"),
+        Value("B", ("B", "G", "L", "N"), "T", "from the input to the states"),
+        Value("C", ("B", "G", "L", "N"), "T", "from the states to the output"),
+        Value("D", ("G", "E"), "float32", "skip connection"),
+        Value("delta_bias", ("G", "E"), "float32", "bias of the step size"),
+    ),
+    output=Value("y", ("B", "G", "L", "E"), "T", "the scan's output"),
+    attributes=(_REVERSE, _SOFTPLUS, *_PLUGIN),
+)
+
+LOW_RANK_SCAN = Operator(
+    name="LowRankSelectiveScan",
+    doc="""SelectiveScan with dt = delta_bias + sum_r delta_weight[e, r] * delta[r], or its softplus.""",
+    inputs=(
+        SELECTIVE_SCAN.inputs[0],
+        Value("delta", ("B", "G", "L", "R"), "T", "low-rank step size"),
+        *SELECTIVE_SCAN.inputs[2:],
+        Value("delta_weight", ("G", "E", "R"), "T", "from the low rank to a step size per channel"),
+    ),
+    output=SELECTIVE_SCAN.output,
+    attributes=SELECTIVE_SCAN.attributes,
+)
+
+OPERATORS = (BIDIRECTIONAL_CONV1D, BIDIRECTIONAL_SCAN, CAUSAL_CONV1D, SELECTIVE_SCAN, LOW_RANK_SCAN)

@@ -33,9 +33,17 @@ states, instead of step 3, took 10 % longer.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from onnx import FunctionProto
 
-from vimdeploy.ops.contract import CONV1D, SELECTIVE_SCAN
+from vimdeploy.ops.contract import (
+    BIDIRECTIONAL_CONV1D,
+    BIDIRECTIONAL_SCAN,
+    CAUSAL_CONV1D,
+    LOW_RANK_SCAN,
+    SELECTIVE_SCAN,
+)
 from vimdeploy.ops.onnx_builder import FunctionBuilder, Value
 
 CHUNKS = 12
@@ -58,91 +66,166 @@ def function_protos(opset: int) -> list[FunctionProto]:
     Args:
         opset: of the standard operators, 20 or newer: that of the model, else onnx.inliner passes the functions over.
     """
-    conv1d, scan = FunctionBuilder(CONV1D), FunctionBuilder(SELECTIVE_SCAN)
-    return [conv1d.function(_conv1d(conv1d), opset), scan.function(_selective_scan(scan), opset)]
+    bodies = {
+        BIDIRECTIONAL_CONV1D: _bidirectional_conv1d,
+        BIDIRECTIONAL_SCAN: _bidirectional_scan,
+        CAUSAL_CONV1D: _causal_conv1d,
+        SELECTIVE_SCAN: _selective_scan,
+        LOW_RANK_SCAN: _selective_scan,
+    }
+    protos = []
+    for op, body in bodies.items():
+        f = FunctionBuilder(op)
+        protos.append(f.function(body(f), opset))
+    return protos
 
 
-def _conv1d(f: FunctionBuilder) -> Value:
-    """CONV1D. In steps of CONV1D_ROWS tokens of any sequence, to stay in the cache."""
+def _bidirectional_conv1d(f: FunctionBuilder) -> Value:
+    """BIDIRECTIONAL_CONV1D: xz as rows of E, two per token, x and z."""
     xz, weight, bias = f.inputs
-    B, L = f.size(xz, 0), f.size(xz, 1)
+    return _convolution(f, xz, 2, weight, bias, lambda u: _silu(f, u))
+
+
+def _causal_conv1d(f: FunctionBuilder) -> Value:
+    """CAUSAL_CONV1D."""
+    x, weight, bias = f.inputs
+    has_silu = f.flag("silu")
+    x = f.op("Slice", x, f.shape(0), f.size(weight, 1), f.shape(2))  # (B, L, E)
+    return _convolution(f, x, 1, weight, bias, lambda u: u * f.op("Where", has_silu, f.op("Sigmoid", u), 1.0))
+
+
+def _convolution(
+    f: FunctionBuilder, x: Value, rows_of_token: int, weight: Value, bias: Value, activation: Callable[[Value], Value]
+) -> Value:
+    """In steps of CONV1D_ROWS tokens of any sequence, to stay in the cache.
+
+    Args:
+        x: (B, L, rows_of_token * E), of which the first E channels are read.
+    """
+    B, L = f.size(x, 0), f.size(x, 1)
     K, E, W = (f.size(weight, axis) for axis in range(3))
     T = CONV1D_ROWS
     steps = (B * L + (T - 1)) // T
 
-    # xz as rows of E, two per token: x and z. One more row, of zeros, is what lies outside of a sequence.
-    zeros = f.op("CastLike", f.expand(0.0, 1, E), xz)
-    x_rows = f.op("Concat", f.reshape(xz, -1, E), zeros, axis=0)  # (2BL + 1, E)
+    # One more row, of zeros, is what lies outside of a sequence.
+    zeros = f.op("CastLike", f.expand(0.0, 1, E), x)
+    x_rows = f.op("Concat", f.reshape(x, -1, E), zeros, axis=0)  # (rows_of_token BL + 1, E)
 
     # The row under each tap, for every token of every step.
     behind = f.range(W, 2) - (W - 1)  # (W, 1, 1)
-    offset = f.op("Where", _reversed(f), -behind, behind)  # (W, K, 1)
+    offset = f.op("Where", f.unsqueeze(f.flag("reverse"), 1), -behind, behind)  # (W, K, 1)
     token = f.op("Min", f.range(steps, 3) * T + f.range(T), B * L - 1)  # (steps, 1, 1, T)
     position = token % L + offset  # (steps, W, K, T)
     inside = f.op("And", f.op("GreaterOrEqual", position, 0), f.op("Less", position, L))
-    under_taps = f.op("Where", inside, (token + offset) * 2, B * L * 2)
+    under_taps = f.op("Where", inside, (token + offset) * rows_of_token, B * L * rows_of_token)
 
     taps = f.unsqueeze(f.op("Transpose", f.float32(weight), perm=[2, 0, 1]), 2)  # (W, K, 1, E)
 
     def step(bias: Value, under_taps: Value) -> tuple[list[Value], list[Value]]:
         x = f.float32(f.rows(x_rows, under_taps))  # (W, K, T, E)
         u = f.reshape(f.sum_of_rows(x * taps), K, T, E) + bias
-        return [f.op("Identity", bias)], [_silu(f, u)]
+        return [f.op("Identity", bias)], [activation(u)]
 
     _, [u] = f.scan(step, [f.unsqueeze(f.float32(bias), 1)], [under_taps])  # (steps, K, T, E)
 
     token = f.range(B * L)
     rows = (token // T * K + f.range(K, 1)) * T + token % T  # (K, BL)
-    u = f.op("CastLike", f.rows(f.reshape(u, -1, E), rows), xz)
+    u = f.op("CastLike", f.rows(f.reshape(u, -1, E), rows), x)
     return f.reshape(u, K, B, L, E)
 
 
-def _selective_scan(f: FunctionBuilder) -> Value:
-    """SELECTIVE_SCAN, as the head of this file tells it."""
+def _bidirectional_scan(f: FunctionBuilder) -> Value:
+    """BIDIRECTIONAL_SCAN: the recurrence of (K, B) sequences, summed and gated."""
     u, xz, dt_bc, dt_weight, dt_bias, A, D = f.inputs
     K, B, L, E = (f.size(u, axis) for axis in range(4))
     N, R = f.size(A, 2), f.size(dt_weight, 2)
-    S = f.shape(CHUNKS)
-    T = (L + (CHUNKS - 1)) // S
-    states_first = [0, 2, 1]  # (K, E, ·) → (K, ·, E): E innermost, where a runtime's loops are longest
 
     # Step sizes of all tokens, (K, BL, E), and what multiplies B, dt u.
     low_rank, b, c = f.split(dt_bc, R, N, N)
-    dt_weight = f.op("Transpose", f.float32(dt_weight), perm=states_first)
-    dt = f.float32(f.reshape(low_rank, K, -1, R)) @ dt_weight + f.unsqueeze(dt_bias, 1)
+    dt = f.float32(f.reshape(low_rank, K, -1, R)) @ _states_first(f, f.float32(dt_weight)) + f.unsqueeze(dt_bias, 1)
     dt = _softplus(f, dt)
     dt_u = dt * f.float32(f.reshape(u, K, -1, E))
 
-    # One row for each direction and token, in the shape in which a step uses it.
+    A = f.unsqueeze(_states_first(f, A), 1)  # (K, 1, N, E)
+    y = _recurrence(f, (K, B, L, E, N), f.unsqueeze(f.flag("reverse"), 1), dt, dt_u, A, b, c)
+
+    y = f.reshape(f.sum_of_rows(y + f.float32(u) * f.unsqueeze(D, 1, 2)), B, L, E)
+    z = f.op("Gather", f.reshape(xz, B, L, 2, E), 1, axis=2)
+    return f.op("CastLike", _silu(f, f.float32(z)) * y * f.attribute("scale"), u)
+
+
+def _selective_scan(f: FunctionBuilder) -> Value:
+    """SELECTIVE_SCAN and LOW_RANK_SCAN: the recurrence of (B, G) sequences."""
+    u, delta, A, b, c, D, delta_bias, *delta_weight = f.inputs
+    B, G, L, E = (f.size(u, axis) for axis in range(4))
+    N = f.size(A, 2)
+
+    dt = f.float32(delta)
+    if delta_weight:
+        dt = dt @ _states_first(f, f.float32(delta_weight[0]))
+    dt = dt + f.unsqueeze(delta_bias, 1)  # (B, G, L, E)
+    dt = f.op("Where", f.flag("delta_softplus"), _softplus(f, dt), dt)
+    dt_u = dt * f.float32(u)
+
+    y = _recurrence(f, (B, G, L, E, N), f.flag("reverse"), dt, dt_u, _states_first(f, A), b, c)
+    return f.op("CastLike", y + f.float32(u) * f.unsqueeze(D, 1), u)
+
+
+def _recurrence(
+    f: FunctionBuilder,
+    sizes: tuple[Value, Value, Value, Value, Value],
+    is_reversed: Value,
+    dt: Value,
+    dt_u: Value,
+    A: Value,
+    b: Value,
+    c: Value,
+) -> Value:
+    """The recurrence of P by Q sequences of L tokens, as the head of this file tells it.
+
+    Args:
+        sizes: P, Q, L, E, N.
+        is_reversed: bool, as large as (P, Q) or broadcast to it.
+        dt: P Q L rows of E, in any shape; float32, as ``dt_u`` and ``A`` are.
+        dt_u: as ``dt``.
+        A: as large as (P, Q, N, E) or broadcast to it.
+        b: P Q L rows of N, of any type.
+        c: as ``b``.
+
+    Returns:
+        y (P, Q, L, E) float32, at its token.
+    """
+    P, Q, L, E, N = sizes
+    S = f.shape(CHUNKS)
+    T = (L + (S - 1)) // S
+
+    # One row for each token, in the shape in which a step uses it.
     dt_rows, dt_u_rows = f.reshape(dt, -1, 1, E), f.reshape(dt_u, -1, 1, E)
     b_rows, c_rows = f.reshape(b, -1, N, 1), f.reshape(c, -1, 1, N)
-    A = f.unsqueeze(f.op("Transpose", A, perm=states_first), 1)  # (K, 1, N, E)
 
     # Step t takes token t of each chunk; behind the last token the last one again.
-    is_reversed = _reversed(f)  # (K, 1)
-    k, last = f.range(K, 1), L - 1
+    sequence, last = f.range(P, 1) * Q + f.range(Q), L - 1  # (P, Q)
     position = f.op("Min", f.range(S, 2) * T + f.range(T, 3), last)  # (T, S, 1, 1)
-    token = f.op("Where", is_reversed, last - position, position)  # (T, S, K, 1)
-    rows = (k * B + f.range(B)) * L + token  # (T, S, K, B)
+    rows = sequence * L + f.op("Where", is_reversed, last - position, position)  # (T, S, P, Q)
 
     def decay(dt: Value) -> Value:
         return f.op("Exp", f.op("Max", dt * A, LEAST_EXPONENT))
 
     # 1. From zero to the end of each chunk.
     def local_step(h: Value, dt_sum: Value, rows: Value) -> tuple[list[Value], list[Value]]:
-        dt, dt_u = f.rows(dt_rows, rows), f.rows(dt_u_rows, rows)  # (S, K, B, 1, E)
-        b, c = f.float32(f.rows(b_rows, rows)), f.float32(f.rows(c_rows, rows))  # (S, K, B, N, 1) and (…, 1, N)
+        dt, dt_u = f.rows(dt_rows, rows), f.rows(dt_u_rows, rows)  # (S, P, Q, 1, E)
+        b, c = f.float32(f.rows(b_rows, rows)), f.float32(f.rows(c_rows, rows))  # (S, P, Q, N, 1) and (…, 1, N)
         h = decay(dt) * h + b * dt_u
         return [h, dt_sum + dt], [c @ h]
 
-    zero_states, zero_sums = f.expand(0.0, S, K, B, N, E), f.expand(0.0, S, K, B, 1, E)
-    [h_ends, dt_sums], [y] = f.scan(local_step, [zero_states, zero_sums], [rows])  # y (T, S, K, B, 1, E)
+    zero_states, zero_sums = f.expand(0.0, S, P, Q, N, E), f.expand(0.0, S, P, Q, 1, E)
+    [h_ends, dt_sums], [y] = f.scan(local_step, [zero_states, zero_sums], [rows])  # y (T, S, P, Q, 1, E)
 
     # 2. From chunk to chunk.
     def chunk_step(h: Value, h_end: Value, dt_sum: Value) -> tuple[list[Value], list[Value]]:
         return [decay(dt_sum) * h + h_end], [f.op("Identity", h)]
 
-    _, [h_starts] = f.scan(chunk_step, [f.expand(0.0, K, B, N, E)], [h_ends, dt_sums])
+    _, [h_starts] = f.scan(chunk_step, [f.expand(0.0, P, Q, N, E)], [h_ends, dt_sums])
 
     # TensorRT-RTX 1.7 cannot build a Scan that reads another's output from outside, but for a node between them.
     h_starts = f.op("Identity", h_starts)
@@ -155,19 +238,16 @@ def _selective_scan(f: FunctionBuilder) -> Value:
 
     _, [y] = f.scan(start_step, [zero_sums], [rows, y])
 
-    # Back to the tokens' order; skip, sum and gate.
+    # Back to the tokens' order.
     token = f.range(L)
-    position = f.unsqueeze(f.op("Where", is_reversed, last - token, token), 1)  # (K, 1, L)
-    rows = ((position % T * S + position // T) * K + f.unsqueeze(k, 2)) * B + f.range(B, 1)  # (K, B, L)
-    y = f.rows(f.reshape(y, -1, E), rows) + f.float32(u) * f.unsqueeze(D, 1, 2)
-    y = f.reshape(f.sum_of_rows(y), B, L, E)
-    z = f.op("Gather", f.reshape(xz, B, L, 2, E), 1, axis=2)
-    return f.op("CastLike", _silu(f, f.float32(z)) * y * f.attribute("scale"), u)
+    position = f.op("Where", f.unsqueeze(is_reversed, -1), last - token, token)
+    rows = (position % T * S + position // T) * (P * Q) + f.unsqueeze(sequence, 2)  # (P, Q, L)
+    return f.rows(f.reshape(y, -1, E), rows)
 
 
-def _reversed(f: FunctionBuilder) -> Value:
-    """(K, 1) bool."""
-    return f.unsqueeze(f.op("Equal", f.attribute("reverse"), 1), 1)
+def _states_first(f: FunctionBuilder, x: Value) -> Value:
+    """(·, E, N) → (·, N, E): E innermost, where a runtime's loops are longest."""
+    return f.op("Transpose", x, perm=[0, 2, 1])
 
 
 def _silu(f: FunctionBuilder, x: Value) -> Value:

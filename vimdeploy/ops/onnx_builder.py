@@ -104,12 +104,16 @@ class FunctionBuilder:
         return values[: len(states)], values[len(states) :]
 
     def attribute(self, name: str) -> Value:
-        """An attribute of the operator's node: (n,) int64 for "ints", () float32 for "float"."""
+        """An attribute of the operator's node: (n,) int64 for "ints", () int64 for "int", () float32 for "float"."""
         kind = next(a.type for a in self._operator.attributes if a.name == name)
-        field = {"ints": AttributeProto.INTS, "float": AttributeProto.FLOAT}[kind]
+        field = {"ints": AttributeProto.INTS, "int": AttributeProto.INT, "float": AttributeProto.FLOAT}[kind]
         value = self.op("Constant")
         self._nodes[-1].attribute.append(AttributeProto(name=f"value_{kind}", type=field, ref_attr_name=name))
         return value
+
+    def flag(self, name: str) -> Value:
+        """Whether an attribute of the operator's node is 1: bool, as large as the attribute."""
+        return self.op("Equal", self.attribute(name), 1)
 
     # -- shapes
 

@@ -10,7 +10,7 @@ from onnx import TensorShapeProto, TypeProto, helper
 from onnx.defs import OpSchema
 from onnx.shape_inference import InferenceContext, InferenceError
 
-from vimdeploy.ops.contract import DOMAIN, FLOAT_TYPES, OPERATORS, VERSION, Attribute, Operator, Value
+from vimdeploy.ops.contract import AT_LEAST, DOMAIN, FLOAT_TYPES, OPERATORS, VERSION, Attribute, Operator, Value
 
 Dimension = TensorShapeProto.Dimension
 
@@ -70,6 +70,7 @@ def _infer(op: Operator, context: InferenceContext) -> None:
     numbers = {size: dimension.dim_value for size, dimension in best.items() if dimension.HasField("dim_value")}
     for value, shape in shapes:
         _check_sizes(op, value, shape, numbers)
+        _check_least(op, value, numbers)
     output.tensor_type.shape.dim.extend(best.get(size, Dimension()) for size in op.output.dims)
     context.set_output_type(0, output)
 
@@ -92,6 +93,14 @@ def _check_sizes(op: Operator, value: Value, shape: list[Dimension], numbers: di
         wanted = _evaluate(size, numbers)
         if wanted is not None and dimension.HasField("dim_value") and dimension.dim_value != wanted:
             found = f"{size} is {dimension.dim_value} here (axis {axis}) and {wanted} by the other inputs"
+            raise InferenceError(f"{op.name}: {_wanted(value)}; {found}")
+
+
+def _check_least(op: Operator, value: Value, numbers: dict[str, int]) -> None:
+    for size in set(value.dims) & AT_LEAST.keys() & numbers.keys():
+        least = numbers.get(AT_LEAST[size], 0)
+        if numbers[size] < least:
+            found = f"{size} is {numbers[size]}, less than {AT_LEAST[size]}, which is {least} by the other inputs"
             raise InferenceError(f"{op.name}: {_wanted(value)}; {found}")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from vimdeploy.libraries import library_path
-from vimdeploy.ops.contract import DOMAIN, OPERATORS, SELECTIVE_SCAN, VERSION
+from vimdeploy.ops.contract import BIDIRECTIONAL_SCAN, DOMAIN, OPERATORS, VERSION
 
 ROOT = Path(__file__).parents[3]
 FIELDS = {"reverse": np.array([0, 1], np.int32), "scale": np.array([0.5], np.float32)}
@@ -88,7 +88,9 @@ def test_plugin_has_all_three_capabilities(trt, creator, operator):
     assert (core.plugin_name, core.plugin_version, core.plugin_namespace) == (operator.name, str(VERSION), DOMAIN)
     build = plugin.get_capability_interface(trt.PluginCapabilityType.BUILD)
     assert build.num_outputs == 1
-    assert build.timing_cache_id.endswith(" reverse 0 1" + (" scale 0.500000" if operator is SELECTIVE_SCAN else ""))
+    assert build.timing_cache_id.endswith(
+        " reverse 0 1" + (" scale 0.500000" if operator is BIDIRECTIONAL_SCAN else "")
+    )
     assert plugin.get_capability_interface(trt.PluginCapabilityType.RUNTIME) is not None
 
 
@@ -108,7 +110,7 @@ def test_wrong_fields_are_refused_in_one_sentence(trt, creator, operator, wrong,
 
 
 def test_a_scan_without_scale_is_refused(trt, registry, capfd):
-    creator = registry.get_creator(SELECTIVE_SCAN.name, str(VERSION), DOMAIN)
+    creator = registry.get_creator(BIDIRECTIONAL_SCAN.name, str(VERSION), DOMAIN)
     assert made(trt, creator, {"reverse": FIELDS["reverse"]}) is None
     assert "field scale is missing, wanted one FLOAT32" in capfd.readouterr().err
 

@@ -11,7 +11,7 @@ from vimdeploy.models.variant import Variant, checked_fields
 from vimdeploy.models.vim.config import VARIANTS, VimConfig
 from vimdeploy.models.vim.keys import model_from_checkpoint
 from vimdeploy.models.vim.stages import stages_of
-from vimdeploy.ops.contract import CONV1D, SELECTIVE_SCAN
+from vimdeploy.ops.contract import BIDIRECTIONAL_CONV1D, BIDIRECTIONAL_SCAN
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -25,7 +25,7 @@ class VimArchitecture(Architecture):
 
     name = "vim"
     variants = VARIANTS
-    operators = (CONV1D.name, SELECTIVE_SCAN.name)
+    operators = (BIDIRECTIONAL_CONV1D.name, BIDIRECTIONAL_SCAN.name)
 
     def config(self, numbers: Mapping[str, Any]) -> VimConfig:
         """A ``VimConfig``."""

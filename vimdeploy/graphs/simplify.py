@@ -1,0 +1,35 @@
+"""Foreign graphs made simple: what other people's Mamba code writes, in fewer nodes that give the same answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vimdeploy.errors import require
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+
+def simplified(model: ir.Model) -> None:
+    """Rewrite what foreign code writes in a roundabout way, in place.
+
+    A pass that does not understand a part of the graph leaves it as it is; no pass changes what the model answers.
+
+    Args:
+        model: as torch's exporter and onnxscript's optimizer give it, the exporter's notes in it. A new node belongs to
+            the module of the node that it replaces.
+
+    Raises:
+        MissingPackageError: without onnx_ir, which comes with onnxscript.
+    """
+    require("onnx_ir", "export")
+    from onnx_ir.passes.common import IdentityEliminationPass, RemoveUnusedNodesPass
+
+    from vimdeploy.graphs.passes.editor import Editor
+    from vimdeploy.graphs.passes.scatters import scatters_to_concats
+
+    IdentityEliminationPass()(model)
+    edit = Editor(model.graph)
+    for rewrite in (scatters_to_concats,):
+        rewrite(edit)
+        RemoveUnusedNodesPass()(model)
