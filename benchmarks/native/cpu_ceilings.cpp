@@ -44,19 +44,20 @@ float run_states_in_registers(int64_t steps, int64_t& states) {
 void run_bare_scan(const SelectiveScanProblem& problem, const SelectiveScanPlan& plan,
                    const SelectiveScanTensors& tensors, void* scratch) {
   const Task task{problem, plan, tensors, 0, 0, problem.channels, aligned_scratch(scratch)};
-  const int64_t L = problem.tokens, E = problem.channels, dt_bc_row = problem.rank + 2 * problem.states;
+  const int64_t L = problem.tokens, E = problem.channels;
   for (int64_t k = 0; k < problem.directions(); ++k) {
     for (int64_t begin = 0; begin < L; begin += plan.token_block) {
       for (int64_t c = 0; c < E; c += kLanes) {
         Block<float> block;
         block.tokens = HWY_MIN(plan.token_block, L - begin);
         block.is_first_direction = block.is_last_direction = block.streams = false;
-        block.dt_bc = {static_cast<const float*>(tensors.dt_bc) + (k * L + begin) * dt_bc_row, dt_bc_row};
+        block.B = {tensors.B.at<float>(k, 0, begin), tensors.B.token};
+        block.C = {tensors.C.at<float>(k, 0, begin), tensors.C.token};
         block.c = c;
         block.count = kLanes;
-        block.u = {static_cast<const float*>(tensors.u) + (k * L + begin) * E, E};
-        block.z = {static_cast<const float*>(tensors.xz) + begin * 2 * E + E, 2 * E};
-        block.y = block.sum = {static_cast<float*>(tensors.y) + begin * E, E};
+        block.u = block.delta = {tensors.u.at<float>(k, 0, begin), tensors.u.token};
+        block.z = {tensors.z.at<float>(k, 0, begin), tensors.z.token};
+        block.y = block.sum = {tensors.y.at<float>(k, 0, begin), tensors.y.token};
         int64_t n = 0;
         for (; n + kStatesInRegisters <= problem.states; n += kStatesInRegisters) {
           run_states<kStatesInRegisters>(task, block, block, n);

@@ -10,6 +10,7 @@
 
 #include "gpu_ceilings.h"
 #include "scan/cuda/operators.h"
+#include "scan/operators.h"
 #include "support/export.h"
 #include "support/guard.h"
 
@@ -57,6 +58,7 @@ VIMDEPLOY_EXPORT const char* vimdeploy_gpu_conv1d(int type, const int64_t* sizes
     problem.tokens = sizes[1];
     problem.channels = sizes[2];
     problem.width = sizes[3];
+    problem.row = 2 * problem.channels;
     problem.reverse.assign(reverse, reverse + directions);
     CudaFacts device;
     if (Status status = check(problem); !status.ok()) return status;
@@ -87,11 +89,8 @@ VIMDEPLOY_EXPORT const char* vimdeploy_gpu_scan(int type, const int64_t* sizes, 
     problem.scale = scale;
     SelectiveScanCudaPlan plan;
     if (Status status = plan_on_this_device(problem, regime, plan); !status.ok()) return status;
-    const auto parameter = [&](int i) { return static_cast<const float*>(tensors[i]); };
-    return selective_scan_cuda(
-        problem, plan,
-        {tensors[0], tensors[1], tensors[2], tensors[3], parameter(4), parameter(5), parameter(6), tensors[7]},
-        workspace, stream);
+    return selective_scan_cuda(problem, plan, BidirectionalScanOperator::tensors(problem, tensors, tensors[7]),
+                               workspace, stream);
   }));
 }
 

@@ -10,8 +10,8 @@
 #include <memory>
 #include <vector>
 
+#include "onnxruntime/attributes.h"
 #include "onnxruntime/host.h"
-#include "onnxruntime/operators.h"
 #include "support/guard.h"
 
 namespace vimdeploy::onnxruntime {
@@ -31,14 +31,14 @@ class NodeKernel {
   Status run(OrtKernelContext* raw_context) const {
     const Ort::KernelContext context(raw_context);
     typename Operator::Problem problem = problem_;
-    if (Status s = sizes_from_shapes(input_shapes(context), problem); !s.ok()) return s;
+    if (Status s = sizes_from_shapes<Operator>(input_shapes(context), problem); !s.ok()) return s;
 
     std::vector<const void*> inputs;
-    for (size_t i = 0; i < Operator::kInputs; ++i) inputs.push_back(context.GetInput(i).GetTensorRawData());
+    for (size_t i = 0; i < std::size(Operator::kInputs); ++i) inputs.push_back(context.GetInput(i).GetTensorRawData());
     const Shape shape = output_shape(problem);
     void* output = context.GetOutput(0, shape).GetTensorMutableRawData();
     if (std::count(shape.begin(), shape.end(), 0) > 0) return {};
-    return device_.run(raw_context, problem, Operator::tensors(inputs.data(), output));
+    return device_.run(raw_context, problem, Operator::tensors(problem, inputs.data(), output));
   }
 
   typename Operator::Problem problem_;  // attributes and type; the sizes are read at every call
@@ -50,15 +50,15 @@ class CustomOp : public Ort::CustomOpBase<CustomOp<Operator, Device>, NodeKernel
  public:
   explicit CustomOp(ElementType type) : type_(type) {
     OrtCustomOp::InferOutputShapeFn = [](const OrtCustomOp*, OrtShapeInferContext* context) -> OrtStatusPtr {
-      return to_ort_status(guard([&] { return infer_output(context, Operator::output()); }));
+      return to_ort_status(guard([&] { return infer_output(context, output_axes<Operator>()); }));
     };
   }
 
   OrtStatusPtr CreateKernelV2(const OrtApi&, const OrtKernelInfo* info, void** kernel) const noexcept {
     return to_ort_status(guard([&]() -> Status {
-      typename Operator::Problem problem;
+      auto problem = Operator::problem();
       problem.type = type_;
-      Operator::read_attributes(Ort::ConstKernelInfo(info), problem);
+      Operator::visit_attributes(problem, AttributeReader(Operator::kName, info));
       *kernel = std::make_unique<NodeKernel<Operator, Device>>(std::move(problem), info).release();
       return {};
     }));
@@ -66,9 +66,9 @@ class CustomOp : public Ort::CustomOpBase<CustomOp<Operator, Device>, NodeKernel
 
   const char* GetName() const { return Operator::kName; }
   const char* GetExecutionProviderType() const { return Device::kProvider; }
-  size_t GetInputTypeCount() const { return Operator::kInputs; }
+  size_t GetInputTypeCount() const { return std::size(Operator::kInputs); }
   ONNXTensorElementDataType GetInputType(size_t i) const {
-    return onnx_type(Operator::is_float32(i) ? ElementType::float32 : type_);
+    return onnx_type(Operator::kInputs[i].is_float32() ? ElementType::float32 : type_);
   }
   size_t GetOutputTypeCount() const { return 1; }
   ONNXTensorElementDataType GetOutputType(size_t) const { return onnx_type(type_); }
@@ -88,8 +88,7 @@ void add_all_types(Ort::CustomOpDomain& domain) {
 
 template <typename Device>
 void add_all_operators(Ort::CustomOpDomain& domain) {
-  add_all_types<Conv1d, Device>(domain);
-  add_all_types<SelectiveScan, Device>(domain);
+  for_each_operator([&](auto op) { add_all_types<decltype(op), Device>(domain); });
 }
 
 }  // namespace vimdeploy::onnxruntime

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "scan/element.h"
-#include "scan/problem.h"
+#include "scan/operators.h"
 
 namespace vimdeploy {
 
@@ -28,10 +28,11 @@ inline std::vector<std::string> words_of(const std::string& joined) {
 
 // `own`: the entries that only this library has.
 inline std::string library_info(const std::string& own) {
-  std::vector<std::string> types;
+  std::vector<std::string> types, operators;
   for (ElementType type : kElementTypes) types.emplace_back(name_of(type));
+  for_each_operator([&](auto op) { operators.emplace_back(decltype(op)::kName); });
   return "{\"library_version\": \"" VIMDEPLOY_VERSION "\", \"operators_version\": " +
-         std::to_string(kOperatorsVersion) + ", \"operators\": " + json_list({kConv1dName, kSelectiveScanName}) +
+         std::to_string(kOperatorsVersion) + ", \"operators\": " + json_list(operators) +
          ", \"types\": " + json_list(types) + ", " + own +
          ", \"cuda_architectures\": " + json_list(words_of(VIMDEPLOY_CUDA_ARCHITECTURES)) +
          ", \"cuda_version\": \"" VIMDEPLOY_CUDA_VERSION "\"}";

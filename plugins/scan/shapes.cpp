@@ -1,7 +1,47 @@
 #include "scan/shapes.h"
 
+#include <algorithm>
+#include <optional>
+#include <string_view>
+
 namespace vimdeploy {
 namespace {
+
+// The sizes that the letters of the contract stand for.
+class Sizes {
+ public:
+  // The first one counts: the others are checked against it.
+  void set(char letter, int64_t size) {
+    if (!at(letter)) at(letter) = size;
+  }
+  int64_t get(char letter, int64_t otherwise = 0) const { return sizes_[letter - 'A'].value_or(otherwise); }
+
+ private:
+  std::optional<int64_t>& at(char letter) { return sizes_[letter - 'A']; }
+
+  std::optional<int64_t> sizes_['Z' - 'A' + 1];
+};
+
+// "(K, B, L, R+2N)" has the dimensions K, B, L and R+2N.
+std::vector<std::string_view> dims_of(const TensorSpec& spec) {
+  std::vector<std::string_view> dims;
+  for (std::string_view rest = std::string_view(spec.dims).substr(1); !rest.empty();) {
+    const size_t length = rest.find_first_of(",)");
+    dims.push_back(rest.substr(0, length));
+    rest.remove_prefix(std::min(rest.size(), length + std::string_view(", ").size()));
+  }
+  return dims;
+}
+
+// The value of a sum such as R+2N.
+int64_t size_of(std::string_view dim, const Sizes& sizes) {
+  int64_t sum = 0, factor = 1;
+  for (char c : dim) {
+    if ('A' <= c && c <= 'Z') sum += factor * sizes.get(c);
+    factor = '0' <= c && c <= '9' ? c - '0' : 1;
+  }
+  return sum;
+}
 
 std::string to_string(const Shape& shape) {
   std::string text = "(";
@@ -9,89 +49,90 @@ std::string to_string(const Shape& shape) {
   return text + ")";
 }
 
-// An input: its name and dimensions in the contract, and the shape that was found.
-struct Input {
-  const char* op;
-  const char* name;
-  const char* dims;
-  size_t rank;
-  const Shape& found;
+Status error(const char* op, const TensorSpec& input, const Shape& found, const std::string& wanted) {
+  return Status::error(std::string(op) + ": input " + input.name + " has shape " + to_string(found) + ", wanted " +
+                       input.dims + wanted);
+}
 
-  Status error(const std::string& wanted) const {
-    return Status::error(std::string(op) + ": input " + name + " has shape " + to_string(found) + ", wanted " + dims +
-                         wanted);
+// Reads the sizes that are a dimension of some input by themselves, if all inputs have as many axes as they should.
+Status read_sizes(const char* op, const Inputs& inputs, const std::vector<Shape>& shapes, Sizes& sizes) {
+  if (shapes.size() != inputs.size()) {
+    return Status::error(std::string(op) + ": found " + std::to_string(shapes.size()) + " inputs, wanted " +
+                         std::to_string(inputs.size()));
   }
-
-  Status check_rank() const { return found.size() == rank ? Status() : error(""); }
-  Status check_shape(const Shape& wanted) const {
-    return found == wanted ? Status() : error(" = " + to_string(wanted));
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const std::vector<std::string_view> dims = dims_of(inputs[i]);
+    if (shapes[i].size() != dims.size()) return error(op, inputs[i], shapes[i], "");
+    for (size_t axis = 0; axis < dims.size(); ++axis) {
+      if (dims[axis].size() == 1) sizes.set(dims[axis][0], shapes[i][axis]);
+    }
   }
-};
+  return {};
+}
 
-Status check_count(const char* op, size_t found, size_t wanted) {
-  if (found == wanted) return {};
-  return Status::error(std::string(op) + ": found " + std::to_string(found) + " inputs, wanted " +
-                       std::to_string(wanted));
+Status check_shapes(const char* op, const Inputs& inputs, const std::vector<Shape>& shapes, const Sizes& sizes) {
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    Shape wanted;
+    for (std::string_view dim : dims_of(inputs[i])) wanted.push_back(size_of(dim, sizes));
+    if (shapes[i] != wanted) return error(op, inputs[i], shapes[i], " = " + to_string(wanted));
+  }
+  return {};
 }
 
 }  // namespace
 
-Status sizes_from_shapes(const std::vector<Shape>& inputs, Conv1dProblem& problem) {
-  const char* op = kConv1dName;
-  if (Status s = check_count(op, inputs.size(), 3); !s.ok()) return s;
-  const Input xz{op, "xz", "(B, L, 2E)", 3, inputs[0]};
-  const Input weight{op, "weight", "(K, E, W)", 3, inputs[1]};
-  const Input bias{op, "bias", "(K, E)", 2, inputs[2]};
-
-  if (Status s = xz.check_rank(); !s.ok()) return s;
-  if (Status s = weight.check_rank(); !s.ok()) return s;
-  if (xz.found[2] % 2 != 0) return xz.error(" with an even last size");
-  problem.batch = xz.found[0];
-  problem.tokens = xz.found[1];
-  problem.channels = xz.found[2] / 2;
-  problem.width = weight.found[2];
+Status sizes_from_shapes(const Inputs& inputs, const std::vector<Shape>& shapes, Conv1dProblem& problem) {
+  Sizes sizes;
+  sizes.set('K', problem.directions());
+  if (Status s = read_sizes(problem.name, inputs, shapes, sizes); !s.ok()) return s;
+  problem.batch = sizes.get('B');
+  problem.tokens = sizes.get('L');
+  problem.channels = sizes.get('E');
+  problem.width = sizes.get('W');
+  problem.row = sizes.get('X', problem.channels);
   if (Status s = check(problem); !s.ok()) return s;
-
-  if (Status s = weight.check_shape({problem.directions(), problem.channels, problem.width}); !s.ok()) return s;
-  return bias.check_shape({problem.directions(), problem.channels});
+  if (Status s = check_shapes(problem.name, inputs, shapes, sizes); !s.ok()) return s;
+  problem.row = shapes[0].back();
+  return {};
 }
 
-Status sizes_from_shapes(const std::vector<Shape>& inputs, SelectiveScanProblem& problem) {
-  const char* op = kSelectiveScanName;
-  if (Status s = check_count(op, inputs.size(), 7); !s.ok()) return s;
-  const Input u{op, "u", "(K, B, L, E)", 4, inputs[0]};
-  const Input xz{op, "xz", "(B, L, 2E)", 3, inputs[1]};
-  const Input dt_bc{op, "dt_bc", "(K, B, L, R+2N)", 4, inputs[2]};
-  const Input dt_weight{op, "dt_weight", "(K, E, R)", 3, inputs[3]};
-  const Input dt_bias{op, "dt_bias", "(K, E)", 2, inputs[4]};
-  const Input A{op, "A", "(K, E, N)", 3, inputs[5]};
-  const Input D{op, "D", "(K, E)", 2, inputs[6]};
-
-  if (Status s = u.check_rank(); !s.ok()) return s;
-  if (Status s = dt_weight.check_rank(); !s.ok()) return s;
-  if (Status s = A.check_rank(); !s.ok()) return s;
-  problem.batch = u.found[1];
-  problem.tokens = u.found[2];
-  problem.channels = u.found[3];
-  problem.rank = dt_weight.found[2];
-  problem.states = A.found[2];
+Status sizes_from_shapes(const Inputs& inputs, const std::vector<Shape>& shapes, SelectiveScanProblem& problem) {
+  Sizes sizes;
+  sizes.set('K', problem.directions());
+  sizes.set('G', problem.directions());
+  if (Status s = read_sizes(problem.name, inputs, shapes, sizes); !s.ok()) return s;
+  problem.batch = sizes.get('B');
+  problem.tokens = sizes.get('L');
+  problem.channels = sizes.get('E');
+  problem.states = sizes.get('N');
+  problem.rank = sizes.get('R');
+  if (sizes.get('R', 1) < 1) {  // check() takes 0 for an operator without a low rank
+    return Status::error(std::string(problem.name) + ": R (rank) is " + std::to_string(problem.rank) +
+                         ", wanted at least 1");
+  }
   if (Status s = check(problem); !s.ok()) return s;
-
-  const int64_t K = problem.directions(), B = problem.batch, L = problem.tokens, E = problem.channels;
-  const int64_t N = problem.states, R = problem.rank;
-  if (Status s = u.check_shape({K, B, L, E}); !s.ok()) return s;
-  if (Status s = xz.check_shape({B, L, 2 * E}); !s.ok()) return s;
-  if (Status s = dt_bc.check_shape({K, B, L, R + 2 * N}); !s.ok()) return s;
-  if (Status s = dt_weight.check_shape({K, E, R}); !s.ok()) return s;
-  if (Status s = dt_bias.check_shape({K, E}); !s.ok()) return s;
-  if (Status s = A.check_shape({K, E, N}); !s.ok()) return s;
-  return D.check_shape({K, E});
+  return check_shapes(problem.name, inputs, shapes, sizes);
 }
 
 Shape output_shape(const Conv1dProblem& problem) {
   return {problem.directions(), problem.batch, problem.tokens, problem.channels};
 }
 
-Shape output_shape(const SelectiveScanProblem& problem) { return {problem.batch, problem.tokens, problem.channels}; }
+Shape output_shape(const SelectiveScanProblem& problem) {
+  if (problem.is_gated) return {problem.batch, problem.tokens, problem.channels};
+  return {problem.batch, problem.directions(), problem.tokens, problem.channels};
+}
+
+std::vector<InputAxis> axes_of(const TensorSpec& output, const Inputs& inputs) {
+  std::vector<InputAxis> axes;
+  for (std::string_view dim : dims_of(output)) {
+    for (size_t input = 0, before = axes.size(); axes.size() == before; ++input) {
+      const std::vector<std::string_view> dims = dims_of(inputs[input]);
+      const auto found = std::find(dims.begin(), dims.end(), dim);
+      if (found != dims.end()) axes.push_back({input, static_cast<size_t>(found - dims.begin())});
+    }
+  }
+  return axes;
+}
 
 }  // namespace vimdeploy

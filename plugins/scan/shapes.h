@@ -2,19 +2,47 @@
 
 #pragma once
 
+#include <iterator>
 #include <vector>
 
+#include "scan/operators.h"
 #include "scan/problem.h"
 
 namespace vimdeploy {
 
 using Shape = std::vector<int64_t>;
 
-// `inputs` is in the operator's order. The problem's type, reverse and scale are the caller's and are kept.
-Status sizes_from_shapes(const std::vector<Shape>& inputs, Conv1dProblem& problem);
-Status sizes_from_shapes(const std::vector<Shape>& inputs, SelectiveScanProblem& problem);
+// Where one size of an output comes from: an axis of an input.
+struct InputAxis {
+  size_t input, axis;
+};
+
+// An operator's inputs, in its order.
+using Inputs = std::vector<TensorSpec>;
+
+template <typename Operator>
+Inputs inputs_of() {
+  return {std::begin(Operator::kInputs), std::end(Operator::kInputs)};
+}
+
+// The problem's type and attributes are the caller's and are kept.
+Status sizes_from_shapes(const Inputs& inputs, const std::vector<Shape>& shapes, Conv1dProblem& problem);
+Status sizes_from_shapes(const Inputs& inputs, const std::vector<Shape>& shapes, SelectiveScanProblem& problem);
+
+template <typename Operator>
+Status sizes_from_shapes(const std::vector<Shape>& shapes, typename Operator::Problem& problem) {
+  return sizes_from_shapes(inputs_of<Operator>(), shapes, problem);
+}
 
 Shape output_shape(const Conv1dProblem& problem);
 Shape output_shape(const SelectiveScanProblem& problem);
+
+// Every size of an output is a size of some input.
+std::vector<InputAxis> axes_of(const TensorSpec& output, const Inputs& inputs);
+
+template <typename Operator>
+std::vector<InputAxis> output_axes() {
+  return axes_of(Operator::kOutput, inputs_of<Operator>());
+}
 
 }  // namespace vimdeploy

@@ -17,7 +17,7 @@ template <typename Operator>
 class Creator final : public nvinfer1::IPluginCreatorV3One {
  public:
   Creator() {
-    const typename Operator::Problem unset;
+    const auto unset = Operator::problem();
     Operator::visit_attributes(unset, fields_);
   }
 
@@ -31,7 +31,7 @@ class Creator final : public nvinfer1::IPluginCreatorV3One {
                                     nvinfer1::TensorRTPhase phase) noexcept override {
     nvinfer1::IPluginV3* plugin = nullptr;
     (void)logged([&]() -> Status {
-      typename Operator::Problem attributes;
+      auto attributes = Operator::problem();
       FieldReader read(Operator::kName, fields);
       Operator::visit_attributes(attributes, read);
       CudaFacts device;
@@ -41,7 +41,7 @@ class Creator final : public nvinfer1::IPluginCreatorV3One {
         device = facts_of_device();
       }
       if (!read.status().ok()) return read.status();
-      if (Status s = check_reverse(Operator::kName, attributes.reverse); !s.ok()) return s;
+      if (Status s = check_attributes(attributes); !s.ok()) return s;
       plugin = new Plugin<Operator>(std::move(attributes), device);
       return {};
     });

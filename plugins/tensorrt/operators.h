@@ -15,13 +15,8 @@ struct Resources {
   CUstream_st* stream;
 };
 
-struct Conv1d : Conv1dOperator {
+struct Conv1d : BidirectionalConv1dOperator {
   static constexpr int32_t kTactics = 0;
-
-  template <typename ProblemOrConst, typename Visit>
-  static void visit_attributes(ProblemOrConst& problem, Visit&& visit) {
-    visit("reverse", problem.reverse);
-  }
 
   static size_t workspace_bytes(const Conv1dProblem&, const CudaFacts&) { return 0; }
 
@@ -31,15 +26,9 @@ struct Conv1d : Conv1dOperator {
   }
 };
 
-struct SelectiveScan : SelectiveScanOperator {
+struct SelectiveScan : BidirectionalScanOperator {
   static constexpr int32_t kTactics = 2;  // the regimes' numbers; 0, TensorRT's default, is Regime::automatic
   static_assert(Regime{0} == Regime::automatic && Regime{1} == Regime::sequences && Regime{2} == Regime::chunks);
-
-  template <typename ProblemOrConst, typename Visit>
-  static void visit_attributes(ProblemOrConst& problem, Visit&& visit) {
-    visit("reverse", problem.reverse);
-    visit("scale", problem.scale);
-  }
 
   // TensorRT does not promise an aligned workspace, so the room to align it is requested too.
   static constexpr size_t kAlignment = 256;

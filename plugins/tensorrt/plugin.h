@@ -78,7 +78,7 @@ class Plugin final : public nvinfer1::IPluginV3,
                              int32_t input_count) const noexcept override {
     return logged([&]() -> Status {
       if (Status s = check_counts<Operator>(input_count, output_count); !s.ok()) return s;
-      for (size_t i = 0; i < Operator::kInputs; ++i) {
+      for (size_t i = 0; i < std::size(Operator::kInputs); ++i) {
         if (Status s = check_type<Operator>(i, inputs[i], inputs[0]); !s.ok()) return s;
       }
       outputs[0] = inputs[0];
@@ -92,7 +92,7 @@ class Plugin final : public nvinfer1::IPluginV3,
     return logged([&]() -> Status {
       if (Status s = check_counts<Operator>(input_count, output_count); !s.ok()) return s;
       outputs[0].nbDims = 0;
-      for (const InputAxis& from : Operator::output()) {
+      for (const InputAxis& from : output_axes<Operator>()) {
         const auto rank = static_cast<size_t>(inputs[from.input].nbDims);
         if (from.axis >= rank) {
           return Status::error(name_of_tensor<Operator>(from.input) + " has " + std::to_string(rank) +
@@ -179,7 +179,7 @@ class Plugin final : public nvinfer1::IPluginV3,
       if (Status s = read(all_of(input_tensors, output_tensors), problem); !s.ok()) return s;
       const Shape shape = output_shape(problem);
       if (std::count(shape.begin(), shape.end(), 0) > 0) return {};
-      return Operator::run(problem, device_, regime_, Operator::tensors(inputs, outputs[0]), {workspace, stream});
+      return Operator::run(problem, device_, regime_, Operator::tensors(problem, inputs, outputs[0]), {workspace, stream});
     });
   }
 
@@ -194,14 +194,14 @@ class Plugin final : public nvinfer1::IPluginV3,
   }
 
   static std::vector<Tensor> all_of(const Tensor* inputs, const Tensor* output) {
-    std::vector<Tensor> tensors(inputs, inputs + Operator::kInputs);
+    std::vector<Tensor> tensors(inputs, inputs + std::size(Operator::kInputs));
     tensors.push_back(*output);
     return tensors;
   }
 
   static std::vector<Tensor> all_at(Bound bound, const DynamicTensor* inputs, const DynamicTensor* output) {
     std::vector<Tensor> tensors;
-    for (size_t i = 0; i < Operator::kInputs; ++i) tensors.push_back(tensor_at(bound, inputs[i]));
+    for (size_t i = 0; i < std::size(Operator::kInputs); ++i) tensors.push_back(tensor_at(bound, inputs[i]));
     tensors.push_back(tensor_at(bound, *output));
     return tensors;
   }

@@ -9,28 +9,28 @@ namespace vimdeploy::tensorrt {
 
 template <typename Operator>
 bool are_counts_right(int32_t inputs, int32_t outputs) {
-  return inputs == static_cast<int32_t>(Operator::kInputs) && outputs == 1;
+  return inputs == static_cast<int32_t>(std::size(Operator::kInputs)) && outputs == 1;
 }
 
 template <typename Operator>
 Status check_counts(int32_t inputs, int32_t outputs) {
   if (are_counts_right<Operator>(inputs, outputs)) return {};
   return Status::error(std::string(Operator::kName) + ": found " + std::to_string(inputs) + " inputs and " +
-                       std::to_string(outputs) + " outputs, wanted " + std::to_string(Operator::kInputs) + " and 1");
+                       std::to_string(outputs) + " outputs, wanted " + std::to_string(std::size(Operator::kInputs)) + " and 1");
 }
 
 // The first input determines T.
 template <typename Operator>
 nvinfer1::DataType wanted_type(size_t position, nvinfer1::DataType first) {
-  const bool is_float32 = position < Operator::kInputs && Operator::is_float32(position);
+  const bool is_float32 = position < std::size(Operator::kInputs) && Operator::kInputs[position].is_float32();
   return is_float32 ? nvinfer1::DataType::kFLOAT : first;
 }
 
 template <typename Operator>
 std::string name_of_tensor(size_t position) {
-  const bool is_input = position < Operator::kInputs;
+  const bool is_input = position < std::size(Operator::kInputs);
   return std::string(Operator::kName) + (is_input ? ": input " : ": output ") +
-         (is_input ? Operator::kInputNames[position] : Operator::kOutputName);
+         (is_input ? Operator::kInputs[position] : Operator::kOutput).name;
 }
 
 template <typename Operator>
@@ -52,10 +52,10 @@ Status read_tensors(const std::vector<nvinfer1::PluginTensorDesc>& tensors, type
       return Status::error(name_of_tensor<Operator>(position) + " has TensorFormat " +
                            std::to_string(static_cast<int>(tensor.format)) + ", wanted kLINEAR");
     }
-    if (position < Operator::kInputs) shapes.push_back(shape_of(tensor.dims));
+    if (position < std::size(Operator::kInputs)) shapes.push_back(shape_of(tensor.dims));
   }
   problem.type = *element_type(tensors[0].type);
-  return sizes_from_shapes(shapes, problem);
+  return sizes_from_shapes<Operator>(shapes, problem);
 }
 
 }  // namespace vimdeploy::tensorrt

@@ -1,4 +1,4 @@
-// BidirectionalConv1d on the CPU: compiled once for each instruction set.
+// Both convolutions on the CPU: compiled once for each instruction set.
 //
 // A task packs its channels' taps, then computes the tokens in blocks, one vector of channels at a time: x is read
 // once, with a halo of W - 1 tokens on either side, and convolved for every direction. A reversed direction is the same
@@ -29,8 +29,8 @@ using Task = TaskOf<Conv1dProblem, Conv1dPlan, Conv1dTensors>;
 
 // Computes u of kTokens tokens and one vector of channels. Tap w of token t is multiplied with vector t + w of x.
 template <int kTokens, bool kStreams, typename T>
-HWY_INLINE void convolve(const float* x, const float* weight, V bias, int64_t width, T* u, int64_t u_row,
-                         size_t count) {
+HWY_INLINE void convolve(const float* x, const float* weight, V bias, int64_t width, bool with_silu, T* u,
+                         int64_t u_row, size_t count) {
   const Tag d;
   V sum[kTokens];
   HWY_UNROLL(8)
@@ -42,7 +42,7 @@ HWY_INLINE void convolve(const float* x, const float* weight, V bias, int64_t wi
   }
   HWY_UNROLL(8)
   for (int t = 0; t < kTokens; ++t) {
-    const V u_t = silu(d, sum[t]);
+    const V u_t = with_silu ? silu(d, sum[t]) : sum[t];
     if constexpr (kStreams) {
       hn::Stream(u_t, d, u + t * u_row);
     } else {
@@ -75,8 +75,8 @@ void pack_weights(const Task& task) {
 template <typename T>
 void load_x(const Task& task, int64_t begin, int64_t end, int64_t c, size_t count) {
   const Tag d;
-  const int64_t L = task.problem.tokens, row = 2 * task.problem.channels, halo = task.plan.halo;
-  const T* x = static_cast<const T*>(task.tensors.xz) + task.b * L * row + task.channel + c;
+  const int64_t L = task.problem.tokens, row = task.problem.row, halo = task.plan.halo;
+  const T* x = static_cast<const T*>(task.tensors.x) + task.sequence * L * row + task.channel + c;
   float* to = task.slot + task.plan.x;
   for (int64_t l = begin - halo; l < end + halo; ++l, to += kLanes) {
     const bool is_token = 0 <= l && l < L;
@@ -94,12 +94,13 @@ void convolve_block(const Task& task, int64_t k, int64_t begin, int64_t tokens, 
   const float* x = task.slot + plan.x + (is_reversed ? plan.halo * kLanes : 0);
   const float* weight = task.slot + plan.weight + (k * plan.channel_block + c) * W;
   const V bias = hn::Load(d, task.slot + plan.bias + k * plan.channel_block + c);
-  T* u = static_cast<T*>(task.tensors.u) + ((k * B + task.b) * L + begin) * E + task.channel + c;
+  T* u = static_cast<T*>(task.tensors.u) + ((k * B + task.sequence) * L + begin) * E + task.channel + c;
+  const bool with_silu = task.problem.silu != 0;
   int64_t t = 0;
   for (; t + kTokensAtOnce <= tokens; t += kTokensAtOnce) {
-    convolve<kTokensAtOnce, kStreams>(x + t * kLanes, weight, bias, W, u + t * E, E, count);
+    convolve<kTokensAtOnce, kStreams>(x + t * kLanes, weight, bias, W, with_silu, u + t * E, E, count);
   }
-  for (; t < tokens; ++t) convolve<1, kStreams>(x + t * kLanes, weight, bias, W, u + t * E, E, count);
+  for (; t < tokens; ++t) convolve<1, kStreams>(x + t * kLanes, weight, bias, W, with_silu, u + t * E, E, count);
 }
 
 template <bool kStreams, typename T>

@@ -1,4 +1,4 @@
-// Both operators on the CPU, for hosts to call: their kernels, one for each instruction set.
+// The operators on the CPU, for hosts to call: their kernels, one for each instruction set.
 
 #pragma once
 

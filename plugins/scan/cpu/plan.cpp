@@ -42,6 +42,12 @@ class Layout {
 };
 
 // Whether to use non-temporal stores: only for float32, and only if rows consist of whole cache lines.
+// Sequences that are computed independently, each with all that is summed in it.
+int64_t sequences_of(const Conv1dProblem& problem) { return problem.batch; }
+int64_t sequences_of(const SelectiveScanProblem& problem) {
+  return problem.is_gated ? problem.batch : problem.batch * problem.directions();
+}
+
 template <typename Problem>
 bool streams(const Problem& problem) {
   const int64_t floats = problem.batch * problem.tokens * problem.channels;
@@ -52,10 +58,11 @@ template <typename Plan, typename Problem>
 Plan divided(const Problem& problem, const CpuFacts& cpu) {
   const int64_t threads = std::max<int64_t>(cpu.threads, 1);
   Plan plan;
+  plan.name = problem.name;
   plan.token_block = std::min(kTokenBlock, problem.tokens);
-  plan.channel_block = channel_block_of(problem.batch, problem.channels, threads);
+  plan.channel_block = channel_block_of(sequences_of(problem), problem.channels, threads);
   plan.channel_blocks = divide_up(problem.channels, plan.channel_block);
-  plan.tasks = problem.tokens == 0 ? 0 : problem.batch * plan.channel_blocks;
+  plan.tasks = problem.tokens == 0 ? 0 : sequences_of(problem) * plan.channel_blocks;
   plan.slots = std::min(plan.tasks, threads);
   return plan;
 }
@@ -91,10 +98,10 @@ Conv1dPlan plan_of(const Conv1dProblem& problem, const CpuFacts& cpu) {
 
 SelectiveScanPlan plan_of(const SelectiveScanProblem& problem, const CpuFacts& cpu) {
   auto plan = divided<SelectiveScanPlan>(problem, cpu);
-  const bool is_float32 = problem.type == ElementType::float32;
-  plan.sums_in_y = is_float32;
-  plan.streams = streams(problem) && problem.directions() > 1;
-  const int64_t rows_of_sum = is_float32 || problem.directions() == 1 ? 0 : problem.tokens;
+  const bool is_float32 = problem.type == ElementType::float32, sums = problem.is_gated && problem.directions() > 1;
+  plan.sums_in_y = is_float32 && sums;
+  plan.streams = streams(problem) && sums;
+  const int64_t rows_of_sum = sums && !is_float32 ? problem.tokens : 0;
   Layout slot;
   plan.decay = slot.place(problem.states * plan.channel_block);
   plan.dt_weight = slot.place(problem.rank * plan.channel_block);
@@ -102,7 +109,12 @@ SelectiveScanPlan plan_of(const SelectiveScanProblem& problem, const CpuFacts& c
   plan.skip = slot.place(plan.channel_block);
   plan.h = slot.place(problem.states * plan.channel_block);
   plan.y = slot.place(plan.token_block * kChannelGrain);
-  plan.dt_bc = slot.place(is_float32 ? 0 : plan.token_block * (problem.rank + 2 * problem.states));
+  const auto rows = [&](int64_t elements) {
+    return slot.place(is_float32 ? 0 : plan.token_block * row_floats(elements));
+  };
+  plan.low_rank = rows(problem.rank);
+  plan.B = rows(problem.states);
+  plan.C = rows(problem.states);
   plan.dt = slot.place(plan.token_block * kChannelGrain);
   plan.dt_u = slot.place(plan.token_block * kChannelGrain);
   plan.sum = slot.place(rows_of_sum * plan.channel_block);
@@ -111,12 +123,12 @@ SelectiveScanPlan plan_of(const SelectiveScanProblem& problem, const CpuFacts& c
 }
 
 std::string Conv1dPlan::to_string() const {
-  return std::string(kConv1dName) + ": " + to_text(*this) + (streams ? ", u past the caches" : "");
+  return std::string(name) + ": " + to_text(*this) + (streams ? ", u past the caches" : "");
 }
 
 std::string SelectiveScanPlan::to_string() const {
-  return std::string(kSelectiveScanName) + ": " + to_text(*this) +
-         (sums_in_y ? ", directions summed in y" : ", directions summed in the slot") +
+  return std::string(name) + ": " + to_text(*this) +
+         (sums_in_y ? ", directions summed in y" : slot_floats > sum ? ", directions summed in the slot" : "") +
          (streams ? ", past the caches" : "");
 }
 

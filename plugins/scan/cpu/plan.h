@@ -25,11 +25,15 @@ inline float* aligned_scratch(void* scratch) {
   return reinterpret_cast<float*>((address + kCacheLine - 1) / kCacheLine * kCacheLine);
 }
 
+// A row of so many elements in a slot: whole vectors.
+inline int64_t row_floats(int64_t elements) { return (elements + kChannelGrain - 1) / kChannelGrain * kChannelGrain; }
+
 struct CpuFacts {
   int64_t threads = 1;  // or an upper bound: it sets the number of slots
 };
 
 struct Conv1dPlan {
+  const char* name = "";  // of the operator
   int64_t token_block = 0;
   int64_t channel_block = 0;
   int64_t channel_blocks = 0;
@@ -49,6 +53,7 @@ struct Conv1dPlan {
 };
 
 struct SelectiveScanPlan {
+  const char* name = "";  // of the operator
   int64_t token_block = 0;
   int64_t channel_block = 0;
   int64_t channel_blocks = 0;
@@ -64,7 +69,9 @@ struct SelectiveScanPlan {
   int64_t skip = 0;       // (channel_block): D
   int64_t h = 0;          // (vectors, N, one vector): the states between two token blocks
   int64_t y = 0;          // (token_block, one vector)
-  int64_t dt_bc = 0;      // (token_block, R+2N); unused if T is float32
+  int64_t low_rank = 0;   // (token_block, row_floats(R)); like B and C empty if T is float32
+  int64_t B = 0;          // (token_block, row_floats(N))
+  int64_t C = 0;          // (token_block, row_floats(N))
   int64_t dt = 0;         // (token_block, one vector)
   int64_t dt_u = 0;       // (token_block, one vector)
   int64_t sum = 0;        // (L, channel_block); empty with sums_in_y or one direction

@@ -1,4 +1,4 @@
-// BidirectionalSelectiveScan on the CPU: compiled once for each instruction set.
+// All three scans on the CPU: compiled once for each instruction set.
 //
 // A task computes its channels one direction after the other; a direction, in its order, one block of tokens after the
 // other; a block, one vector of channels at a time (selective_scan_block-inl.h). The directions are summed in y itself,
@@ -32,95 +32,145 @@ namespace {
 
 // Weights are packed vector by vector: those of the vector of channels at c begin at c * (weights of a channel).
 template <typename T>
-void pack_weights(const Task& task, int64_t k, const T* dt_weight) {
+void pack_weights(const Task& task, int64_t k, const T* delta_weight) {
   const SelectiveScanPlan& plan = task.plan;
   const int64_t N = task.problem.states, R = task.problem.rank;
   for (int64_t c = 0; c < task.channels; c += kLanes) {
     const int64_t channels = std::min(kLanes, task.channels - c);
     const int64_t first = k * task.problem.channels + task.channel + c;
     pack_vector(task.tensors.A + first * N, channels, N, kLog2E, task.slot + plan.decay + c * N);
-    pack_vector(dt_weight + first * R, channels, R, 1.0f, task.slot + plan.dt_weight + c * R);
-    pack_vector(task.tensors.dt_bias + first, channels, 1, 1.0f, task.slot + plan.dt_bias + c);
+    pack_vector(delta_weight + first * R, channels, R, 1.0f, task.slot + plan.dt_weight + c * R);
+    pack_vector(task.tensors.delta_bias + first, channels, 1, 1.0f, task.slot + plan.dt_bias + c);
     pack_vector(task.tensors.D + first, channels, 1, 1.0f, task.slot + plan.skip + c);
   }
 }
 
-// A direction, and its place in the task's order.
+// A direction, and when it is computed among those that are summed.
 struct Direction {
   int64_t k;
   bool is_first, is_last;
 };
 
-// The block of a direction that begins at token `begin` of the sequence and channel c of the task.
+// The tokens of a block: block i in the order of the scan.
+struct Place {
+  int64_t k, b;
+  bool is_first_direction, is_last_direction;
+  int64_t begin, tokens;  // of the sequence
+  int64_t first, step;    // in the order of the scan: the first token, and 1 or -1
+
+  Place(const Task& task, int64_t b_, Direction direction, int64_t i)
+      : k(direction.k), b(b_), is_first_direction(direction.is_first), is_last_direction(direction.is_last) {
+    const int64_t L = task.problem.tokens, block = task.plan.token_block, blocks = (L + block - 1) / block;
+    const bool is_reversed = task.problem.reverse[static_cast<size_t>(k)] != 0;
+    begin = (is_reversed ? blocks - 1 - i : i) * block;
+    tokens = std::min(block, L - begin);
+    first = is_reversed ? begin + tokens - 1 : begin;
+    step = is_reversed ? -1 : 1;
+  }
+};
+
+// Rows of `elements` elements, as float32: those of the tensor itself, or the slot's, which convert_rows() filled.
 template <typename T>
-Block<T> block_of(const Task& task, Direction direction, int64_t begin, int64_t c) {
+Strided<const float> float_rows(const Task& task, const Rows<const void>& rows, const Place& place, int64_t part,
+                                int64_t elements) {
+  if constexpr (std::is_same_v<T, float>) {
+    return {rows.at<float>(place.k, place.b, place.first), place.step * rows.token};
+  } else {
+    const int64_t row = row_floats(elements);
+    return {task.slot + part + (place.first - place.begin) * row, place.step * row};
+  }
+}
+
+// The block of tokens at a place, and channel c of the task.
+template <typename T>
+Block<T> block_of(const Task& task, const Place& place, int64_t c) {
   const SelectiveScanProblem& problem = task.problem;
   const SelectiveScanPlan& plan = task.plan;
   const SelectiveScanTensors& tensors = task.tensors;
-  const int64_t L = problem.tokens, E = problem.channels, dt_bc_row = problem.rank + 2 * problem.states;
-  const int64_t tokens = std::min(plan.token_block, L - begin), channel = task.channel + c;
-  const bool is_reversed = problem.reverse[static_cast<size_t>(direction.k)] != 0;
-  const int64_t first = is_reversed ? begin + tokens - 1 : begin, step = is_reversed ? -1 : 1;
-  const int64_t token = task.b * L + first, u_token = direction.k * problem.batch * L + token;
+  const int64_t channel = task.channel + c;
+  const auto vectors_of = [&](const auto& rows) {
+    return strided(rows.template at<T>(place.k, place.b, place.first) + channel, place.step * rows.token);
+  };
   Block<T> block;
-  block.tokens = tokens;
-  block.is_first_direction = direction.is_first;
-  block.is_last_direction = direction.is_last;
-  block.streams = kIsLine<T> && plan.streams && is_line_aligned(tensors.y);
+  block.tokens = place.tokens;
+  block.is_first_direction = place.is_first_direction;
+  block.is_last_direction = place.is_last_direction;
+  block.streams = kIsLine<T> && plan.streams && is_line_aligned(tensors.y.data);
   block.c = c;
   block.count = static_cast<size_t>(std::min(kLanes, task.channels - c));
-  block.u = {static_cast<const T*>(tensors.u) + u_token * E + channel, step * E};
-  block.z = {static_cast<const T*>(tensors.xz) + token * 2 * E + E + channel, step * 2 * E};
-  block.y = {static_cast<T*>(tensors.y) + token * E + channel, step * E};
-  if constexpr (std::is_same_v<T, float>) {
-    block.dt_bc = {static_cast<const float*>(tensors.dt_bc) + u_token * dt_bc_row, step * dt_bc_row};
-  } else {
-    block.dt_bc = {task.slot + plan.dt_bc + (first - begin) * dt_bc_row, step * dt_bc_row};
-  }
+  block.u = vectors_of(tensors.u);
+  block.y = vectors_of(tensors.y);
+  block.z = problem.is_gated ? vectors_of(tensors.z) : block.u;
+  block.delta = problem.rank == 0 ? vectors_of(tensors.delta) : block.u;
+  if (problem.rank > 0) block.low_rank = float_rows<T>(task, tensors.delta, place, plan.low_rank, problem.rank);
+  block.B = float_rows<T>(task, tensors.B, place, plan.B, problem.states);
+  block.C = float_rows<T>(task, tensors.C, place, plan.C, problem.states);
   if (plan.sums_in_y) {
-    block.sum = {static_cast<float*>(tensors.y) + token * E + channel, step * E};
+    block.sum = {tensors.y.at<float>(place.k, place.b, place.first) + channel, place.step * tensors.y.token};
   } else {
-    block.sum = {task.slot + plan.sum + first * plan.channel_block + c, step * plan.channel_block};
+    block.sum = {task.slot + plan.sum + place.first * plan.channel_block + c, place.step * plan.channel_block};
   }
   return block;
 }
 
+// Converts the rows of a block's tokens to float32.
 template <typename T>
-void run_direction(const Task& task, Direction direction) {
+void convert_rows(const Task& task, const Rows<const void>& rows, const Place& place, int64_t part, int64_t elements) {
+  if constexpr (!std::is_same_v<T, float>) {
+    for (int64_t t = 0; t < place.tokens; ++t) {
+      load_row(rows.at<T>(place.k, place.b, place.begin + t), elements, task.slot + part + t * row_floats(elements));
+    }
+  }
+}
+
+void store_last_state(const Task& task, int64_t k, int64_t b) {
+  const int64_t N = task.problem.states, K = task.problem.directions(), E = task.problem.channels;
+  float* to = task.tensors.last_state + ((b * K + k) * E + task.channel) * N;
+  const float* h = task.slot + task.plan.h;
+  for (int64_t e = 0; e < task.channels; ++e) {
+    for (int64_t n = 0; n < N; ++n) to[e * N + n] = h[e / kLanes * kLanes * N + n * kLanes + e % kLanes];
+  }
+}
+
+template <typename T>
+void run_direction(const Task& task, int64_t b, Direction direction) {
   const SelectiveScanProblem& problem = task.problem;
   const SelectiveScanPlan& plan = task.plan;
-  const int64_t k = direction.k, dt_bc_row = problem.rank + 2 * problem.states;
-  const T* dt_bc =
-      static_cast<const T*>(task.tensors.dt_bc) + (k * problem.batch + task.b) * problem.tokens * dt_bc_row;
+  const int64_t k = direction.k;
 
-  pack_weights(task, k, static_cast<const T*>(task.tensors.dt_weight));
+  pack_weights(task, k, static_cast<const T*>(task.tensors.delta_weight));
   std::fill_n(task.slot + plan.h, problem.states * plan.channel_block, 0.0f);
 
   const int64_t blocks = (problem.tokens + plan.token_block - 1) / plan.token_block;
-  const bool is_reversed = problem.reverse[static_cast<size_t>(k)] != 0;
-  const auto begin_of = [&](int64_t i) { return (is_reversed ? blocks - 1 - i : i) * plan.token_block; };
   for (int64_t i = 0; i < blocks; ++i) {
-    const int64_t begin = begin_of(i);
-    const Block<T> next_tokens = block_of<T>(task, direction, i + 1 < blocks ? begin_of(i + 1) : begin, 0);
-    if constexpr (!std::is_same_v<T, float>) {
-      const int64_t tokens = std::min(plan.token_block, problem.tokens - begin);
-      load_row(dt_bc + begin * dt_bc_row, tokens * dt_bc_row, task.slot + plan.dt_bc);
-    }
-    for (int64_t c = 0; c < task.channels; c += kLanes)
-      scan_block(task, block_of<T>(task, direction, begin, c), next_tokens);
+    const Place place(task, b, direction, i), next(task, b, direction, std::min(i + 1, blocks - 1));
+    if (problem.rank > 0) convert_rows<T>(task, task.tensors.delta, place, plan.low_rank, problem.rank);
+    convert_rows<T>(task, task.tensors.B, place, plan.B, problem.states);
+    convert_rows<T>(task, task.tensors.C, place, plan.C, problem.states);
+    const Block<T> next_tokens = block_of<T>(task, next, 0);
+    for (int64_t c = 0; c < task.channels; c += kLanes) scan_block(task, block_of<T>(task, place, c), next_tokens);
   }
   if (plan.streams) hwy::FlushStream();
+  if (task.tensors.last_state) store_last_state(task, k, b);
+}
+
+template <typename T>
+void run_task(const Task& task) {
+  const int64_t K = task.problem.directions();
+  if (!task.problem.is_gated) {
+    return run_direction<T>(task, task.sequence / K, {task.sequence % K, true, true});
+  }
+  const bool from_last = K == 2 && task.channel / task.plan.channel_block % 2 != 0;
+  for (int64_t i = 0; i < K; ++i) {
+    run_direction<T>(task, task.sequence, {from_last ? K - 1 - i : i, i == 0, i + 1 == K});
+  }
 }
 
 void run(const SelectiveScanProblem& problem, const SelectiveScanPlan& plan, const SelectiveScanTensors& tensors,
          void* scratch, ParallelFor parallel_for) {
   with_element_type(problem.type, [&](auto element) {
     using T = decltype(element);
-    run_tasks(problem, plan, tensors, scratch, parallel_for, [](const Task& task) {
-      const int64_t K = task.problem.directions();
-      const bool from_last = K == 2 && task.channel / task.plan.channel_block % 2 != 0;
-      for (int64_t i = 0; i < K; ++i) run_direction<T>(task, {from_last ? K - 1 - i : i, i == 0, i + 1 == K});
-    });
+    run_tasks(problem, plan, tensors, scratch, parallel_for, [](const Task& task) { run_task<T>(task); });
   });
 }
 

@@ -35,19 +35,25 @@ template <int kTokens, typename T>
 HWY_INLINE void make_step_sizes(const Task& task, const Block<T>& block, int64_t token) {
   const Tag d;
   const SelectiveScanPlan& plan = task.plan;
-  const int64_t R = task.problem.rank, low_rank_row = block.dt_bc.stride;
-  const float* low_rank = block.dt_bc.at(token);
+  const int64_t R = task.problem.rank, low_rank_row = block.low_rank.stride;
+  const float* low_rank = block.low_rank.at(token);
+  const size_t count = block.count;
   const float* weight = task.slot + plan.dt_weight + block.c * R;
   V dt[kTokens];
   HWY_UNROLL(8)
   for (int t = 0; t < kTokens; ++t) dt[t] = hn::Load(d, task.slot + plan.dt_bias + block.c);
+  if (R == 0) {
+    const Strided<const T> delta{block.delta.at(token), block.delta.stride};
+    HWY_UNROLL(8)
+    for (int t = 0; t < kTokens; ++t) dt[t] = hn::Add(dt[t], load_as_float(d, delta.at(t), count));
+  }
   for (int64_t r = 0; r < R; ++r) {
     const V weight_r = hn::Load(d, weight + r * kLanes);
     HWY_UNROLL(8)
     for (int t = 0; t < kTokens; ++t) dt[t] = hn::MulAdd(weight_r, hn::Set(d, low_rank[t * low_rank_row + r]), dt[t]);
   }
   const V skip = hn::Load(d, task.slot + plan.skip + block.c);
-  const size_t count = block.count;
+  const bool with_softplus = task.problem.delta_softplus != 0;
   const Strided<const T> u{block.u.at(token), block.u.stride};
   float* to_dt = task.slot + plan.dt + token * kLanes;
   float* to_dt_u = task.slot + plan.dt_u + token * kLanes;
@@ -55,7 +61,7 @@ HWY_INLINE void make_step_sizes(const Task& task, const Block<T>& block, int64_t
   HWY_UNROLL(8)
   for (int t = 0; t < kTokens; ++t) {
     const V u_t = load_as_float(d, u.at(t), count);
-    dt[t] = softplus(d, dt[t]);
+    if (with_softplus) dt[t] = softplus(d, dt[t]);
     hn::Store(dt[t], d, to_dt + t * kLanes);
     hn::Store(hn::Mul(dt[t], u_t), d, to_dt_u + t * kLanes);
     hn::Store(hn::Mul(skip, u_t), d, to_y + t * kLanes);
@@ -67,10 +73,10 @@ template <int kStates, typename T>
 HWY_INLINE void run_states(const Task& task, const Block<T>& block, const Block<T>& next_tokens, int64_t first) {
   const Tag d;
   const SelectiveScanPlan& plan = task.plan;
-  const int64_t N = task.problem.states, R = task.problem.rank, tokens = block.tokens;
-  const int64_t dt_bc_row = block.dt_bc.stride;
-  const float* B = block.dt_bc.first + R + first;
-  const float* C = B + N;
+  const int64_t N = task.problem.states, tokens = block.tokens;
+  const int64_t B_row = block.B.stride, C_row = block.C.stride;
+  const float* B = block.B.first + first;
+  const float* C = block.C.first + first;
   const float* decay = task.slot + plan.decay + block.c * N + first * kLanes;
   const float* dt_of = task.slot + plan.dt;
   const float* dt_u_of = task.slot + plan.dt_u;
@@ -80,7 +86,7 @@ HWY_INLINE void run_states(const Task& task, const Block<T>& block, const Block<
   V h[kStates];
   HWY_UNROLL(16)
   for (int n = 0; n < kStates; ++n) h[n] = hn::Load(d, states + n * kLanes);
-  for (int64_t t = 0; t < tokens; ++t, B += dt_bc_row, C += dt_bc_row) {
+  for (int64_t t = 0; t < tokens; ++t, B += B_row, C += C_row) {
     const V dt = hn::Load(d, dt_of + t * kLanes);
     const V dt_u = hn::Load(d, dt_u_of + t * kLanes);
     V y = hn::Load(d, y_of + t * kLanes);
@@ -118,6 +124,11 @@ HWY_INLINE void store_block(const Task& task, const Block<T>& block) {
       }
     }
     for (int64_t t = 0; t < tokens; ++t) store_float(d, sum_at(t), count, sum.at(t));
+    return;
+  }
+  if (!task.problem.is_gated) {
+    const Strided<T> to = block.y;
+    for (int64_t t = 0; t < tokens; ++t) store_float(d, hn::Load(d, y + t * kLanes), count, to.at(t));
     return;
   }
   const V scale = hn::Set(d, task.problem.scale);

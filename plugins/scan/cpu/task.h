@@ -9,13 +9,13 @@
 
 namespace vimdeploy {
 
-// What a task works on: sequence b of the batch, `channels` channels from `channel` on, a slot of the scratch.
+// What a task works on: a sequence (of the batch, or of the batch and the groups), `channels` channels from `channel` on, a slot of the scratch.
 template <typename Problem, typename Plan, typename Tensors>
 struct TaskOf {
   const Problem& problem;
   const Plan& plan;
   const Tensors& tensors;
-  int64_t b, channel, channels;
+  int64_t sequence, channel, channels;
   float* slot;
 };
 

@@ -32,6 +32,11 @@ struct Strided {
   HWY_INLINE U* at(int64_t token) const { return first + token * stride; }
 };
 
+template <typename U>
+HWY_INLINE Strided<U> strided(U* first, int64_t stride) {
+  return {first, stride};
+}
+
 // Into the L2 cache: L1 would lose it again before it is used.
 HWY_INLINE void prefetch(const void* address) {
 #if defined(__GNUC__)
@@ -48,10 +53,12 @@ struct Block {
   int64_t tokens;
   bool is_first_direction, is_last_direction;
   bool streams;                // sums for the next direction are written by non-temporal stores
-  Strided<const float> dt_bc;  // R+2N elements
+  Strided<const float> low_rank, B, C;
   int64_t c;
   size_t count;  // lanes of a vector, or fewer
-  Strided<const T> u, z;
+  Strided<const T> u;
+  Strided<const T> delta;  // if the rank is 0
+  Strided<const T> z;      // if there is a gate
   Strided<T> y;
   Strided<float> sum;  // over the directions so far
 };
@@ -64,32 +71,37 @@ class Prefetcher {
  public:
   HWY_INLINE Prefetcher(const Task& task, const Block<T>& block, const Block<T>& next_tokens)
       : channels_(task.channels),
-        with_sum_(!(block.is_first_direction && block.streams)),
-        with_z_(block.is_last_direction) {
+        with_delta_(task.problem.rank == 0),
+        with_sum_(task.problem.is_gated && !(block.is_first_direction && block.streams)),
+        with_z_(task.problem.is_gated && block.is_last_direction) {
     const int64_t vectors = (channels_ + kLanes - 1) / kLanes, done = block.c / kLanes * block.tokens;
     const int64_t token = HWY_MIN(done / vectors, next_tokens.tokens - 1);
     tokens_left_ = next_tokens.tokens - 1 - token;
     channel_ = done % vectors * kLanes;
     u_ = {next_tokens.u.at(token), next_tokens.u.stride};
+    delta_ = {next_tokens.delta.at(token), next_tokens.delta.stride};
     z_ = {next_tokens.z.at(token), next_tokens.z.stride};
     sum_ = {next_tokens.sum.at(token), next_tokens.sum.stride};
   }
 
   HWY_INLINE void fetch() {
     prefetch(u_.first + channel_);
+    if (with_delta_) prefetch(delta_.first + channel_);
     if (with_sum_) prefetch(sum_.first + channel_);
     if (with_z_) prefetch(z_.first + channel_);
     channel_ += kLanes;
     if (HWY_UNLIKELY(channel_ >= channels_)) {
       channel_ = 0;
-      if (tokens_left_-- > 0) u_.first += u_.stride, z_.first += z_.stride, sum_.first += sum_.stride;
+      if (tokens_left_-- > 0) {
+        u_.first += u_.stride, delta_.first += delta_.stride, z_.first += z_.stride, sum_.first += sum_.stride;
+      }
     }
   }
 
  private:
   int64_t channels_, tokens_left_, channel_;
-  bool with_sum_, with_z_;
-  Strided<const T> u_, z_;
+  bool with_delta_, with_sum_, with_z_;
+  Strided<const T> u_, delta_, z_;
   Strided<float> sum_;
 };
 

@@ -25,7 +25,7 @@ struct ScanArguments {
   uint64_t reversed = 0;  // bit k: direction k reads the tokens last to first
 
   const T* u;          // (K, B, L, E)
-  const T* xz;         // (B, L, 2E)
+  const T* z;          // (B, L, 2E), from its element E on
   const T* dt_bc;      // (K, B, L, R+2N)
   const T* dt_weight;  // (K, E, R)
   const float* dt_bias;
@@ -50,14 +50,14 @@ struct ScanArguments {
         channel_tiles((channels + kChannelTile - 1) / kChannelTile),
         sums_in_shared(plan.sums_in_shared),
         scale(problem.scale),
-        u(static_cast<const T*>(tensors.u)),
-        xz(static_cast<const T*>(tensors.xz)),
-        dt_bc(static_cast<const T*>(tensors.dt_bc)),
-        dt_weight(static_cast<const T*>(tensors.dt_weight)),
-        dt_bias(tensors.dt_bias),
+        u(static_cast<const T*>(tensors.u.data)),
+        z(static_cast<const T*>(tensors.z.data)),
+        dt_bc(static_cast<const T*>(tensors.delta.data)),
+        dt_weight(static_cast<const T*>(tensors.delta_weight)),
+        dt_bias(tensors.delta_bias),
         A(tensors.A),
         D(tensors.D),
-        y(static_cast<T*>(tensors.y)),
+        y(static_cast<T*>(tensors.y.data)),
         chunk_states(part(workspace, plan.chunk_states)),
         chunk_dt(part(workspace, plan.chunk_dt)),
         sums(part(workspace, plan.sums)) {

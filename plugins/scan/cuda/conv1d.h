@@ -41,7 +41,7 @@ struct ConvolutionArguments {
         channels(static_cast<int>(problem.channels)),
         width(static_cast<int>(problem.width)),
         directions(static_cast<int>(problem.directions())),
-        xz(static_cast<const T*>(tensors.xz)),
+        xz(static_cast<const T*>(tensors.x)),
         weight(static_cast<const T*>(tensors.weight)),
         bias(static_cast<const T*>(tensors.bias)),
         u(static_cast<T*>(tensors.u)) {

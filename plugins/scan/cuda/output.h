@@ -60,7 +60,7 @@ class OutputBlock {
     r.scan.begin_scan(a_, extent_, subscan, remainder(thread, kChannelTile),
                       GroupSharedMemory(layout_, shared_, group, a_.rank));
     const int64_t token = extent_.first_token(a_);
-    r.z = a_.xz + (2 * token + 1) * a_.channels + extent_.channel_of(a_, r.scan.lane);
+    r.z = a_.z + 2 * token * a_.channels + extent_.channel_of(a_, r.scan.lane);
     r.out = a_.y + token * a_.channels + extent_.channel_of(a_, r.scan.lane);
     r.sums = sums_ + r.scan.lane * 4;
     if (a_.chunks > 1) {

@@ -114,16 +114,23 @@ CudaFacts facts_to_plan_with(const CudaFacts& built, const CudaFacts& here) {
           std::min(built.shared_bytes_per_block, here.shared_bytes_per_block)};
 }
 
+// The kernels compute two of the five operators.
+Status only_on_cpus(const char* op) {
+  return Status::error(std::string(op) + ": there is no CUDA kernel for this operator; run this model on the CPU");
+}
+
 Status check(const Conv1dProblem& problem, const CudaFacts&) {
-  if (Status s = check_common(kConv1dName, problem); !s.ok()) return s;
-  if (Status s = check_at_most(kConv1dName, "W (width)", problem.width, kMaxExtent); !s.ok()) return s;
+  if (problem.row != 2 * problem.channels || !problem.silu) return only_on_cpus(problem.name);
+  if (Status s = check_common(problem.name, problem); !s.ok()) return s;
+  if (Status s = check_at_most(problem.name, "W (width)", problem.width, kMaxExtent); !s.ok()) return s;
   // Thread indices are 32-bit: one thread for each run of eight tokens of a channel.
   const int64_t runs = problem.batch * divide_up(problem.tokens, cuda::kTokenTile);
-  return check_at_most(kConv1dName, "B * L / 8 (runs of tokens)", runs, kMaxThreads / problem.channels);
+  return check_at_most(problem.name, "B * L / 8 (runs of tokens)", runs, kMaxThreads / problem.channels);
 }
 
 Status check(const SelectiveScanProblem& problem, const CudaFacts& device) {
-  const char* op = kSelectiveScanName;
+  const char* op = problem.name;
+  if (!problem.is_gated || problem.rank == 0 || !problem.delta_softplus) return only_on_cpus(op);
   if (Status s = check_common(op, problem); !s.ok()) return s;
   if (Status s = check_at_most(op, "N (states)", problem.states, kMaxExtent / kMaxDirections); !s.ok()) return s;
   // The low rank of the step sizes and its weights are kept in shared memory.
@@ -185,7 +192,7 @@ size_t workspace_bound(const SelectiveScanProblem& largest, const CudaFacts& dev
 
 std::string SelectiveScanCudaPlan::to_string() const {
   std::ostringstream text;
-  text << kSelectiveScanName << " on CUDA: ";
+  text << kBidirectionalScanName << " on CUDA: ";
   if (chunks == 0) {
     text << "nothing to do";
   } else if (chunks == 1) {

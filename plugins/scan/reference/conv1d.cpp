@@ -1,4 +1,4 @@
-// BidirectionalConv1d, written as its definition.
+// Both convolutions, written as their definition.
 
 #include "scan/reference/operators.h"
 
@@ -9,8 +9,8 @@ namespace {
 
 template <typename T>
 void reference(const Conv1dProblem& problem, const Conv1dTensors& tensors) {
-  const int64_t B = problem.batch, L = problem.tokens, E = problem.channels, W = problem.width;
-  const auto* xz = static_cast<const T*>(tensors.xz);
+  const int64_t B = problem.batch, L = problem.tokens, E = problem.channels, W = problem.width, X = problem.row;
+  const auto* x = static_cast<const T*>(tensors.x);
   const auto* weight = static_cast<const T*>(tensors.weight);
   const auto* bias = static_cast<const T*>(tensors.bias);
   auto* u = static_cast<T*>(tensors.u);
@@ -23,9 +23,9 @@ void reference(const Conv1dProblem& problem, const Conv1dTensors& tensors) {
           for (int64_t w = 0; w < W; ++w) {
             const int64_t from = problem.reverse[static_cast<size_t>(k)] ? l + W - 1 - w : l - W + 1 + w;
             if (from < 0 || from >= L) continue;
-            sum += to_float(weight[(k * E + e) * W + w]) * to_float(xz[(b * L + from) * 2 * E + e]);
+            sum += to_float(weight[(k * E + e) * W + w]) * to_float(x[(b * L + from) * X + e]);
           }
-          u[((k * B + b) * L + l) * E + e] = from_float<T>(sum / (1.0f + std::exp(-sum)));
+          u[((k * B + b) * L + l) * E + e] = from_float<T>(problem.silu ? sum / (1.0f + std::exp(-sum)) : sum);
         }
       }
     }

@@ -1,4 +1,4 @@
-// Both operators as plain loops, one number at a time: what the kernels of every device are tested against.
+// The operators as plain loops, one number at a time: what the kernels of every device are tested against.
 
 #pragma once
 

@@ -12,7 +12,7 @@ const std::vector<Shape> kScan = {{2, 3, 5, 8}, {3, 5, 16}, {2, 3, 5, 14}, {2, 8
 std::string conv_error(std::vector<Shape> shapes) {
   Conv1dProblem problem;
   problem.reverse = {0, 1};
-  return sizes_from_shapes(shapes, problem).message();
+  return sizes_from_shapes<BidirectionalConv1dOperator>(shapes, problem).message();
 }
 
 std::string scan_error(size_t input, const Shape& shape) {
@@ -20,13 +20,13 @@ std::string scan_error(size_t input, const Shape& shape) {
   shapes[input] = shape;
   SelectiveScanProblem problem;
   problem.reverse = {0, 1};
-  return sizes_from_shapes(shapes, problem).message();
+  return sizes_from_shapes<BidirectionalScanOperator>(shapes, problem).message();
 }
 
 TEST(Shapes, GiveTheSizesOfAConvolution) {
   Conv1dProblem problem;
   problem.reverse = {0, 1};
-  ASSERT_TRUE(sizes_from_shapes(kConv, problem).ok());
+  ASSERT_TRUE(sizes_from_shapes<BidirectionalConv1dOperator>(kConv, problem).ok());
   EXPECT_EQ(problem.batch, 3);
   EXPECT_EQ(problem.tokens, 5);
   EXPECT_EQ(problem.channels, 8);
@@ -37,7 +37,7 @@ TEST(Shapes, GiveTheSizesOfAConvolution) {
 TEST(Shapes, GiveTheSizesOfAScan) {
   SelectiveScanProblem problem;
   problem.reverse = {0, 1};
-  ASSERT_TRUE(sizes_from_shapes(kScan, problem).ok());
+  ASSERT_TRUE(sizes_from_shapes<BidirectionalScanOperator>(kScan, problem).ok());
   EXPECT_EQ(problem.batch, 3);
   EXPECT_EQ(problem.tokens, 5);
   EXPECT_EQ(problem.channels, 8);

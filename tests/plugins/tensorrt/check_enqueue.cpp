@@ -66,11 +66,11 @@ class Engine {
 };
 
 PluginPointer plugin_of(const Conv1dProblem& p) {
-  return make(kConv1dName, Fields().ints("reverse", {p.reverse.begin(), p.reverse.end()}));
+  return make(kBidirectionalConv1dName, Fields().ints("reverse", {p.reverse.begin(), p.reverse.end()}));
 }
 
 PluginPointer plugin_of(const SelectiveScanProblem& p) {
-  return make(kSelectiveScanName,
+  return make(kBidirectionalScanName,
               Fields().ints("reverse", {p.reverse.begin(), p.reverse.end()}).number("scale", p.scale));
 }
 

@@ -165,12 +165,12 @@ struct Operator {
   Fields fields() const {
     Fields fields;
     fields.ints("reverse", {0, 1});
-    if (name != std::string(kConv1dName)) fields.number("scale", 0.5f);
+    if (name != std::string(kBidirectionalConv1dName)) fields.number("scale", 0.5f);
     return fields;
   }
 };
 
-inline const Operator kOperators[] = {{kConv1dName, conv1d_call}, {kSelectiveScanName, selective_scan_call}};
+inline const Operator kOperators[] = {{kBidirectionalConv1dName, conv1d_call}, {kBidirectionalScanName, selective_scan_call}};
 inline constexpr DataType kTypes[] = {DataType::kFLOAT, DataType::kHALF, DataType::kBF16};
 
 // As TensorRT describes a network's tensors: a size that is the same in `least`, `best` and `most`, else -1.

@@ -64,7 +64,7 @@ TEST(Creator, RefusesWrongFieldsInOneSentence) {
     expect_refused(op.name, raw(flags, PluginFieldType::kINT32, -1),
                    "field reverse has no values, wanted a list of INT32");
   }
-  const char* scan = kSelectiveScanName;
+  const char* scan = kBidirectionalScanName;
   const float scales[] = {0.5f, 0.5f};
   const auto reverse = [] { return Fields().ints("reverse", {0, 1}); };
   expect_refused(scan, reverse(), "field scale is missing, wanted one FLOAT32");

@@ -6,7 +6,7 @@
 namespace vimdeploy::testing {
 namespace {
 
-void make_nothing() { EXPECT_EQ(make(kConv1dName, Fields()), nullptr); }
+void make_nothing() { EXPECT_EQ(make(kBidirectionalConv1dName, Fields()), nullptr); }
 
 template <typename Function>
 Function* of_fake_tensorrt(const char* name) {

@@ -274,7 +274,7 @@ TEST(Plugin, TakesTheTacticsItOffersAndNoOther) {
 TEST(Plugin, IsTimedByItsAttributes) {
   const auto identity = [](float scale, std::vector<int32_t> reverse) -> std::string {
     const PluginPointer plugin =
-        make(kSelectiveScanName, Fields().number("scale", scale).ints("reverse", std::move(reverse)));
+        make(kBidirectionalScanName, Fields().number("scale", scale).ints("reverse", std::move(reverse)));
     return build(*plugin).getTimingCacheID();
   };
   EXPECT_EQ(identity(0.5f, {0, 1}), identity(0.5f, {0, 1}));

@@ -121,8 +121,9 @@ class SelectiveScanOnDevice {
         workspace_(plan.workspace_bytes) {}
 
   void launch(cudaStream_t stream) const {
-    const SelectiveScanTensors tensors{u_.data(),         xz_.data(),  dt_bc_.data(), dt_weight_.data(),
-                                       dt_bias_.floats(), A_.floats(), D_.floats(),   y_.data()};
+    const void* in[] = {u_.data(),       xz_.data(), dt_bc_.data(), dt_weight_.data(),
+                        dt_bias_.data(), A_.data(),  D_.data()};
+    const auto tensors = BidirectionalScanOperator::tensors(problem_, in, y_.data());
     expect_success(selective_scan_cuda(problem_, plan_, tensors, workspace_.data(), stream));
   }
   const DeviceMemory& output() const { return y_; }

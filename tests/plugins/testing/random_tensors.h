@@ -7,7 +7,7 @@
 #include <random>
 #include <vector>
 
-#include "scan/problem.h"
+#include "scan/operators.h"
 
 namespace vimdeploy::testing {
 
@@ -114,7 +114,8 @@ struct SelectiveScanCase {
   }
 
   SelectiveScanTensors tensors(Tensor& out) const {
-    return {u.data(), xz.data(), dt_bc.data(), dt_weight.data(), dt_bias.data(), A.data(), D.data(), out.data()};
+    const void* in[] = {u.data(), xz.data(), dt_bc.data(), dt_weight.data(), dt_bias.data(), A.data(), D.data()};
+    return BidirectionalScanOperator::tensors(problem, in, out.data());
   }
 };
 

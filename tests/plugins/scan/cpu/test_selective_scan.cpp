@@ -26,7 +26,7 @@ void expect_all_kernels_agree(const SelectiveScanCase& c, int64_t threads = 2) {
     GuardedMemory scratch(plan.scratch_bytes), y(c.y.bytes.size());
     Tensor found = c.y;
     auto tensors = c.tensors(found);
-    tensors.y = y.data();
+    tensors.y.data = y.data();
     kernel.run(c.problem, plan, tensors, scratch.data(), serial_for());
     std::copy_n(y.data(), y.size(), found.bytes.data());
     EXPECT_TRUE(scratch.is_intact() && y.is_intact()) << "written outside of the scratch or of y";
@@ -99,7 +99,7 @@ TEST(SelectiveScan, IsTheSameWithNonTemporalStores) {
     kernel.run(c.problem, plan, c.tensors(streamed), scratch.data(), threaded_for());
     EXPECT_EQ(streamed.bytes, cached.bytes) << name_of_instruction_set(kernel.target);
     auto tensors = c.tensors(streamed);
-    tensors.y = unaligned.data();
+    tensors.y.data = unaligned.data();
     kernel.run(c.problem, plan, tensors, scratch.data(), serial_for());
     EXPECT_TRUE(unaligned.is_intact() && std::equal(cached.bytes.begin(), cached.bytes.end(), unaligned.data()))
         << name_of_instruction_set(kernel.target) << ", memory that is not aligned to a cache line";

@@ -22,7 +22,7 @@ Tensor output_of(const SelectiveScanCase& c, const SelectiveScanCudaPlan& plan, 
   GuardedMemory workspace(plan.workspace_bytes), y(c.y.bytes.size());
   Tensor found = c.y;
   auto tensors = c.tensors(found);
-  tensors.y = y.data();
+  tensors.y.data = y.data();
   with_element_type(c.problem.type, [&](auto element) {
     run_selective_scan_blocks<decltype(element)>(c.problem, plan, tensors, workspace.data(), order);
   });
