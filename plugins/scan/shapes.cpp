@@ -1,26 +1,10 @@
 #include "scan/shapes.h"
 
 #include <algorithm>
-#include <optional>
 #include <string_view>
 
 namespace vimdeploy {
 namespace {
-
-// The sizes that the letters of the contract stand for.
-class Sizes {
- public:
-  // The first one counts: the others are checked against it.
-  void set(char letter, int64_t size) {
-    if (!at(letter)) at(letter) = size;
-  }
-  int64_t get(char letter, int64_t otherwise = 0) const { return sizes_[letter - 'A'].value_or(otherwise); }
-
- private:
-  std::optional<int64_t>& at(char letter) { return sizes_[letter - 'A']; }
-
-  std::optional<int64_t> sizes_['Z' - 'A' + 1];
-};
 
 // "(K, B, L, R+2N)" has the dimensions K, B, L and R+2N.
 std::vector<std::string_view> dims_of(const TensorSpec& spec) {
@@ -72,14 +56,19 @@ Status read_sizes(const char* op, const Inputs& inputs, const std::vector<Shape>
 
 Status check_shapes(const char* op, const Inputs& inputs, const std::vector<Shape>& shapes, const Sizes& sizes) {
   for (size_t i = 0; i < inputs.size(); ++i) {
-    Shape wanted;
-    for (std::string_view dim : dims_of(inputs[i])) wanted.push_back(size_of(dim, sizes));
+    const Shape wanted = shape_of(inputs[i], sizes);
     if (shapes[i] != wanted) return error(op, inputs[i], shapes[i], " = " + to_string(wanted));
   }
   return {};
 }
 
 }  // namespace
+
+Shape shape_of(const TensorSpec& spec, const Sizes& sizes) {
+  Shape shape;
+  for (std::string_view dim : dims_of(spec)) shape.push_back(size_of(dim, sizes));
+  return shape;
+}
 
 Status sizes_from_shapes(const Inputs& inputs, const std::vector<Shape>& shapes, Conv1dProblem& problem) {
   Sizes sizes;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <iterator>
+#include <optional>
 #include <vector>
 
 #include "scan/operators.h"
@@ -11,6 +12,22 @@
 namespace vimdeploy {
 
 using Shape = std::vector<int64_t>;
+
+// The sizes that the letters of the contract stand for.
+class Sizes {
+ public:
+  // The first one counts: others are checked against it.
+  void set(char letter, int64_t size) {
+    if (auto& known = sizes_[letter - 'A']; !known) known = size;
+  }
+  int64_t get(char letter, int64_t otherwise = 0) const { return sizes_[letter - 'A'].value_or(otherwise); }
+
+ private:
+  std::optional<int64_t> sizes_['Z' - 'A' + 1];
+};
+
+// The dimensions of a tensor as numbers.
+Shape shape_of(const TensorSpec& spec, const Sizes& sizes);
 
 // Where one size of an output comes from: an axis of an input.
 struct InputAxis {

@@ -1,0 +1,39 @@
+/* The operators as C functions, in libvimdeploy_onnxruntime: for hosts without ONNX Runtime, such as ctypes.
+
+   Tensors are dense, in the order that vimdeploy/ops/contract.py states, and in the caller's memory; nothing is kept
+   after a call. T is float32 (type 0), float16 (1) or bfloat16 (2). Every function checks types, sizes and flags, and
+   returns NULL, or an error message that is valid until the calling thread's next call. Any thread may call. */
+
+#pragma once
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* SelectiveScan, or LowRankSelectiveScan if R is not 0.
+
+   sizes       B, G, L, E, N, R
+   reverse     G flags: 1 scans the tokens of the group last to first
+   inputs      u (B, G, L, E) T, delta (B, G, L, E) T or, with R, (B, G, L, R) T, A (G, E, N) float32, B (B, G, L, N) T,
+               C (B, G, L, N) T, D (G, E) float32, delta_bias (G, E) float32, delta_weight (G, E, R) T or, without R, NULL
+   y           (B, G, L, E) T
+   last_state  (B, G, E, N) float32: the states after the last token, or NULL
+   threads     the most to use, the calling one among them */
+const char* VimdeploySelectiveScan(int type, const int64_t sizes[6], const int64_t* reverse, int delta_softplus,
+                                   const void* const inputs[8], void* y, float* last_state, int threads);
+
+/* CausalConv1d.
+
+   sizes       B, L, X, K, E, W
+   reverse     K flags: 1 reads the tokens last to first
+   silu        1: SiLU after the sum, 0: nothing
+   inputs      x (B, L, X) T, of which the first E channels are read, weight (K, E, W) T, bias (K, E) T
+   u           (K, B, L, E) T */
+const char* VimdeployCausalConv1d(int type, const int64_t sizes[6], const int64_t* reverse, int silu,
+                                  const void* const inputs[3], void* u, int threads);
+
+#ifdef __cplusplus
+}
+#endif
