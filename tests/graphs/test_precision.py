@@ -14,13 +14,14 @@ from helpers.precision import lowered
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from vimdeploy.artifact import artifact_from_onnx
+from vimdeploy.artifact import artifact_from_onnx, operator_counts
 from vimdeploy.errors import ConfigError
 from vimdeploy.exporters.onnx_graph import onnx_from_model
 from vimdeploy.graphs.precision import nodes_by_value_in_t
 from vimdeploy.inputs import random_inputs
 from vimdeploy.model_info import ModelInfo
 from vimdeploy.networks import network_of_variant
+from vimdeploy.ops.torch_ops import causal_conv1d, selective_scan
 from vimdeploy.parity.check import check_parity
 from vimdeploy.runtimes.eager import EagerSession
 from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
@@ -172,6 +173,45 @@ class TestOtherModels:
     def test_without_products_nothing_is_cast(self, export):
         model = export(nn.Sequential(nn.Flatten(), nn.ReLU()))
         assert [node.op_type for node in model.graph.node] == ["Reshape", "Relu"]
+
+    class Scans(nn.Module):
+        """The operators of other people's models, one behind the other, with groups that read both ways."""
+
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.embed, self.head = nn.Linear(32, 12), nn.Linear(8, 5)
+            self.taps, self.bias = nn.Parameter(torch.randn(2, 8, 4)), nn.Parameter(torch.randn(2, 8))
+            self.A_log, self.D = nn.Parameter(torch.randn(2, 8, 3)), nn.Parameter(torch.randn(2, 8))
+            self.to_b_and_c, self.dt_weight = nn.Linear(8, 6), nn.Parameter(torch.randn(2, 8, 2))
+
+        def forward(self, images):
+            x = self.embed(images.mean(1))  # (B, L, 12), of which the convolution reads 8
+            u = causal_conv1d(x, self.taps, self.bias, reverse=(0, 1)).transpose(0, 1)  # (B, 2, L, 8)
+            A, D = -self.A_log.exp(), self.D
+            b, c = self.to_b_and_c(u).split(3, dim=-1)
+            y = selective_scan(u, u, A, b, c, D, D, reverse=(0, 1))
+            y = selective_scan(y, u[..., :2], A, b, c, D, D, delta_weight=self.dt_weight, reverse=(0, 1))
+            return self.head(y.mean((1, 2)))
+
+    def test_scans_of_groups_are_of_t_but_for_a_d_and_the_bias(self, export, precision):
+        model = export(self.Scans())
+        scans = [node for node in model.graph.node if node.op_type in ("SelectiveScan", "LowRankSelectiveScan")]
+        t, float32 = TYPES[precision], TensorProto.FLOAT
+        for scan in scans:
+            types = [type_of(model, name) for name in (*scan.input[:7], *scan.output)]
+            assert types == [t, t, float32, t, t, float32, float32, t]
+        assert [type_of(model, name) for name in ("dt_weight", "taps", "bias")] == [t, t, t]
+        names = {"CausalConv1d", "SelectiveScan", "LowRankSelectiveScan"}
+        assert {function.name for function in model.functions} == names == operator_counts(model).keys()
+
+    def test_scans_of_groups_answer_as_pytorch_does(self, export, precision):
+        module, images = self.Scans(), torch.randn(2, 3, 32, 32)
+        session = OnnxRuntimeSession(artifact_from_onnx(export(module)), device="cpu", operators="function-body")
+        with torch.no_grad():
+            wanted = module(images).numpy()
+        error = np.abs(session.run(images.numpy())["logits"] - wanted).max() / np.abs(wanted).max()
+        assert error < {"fp16": 0.005, "bf16": 0.04}[precision]  # five units of the type
 
 
 def large(backbone):

@@ -16,6 +16,7 @@ from vimdeploy.ops.contract import (
     VERSION,
 )
 
+PLUGINS = Path(__file__).parents[2] / "plugins"
 EACH = pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: operator.name)
 
 
@@ -80,25 +81,20 @@ def test_the_types_are_torchs():
     assert all(isinstance(getattr(torch, name), torch.dtype) for name in FLOAT_TYPES)
 
 
-class TestProblemHeader:
-    """plugins/scan/problem.h states the same to C++."""
+class TestHeaders:
+    """plugins/scan/problem.h and operators.h state the same to C++."""
 
     @pytest.fixture
-    def header(self):
-        return (Path(__file__).parents[2] / "plugins" / "scan" / "problem.h").read_text()
+    def headers(self):
+        return "".join((PLUGINS / "scan" / name).read_text() for name in ("problem.h", "operators.h"))
 
-    def test_version(self, header):
-        assert f"kOperatorsVersion = {VERSION};" in header
+    def test_version(self, headers):
+        assert f"kOperatorsVersion = {VERSION};" in headers
 
-    @pytest.mark.parametrize("operator", OPERATORS[:2], ids=lambda operator: operator.name)
-    def test_names(self, header, operator):
-        assert f'= "{operator.name}";' in header
-
-    @pytest.mark.parametrize(
-        ("operator", "struct"), [(BIDIRECTIONAL_CONV1D, "Conv1dTensors"), (BIDIRECTIONAL_SCAN, "SelectiveScanTensors")]
-    )
-    def test_tensors(self, header, operator, struct):
-        body = re.search(rf"struct {struct} {{(.*?)}};", header, re.DOTALL)[1]
-        stated = re.findall(r"(\w+);\s+// \((.*?)\) (\w+)", body)
+    @EACH
+    def test_names_inputs_and_output(self, headers, operator):
+        [constant] = re.findall(rf'(\w+) = "{operator.name}";', headers)
+        [struct] = re.findall(rf"\nstruct \w+ {{\n[^}}]*kName = {constant};.*?\n}};", headers, re.DOTALL)
+        stated = re.findall(r'\{"(\w+)", "\((.*?)\)", "(\w+)"\}', struct)
         values = (*operator.inputs, operator.output)
         assert stated == [(value.name, ", ".join(value.dims), value.type) for value in values]

@@ -10,10 +10,13 @@ import onnx.inliner
 import onnxruntime
 import pytest
 import torch
+from helpers import oracle
 from helpers.one_node import OPSET, model_of
 from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 
+from vimdeploy.exporters.tensorrt_network import parsed_network
+from vimdeploy.flavors import collecting_logger
 from vimdeploy.ops.contract import (
     BIDIRECTIONAL_CONV1D,
     BIDIRECTIONAL_SCAN,
@@ -46,6 +49,8 @@ TYPES = {
 }
 
 EACH = pytest.mark.parametrize("op", OPERATORS, ids=lambda op: op.name)
+SIZES = (1, 10), (1, 60), (2, 200)
+"""The least, the usual and the largest batch and length of an engine."""
 NEWEST_OPSET = 26
 """The newest opset of ONNX Runtime 1.31."""
 
@@ -156,6 +161,28 @@ def test_every_pattern_of_directions(op, reverse):
     assert_close(actual, expected(op, arrays, reverse), 29)
     turned = expected(op, arrays, [1 - r for r in reverse])
     assert (actual - turned).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("op", [SELECTIVE_SCAN, LOW_RANK_SCAN], ids=lambda op: op.name)
+@pytest.mark.parametrize("type_", TYPES, ids=lambda t: str(TYPES[t]))
+@pytest.mark.parametrize("delta_softplus", [0, 1])
+@pytest.mark.parametrize(("L", "N"), [(1, 16), (1, 1), (2, 8), (13, 3), (13, 64), (500, 1), (500, 16)])
+def test_scans_of_groups_are_the_oracle_s(op, type_, delta_softplus, L, N):
+    flags = {"reverse": (0, 1, 1, 0), "delta_softplus": delta_softplus}
+    arrays = arrays_of(op, B=1, L=L, K=4, E=6, N=N, type_=TYPES[type_])
+    if not delta_softplus:
+        arrays |= {name: x.abs() for name, x in arrays.items() if name.startswith("delta")}
+    y, _ = oracle.selective_scan(**{name: x.double().numpy() for name, x in arrays.items()}, **flags)
+    assert_close(run(session_of(op, type_, **flags), arrays), torch.from_numpy(y).to(TYPES[type_]), L)
+
+
+@pytest.mark.parametrize("type_", TYPES, ids=lambda t: str(TYPES[t]))
+@pytest.mark.parametrize("silu", [0, 1])
+def test_a_convolution_with_and_without_silu_is_the_oracle_s(type_, silu):
+    arrays = arrays_of(CAUSAL_CONV1D, B=2, L=50, K=3, type_=TYPES[type_])
+    flags = {"reverse": (0, 1, 0), "silu": silu}
+    u = oracle.causal_conv1d(*(x.double().numpy() for x in arrays.values()), **flags)
+    assert_close(run(session_of(CAUSAL_CONV1D, type_, **flags), arrays), torch.from_numpy(u).to(TYPES[type_]), 50)
 
 
 def test_scale_is_read_from_the_node():
@@ -321,3 +348,24 @@ def test_onnx_reference_evaluator(op):
     feeds = {name: x.numpy() for name, x in arrays.items()}
     [actual] = ReferenceEvaluator(model_of(op)).run(None, feeds)
     assert_close(torch.from_numpy(actual), expected(op, arrays), 14)
+
+
+@EACH
+@pytest.mark.parametrize("type_", [TensorProto.FLOAT, TensorProto.FLOAT16], ids=lambda t: str(TYPES[t]))
+def test_tensorrt_rtx_builds_it_for_any_batch_and_length(op, type_):
+    trt = pytest.importorskip("tensorrt_rtx")
+    letters = {"B": "B", "L": "L", "K": 2, "G": 2, "E": 24, "N": 8, "R": 3, "W": 4, "X": 32, "2E": 48, "R+2N": 19}
+    logger = collecting_logger(trt)
+    model = model_of(op, type_, sizes=letters, silu=0, delta_softplus=0)
+    builder, network, _parser = parsed_network(trt, model, "rtx", logger)
+    profile = builder.create_optimization_profile()
+    for value in op.inputs:
+        if "L" in value.dims:
+            shapes = (
+                [letters[d] if d not in ("B", "L") else {"B": b, "L": n}[d] for d in value.dims] for b, n in SIZES
+            )
+            profile.set_shape(value.name, *shapes)
+    config = builder.create_builder_config()
+    config.builder_optimization_level = 0
+    config.add_optimization_profile(profile)
+    assert builder.build_serialized_network(network, config), logger.reason()

@@ -1,11 +1,26 @@
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import onnx.checker
 import pytest
 import torch
 from helpers import oracle
+from helpers.scans import group_inputs, torched
+from torch import nn
 
-from vimdeploy.ops.torch_ops import bidirectional_conv1d, bidirectional_selective_scan
+from vimdeploy.errors import ConfigError
+from vimdeploy.ops.contract import CAUSAL_CONV1D, DOMAIN, LOW_RANK_SCAN, SELECTIVE_SCAN
+from vimdeploy.ops.function_body import function_protos
+from vimdeploy.ops.torch_ops import (
+    bidirectional_conv1d,
+    bidirectional_selective_scan,
+    causal_conv1d,
+    observed,
+    plain_loops,
+    selective_scan,
+    selective_scan_with_state,
+)
 
 REVERSE = [(0,), (1,), (0, 1), (1, 0), (1, 1), (0, 1, 1)]
 
@@ -31,10 +46,6 @@ def scan_inputs(directions=2, batch=2, length=7, channels=5, states=3, rank=2, s
         )
     )
     return [u, xz, dt_bc, dt_weight, dt_bias, -np.exp(A), D]
-
-
-def torched(arrays, dtype=torch.float32):
-    return [torch.from_numpy(array).to(dtype) for array in arrays]
 
 
 def assert_near(found, wanted, bound=1e-5):
@@ -143,6 +154,196 @@ class TestSelectiveScan:
         assert torch.equal(bidirectional_selective_scan(u, xz, dt_bc, *rest, (1,), 0.5), wanted)
 
 
+@pytest.fixture
+def loops():
+    with plain_loops():
+        yield
+
+
+@pytest.mark.usefixtures("loops")
+class TestCausalConv1d:
+    @pytest.mark.parametrize("silu", [True, False])
+    @pytest.mark.parametrize("reverse", REVERSE)
+    def test_of_the_first_channels(self, reverse, silu):
+        x, weight, bias = conv1d_inputs(len(reverse))
+        found = causal_conv1d(*torched([x, weight, bias]), reverse=reverse, silu=silu)
+        assert_near(found, oracle.causal_conv1d(x, weight, bias, reverse, silu))
+
+    def test_is_the_bidirectional_one_if_there_is_z(self):
+        inputs = torched(conv1d_inputs())
+        assert torch.equal(causal_conv1d(*inputs, reverse=(0, 1)), bidirectional_conv1d(*inputs, (0, 1)))
+
+    def test_all_channels(self):
+        x, weight, bias = conv1d_inputs(directions=1)
+        x = x[..., :5]
+        found = causal_conv1d(*torched([x, weight, bias]), silu=False)
+        assert_near(found, oracle.causal_conv1d(x, weight, bias, (0,), silu=False))
+
+
+@pytest.mark.usefixtures("loops")
+class TestSelectiveScanOfGroups:
+    @pytest.mark.parametrize("delta_softplus", [True, False])
+    @pytest.mark.parametrize("rank", [0, 2])
+    @pytest.mark.parametrize("reverse", [(0,), (1,), (0, 1, 0, 1), (1, 1, 0)])
+    def test_groups(self, reverse, rank, delta_softplus):
+        inputs = group_inputs(G=len(reverse), R=rank)
+        flags = {"reverse": reverse, "delta_softplus": delta_softplus}
+        y, state = selective_scan_with_state(**torched(inputs), **flags)
+        wanted_y, wanted_state = oracle.selective_scan(**inputs, **flags)
+        assert_near(y, wanted_y)
+        assert_near(state, wanted_state)
+        assert torch.equal(selective_scan(**torched(inputs), **flags), y)
+
+    @pytest.mark.parametrize("L", [1, 2, 13, 500])
+    @pytest.mark.parametrize("N", [1, 3, 8, 16, 64])
+    def test_sizes(self, L, N):
+        inputs = group_inputs(B=1, L=L, E=3, N=N)
+        flags = {"reverse": (0, 1), "delta_softplus": True}
+        assert_near(selective_scan(**torched(inputs), **flags), oracle.selective_scan(**inputs, **flags)[0])
+
+    @pytest.mark.parametrize("shift", [-100.0, -20.0, 19.0, 20.0, 21.0, 90.0])
+    def test_step_sizes_around_the_threshold_and_beyond(self, shift):
+        inputs = group_inputs()
+        inputs["delta_bias"] += shift
+        flags = {"reverse": (0, 1), "delta_softplus": True}
+        scale = max(1.0, abs(shift))
+        found, (wanted, _) = selective_scan(**torched(inputs), **flags), oracle.selective_scan(**inputs, **flags)
+        assert_near(found / scale, wanted / scale)
+
+    def test_two_groups_gated_and_summed_are_the_fused_operator(self):
+        u, xz, dt_bc, dt_weight, dt_bias, A, D = torched(scan_inputs())
+        wanted = bidirectional_selective_scan(u, xz, dt_bc, dt_weight, dt_bias, A, D, (0, 1), 0.5)
+        u, delta, B, C = (t.transpose(0, 1) for t in (u, *dt_bc.split([2, 3, 3], dim=-1)))
+        y = selective_scan(u, delta, A, B, C, D, dt_bias, delta_weight=dt_weight, reverse=(0, 1))
+        z = xz[..., 5:]
+        torch.testing.assert_close(0.5 * nn.functional.silu(z) * y.sum(1), wanted)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_half_types_round_the_result_alone(self, dtype):
+        inputs = torched(group_inputs(R=2), dtype)
+        wanted = selective_scan(**{name: tensor.float() for name, tensor in inputs.items()}, reverse=(0, 1))
+        assert torch.equal(selective_scan(**inputs, reverse=(0, 1)), wanted.to(dtype))
+
+    def test_autocast_changes_nothing(self):
+        inputs, (x, weight, bias) = torched(group_inputs(R=2)), torched(conv1d_inputs())
+        y, u = selective_scan(**inputs, reverse=(0, 1)), causal_conv1d(x, weight, bias, reverse=(0, 1))
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(selective_scan(**inputs, reverse=(0, 1)), y)
+            assert torch.equal(causal_conv1d(x, weight, bias, reverse=(0, 1)), u)
+
+
+class TestRefusals:
+    """What contradicts itself is said, before a kernel reads behind the end of a tensor."""
+
+    @pytest.mark.parametrize(
+        ("name", "change", "message"),
+        [
+            ("u", torch.Tensor.double, r"SelectiveScan takes float32, float16, bfloat16, found u in float64"),
+            ("delta", torch.Tensor.half, r"delta must be \(B, G, L, E\) in float32 on cpu, found float16 on cpu"),
+            ("A", torch.Tensor.half, r"A must be \(G, E, N\) in float32 on cpu, found float16"),
+            ("A", lambda t: t.to(torch.complex64), r"A must be .* found complex64"),
+            ("C", lambda t: t.to("meta"), r"C must be .* on cpu, found float32 on meta"),
+            ("B", lambda t: t[..., :2], r"B must be \(B, G, L, N\); N is 2 here and 3 by A"),
+            ("delta", lambda t: t[:, :, 1:], r"delta must be \(B, G, L, E\); L is 6 here and 7 by u"),
+            ("D", lambda t: t[0], r"D must be \(G, E\), found 1 dimensions"),
+            ("u", lambda t: t[:, :1], r"u must be \(B, G, L, E\); G is 1 here and 2 by reverse"),
+        ],
+    )
+    def test_of_a_scan(self, name, change, message):
+        inputs = torched(group_inputs())
+        inputs[name] = change(inputs[name])
+        with pytest.raises(ConfigError, match=message):
+            selective_scan(**inputs, reverse=(0, 1))
+
+    def test_of_another_rank_than_the_weight_s(self):
+        inputs = torched(group_inputs(R=2))
+        inputs["delta"] = inputs["delta"][..., :1]
+        with pytest.raises(
+            ConfigError, match=r"LowRankSelectiveScan: delta_weight must be .*; R is 2 here and 1 by delta"
+        ):
+            selective_scan(**inputs, reverse=(0, 1))
+
+    def test_of_flags(self):
+        with pytest.raises(ConfigError, match=r"reverse must be flags of 0 and 1, found \[0, 2\]"):
+            selective_scan(**torched(group_inputs()), reverse=(0, 2))
+
+    def test_of_too_few_channels(self):
+        x, weight, bias = torched(conv1d_inputs())
+        with pytest.raises(ConfigError, match="x must have E = 5 channels or more, found 4"):
+            causal_conv1d(x[..., :4], weight, bias, reverse=(0, 1))
+
+
+class Model(nn.Module):
+    """One call of each kind."""
+
+    def forward(self, x, weight, bias, **inputs):
+        u = causal_conv1d(x, weight, bias, reverse=(0, 1), silu=False)  # (2, B, L, E)
+        low_rank = inputs["delta"][..., :2]
+        y = selective_scan(**inputs, reverse=(0, 1), delta_softplus=False)
+        weight = inputs["A"][..., :2]
+        y = selective_scan(**inputs | {"u": y, "delta": low_rank}, delta_weight=weight, reverse=(1, 0))
+        return u.transpose(0, 1) + y
+
+
+class TestExport:
+    def test_each_call_is_one_node(self):
+        inputs, named = tuple(torched(conv1d_inputs())), torched(group_inputs())
+        model = torch.onnx.export(Model().eval(), inputs, kwargs=named, dynamo=True, verbose=False).model_proto
+        nodes = {node.op_type: node for node in model.graph.node if node.domain == DOMAIN}
+        assert list(nodes) == [CAUSAL_CONV1D.name, SELECTIVE_SCAN.name, LOW_RANK_SCAN.name]
+        flags = {
+            op: {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute if "plugin" not in a.name}
+            for op, node in nodes.items()
+        }
+        assert flags == {
+            CAUSAL_CONV1D.name: {"reverse": [0, 1], "silu": 0},
+            SELECTIVE_SCAN.name: {"reverse": [0, 1], "delta_softplus": 0},
+            LOW_RANK_SCAN.name: {"reverse": [1, 0], "delta_softplus": 1},
+        }
+        [opset] = [entry.version for entry in model.opset_import if not entry.domain]
+        model.functions.extend(f for f in function_protos(opset) if f.name in nodes)
+        onnx.checker.check_model(model, full_check=True)
+
+    def test_a_state_cannot_be_exported(self):
+        class WithState(nn.Module):
+            def forward(self, **inputs):
+                return selective_scan_with_state(**inputs, reverse=(0, 1))[1]
+
+        with pytest.raises(Exception, match="export it without return_last_state") as raised:
+            torch.onnx.export(WithState().eval(), kwargs=torched(group_inputs()), dynamo=True, verbose=False)
+        assert isinstance(raised.value.__cause__, ConfigError)
+
+
+class TestObserved:
+    def test_counts_the_calls_of_each_block_and_takes_what_it_is_given(self):
+        scan, convolution = torched(group_inputs()), torched(conv1d_inputs())
+        calls = []
+
+        def zero_the_second(number, result):
+            calls.append((number, tuple(result.shape)))
+            return torch.zeros_like(result) if number == 1 else result
+
+        for _ in range(2):
+            with observed(zero_the_second):
+                first = causal_conv1d(*convolution, reverse=(0, 1))
+                second = selective_scan(**scan, reverse=(0, 1))
+                third, state = selective_scan_with_state(**scan, reverse=(0, 1))
+            assert [bool(t.any()) for t in (first, second, third, state)] == [True, False, True, True]
+        assert calls == [(0, (2, 2, 7, 5)), (1, (2, 2, 7, 5)), (2, (2, 2, 7, 5))] * 2
+        assert selective_scan(**scan, reverse=(0, 1)).any()
+
+    def test_ends_with_its_block_though_that_fails(self):
+        with pytest.raises(ZeroDivisionError), observed(lambda number, result: 1 / 0):
+            selective_scan(**torched(group_inputs()), reverse=(0, 1))
+        assert selective_scan(**torched(group_inputs()), reverse=(0, 1)).any()
+
+    def test_other_threads_are_not_observed(self):
+        inputs = torched(group_inputs())
+        with ThreadPoolExecutor(1) as pool, observed(lambda number, result: None):
+            assert pool.submit(selective_scan, **inputs, reverse=(0, 1)).result() is not None
+            assert selective_scan(**inputs, reverse=(0, 1)) is None
+
+
 class TestGradients:
     """Small models are trained with these operators."""
 
@@ -153,6 +354,14 @@ class TestGradients:
     def test_of_the_scan_against_differences(self):
         inputs = [tensor.requires_grad_() for tensor in torched(scan_inputs(batch=1, length=4, channels=2))]
         check_gradients(lambda *values: bidirectional_selective_scan(*values, (0, 1), 0.5), inputs)
+
+    @pytest.mark.parametrize("rank", [0, 2])
+    def test_of_the_scan_of_groups_against_differences(self, rank):
+        inputs = torched(group_inputs(B=1, L=4, E=2, R=rank))
+        values = [tensor.requires_grad_() for tensor in inputs.values()]
+        check_gradients(
+            lambda *values: selective_scan(**dict(zip(inputs, values, strict=True)), reverse=(0, 1)), values
+        )
 
 
 def check_gradients(function, inputs):
