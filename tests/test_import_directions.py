@@ -18,6 +18,7 @@ STAGES = (
     ("torch_file", "preprocess"),
     ("checkpoint",),
     ("ops",),
+    ("compat",),
     ("models",),
     ("tasks",),
     ("networks", "artifact"),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
+    from vimdeploy import compat
     from vimdeploy.api.bench import bench
     from vimdeploy.api.build import build
     from vimdeploy.api.convert import convert
@@ -72,6 +73,7 @@ __all__ = [  # noqa: RUF022  # in the order of use
     "verify",
     "bench",
     "inspect",
+    "compat",
     "Session",
     "CheckpointError",
     "ConfigError",
@@ -94,6 +96,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("vimdeploy")
+    if name == "compat":
+        return import_module("vimdeploy.compat")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_HOMES[name]), name)
