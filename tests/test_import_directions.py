@@ -10,7 +10,7 @@ import vimdeploy
 
 STAGES = (
     ("errors", "text"),
-    ("bilinear", "coco", "files", "onnx_file", "progress", "reading", "recipe"),
+    ("bilinear", "coco", "files", "onnx_file", "progress", "reading", "recipe", "user_code"),
     ("ops.contract",),
     ("model_info",),
     ("engine_file", "gpu", "libraries"),
@@ -22,6 +22,7 @@ STAGES = (
     ("models",),
     ("tasks",),
     ("networks", "artifact"),
+    ("torch_module", "model_file"),
     ("picture_files",),
     ("inputs",),
     ("graphs",),

@@ -22,7 +22,9 @@ TORCH_MODULES = {
         "ops.detection_ops",
         "ops.native",
         "ops.torch_ops",
+        "exporters.tracing",
         "runtimes.eager",
+        "torch_module",
     )
 }
 COMMANDS = ("export", "convert", "quantize", "build", "run", "verify", "bench", "models", "inspect", "doctor")

@@ -201,7 +201,7 @@ def _changes(artifact: Artifact) -> Iterator[str]:
     if others or (said not in ("fp32", *stored) and not artifact.info.kept_in_float32):
         found = " and ".join(others or ["fp32"])
         yield f"the weights are {found}, changed by another tool, though the file says {artifact.info.precision}"
-    if artifact.info.fixed_batch is not None:
+    if artifact.info.task and artifact.info.fixed_batch is not None:
         yield f"the batch is {artifact.info.fixed_batch}, fixed by another tool"
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import io
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -57,18 +57,27 @@ class Inputs:
     """One of them in small, as a PNG file; empty if it is no picture."""
     classes: npt.NDArray[np.int64] | None = None
     """The right class of each, if it is known."""
+    whole: bool = False
+    """Whether each is all that one call of the model takes, whose axis 0 is no batch."""
 
     def __len__(self) -> int:
         return len(self.names)
 
     def batches(self, size: int) -> Iterator[Arrays]:
         """All of them in order, neighbours of one shape together, at most ``size`` at a time."""
+        if self.whole:
+            return map(self.one, range(len(self.names)))
         ones = ((self.one(number), number) for number in range(len(self.names)))
         return (arrays for arrays, _ in stacked(ones, size))
 
     def batch_count(self, size: int) -> int:
         """How many batches there are, if all inputs have one shape."""
-        return -(-len(self.names) // size)
+        return len(self.names) if self.whole else -(-len(self.names) // size)
+
+    def call(self, number: int, batch: int = 1) -> Arrays:
+        """One of them as the model takes it, so many times in a batch."""
+        arrays = self.one(number)
+        return arrays if self.whole else {name: np.stack([array] * batch) for name, array in arrays.items()}
 
     def spread(self, count: int) -> Inputs:
         """At most so many of them, evenly spaced."""
@@ -79,6 +88,7 @@ class Inputs:
             lambda number: self.one(int(chosen[number])),
             lambda number: self.png(int(chosen[number])),
             None if self.classes is None else self.classes[chosen],
+            self.whole,
         )
 
 
@@ -114,14 +124,22 @@ def _stacked(several: Sequence[tuple[Arrays, T]]) -> tuple[Arrays, list[T]]:
     return arrays, [other for _, other in several]
 
 
-def random_inputs(info: ModelInfo, count: int, seed: int, image_size: tuple[int, int] | None = None) -> Inputs:
-    """Standard normal values, which is about what preprocessed pictures are.
+def random_inputs(
+    info: ModelInfo,
+    count: int,
+    seed: int,
+    image_size: tuple[int, int] | None = None,
+    examples: Mapping[str, npt.NDArray[Any]] | None = None,
+) -> Inputs:
+    """Standard normal values, which is about what preprocessed pictures are; whole numbers and flags are zeros.
 
     Args:
         info: of the model.
         count: how many.
         seed: the same inputs for the same seed.
         image_size: height and width in pixels, if the file leaves them open; None: the size that it was trained at.
+        examples: what the model's maker calls it with, by input: the first inputs are these, and the others have their
+            whole numbers and flags.
 
     Raises:
         InputError: if the model does not take that size, or values of a type that numpy does not have.
@@ -130,26 +148,47 @@ def random_inputs(info: ModelInfo, count: int, seed: int, image_size: tuple[int,
     if info.picture is not None:
         fixed = info.fixed_image_size(image_size)
         sizes = {word: size for word, size in zip(info.image_size, fixed, strict=True) if isinstance(word, str)}
+    types = {spec.name: _numpy_type(spec) for spec in info.inputs}
     shapes = {
         spec.name: tuple(
-            dim if isinstance(dim, int) else sizes.get(dim, info.sizes.get(dim, SizeRange()).least)
-            for dim in spec.dims[1:]
+            dim if isinstance(dim, int) else sizes.get(dim, _usual(info.sizes.get(dim, SizeRange())))
+            for dim in spec.dims[info.has_batch :]
         )
         for spec in info.inputs
     }
-    types = {spec.name: _numpy_type(spec) for spec in info.inputs}
     task, beside = task_of(info), {}
     if task is not None and info.picture is not None:
         beside = task.beside(info, Placement(fixed, fixed), Limits(score_threshold=0.0))  # as much as there may be
+    given = _rows_of(examples or {}, info)
 
     def one(number: int) -> Arrays:
+        if number < len(given):
+            return given[number]
         generator = np.random.default_rng((number, seed % 2**64))
+        like = given[number % len(given)] if given else {}
         return {
             name: generator.standard_normal(shape, dtype=np.float32).astype(types[name])
+            if types[name].kind == "f"
+            else like.get(name, np.zeros(shape, types[name]))
             for name, shape in shapes.items()
         } | beside
 
-    return Inputs(f"{_counted(count, 'random input')} (seed {seed})", [f"input {i}" for i in range(count)], one)
+    known = min(len(given), count)
+    parts = [_counted(known, "example input")] if known else []
+    parts += [f"{_counted(count - known, 'random input')} (seed {seed})"] if known < count else []
+    names = [f"example {i}" if i < known else f"input {i}" for i in range(count)]
+    return Inputs(" and ".join(parts), names, one, whole=not info.has_batch)
+
+
+def _usual(size: SizeRange) -> int:
+    return size.typical or size.least
+
+
+def _rows_of(examples: Mapping[str, npt.NDArray[Any]], info: ModelInfo) -> list[Arrays]:
+    """Examples one by one: the rows of their batch, or all that one call takes."""
+    if not examples or not info.has_batch:
+        return [dict(examples)] if examples else []
+    return [{name: array[row] for name, array in examples.items()} for row in range(len(next(iter(examples.values()))))]
 
 
 def _numpy_type(spec: TensorSpec) -> np.dtype[Any]:
@@ -341,6 +380,7 @@ def some_inputs(
     seed: int = 0,
     table: str | Path | None = None,
     image_size: tuple[int, int] | None = None,
+    examples: Mapping[str, npt.NDArray[Any]] | None = None,
 ) -> Inputs:
     """The pictures of a folder, or random inputs without one; all else as of ``folder_inputs`` and ``random_inputs``.
 
@@ -351,4 +391,4 @@ def some_inputs(
         return folder_inputs(images, info, table, image_size)
     if table is not None:
         raise ConfigError("A table names the classes of pictures: give their folder too, with --images DIR.")
-    return random_inputs(info, count, seed, image_size)
+    return random_inputs(info, count, seed, image_size, examples)

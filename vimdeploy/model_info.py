@@ -163,9 +163,17 @@ class ModelInfo:
         return self.inputs[0] if is_first else None
 
     @property
+    def has_batch(self) -> bool:
+        """Whether axis 0 of all inputs and outputs is the batch, whose rows are answered as if each were alone."""
+        specs = (*self.inputs, *self.outputs)
+        return bool(self.task) or BATCH in self.sizes or all(spec.dims[:1] == (BATCH,) for spec in specs)
+
+    @property
     def fixed_batch(self) -> int | None:
-        """The only batch that a model for pictures takes; None if it takes any."""
-        first = self.picture.dims[0] if self.picture is not None and self.task else BATCH
+        """The only batch that a model takes; None if it takes any, or has none."""
+        if not self.task:
+            return self.sizes[BATCH].most if BATCH in self.sizes else None
+        first = self.picture.dims[0] if self.picture is not None else BATCH
         return first if isinstance(first, int) else None
 
     @property

@@ -10,7 +10,7 @@ from vimdeploy.errors import CheckpointError, ConfigError, ModelFileError, requi
 from vimdeploy.model_info import BATCH, HEIGHT, WIDTH, FromCheckpoint, FromSeed, ModelInfo, SizeRange, TensorSpec
 from vimdeploy.models import ARCHITECTURES, BACKBONE, architecture_of, strict_weights
 from vimdeploy.models.architecture import Architecture, CheckpointModel
-from vimdeploy.models.stages import StageSpec
+from vimdeploy.models.stages import StageSpec, stages_of_calls
 from vimdeploy.models.variant import Variant
 from vimdeploy.recipe import Recipe
 from vimdeploy.tasks import TASKS, task_by_name, task_of
@@ -118,7 +118,9 @@ def network_of_info(info: ModelInfo, checkpoint: Checkpoint | None) -> Network:
     require("torch", "export")
     architecture = architecture_of(info)
     if architecture is None or not info.task:
-        raise ConfigError(f"{info.name} is a model that vimdeploy did not make; compare it with --against FILE.")
+        raise ConfigError(
+            f"{info.name} is a model that vimdeploy did not make; compare it with --against FILE or --model FILE.py:FUNCTION."
+        )
     config, held = _config_of(architecture, info), None
     if checkpoint is not None:
         held = _held(architecture, checkpoint, Variant(info.name, architecture.name, config), task_by_name(info.task))
@@ -284,7 +286,7 @@ def stages_of(info: ModelInfo) -> tuple[StageSpec, ...]:
         ModelFileError: if the file describes a model that cannot be.
     """
     architecture, task = architecture_of(info), task_of(info)
-    stages: tuple[StageSpec, ...] = ()
+    stages = stages_of_calls(info.config) if architecture is None else ()
     if architecture is not None and task is not None:
         any_size = info.picture is not None and isinstance(info.image_size[0], str)
         stages = architecture.stages(_config_of(architecture, info), any_size)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, overload
 
 from vimdeploy.artifact import Artifact, artifact_from_onnx, open_artifact
 from vimdeploy.checkpoint import Checkpoint, load_checkpoint
@@ -15,14 +15,18 @@ from vimdeploy.engine_file import check_name
 from vimdeploy.errors import ConfigError, ParityError, require
 from vimdeploy.files import check_outputs, write_whole
 from vimdeploy.inputs import random_inputs
-from vimdeploy.model_info import PRECISIONS
+from vimdeploy.model_info import PRECISIONS, ModelInfo
 from vimdeploy.models import labels_from_file, variant_by_name
 from vimdeploy.models.variant import Variant
 from vimdeploy.networks import AnySize, Network, network_of_variant
 from vimdeploy.progress import Progress, silent, step
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from vimdeploy.parity.results import Verification
+    from vimdeploy.runtimes.base import Array
+    from vimdeploy.torch_module import FlatModule
 
 LOOKED_AT = 8
 """Random inputs, to see what float16 and bfloat16 can hold."""
@@ -42,8 +46,11 @@ class Exported:
     """With the operator library, if it is installed, and with the function bodies."""
     passed_over: tuple[str, ...] = ()
     """Tensors of the checkpoint that the task has no use for: a head that was not asked for."""
+    notes: tuple[str, ...] = ()
+    """Of a module that somebody brings: what its user should know, a sentence each."""
 
 
+@overload
 def export(
     model: str | Variant | Network,
     output: str | Path,
@@ -59,12 +66,33 @@ def export(
     labels: str | Path | Sequence[str] | None = None,
     opset: int = 20,
     progress: Progress = silent,
-) -> Exported:
-    """Turn a checkpoint into an ONNX file, which is written only if its answers are PyTorch's.
+) -> Exported: ...
+
+
+@overload
+def export(
+    model: nn.Module,
+    example_inputs: Any,
+    output: str | Path,
+    *,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+    dynamic: Mapping[str, Mapping[int, str]] | None = None,
+    name: str = "",
+    precision: str = "fp32",
+    opset: int = 20,
+    progress: Progress = silent,
+) -> Exported: ...
+
+
+def export(model: Any, *given: Any, **options: Any) -> Exported:
+    """Turn a checkpoint, or any PyTorch module, into an ONNX file, which is written only if its answers are PyTorch's.
+
+    ``export(model, output, ...)`` makes one of our models:
 
     Args:
         model: a name that ``vimdeploy models`` lists, a file NAME.json that describes one of your own, a ``Variant``,
-            or a ``Network``: any PyTorch module with its weights, and what its file is to say of itself.
+            or a ``Network``: a PyTorch module with its weights, and what its file is to say of itself.
         output: the ONNX file to write.
         checkpoint: its weights: a path, ``hf://owner/repo[/file]``, or a loaded checkpoint. Nothing in it is executed.
         random_weights: a seed, instead of a checkpoint: untrained weights, to try things.
@@ -80,21 +108,57 @@ def export(
         opset: of the ONNX standard, 20 to 24.
         progress: is told how far the work is.
 
+    ``export(module, example_inputs, output, ...)`` takes a module that somebody brings, unmodified, within
+    ``vimdeploy.compat.mamba()`` if it needs CUDA extensions that are not installed:
+
+    Args:
+        model: the module, an ``nn.Module`` with its weights in float32.
+        example_inputs: what to call it with: a tensor, a tuple of arguments, or a dict of keyword arguments. Axis 0 is
+            the batch if it has one size in all tensors; it stays free unless the module fixes it.
+        output: the ONNX file to write.
+        input_names: of the tensors in the inputs, in their order; None: as ``forward`` calls them.
+        output_names: of the tensors in the outputs, in their order; None: their keys, or ``output``.
+        dynamic: further axes that stay free: ``{"images": {2: "height", 3: "width"}}``.
+        name: that the file has for the model; empty: that of its class.
+        precision: as above.
+        opset: as above.
+        progress: as above.
+
     Returns:
         The opened file and the comparison.
 
     Raises:
         CheckpointError: if the checkpoint cannot be read or holds another model.
-        ConfigError: for options that contradict each other or the model.
+        ConfigError: for options that contradict each other or the model; for a module that cannot be traced, or draws
+            random numbers.
         OutputError: if the file cannot be written.
         ParityError: if the file does not answer as PyTorch does; nothing is written then.
         MissingPackageError: without torch or onnxscript.
     """
+    if isinstance(model, (str, Variant, Network)):
+        return _export_variant(model, *given, **options)
+    return _export_module(model, *given, **options)
+
+
+def _export_variant(
+    model: str | Variant | Network,
+    output: str | Path,
+    *,
+    checkpoint: str | Path | Checkpoint | None = None,
+    random_weights: int | None = None,
+    ema: bool = False,
+    task: str = "classification",
+    blocks: Sequence[int] = (),
+    neck: str = "",
+    image_size: ImageSize = None,
+    precision: str = "fp32",
+    labels: str | Path | Sequence[str] | None = None,
+    opset: int = 20,
+    progress: Progress = silent,
+) -> Exported:
+    """A model of ours: the first form of ``export``."""
     check_outputs([output], [source for source in (model, checkpoint, labels) if isinstance(source, (str, Path))])
-    check_name(output, engine=False)
-    if precision not in PRECISIONS:
-        raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, found {precision!r}.")
-    require("torch", "export")
+    _check_choices(output, precision)
 
     if isinstance(model, Network):
         network = model
@@ -106,14 +170,75 @@ def export(
             network = network_of_variant(variant, weights, task, sizes_of(image_size), blocks, ema, neck)
     with step("Tracing the model", progress):
         artifact = _traced(network, opset)
+    return _finished(network, artifact, output, precision, {}, progress)
+
+
+def _export_module(
+    model: nn.Module,
+    example_inputs: Any,
+    output: str | Path,
+    *,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+    dynamic: Mapping[str, Mapping[int, str]] | None = None,
+    name: str = "",
+    precision: str = "fp32",
+    opset: int = 20,
+    progress: Progress = silent,
+) -> Exported:
+    """A module that somebody brings: the second form of ``export``."""
+    check_outputs([output], [])
+    _check_choices(output, precision)
+    torch = require("torch", "export")
+    if not isinstance(model, torch.nn.Module):
+        raise ConfigError(f"Wanted a variant or a PyTorch module to export, found {type(model).__name__}.")
+    from vimdeploy.torch_module import example_arrays, in_eval, looked_at
+
+    with in_eval(model):
+        with step("Running the model", progress):
+            module, info, notes = looked_at(
+                model,
+                example_inputs,
+                name=name,
+                input_names=input_names,
+                output_names=output_names,
+                dynamic=dynamic,
+            )
+        with step("Tracing the model", progress):
+            artifact, batch_note = _traced_module(module, info, opset)
+        network = Network(module, artifact.info)
+        rows = slice(COMPARED if artifact.info.has_batch else None)
+        examples = {name: array[rows] for name, array in example_arrays(network).items()}
+        with step("Looking at the operators", progress):
+            artifact, calls_note = _with_calls(artifact, module, examples)
+        made = _finished(network, artifact, output, precision, examples, progress)
+    return dataclasses.replace(made, notes=(*notes, *batch_note, *calls_note))
+
+
+def _check_choices(output: str | Path, precision: str) -> None:
+    check_name(output, engine=False)
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, found {precision!r}.")
+    require("torch", "export")
+
+
+def _finished(
+    network: Network,
+    artifact: Artifact,
+    output: str | Path,
+    precision: str,
+    examples: Mapping[str, Array],
+    progress: Progress,
+) -> Exported:
+    """Bring a traced network to its precision, compare it with PyTorch, and write it."""
     if precision != "fp32":
         from vimdeploy.converters.conversion import converted_onnx
 
         with step("Looking at the tensors", progress):
-            batches = random_inputs(network.info, LOOKED_AT, seed=0).batches(1)
+            batches = random_inputs(network.info, LOOKED_AT, seed=0, examples=examples).batches(1)
             artifact = converted_onnx(artifact, precision, batches).artifact
     with step("Comparing with PyTorch", progress):
-        parity = _compared(network, artifact)
+        parity = _compared(network, artifact, examples)
     refuse_other_answers(parity, "PyTorch", output)
     write_whole(output, artifact.data)
     return Exported(open_artifact(output), tuple(parity), network.passed_over)
@@ -164,14 +289,57 @@ def _traced(network: Network, opset: int) -> Artifact:
     return artifact_from_onnx(onnx_from_model(network.module, network.info, opset))
 
 
-def _compared(network: Network, artifact: Artifact) -> list[Verification]:
+def _traced_module(module: FlatModule, info: ModelInfo, opset: int) -> tuple[Artifact, tuple[str, ...]]:
+    """A module in ONNX, with the batch of its examples if it does not leave the batch free, and the note that says so.
+
+    Raises:
+        TracingError: if it cannot be traced so either.
+    """
+    from vimdeploy.exporters.onnx_graph import onnx_from_model
+    from vimdeploy.exporters.tracing import TracingError
+    from vimdeploy.torch_module import with_fixed_batch
+
+    try:
+        return artifact_from_onnx(onnx_from_model(module, info, opset)), ()
+    except TracingError as error:
+        fixed = with_fixed_batch(info, module.examples)
+        if fixed == info:
+            raise
+        artifact = artifact_from_onnx(onnx_from_model(module, fixed, opset))
+        return artifact, (f"The batch is fixed at {fixed.fixed_batch}, that of the example: {error.reason}.",)
+
+
+def _with_calls(
+    artifact: Artifact, module: FlatModule, examples: Mapping[str, Array]
+) -> tuple[Artifact, tuple[str, ...]]:
+    """A file that remembers which call of the module each operator node is, and a note of those that are none."""
+    from vimdeploy.converters.conversion import finished
+    from vimdeploy.models.stages import config_of_calls
+    from vimdeploy.parity.calls import calls_of_nodes
+
+    count = sum(artifact.operators.values())
+    if not count:
+        return artifact, ()
+    calls = calls_of_nodes(artifact, module, examples)
+    info = dataclasses.replace(artifact.info, config=config_of_calls(calls))
+    model = type(artifact.model)()
+    model.CopyFrom(artifact.model)
+    note = (
+        f"{count - len(calls)} of {count} operator nodes compute several calls of the model at once, or in another "
+        "shape; verify compares the outputs and the other nodes."
+    )
+    return finished(model, info, artifact.model), (note,) if len(calls) < count else ()
+
+
+def _compared(network: Network, artifact: Artifact, examples: Mapping[str, Array]) -> list[Verification]:
     """The file's answers, with and without the library, against PyTorch's."""
     from vimdeploy.parity.check import check_parity
     from vimdeploy.runtimes.eager import EagerSession
     from vimdeploy.runtimes.onnxruntime import sessions_of_all_operators
 
-    batches = random_inputs(network.info, COMPARED, seed=0).batches(COMPARED)
-    return check_parity(EagerSession(network), sessions_of_all_operators(artifact), batches)
+    inputs = random_inputs(network.info, COMPARED + bool(examples), seed=0, examples=examples)
+    sessions = sessions_of_all_operators(artifact)
+    return check_parity(EagerSession(network), sessions, inputs.batches(COMPARED), names=inputs.names)
 
 
 def refuse_other_answers(parity: Sequence[Verification], source: str, output: str | Path) -> None:

@@ -14,12 +14,14 @@ from vimdeploy.checkpoint import Checkpoint, load_checkpoint
 from vimdeploy.errors import ConfigError, VimdeployWarning
 from vimdeploy.files import check_outputs, write_whole
 from vimdeploy.inputs import some_inputs
+from vimdeploy.model_file import given_network
 from vimdeploy.model_info import FromCheckpoint, FromSeed
-from vimdeploy.networks import network_of_info, stages_of
+from vimdeploy.networks import Network, network_of_info, stages_of
 from vimdeploy.progress import Progress, silent
 from vimdeploy.runtimes.load import load
 
 if TYPE_CHECKING:
+    from vimdeploy.model_file import GivenModel
     from vimdeploy.parity.results import Side, Verification, WeightCheck
     from vimdeploy.runtimes.base import Session
     from vimdeploy.runtimes.eager import EagerSession
@@ -29,6 +31,7 @@ def verify(
     artifact: str | Path | Artifact,
     *,
     checkpoint: str | Path | Checkpoint | None = None,
+    model: GivenModel | None = None,
     against: str | Path | Artifact | None = None,
     images: str | Path | None = None,
     classes: str | Path | None = None,
@@ -50,6 +53,8 @@ def verify(
         artifact: the ONNX file or the engine.
         checkpoint: that it was exported from; without one, and if the weights did not come from a seed, the library is
             compared with the function bodies, with a warning.
+        model: the PyTorch module that the file was exported from, if it is none of ours: the module, (module, example
+            inputs), or ``FILE.py:FUNCTION``, which gives both.
         against: an ONNX file or an engine to compare with, instead of PyTorch.
         images: a folder of pictures to compare on, with a sub-folder per class if accuracy is to be known; None: random
             inputs.
@@ -72,8 +77,8 @@ def verify(
         MissingPackageError: without torch, if PyTorch is the reference; without jinja2, for a report.
         ExecutionError: if a runtime gives up.
     """
-    if checkpoint is not None and against is not None:
-        raise ConfigError("Wanted one thing to compare with: either --checkpoint or --against, not both.")
+    if sum(each is not None for each in (checkpoint, model, against)) > 1:
+        raise ConfigError("Wanted one thing to compare with: either --checkpoint, --model or --against, not several.")
     opened = open_artifact(artifact)
     other = None if against is None else open_artifact(against)
     if report is not None:
@@ -82,36 +87,37 @@ def verify(
         check_report(Path(report))
         read = (opened.path, other.path if other else None, checkpoint, classes)
         check_outputs([report], [path for path in read if isinstance(path, (str, Path))])
-    weights: WeightCheck | None = None
-    candidates = _sessions(opened, device, threads, allow_engine_code)
-    source = str(other or opened)
-    sha256 = other.sha256 if other is not None else opened.sha256
-    loaded = _checkpoint(opened, checkpoint)
-    eager = None if other is not None else _eager_session(opened, loaded)
-    reference: Session
-    if other is not None:
-        check_same_interface(opened, other)
-        reference = load(other, device, threads, allow_engine_code=allow_engine_code and other.engine is not None)
-    elif eager is not None:
-        reference = eager
-        weights = _weights(opened, eager)
-        source, sha256 = (str(loaded.path), loaded.sha256) if loaded else (str(opened.info.origin), "")
-    else:
-        reference, candidates = _two_of_one_file(candidates)
-    inputs = some_inputs(opened.info, images, count, seed, classes, image_size)
-    if opened.changes:
-        warnings.warn(f"In {opened}, {', and '.join(opened.changes)}.", VimdeployWarning, stacklevel=2)
+    with given_network(model, opened.info) as (network, examples):
+        weights: WeightCheck | None = None
+        candidates = _sessions(opened, device, threads, allow_engine_code)
+        source = str(other or opened)
+        sha256 = other.sha256 if other is not None else opened.sha256
+        loaded = _checkpoint(opened, checkpoint)
+        eager = None if other is not None else _eager_session(opened, loaded, network)
+        reference: Session
+        if other is not None:
+            check_same_interface(opened, other)
+            reference = load(other, device, threads, allow_engine_code=allow_engine_code and other.engine is not None)
+        elif eager is not None:
+            reference = eager
+            weights = _weights(opened, eager)
+            source, sha256 = (str(loaded.path), loaded.sha256) if loaded else (_origin(opened, model), "")
+        else:
+            reference, candidates = _two_of_one_file(candidates)
+        inputs = some_inputs(opened.info, images, count, seed, classes, image_size, examples)
+        if opened.changes:
+            warnings.warn(f"In {opened}, {', and '.join(opened.changes)}.", VimdeployWarning, stacklevel=2)
 
-    from vimdeploy.parity.verify import verify_sessions
+        from vimdeploy.parity.verify import verify_sessions
 
-    results = [
-        dataclasses.replace(
-            result,
-            reference=_side(result.reference, source, sha256),
-            candidate=_side(result.candidate, str(opened), opened.sha256),
-        )
-        for result in verify_sessions(reference, candidates, inputs, weights, progress)
-    ]
+        results = [
+            dataclasses.replace(
+                result,
+                reference=_side(result.reference, source, sha256),
+                candidate=_side(result.candidate, str(opened), opened.sha256),
+            )
+            for result in verify_sessions(reference, candidates, inputs, weights, progress)
+        ]
     if report is not None:
         from vimdeploy.machine import describe_machine
         from vimdeploy.report.page import page_of
@@ -146,11 +152,19 @@ def _checkpoint(artifact: Artifact, checkpoint: str | Path | Checkpoint | None) 
     return loaded
 
 
-def _eager_session(artifact: Artifact, checkpoint: Checkpoint | None) -> EagerSession | None:
+def _origin(artifact: Artifact, model: GivenModel | None) -> str:
+    """Where the PyTorch model comes from that needs no checkpoint."""
+    if model is None:
+        return str(artifact.info.origin)
+    return str(model) if isinstance(model, (str, Path)) else artifact.info.name
+
+
+def _eager_session(artifact: Artifact, checkpoint: Checkpoint | None, network: Network | None) -> EagerSession | None:
     """The PyTorch model that a file came from; None if its weights are not at hand."""
-    if checkpoint is None and not isinstance(artifact.info.origin, FromSeed):
-        return None
-    network = network_of_info(artifact.info, checkpoint)
+    if network is None:
+        if checkpoint is None and not isinstance(artifact.info.origin, FromSeed):
+            return None
+        network = network_of_info(artifact.info, checkpoint)
 
     from vimdeploy.runtimes.eager import EagerSession
 
@@ -161,7 +175,7 @@ def _weights(artifact: Artifact, eager: EagerSession) -> WeightCheck | None:
     """The weights in an ONNX file against the model's; None for engines, which do not show theirs."""
     from vimdeploy.parity.weights import check_weights
 
-    if artifact.engine is not None:
+    if artifact.engine is not None or not artifact.info.architecture:
         return None
     try:
         stages = stages_of(artifact.info)
@@ -175,11 +189,12 @@ def _two_of_one_file(sessions: Sequence[Session]) -> tuple[Session, Sequence[Ses
     *library, body = sessions
     if not library:
         raise ConfigError(
-            "Nothing to compare with. Give --checkpoint FILE or --against FILE; comparing with the function bodies is "
-            "not possible here, because the file can be computed in one way alone, or the operator library is missing."
+            "Nothing to compare with. Give --checkpoint FILE, --model FILE.py:FUNCTION or --against FILE; comparing "
+            "with the function bodies is not possible here, because the file can be computed in one way alone, or the "
+            "operator library is missing."
         )
     warnings.warn(
-        "Without --checkpoint the library is compared with the function bodies, not with PyTorch.",
+        "Without --checkpoint or --model the library is compared with the function bodies, not with PyTorch.",
         VimdeployWarning,
         stacklevel=3,
     )

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from vimdeploy.cli.console import parity_document, phases, print_json, print_kept, print_parity, say
-from vimdeploy.cli.options import PATH, Numbers, SizeOrRange, checkpoint_option, json_option
+from vimdeploy.cli.options import PATH, FreeAxes, Names, Numbers, SizeOrRange, checkpoint_option, json_option
 from vimdeploy.cli.signals import signals_kept
 from vimdeploy.model_info import PRECISIONS
 from vimdeploy.tasks import TASKS
@@ -18,10 +19,14 @@ if TYPE_CHECKING:
 
 SHOWN = 3
 """Tensors that were passed over, of those that are named."""
+_OF_MODULES = ("input_names", "output_names", "dynamic")
+"""Options for modules that somebody brings."""
+_OF_VARIANTS = ("checkpoint", "ema", "random_weights", "task", "blocks", "neck", "image_size", "labels")
+"""Options for our own models."""
 
 
 @click.command()
-@click.argument("variant")
+@click.argument("model", metavar="VARIANT|FILE.py:FUNCTION")
 @click.option("-o", "--output", type=PATH, required=True, help="Write this ONNX file.")
 @checkpoint_option
 @click.option(
@@ -87,9 +92,28 @@ SHOWN = 3
     show_default=True,
     help="Write this opset of the ONNX standard, 20 to 24; more runtimes take an older one.",
 )
+@click.option(
+    "--input-names",
+    type=Names(),
+    help="With FILE.py:FUNCTION, name the inputs so, in the order of their tensors. Default: as the model's forward "
+    "calls them.",
+)
+@click.option(
+    "--output-names",
+    type=Names(),
+    help="With FILE.py:FUNCTION, name the outputs so, in the order of their tensors. Default: their keys, or output.",
+)
+@click.option(
+    "--dynamic",
+    type=FreeAxes(),
+    help="With FILE.py:FUNCTION, leave these axes of inputs free too: images:2=height,images:3=width. Default: the "
+    "batch alone, axis 0 of all inputs, unless the model fixes it.",
+)
 @json_option
+@click.pass_context
 def export(
-    variant: str,
+    context: click.Context,
+    model: str,
     output: Path,
     checkpoint: str | None,
     ema: bool,
@@ -101,14 +125,22 @@ def export(
     precision: str,
     labels: Path | None,
     opset: int,
+    input_names: tuple[str, ...] | None,
+    output_names: tuple[str, ...] | None,
+    dynamic: dict[str, dict[int, str]] | None,
     as_json: bool,
 ) -> None:
-    """Turn a checkpoint into an ONNX file, compared with PyTorch on the spot.
+    """Turn a checkpoint, or any PyTorch model, into an ONNX file, compared with PyTorch on the spot.
 
     The file is written only if its answers are PyTorch's.
 
     VARIANT is a released model (vimdeploy models lists them), its entry point in hustvl/Vim, or NAME.json, a file that
     describes a model of your own: {"config": {...}, "recipe": {...}, "labels": [...]}.
+
+    FILE.py:FUNCTION stands for any PyTorch model, unmodified: FUNCTION() returns the model and its example inputs, as
+    in return model, (torch.randn(1, 3, 224, 224),). Stand-ins for CUDA extensions that are not installed, such as
+    mamba_ssm, causal_conv1d and selective_scan_cuda, are in place while it runs. The file is run: it can do all that
+    you can do.
 
     \b
     vimdeploy export vim_tiny_patch16_224 -c vim_t_midclstok_76p1acc.pth -o vim_tiny.onnx
@@ -120,9 +152,10 @@ def export(
     vimdeploy export vim_tiny_patch16_224 -c upernet_vim_tiny.pth --task segment -o segment.onnx
     vimdeploy export vim_tiny_patch16_224 -c cascade_mask_rcnn_vim_tiny.pth --task detect -o detect.onnx
     vimdeploy export vim_tiny_patch16_224 -c C.pth --image-size dynamic -o any_size.onnx
+    vimdeploy export their_model.py:make -o theirs.onnx
 
     Vim's own operators, which the ONNX standard does not have, are in the file as function bodies of standard ones, so
-    that it runs without vimdeploy too. The batch is always dynamic.
+    that it runs without vimdeploy too. The batch is dynamic, unless a model of somebody else fixes it.
 
     Checkpoints of mmsegmentation and detectron2 are taken too: their backbone is exported, with its neck if the task is
     pyramid, UperNet if it is segment, and Cascade Mask R-CNN if it is detect. Heads that the task does not want are
@@ -133,29 +166,56 @@ def export(
     random inputs show that the type cannot hold its tensors; vimdeploy convert judges by your own pictures.
     """
     from vimdeploy.api.export import export as export_model
+    from vimdeploy.model_file import is_model_file, model_of_file
     from vimdeploy.networks import AnySize
 
+    is_module = is_model_file(model)
+    _check_options(context, is_module)
     is_range = isinstance(image_size, tuple) and isinstance(image_size[0], tuple)
     with signals_kept(), phases("Exporting", each=True) as progress:
-        made = export_model(
-            variant,
-            output,
-            checkpoint=checkpoint,
-            random_weights=random_weights,
-            ema=ema,
-            task=task,
-            blocks=blocks,
-            neck=neck or "",
-            image_size=AnySize(*image_size) if is_range else image_size,
-            precision=precision,
-            labels=labels,
-            opset=opset,
-            progress=progress,
-        )
+        if is_module:
+            with model_of_file(model) as (module, examples):
+                made = export_model(
+                    module,
+                    examples,
+                    output,
+                    input_names=input_names,
+                    output_names=output_names,
+                    dynamic=dynamic,
+                    precision=precision,
+                    opset=opset,
+                    progress=progress,
+                )
+        else:
+            made = export_model(
+                model,
+                output,
+                checkpoint=checkpoint,
+                random_weights=random_weights,
+                ema=ema,
+                task=task,
+                blocks=blocks,
+                neck=neck or "",
+                image_size=AnySize(*image_size) if is_range else image_size,
+                precision=precision,
+                labels=labels,
+                opset=opset,
+                progress=progress,
+            )
     if as_json:
         print_json(_document(made))
     else:
         _print(made)
+
+
+def _check_options(context: click.Context, is_module: bool) -> None:
+    """Refuse options for the other kind of model."""
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and name in (_OF_VARIANTS if is_module else _OF_MODULES):
+            wanted = "models of vimdeploy's own" if is_module else "FILE.py:FUNCTION"
+            raise click.UsageError(f"{parameter.opts[-1]} is for {wanted}.")
 
 
 def _document(made: Exported) -> dict[str, Any]:
@@ -165,6 +225,7 @@ def _document(made: Exported) -> dict[str, Any]:
         "output": str(made.artifact),
         "bytes": made.artifact.bytes,
         "passed_over": list(made.passed_over),
+        "notes": list(made.notes),
         "parity": parity_document(made.parity),
         "model": inspect(made.artifact)["model"],
     }
@@ -172,10 +233,10 @@ def _document(made: Exported) -> dict[str, Any]:
 
 def _print(made: Exported) -> None:
     info = made.artifact.info
-    say(
-        f"{made.artifact}: {info.name}, {info.task}, {info.size_text}, {info.precision}, "
-        f"{made.artifact.bytes / 1e6:.1f} MB"
-    )
+    parts = (info.name, info.task, info.size_text, info.precision, f"{made.artifact.bytes / 1e6:.1f} MB")
+    say(f"{made.artifact}: {', '.join(part for part in parts if part)}")
+    for note in made.notes:
+        say(note)
     if info.task != "classification":
         say(f"Outputs: {', '.join(map(str, info.outputs))}")
     if made.passed_over:

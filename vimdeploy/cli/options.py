@@ -113,6 +113,43 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
         return tuple(dict.fromkeys(map(int, parts)))
 
 
+class Names(click.ParamType):  # type: ignore[type-arg]
+    """``images,mask``: names, none twice."""
+
+    name = "NAME[,NAME...]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """To the names in their order."""
+        if isinstance(value, tuple):
+            return value
+        names = tuple(value.split(","))
+        if not all(names) or len(set(names)) < len(names):
+            self.fail(f"wanted different names such as images,mask; found {value!r}.", param, ctx)
+        return names
+
+
+class FreeAxes(click.ParamType):  # type: ignore[type-arg]
+    """``images:2=height,images:3=width``: axes of inputs that stay free, and a word for each."""
+
+    name = "INPUT:AXIS=WORD[,...]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, dict[int, str]]:
+        """To words by input and axis."""
+        if isinstance(value, dict):
+            return value
+        free: dict[str, dict[int, str]] = {}
+        for part in value.split(","):
+            match = re.fullmatch(r"(.+):(\d+)=([A-Za-z_]\w*)", part)
+            if not match or int(match[2]) in free.get(match[1], {}):
+                self.fail(
+                    f"wanted axes and their words, such as images:2=height,images:3=width; found {value!r}.", param, ctx
+                )
+            free.setdefault(match[1], {})[int(match[2])] = match[3]
+        return free
+
+
 class Bytes(click.ParamType):  # type: ignore[type-arg]
     """``512M`` or ``2G``."""
 
@@ -175,6 +212,12 @@ checkpoint_option = click.option(
     metavar="FILE|hf://OWNER/REPO[/FILE]",
     help="Take the weights from this file: .pth (a training state or a state dict) or .safetensors. Nothing in it is "
     "executed.",
+)
+model_option = click.option(
+    "--model",
+    metavar="FILE.py:FUNCTION",
+    help="Take the PyTorch model that the file was exported from, and its example inputs, from this function. The file is "
+    "run: it can do all that you can do.",
 )
 image_size_option = click.option(
     "--image-size",

@@ -15,6 +15,7 @@ from vimdeploy.cli.options import (
     engine_code_option,
     image_size_option,
     json_option,
+    model_option,
     seed_option,
     threads_option,
 )
@@ -24,6 +25,7 @@ from vimdeploy.cli.verification import document_of, print_verifications
 @click.command()
 @artifact_argument
 @checkpoint_option
+@model_option
 @click.option(
     "--against",
     type=PATH,
@@ -70,6 +72,7 @@ from vimdeploy.cli.verification import document_of, print_verifications
 def verify(
     artifact: Path,
     checkpoint: str | None,
+    model: str | None,
     against: Path | None,
     images: Path | None,
     classes: Path | None,
@@ -91,12 +94,13 @@ def verify(
     wrong one can be named; the weights in the file; and what changes from run to run, with the number of threads, and
     with the place in a batch.
 
-    Without --checkpoint, the library is compared with the function bodies instead. Files of --random-weights need no
-    checkpoint.
+    Without --checkpoint, or --model for a file of FILE.py:FUNCTION, the library is compared with the function bodies
+    instead. Files of --random-weights need no checkpoint.
 
     \b
     vimdeploy verify vim_tiny.onnx -c vim_tiny.pth --images pictures --report proof.html
     vimdeploy verify vim_tiny_fp16.onnx --against vim_tiny.onnx
+    vimdeploy verify theirs.onnx --model their_model.py:make
 
     The exit code is 1 if anything is out of its tolerance; the first sentence says where.
     """
@@ -106,6 +110,7 @@ def verify(
         results = verify_artifact(
             artifact,
             checkpoint=checkpoint,
+            model=model,
             against=against,
             images=images,
             classes=classes,

@@ -7,13 +7,9 @@ tells of the machine it ran on is taken out.
 from __future__ import annotations
 
 import ast
-import contextlib
 import dataclasses
-import io
-import logging
-import warnings
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +19,15 @@ from torch import nn
 
 from vimdeploy.artifact import operator_counts
 from vimdeploy.errors import ConfigError, require
+from vimdeploy.exporters.tracing import quiet, traced
 from vimdeploy.graphs.precision import lower_precision
-from vimdeploy.model_info import ModelInfo, SizeRange, TensorSpec
+from vimdeploy.graphs.simplify import simplified
+from vimdeploy.model_info import BATCH, ModelInfo, SizeRange, TensorSpec
+from vimdeploy.models import BACKBONE
 from vimdeploy.ops.contract import OPERATORS
-from vimdeploy.ops.detection_ops import translations
 from vimdeploy.ops.function_body import function_protos
 from vimdeploy.ops.schema import register_schemas
+from vimdeploy.torch_module import ROOT, FlatModule
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -47,7 +46,8 @@ def onnx_from_model(model: nn.Module, info: ModelInfo, opset: int = MIN_OPSET) -
     """Trace a network to ONNX.
 
     Args:
-        model: takes and gives what ``info`` says, in that order; calls ``vimdeploy.ops.torch_ops``.
+        model: takes and gives what ``info`` says, in that order; calls ``vimdeploy.ops.torch_ops``. A ``FlatModule`` is
+            traced with its examples, and the free dimensions of its outputs are found; our own, with zeros.
         info: what the file is to say of itself; its free dimensions stay free in the graph, its precision is the
             graph's, whatever the tensors hold: ``converted_onnx`` looks at them.
         opset: of the ONNX standard, 20 to 24.
@@ -57,6 +57,7 @@ def onnx_from_model(model: nn.Module, info: ModelInfo, opset: int = MIN_OPSET) -
 
     Raises:
         ConfigError: for another opset, or a weight too large for the precision.
+        TracingError: if the model fixes a dimension that is to stay free, or cannot be traced at all.
         MissingPackageError: without onnxscript, on which torch's exporter stands.
     """
     if not MIN_OPSET <= opset <= MAX_OPSET:
@@ -64,23 +65,27 @@ def onnx_from_model(model: nn.Module, info: ModelInfo, opset: int = MIN_OPSET) -
     onnx_ir = require("onnx_ir", "export")
     optimizer = require("onnxscript.optimizer", "export")
     dims: dict[str, Any] = {}
-    with _quiet():
-        program = torch.onnx.export(
-            model.eval(),
-            tuple(_example(spec, info.sizes) for spec in info.inputs),
-            dynamo=True,
-            dynamic_shapes=tuple(_free_dims(spec.dims, info.sizes, dims) for spec in info.inputs),
-            input_names=[spec.name for spec in info.inputs],
-            output_names=[spec.name for spec in info.outputs],
-            opset_version=opset,
-            custom_translation_table=translations(),
-            verbose=False,
-        )
-        assert program is not None  # dynamo=True always gives one
+    is_flat = isinstance(model, FlatModule)
+    examples = model.examples if isinstance(model, FlatModule) else [None] * len(info.inputs)
+    program = traced(
+        model.eval(),
+        [_example(spec, info.sizes, given) for spec, given in zip(info.inputs, examples, strict=True)],
+        [_free_dims(spec.dims, info.sizes, dims) for spec in info.inputs],
+        ([spec.name for spec in info.inputs], [spec.name for spec in info.outputs]),
+        opset,
+    )
+    with quiet():
         optimizer.optimize(program.model, input_size_limit=_FOLD_LIMIT, output_size_limit=_FOLD_LIMIT)
-    _name_after_modules(program.model, dict(model.named_parameters()))
+    if is_flat:
+        simplified(program.model)
+        stored = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
+        _name_after_modules(program.model, dict(stored), ROOT)
+    else:
+        _name_after_modules(program.model, dict(model.named_parameters()), BACKBONE)
     lower_precision(program.model, info.precision)
     proto: onnx.ModelProto = onnx_ir.to_proto(program.model)
+    if is_flat:
+        info = _with_free_dims(info, proto)
     _name_free_dims(proto, info)
     proto.ir_version = _IR_VERSION
     proto.producer_name, proto.producer_version = "vimdeploy", version("vimdeploy")
@@ -94,8 +99,10 @@ def onnx_from_model(model: nn.Module, info: ModelInfo, opset: int = MIN_OPSET) -
     return proto
 
 
-def _example(spec: TensorSpec, sizes: Mapping[str, SizeRange]) -> torch.Tensor:
-    """An input to trace with."""
+def _example(spec: TensorSpec, sizes: Mapping[str, SizeRange], given: torch.Tensor | None) -> torch.Tensor:
+    """An input to trace with: zeros, or the one that is given, twice if it is a batch of one that is to stay free."""
+    if given is not None:
+        return torch.cat([given, given]) if given.shape[:1] == (1,) and spec.dims[0] == BATCH else given
     shape = [dim if isinstance(dim, int) else _example_size(sizes.get(dim)) for dim in spec.dims]
     return torch.zeros(shape, dtype=getattr(torch, spec.type))
 
@@ -117,22 +124,30 @@ def _free_dims(dims: tuple[int | str, ...], sizes: Mapping[str, SizeRange], know
     return free
 
 
-def _name_after_modules(model: ir.Model, parameters: Collection[str]) -> None:
+def _name_after_modules(model: ir.Model, stored: Collection[str], prefix: str) -> None:
     """Name nodes, values and constants after the modules they come from, and drop the exporter's notes.
 
-    A constant that is a parameter of the PyTorch model as it is keeps its name. The backbone's names are those of the
-    released checkpoints, without ``backbone.``.
+    A constant that the PyTorch model stores as it is keeps its name. The backbone's names are those of the released
+    checkpoints, without ``backbone.``.
 
     The notes hold stack traces: paths of the machine that exported, which are nobody's business.
+
+    Args:
+        model: as torch exported it.
+        stored: the names of the constants that keep them.
+        prefix: of names, which is left out.
     """
     graph = model.graph
     outer = {value.name for value in (*graph.inputs, *graph.outputs)}
     taken = Counter(str(name) for name in outer)
-    kept = {name.removeprefix("backbone.") for name in parameters}
+    kept = {name: _unique(name.removeprefix(prefix), taken) for name in stored}
+    names = set(kept.values())
     for node in graph:
         scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "['']"))
         named = (scope for scope in reversed(scopes[:-1]) if scope and not scope.startswith(_NO_MODULE))
-        module = next(named, "").removeprefix("backbone.")
+        module = next(named, "").removeprefix(prefix)
+        if f"{module}." == ROOT == prefix:
+            module = ""
         node.name = _unique(f"{module}.{node.op_type}".lstrip("."), taken)
         for i, value in enumerate(node.outputs):
             if value.name and value.name not in outer:  # an output without a name is one that nobody wants
@@ -140,14 +155,23 @@ def _name_after_modules(model: ir.Model, parameters: Collection[str]) -> None:
         for i, constant in enumerate(node.inputs):
             if constant is None or not constant.is_initializer():
                 continue
-            if constant.name in parameters:
-                constant.name = str(constant.name).removeprefix("backbone.")
-            elif constant.name not in kept:
+            if constant.name in kept:
+                constant.name = kept[constant.name]
+            elif constant.name not in names:
                 own = _INPUT_NAMES[node.op_type][i] if node.op_type in _INPUT_NAMES else "constant"
                 constant.name = _unique(f"{node.name}.{own}", taken)
     values = (*graph.inputs, *graph.initializers.values(), *(value for node in graph for value in node.outputs))
     for item in (model, graph, *graph, *values):
         item.metadata_props.clear()
+
+
+def _with_free_dims(info: ModelInfo, proto: onnx.ModelProto) -> ModelInfo:
+    """What a file says of itself, with the free dimensions of the outputs that the trace found: words, or formulas."""
+    outputs = []
+    for spec, value in zip(info.outputs, proto.graph.output, strict=True):
+        dims = tuple(dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim)
+        outputs.append(dataclasses.replace(spec, dims=dims))
+    return dataclasses.replace(info, outputs=tuple(outputs))
 
 
 def _name_free_dims(proto: onnx.ModelProto, info: ModelInfo) -> None:
@@ -172,17 +196,3 @@ def _name_free_dims(proto: onnx.ModelProto, info: ModelInfo) -> None:
 def _unique(name: str, taken: Counter[str]) -> str:
     taken[name] += 1
     return name if taken[name] == 1 else f"{name}_{taken[name]}"
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's notes about packages that are not needed."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

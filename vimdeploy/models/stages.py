@@ -2,7 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vimdeploy.errors import ConfigError
+from vimdeploy.text import reason_of
+
+CALLS = "calls"
+"""Where the config of a model that somebody brings has its ``OperatorCall``s."""
+
+
+@dataclass(frozen=True)
+class OperatorCall:
+    """An operator node of a file, and the call in PyTorch that it is."""
+
+    node: str
+    """The name of the node in the file."""
+    value: str
+    """The name of what it gives."""
+    kind: str
+    """``scan`` or ``conv1d``."""
+    number: int
+    """Of the call, among those of our operators in one run, from 0."""
+    flipped: tuple[int, ...] = ()
+    """The groups, or directions, whose tokens the call has last to first, and the node first to last."""
+
+    @property
+    def group_axis(self) -> int:
+        """Where its value has the groups."""
+        return 1 if self.kind == "scan" else 0
 
 
 @dataclass(frozen=True)
@@ -49,6 +78,8 @@ class StageSpec:
     all that it is, and says nothing of the stage that samples it."""
     more_units: float = 0.0
     """Rounding units of float32 that its band has beyond those of its sum."""
+    call: OperatorCall | None = None
+    """In a module that somebody brings, the call of our operators that gives its value, in place of a module."""
 
     @property
     def is_handed_on(self) -> bool:
@@ -57,5 +88,47 @@ class StageSpec:
 
     @property
     def title(self) -> str:
-        """For people: ``Block 13, in_proj``."""
+        """For people: ``Block 13, in_proj``; the node's name in a model that somebody brings."""
+        if self.call is not None:
+            return self.name
         return self.kind if self.block is None else f"Block {self.block}, {self.kind}"
+
+
+def config_of_calls(calls: Sequence[OperatorCall]) -> dict[str, Any]:
+    """The config of a model that somebody brings, which remembers the calls."""
+    return {CALLS: [{**asdict(call), "flipped": list(call.flipped)} for call in calls]} if calls else {}
+
+
+def stages_of_calls(config: Mapping[str, Any]) -> tuple[StageSpec, ...]:
+    """The operator nodes of a model that somebody brings, as far as they are single calls; each counts as a block.
+
+    Raises:
+        ConfigError: if the config is damaged.
+    """
+    try:
+        calls = [
+            OperatorCall(
+                str(call["node"]),
+                str(call["value"]),
+                {"scan": "scan", "conv1d": "conv1d"}[call["kind"]],
+                int(call["number"]),
+                tuple(map(int, call["flipped"])),
+            )
+            for call in config.get(CALLS, [])
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"what the file says of its operator nodes is damaged ({reason_of(error)})") from error
+    return tuple(
+        StageSpec(
+            call.node,
+            call.kind,
+            block,
+            terms=1,
+            module="",
+            value=call.value,
+            batch_axis=None,
+            float32_in=("int8",),
+            call=call,
+        )
+        for block, call in enumerate(calls)
+    )

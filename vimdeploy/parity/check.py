@@ -13,12 +13,16 @@ from vimdeploy.model_info import ModelInfo, TensorSpec
 from vimdeploy.parity.results import Histogram, OutputErrors, Place, Side, Verification
 from vimdeploy.runtimes.base import Array, Arrays, Session
 from vimdeploy.tasks import task_of
-from vimdeploy.tasks.base import Agreement, image_name
+from vimdeploy.tasks.base import Agreement, Task, image_name
 from vimdeploy.tolerance import Tolerance, output_tolerance
 
 Float64 = npt.NDArray[np.float64]
 _EDGES = np.concatenate([[0.0], 10.0 ** np.arange(-9, 3.01, 0.25), [np.inf]])
 """The edges of the histogram of errors, fixed before the errors are known."""
+
+_LEAST_STD = 0.01
+"""The least that counts as a standard deviation, relative to the root mean square: values that hardly differ from each
+other, such as one score of each image, have no more digits for that."""
 
 
 def check_parity(
@@ -74,14 +78,16 @@ class _Tally:
 
     def _tally_of(self, spec: TensorSpec) -> _OutputTally:
         tolerance = output_tolerance(self._reference, self._candidate)
+        if spec.type.startswith(("int", "uint", "bool")):
+            return _LabelTally(spec.name, self._names, tolerance, (self._task or Task).labels_off)
         if self._task is None:
             return _OutputTally(spec.name, self._names, tolerance)
-        if spec.type == "int64":
-            return _LabelTally(spec.name, self._names, tolerance, self._task.labels_off)
         return _OutputTally(spec.name, self._names, tolerance, self._task.least_spread.get(spec.name, 0.0))
 
     def add(self, batch: Mapping[str, Array], wanted: Arrays, found: Arrays) -> None:
-        """The outputs of both sides for one batch."""
+        """The outputs of both sides for one batch, or for a call without one."""
+        if not self._reference.info.has_batch:
+            wanted, found = ({name: array[None] for name, array in side.items()} for side in (wanted, found))
         pairs = [(wanted, found)] if self._task is None else self._task.pairs(wanted, found)
         for number, (ours, theirs) in enumerate(pairs, self._images):
             for output in self._outputs:
@@ -151,7 +157,7 @@ class _OutputTally:
             largest=max(self._largest, 0.0),
             place=self._place,
             mean=self._error_sum / values,
-            std=max(std, self._least_spread),
+            std=max(std, self._least_spread, _LEAST_STD * math.sqrt(self._square_sum / values)),
             cosine=self._cosine,
             histogram=_without_empty_ends(self._histogram),
             nan=self._nan,

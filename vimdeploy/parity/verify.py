@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Mapping, Sequence
-
-import numpy as np
+from collections.abc import Sequence
 
 from vimdeploy.inputs import Inputs
 from vimdeploy.model_info import ModelInfo
@@ -52,7 +50,10 @@ def verify_sessions(
     worst = [inputs.names.index(output.place.image) for result in results for output in result.outputs]
     chosen = list(dict.fromkeys([*range(min(STAGE_IMAGES, len(inputs))), *worst]))
     images = tracked(
-        ((inputs.names[i], _batch_of_one(inputs.one(i))) for i in chosen), "Comparing stages", len(chosen), progress
+        ((inputs.names[i], inputs.call(i, reference.info.fixed_batch or 1)) for i in chosen),
+        "Comparing stages",
+        len(chosen),
+        progress,
     )
     stages = compare_stages(reference, candidates, images)
     verifications = []
@@ -71,10 +72,6 @@ def verify_sessions(
             )
         )
     return verifications
-
-
-def _batch_of_one(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    return {name: np.expand_dims(array, 0) for name, array in arrays.items()}
 
 
 def _with_pictures(answers: Agreement, inputs: Inputs, info: ModelInfo) -> Agreement:

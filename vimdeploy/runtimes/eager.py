@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from vimdeploy.model_info import ModelInfo
 from vimdeploy.models.backbone import StoringModule
+from vimdeploy.models.stages import OperatorCall
 from vimdeploy.networks import Network, stages_of
+from vimdeploy.ops import torch_ops
 from vimdeploy.preprocess import FloatArray
 from vimdeploy.runtimes.base import Array, Arrays, Session, Stages, check_threads
 
+_TOKENS = 2
+"""The axis of the tokens in what a call of our operators gives."""
+
 
 class EagerSession(Session):
-    """A network in PyTorch on the CPU, its scan a plain loop over the tokens.
+    """A network in PyTorch on the CPU, its scan a plain loop over the tokens unless compiled kernels are asked for.
 
     It runs on one thread unless another number is asked for: the loop's operations are so small that threads only wait
     for each other. Vim-Ti at 224 took 270 ms on one and 307 ms on two idle cores, which are torch's own choice; on a
@@ -25,21 +30,30 @@ class EagerSession(Session):
 
     runtime = "PyTorch"
 
-    def __init__(self, network: Network, threads: int | None = None) -> None:
+    def __init__(self, network: Network, threads: int | None = None, kernels: bool = False) -> None:
+        """Make a network ready to run.
+
+        Args:
+            network: the network.
+            threads: of PyTorch.
+            kernels: whether a module that somebody brings may take the compiled kernels, as it does otherwise; a
+                reference takes none, or they would be compared with themselves.
+        """
         check_threads(threads)
+        self._kernels = kernels
         self._threads = threads or 1
         self.module, self.info = network.module.eval(), network.info
         self.device = "cpu"
         self.operators = "eager"
 
     def _run(self, inputs: Arrays) -> Arrays:
-        with _inference(self._threads):
+        with _inference(self._threads), nullcontext() if self._kernels else torch_ops.plain_loops():
             found = self.module(*_tensors(inputs, self.info))
         several = found if isinstance(found, tuple) else (found,)
         return {spec.name: tensor.numpy() for spec, tensor in zip(self.info.outputs, several, strict=True)}
 
     def open_stages(self) -> Stages:
-        """Found by hooks on the modules."""
+        """Found by hooks on the modules, or as what the calls of our operators give."""
         return EagerStages(self.module, self.info, self._threads)
 
     def stored_tensors(self) -> Arrays:
@@ -79,14 +93,39 @@ class EagerStages(Stages):
             passed = torch.from_numpy(fed[name]) if name in fed else first
             return (passed, *others) if isinstance(given, tuple) else passed
 
+        def observe(number: int, given: Tensor) -> Tensor:
+            stage = calls.get(number)
+            if stage is None or stage.call is None:
+                return given
+            found[stage.name] = _exchanged_tokens(given, stage.call).float().numpy()
+            if stage.name not in fed:
+                return given
+            return _exchanged_tokens(torch.from_numpy(fed[stage.name]), stage.call).to(given.dtype)
+
+        calls = {stage.call.number: stage for stage in self._stages if stage.call is not None}
         with ExitStack() as hooks:
             for stage in self._stages:
+                if stage.call is not None:
+                    continue
                 module = self._module.get_submodule(stage.module)
                 hook = module.register_forward_hook(lambda *seen, name=stage.name: exchange(name, seen[2]))
                 hooks.callback(hook.remove)
+            hooks.enter_context(torch_ops.observed(observe))
+            hooks.enter_context(torch_ops.plain_loops())
             with _inference(self._threads):
                 self._module(*_tensors(inputs, self._info))
         return found
+
+
+def _exchanged_tokens(tensor: Tensor, call: OperatorCall) -> Tensor:
+    """The value of a call in the order of the node's tokens, or the other way round."""
+    if not call.flipped:
+        return tensor
+    groups = [
+        group.flip(_TOKENS - 1) if number in call.flipped else group
+        for number, group in enumerate(tensor.unbind(call.group_axis))
+    ]
+    return torch.stack(groups, call.group_axis)
 
 
 def _tensors(inputs: Mapping[str, Array], info: ModelInfo) -> list[Tensor]:

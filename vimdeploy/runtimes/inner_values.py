@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import numpy as np
+
 from vimdeploy.artifact import Artifact
 from vimdeploy.graphs.outputs import with_outputs
 from vimdeploy.preprocess import FloatArray
@@ -35,4 +37,10 @@ def inner_values(
     opened = Artifact(None, seen.SerializeToString(), artifact.info, model=seen)
     session = open_model(opened, device="cpu", threads=threads).session
     for batch in batches:
-        yield {**batch, **run_session(session, given, batch)}
+        whole = batch if artifact.info.fixed_batch is None else _filled(batch, artifact.info.fixed_batch)
+        yield {**whole, **run_session(session, given, whole)}
+
+
+def _filled(batch: Mapping[str, Array], size: int) -> dict[str, Array]:
+    """A batch of a size that a model insists on: with its last row again and again, if it has too few."""
+    return {name: array[np.minimum(np.arange(size), len(array) - 1)] for name, array in batch.items()}
