@@ -51,8 +51,6 @@ void run_bare_scan(const SelectiveScanProblem& problem, const SelectiveScanPlan&
         Block<float> block;
         block.tokens = HWY_MIN(plan.token_block, L - begin);
         block.is_first_direction = block.is_last_direction = block.streams = false;
-        block.B = {tensors.B.at<float>(k, 0, begin), tensors.B.token};
-        block.C = {tensors.C.at<float>(k, 0, begin), tensors.C.token};
         block.c = c;
         block.count = kLanes;
         block.u = block.delta = {tensors.u.at<float>(k, 0, begin), tensors.u.token};

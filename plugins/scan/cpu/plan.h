@@ -19,14 +19,15 @@ inline constexpr int64_t kChannelGrain = 16;
 
 inline constexpr size_t kCacheLine = 64;
 
+// Numbers of a row of B, C or the low rank that lie together in a slot, so that the distance between two tokens is
+// known at compile time: addresses would take most of the time of a scan with one state.
+inline constexpr int64_t kRowGroup = 16;
+
 // The first cache line in the host's scratch.
 inline float* aligned_scratch(void* scratch) {
   const auto address = reinterpret_cast<uintptr_t>(scratch);
   return reinterpret_cast<float*>((address + kCacheLine - 1) / kCacheLine * kCacheLine);
 }
-
-// A row of so many elements in a slot: whole vectors.
-inline int64_t row_floats(int64_t elements) { return (elements + kChannelGrain - 1) / kChannelGrain * kChannelGrain; }
 
 struct CpuFacts {
   int64_t threads = 1;  // or an upper bound: it sets the number of slots
@@ -68,12 +69,10 @@ struct SelectiveScanPlan {
   int64_t dt_bias = 0;    // (channel_block)
   int64_t skip = 0;       // (channel_block): D
   int64_t h = 0;          // (vectors, N, one vector): the states between two token blocks
-  int64_t y = 0;          // (token_block, one vector)
-  int64_t low_rank = 0;   // (token_block, row_floats(R)); like B and C empty if T is float32
-  int64_t B = 0;          // (token_block, row_floats(N))
-  int64_t C = 0;          // (token_block, row_floats(N))
+  int64_t low_rank = 0;   // (groups of kRowGroup of R, token_block, kRowGroup)
+  int64_t BC = 0;         // (groups of kRowGroup of N, token_block, B and C of kRowGroup)
   int64_t dt = 0;         // (token_block, one vector)
-  int64_t dt_u = 0;       // (token_block, one vector)
+  int64_t y = 0;          // (token_block, one vector)
   int64_t sum = 0;        // (L, channel_block); empty with sums_in_y or one direction
   int64_t slot_floats = 0;
   size_t scratch_bytes = 0;

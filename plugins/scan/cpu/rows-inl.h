@@ -99,6 +99,7 @@ constexpr bool kIsLine = std::is_same_v<T, float> && kLanes * sizeof(float) == k
 
 HWY_INLINE bool is_line_aligned(const void* address) { return reinterpret_cast<uintptr_t>(address) % kCacheLine == 0; }
 
+// Stores whole vectors.
 template <typename T>
 HWY_INLINE void load_row(const T* from, int64_t count, float* to) {
   const Tag d;

@@ -69,18 +69,6 @@ struct Place {
   }
 };
 
-// Rows of `elements` elements, as float32: those of the tensor itself, or the slot's, which convert_rows() filled.
-template <typename T>
-Strided<const float> float_rows(const Task& task, const Rows<const void>& rows, const Place& place, int64_t part,
-                                int64_t elements) {
-  if constexpr (std::is_same_v<T, float>) {
-    return {rows.at<float>(place.k, place.b, place.first), place.step * rows.token};
-  } else {
-    const int64_t row = row_floats(elements);
-    return {task.slot + part + (place.first - place.begin) * row, place.step * row};
-  }
-}
-
 // The block of tokens at a place, and channel c of the task.
 template <typename T>
 Block<T> block_of(const Task& task, const Place& place, int64_t c) {
@@ -102,9 +90,6 @@ Block<T> block_of(const Task& task, const Place& place, int64_t c) {
   block.y = vectors_of(tensors.y);
   block.z = problem.is_gated ? vectors_of(tensors.z) : block.u;
   block.delta = problem.rank == 0 ? vectors_of(tensors.delta) : block.u;
-  if (problem.rank > 0) block.low_rank = float_rows<T>(task, tensors.delta, place, plan.low_rank, problem.rank);
-  block.B = float_rows<T>(task, tensors.B, place, plan.B, problem.states);
-  block.C = float_rows<T>(task, tensors.C, place, plan.C, problem.states);
   if (plan.sums_in_y) {
     block.sum = {tensors.y.at<float>(place.k, place.b, place.first) + channel, place.step * tensors.y.token};
   } else {
@@ -113,13 +98,14 @@ Block<T> block_of(const Task& task, const Place& place, int64_t c) {
   return block;
 }
 
-// Converts the rows of a block's tokens to float32.
+// Packs rows of `elements` elements in groups of kRowGroup: (groups, token_block, distance), in the order of the scan.
 template <typename T>
-void convert_rows(const Task& task, const Rows<const void>& rows, const Place& place, int64_t part, int64_t elements) {
-  if constexpr (!std::is_same_v<T, float>) {
-    for (int64_t t = 0; t < place.tokens; ++t) {
-      load_row(rows.at<T>(place.k, place.b, place.begin + t), elements, task.slot + part + t * row_floats(elements));
-    }
+void pack_rows(const Task& task, const Rows<const void>& rows, const Place& place, int64_t elements, int64_t distance,
+               float* to) {
+  for (int64_t i = 0; i < elements; i += kRowGroup, to += task.plan.token_block * distance) {
+    const T* from = rows.at<T>(place.k, place.b, place.first) + i;
+    const int64_t count = std::min(kRowGroup, elements - i);
+    for (int64_t t = 0; t < place.tokens; ++t) load_row(from + t * place.step * rows.token, count, to + t * distance);
   }
 }
 
@@ -144,9 +130,9 @@ void run_direction(const Task& task, int64_t b, Direction direction) {
   const int64_t blocks = (problem.tokens + plan.token_block - 1) / plan.token_block;
   for (int64_t i = 0; i < blocks; ++i) {
     const Place place(task, b, direction, i), next(task, b, direction, std::min(i + 1, blocks - 1));
-    if (problem.rank > 0) convert_rows<T>(task, task.tensors.delta, place, plan.low_rank, problem.rank);
-    convert_rows<T>(task, task.tensors.B, place, plan.B, problem.states);
-    convert_rows<T>(task, task.tensors.C, place, plan.C, problem.states);
+    pack_rows<T>(task, task.tensors.delta, place, problem.rank, kRowGroup, task.slot + plan.low_rank);
+    pack_rows<T>(task, task.tensors.B, place, problem.states, 2 * kRowGroup, task.slot + plan.BC);
+    pack_rows<T>(task, task.tensors.C, place, problem.states, 2 * kRowGroup, task.slot + plan.BC + kRowGroup);
     const Block<T> next_tokens = block_of<T>(task, next, 0);
     for (int64_t c = 0; c < task.channels; c += kLanes) scan_block(task, block_of<T>(task, place, c), next_tokens);
   }

@@ -30,15 +30,13 @@ constexpr int kStatesInRegisters = 16, kTokensAtOnce = 8;
 constexpr int kStatesInRegisters = 8, kTokensAtOnce = 4;
 #endif
 
-// Computes the step sizes of kTokens tokens; begins y with D * u.
+// Computes the step sizes of kTokens tokens.
 template <int kTokens, typename T>
 HWY_INLINE void make_step_sizes(const Task& task, const Block<T>& block, int64_t token) {
   const Tag d;
   const SelectiveScanPlan& plan = task.plan;
-  const int64_t R = task.problem.rank, low_rank_row = block.low_rank.stride;
-  const float* low_rank = block.low_rank.at(token);
+  const int64_t R = task.problem.rank;
   const size_t count = block.count;
-  const float* weight = task.slot + plan.dt_weight + block.c * R;
   V dt[kTokens];
   HWY_UNROLL(8)
   for (int t = 0; t < kTokens; ++t) dt[t] = hn::Load(d, task.slot + plan.dt_bias + block.c);
@@ -47,97 +45,100 @@ HWY_INLINE void make_step_sizes(const Task& task, const Block<T>& block, int64_t
     HWY_UNROLL(8)
     for (int t = 0; t < kTokens; ++t) dt[t] = hn::Add(dt[t], load_as_float(d, delta.at(t), count));
   }
-  for (int64_t r = 0; r < R; ++r) {
-    const V weight_r = hn::Load(d, weight + r * kLanes);
-    HWY_UNROLL(8)
-    for (int t = 0; t < kTokens; ++t) dt[t] = hn::MulAdd(weight_r, hn::Set(d, low_rank[t * low_rank_row + r]), dt[t]);
+  const float* weight = task.slot + plan.dt_weight + block.c * R;
+  const float* low_rank = task.slot + plan.low_rank + token * kRowGroup;
+  for (int64_t group = 0; group < R; group += kRowGroup, low_rank += plan.token_block * kRowGroup) {
+    const int64_t count_of_group = HWY_MIN(kRowGroup, R - group);
+    for (int64_t r = 0; r < count_of_group; ++r, weight += kLanes) {
+      const V weight_r = hn::Load(d, weight);
+      HWY_UNROLL(8)
+      for (int t = 0; t < kTokens; ++t) dt[t] = hn::MulAdd(weight_r, hn::Set(d, low_rank[t * kRowGroup + r]), dt[t]);
+    }
   }
-  const V skip = hn::Load(d, task.slot + plan.skip + block.c);
-  const bool with_softplus = task.problem.delta_softplus != 0;
-  const Strided<const T> u{block.u.at(token), block.u.stride};
-  float* to_dt = task.slot + plan.dt + token * kLanes;
-  float* to_dt_u = task.slot + plan.dt_u + token * kLanes;
-  float* to_y = task.slot + plan.y + token * kLanes;
+  if (task.problem.delta_softplus) softplus(d, dt);
   HWY_UNROLL(8)
-  for (int t = 0; t < kTokens; ++t) {
-    const V u_t = load_as_float(d, u.at(t), count);
-    if (with_softplus) dt[t] = softplus(d, dt[t]);
-    hn::Store(dt[t], d, to_dt + t * kLanes);
-    hn::Store(hn::Mul(dt[t], u_t), d, to_dt_u + t * kLanes);
-    hn::Store(hn::Mul(skip, u_t), d, to_y + t * kLanes);
-  }
+  for (int t = 0; t < kTokens; ++t) hn::Store(dt[t], d, task.slot + plan.dt + (token + t) * kLanes);
 }
 
 // Advances states [first, first + kStates) over the tokens of the block: h = exp(dt * A) * h + dt * u * B, y += C * h.
+// The first states begin y with D * u; the last ones store it, if it needs neither sum nor gate.
 template <int kStates, typename T>
 HWY_INLINE void run_states(const Task& task, const Block<T>& block, const Block<T>& next_tokens, int64_t first) {
   const Tag d;
   const SelectiveScanPlan& plan = task.plan;
   const int64_t N = task.problem.states, tokens = block.tokens;
-  const int64_t B_row = block.B.stride, C_row = block.C.stride;
-  const float* B = block.B.first + first;
-  const float* C = block.C.first + first;
+  constexpr int64_t kRow = 2 * kRowGroup;
+  const float* B = task.slot + plan.BC + first / kRowGroup * plan.token_block * kRow + first % kRowGroup;
   const float* decay = task.slot + plan.decay + block.c * N + first * kLanes;
   const float* dt_of = task.slot + plan.dt;
-  const float* dt_u_of = task.slot + plan.dt_u;
   float* y_of = task.slot + plan.y;
   float* states = task.slot + plan.h + block.c * N + first * kLanes;
+  const bool is_first = first == 0, is_result = first + kStates == N && !task.problem.is_gated;
+  const size_t count = block.count;
+  const V skip = hn::Load(d, task.slot + plan.skip + block.c);
+  Strided<const T> u = block.u;
+  Strided<T> to = block.y;
   Prefetcher<T> prefetcher(task, block, next_tokens);
   V h[kStates];
   HWY_UNROLL(16)
   for (int n = 0; n < kStates; ++n) h[n] = hn::Load(d, states + n * kLanes);
-  for (int64_t t = 0; t < tokens; ++t, B += B_row, C += C_row) {
+  for (int64_t t = 0; t < tokens; ++t, B += kRow) {
     const V dt = hn::Load(d, dt_of + t * kLanes);
-    const V dt_u = hn::Load(d, dt_u_of + t * kLanes);
-    V y = hn::Load(d, y_of + t * kLanes);
-    if (first == 0) prefetcher.fetch();
+    const V u_t = load_as_float(d, u.first, count);
+    const V dt_u = hn::Mul(dt, u_t);
+    V y = is_first ? hn::Mul(skip, u_t) : hn::Load(d, y_of + t * kLanes);
+    if (is_first) prefetcher.fetch();
     HWY_UNROLL(16)
     for (int n = 0; n < kStates; ++n) {
       const V kept = exp2(d, hn::Mul(dt, hn::Load(d, decay + n * kLanes)));
       h[n] = hn::MulAdd(kept, h[n], hn::Mul(dt_u, hn::Set(d, B[n])));
-      y = hn::MulAdd(h[n], hn::Set(d, C[n]), y);
+      y = hn::MulAdd(h[n], hn::Set(d, B[kRowGroup + n]), y);
     }
-    hn::Store(y, d, y_of + t * kLanes);
+    if (is_result) {
+      store_float(d, y, count, to.first);
+    } else {
+      hn::Store(y, d, y_of + t * kLanes);
+    }
+    u.first += u.stride, to.first += to.stride;
   }
   HWY_UNROLL(16)
   for (int n = 0; n < kStates; ++n) hn::Store(h[n], d, states + n * kLanes);
 }
 
-// Adds y to the sum over the directions; after the last one, stores scale * silu(z) * sum to the output.
-template <typename T>
-HWY_INLINE void store_block(const Task& task, const Block<T>& block) {
+// Adds y of kTokens tokens to the sum over the directions; after the last one, stores scale * silu(z) * sum.
+template <int kTokens, typename T>
+HWY_INLINE void store_sums(const Task& task, const Block<T>& block, int64_t token) {
   const Tag d;
-  const float* y = task.slot + task.plan.y;
-  const int64_t tokens = block.tokens;
   const size_t count = block.count;
-  const bool is_first_direction = block.is_first_direction;
-  const Strided<float> sum = block.sum;
-  const auto sum_at = [&](int64_t t) HWY_ATTR {
-    const V y_t = hn::Load(d, y + t * kLanes);
-    return is_first_direction ? y_t : hn::Add(y_t, load_as_float(d, sum.at(t), count));
-  };
-  if (!block.is_last_direction) {
-    if constexpr (kIsLine<T>) {
-      if (block.streams) {
-        for (int64_t t = 0; t < tokens; ++t) hn::Stream(sum_at(t), d, sum.at(t));
-        return;
-      }
+  const Strided<float> sum{block.sum.at(token), block.sum.stride};
+  V y[kTokens];
+  HWY_UNROLL(8)
+  for (int t = 0; t < kTokens; ++t) y[t] = hn::Load(d, task.slot + task.plan.y + (token + t) * kLanes);
+  if (!block.is_first_direction) {
+    HWY_UNROLL(8)
+    for (int t = 0; t < kTokens; ++t) y[t] = hn::Add(y[t], load_as_float(d, sum.at(t), count));
+  }
+  if (block.is_last_direction) {
+    const Strided<const T> z{block.z.at(token), block.z.stride};
+    const Strided<T> to{block.y.at(token), block.y.stride};
+    const V scale = hn::Set(d, task.problem.scale);
+    V gate[kTokens];
+    HWY_UNROLL(8)
+    for (int t = 0; t < kTokens; ++t) gate[t] = load_as_float(d, z.at(t), count);
+    silu(d, gate);
+    HWY_UNROLL(8)
+    for (int t = 0; t < kTokens; ++t) store_float(d, hn::Mul(hn::Mul(scale, gate[t]), y[t]), count, to.at(t));
+    return;
+  }
+  if constexpr (kIsLine<T>) {
+    if (block.streams) {
+      HWY_UNROLL(8)
+      for (int t = 0; t < kTokens; ++t) hn::Stream(y[t], d, sum.at(t));
+      return;
     }
-    for (int64_t t = 0; t < tokens; ++t) store_float(d, sum_at(t), count, sum.at(t));
-    return;
   }
-  if (!task.problem.is_gated) {
-    const Strided<T> to = block.y;
-    for (int64_t t = 0; t < tokens; ++t) store_float(d, hn::Load(d, y + t * kLanes), count, to.at(t));
-    return;
-  }
-  const V scale = hn::Set(d, task.problem.scale);
-  const Strided<const T> z = block.z;
-  const Strided<T> to = block.y;
-  for (int64_t t = 0; t < tokens; ++t) {
-    const V gate = hn::Mul(scale, silu(d, load_as_float(d, z.at(t), count)));
-    store_float(d, hn::Mul(gate, sum_at(t)), count, to.at(t));
-  }
+  HWY_UNROLL(8)
+  for (int t = 0; t < kTokens; ++t) store_float(d, y[t], count, sum.at(t));
 }
 
 // `next_tokens` is the task's next block of tokens, or the block itself if it is the last one.
@@ -157,7 +158,10 @@ HWY_INLINE void scan_block(const Task& task, const Block<T>& block, const Block<
   for (; n + 4 <= N; n += 4) run_states<4>(task, block, next_tokens, n);
   for (; n < N; ++n) run_states<1>(task, block, next_tokens, n);
 
-  store_block(task, block);
+  if (!task.problem.is_gated) return;
+  token = 0;
+  for (; token + kTokensAtOnce <= block.tokens; token += kTokensAtOnce) store_sums<kTokensAtOnce>(task, block, token);
+  for (; token < block.tokens; ++token) store_sums<1>(task, block, token);
 }
 
 }  // namespace HWY_NAMESPACE

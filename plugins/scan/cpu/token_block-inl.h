@@ -53,7 +53,6 @@ struct Block {
   int64_t tokens;
   bool is_first_direction, is_last_direction;
   bool streams;                // sums for the next direction are written by non-temporal stores
-  Strided<const float> low_rank, B, C;
   int64_t c;
   size_t count;  // lanes of a vector, or fewer
   Strided<const T> u;
@@ -70,39 +69,42 @@ template <typename T>
 class Prefetcher {
  public:
   HWY_INLINE Prefetcher(const Task& task, const Block<T>& block, const Block<T>& next_tokens)
-      : channels_(task.channels),
-        with_delta_(task.problem.rank == 0),
-        with_sum_(task.problem.is_gated && !(block.is_first_direction && block.streams)),
-        with_z_(task.problem.is_gated && block.is_last_direction) {
+      : channels_(task.channels) {
     const int64_t vectors = (channels_ + kLanes - 1) / kLanes, done = block.c / kLanes * block.tokens;
     const int64_t token = HWY_MIN(done / vectors, next_tokens.tokens - 1);
     tokens_left_ = next_tokens.tokens - 1 - token;
     channel_ = done % vectors * kLanes;
-    u_ = {next_tokens.u.at(token), next_tokens.u.stride};
-    delta_ = {next_tokens.delta.at(token), next_tokens.delta.stride};
-    z_ = {next_tokens.z.at(token), next_tokens.z.stride};
-    sum_ = {next_tokens.sum.at(token), next_tokens.sum.stride};
+    const bool with_sum = task.problem.is_gated && !(block.is_first_direction && block.streams);
+    add(next_tokens.u, token);
+    if (task.problem.rank == 0) add(next_tokens.delta, token);
+    if (with_sum) add(next_tokens.sum, token);
+    if (task.problem.is_gated && block.is_last_direction) add(next_tokens.z, token);
   }
 
   HWY_INLINE void fetch() {
-    prefetch(u_.first + channel_);
-    if (with_delta_) prefetch(delta_.first + channel_);
-    if (with_sum_) prefetch(sum_.first + channel_);
-    if (with_z_) prefetch(z_.first + channel_);
+    for (int i = 0; i < tensors_; ++i) prefetch(rows_[i] + channel_ * bytes_[i]);
     channel_ += kLanes;
     if (HWY_UNLIKELY(channel_ >= channels_)) {
       channel_ = 0;
       if (tokens_left_-- > 0) {
-        u_.first += u_.stride, delta_.first += delta_.stride, z_.first += z_.stride, sum_.first += sum_.stride;
+        for (int i = 0; i < tensors_; ++i) rows_[i] += strides_[i];
       }
     }
   }
 
  private:
+  template <typename U>
+  HWY_INLINE void add(const Strided<U>& rows, int64_t token) {
+    constexpr int64_t kBytes = sizeof(U);
+    rows_[tensors_] = reinterpret_cast<const char*>(rows.at(token));
+    strides_[tensors_] = rows.stride * kBytes;
+    bytes_[tensors_++] = kBytes;
+  }
+
   int64_t channels_, tokens_left_, channel_;
-  bool with_delta_, with_sum_, with_z_;
-  Strided<const T> u_, delta_, z_;
-  Strided<float> sum_;
+  int tensors_ = 0;
+  const char* rows_[4];
+  int64_t strides_[4], bytes_[4];
 };
 
 }  // namespace HWY_NAMESPACE
