@@ -245,6 +245,7 @@ class TestRefusals:
             ("C", lambda t: t.to("meta"), r"C must be .* on cpu, found float32 on meta"),
             ("B", lambda t: t[..., :2], r"B must be \(B, G, L, N\); N is 2 here and 3 by A"),
             ("delta", lambda t: t[:, :, 1:], r"delta must be \(B, G, L, E\); L is 6 here and 7 by u"),
+            ("delta", lambda t: t[..., :0], r"delta must be \(B, G, L, E\); E is 0 here, it must be 1 or more"),
             ("D", lambda t: t[0], r"D must be \(G, E\), found 1 dimensions"),
             ("u", lambda t: t[:, :1], r"u must be \(B, G, L, E\); G is 1 here and 2 by reverse"),
         ],

@@ -63,6 +63,11 @@ class Operator:
     output: Value
     attributes: tuple[Attribute, ...]
 
+    @property
+    def flagged(self) -> str:
+        """The size that ``reverse`` has a flag for each of: K directions or G groups."""
+        return "G" if any("G" in value.dims for value in self.inputs) else "K"
+
 
 AT_LEAST = {"X": "E"}
 """A size that must not be less than another."""

@@ -36,18 +36,19 @@ def selective_scan(
         with_state: whether the last state is wanted.
 
     Returns:
-        y (B, G, L, E), and the last state (B, G, E, N) if it is wanted; None if there are no kernels for these tensors.
+        y (B, G, L, E), and the last state (B, G, E, N) if it is wanted and not on a GPU, whose kernels do not keep it;
+        None if there are no kernels for these tensors.
 
     Raises:
         ExecutionError: if the kernels give up.
     """
     u, delta, A, *_ = inputs
-    compute = _function("VimdeploySelectiveScan", inputs, outputs=2)
-    if compute is None or (with_state and u.is_cuda):
+    compute = _function("VimdeploySelectiveScan", inputs)
+    if compute is None:
         return None
     y = torch.empty(u.shape, dtype=u.dtype, device=u.device)
     state = None
-    if with_state:
+    if with_state and not u.is_cuda:
         state = torch.empty((*u.shape[:2], *A.shape[1:]), dtype=torch.float32)
     rank = delta.shape[-1] if len(inputs) == _INPUTS else 0
     _call(compute, (*u.shape, A.shape[-1], rank), reverse, delta_softplus, inputs, (y, state))
@@ -67,7 +68,7 @@ def causal_conv1d(inputs: Sequence[Tensor], reverse: Sequence[int], silu: bool) 
         ExecutionError: if the kernels give up.
     """
     x, weight, _ = inputs
-    compute = _function("VimdeployCausalConv1d", inputs, outputs=1)
+    compute = _function("VimdeployCausalConv1d", inputs)
     if compute is None:
         return None
     directions, channels, _ = weight.shape
@@ -76,7 +77,7 @@ def causal_conv1d(inputs: Sequence[Tensor], reverse: Sequence[int], silu: bool) 
     return u
 
 
-def _function(name: str, inputs: Sequence[Tensor], outputs: int) -> _Function | None:
+def _function(name: str, inputs: Sequence[Tensor]) -> _Function | None:
     """The C function for these tensors; None if the library is not there, is older than the function, or was built
     without code for their device.
     """
@@ -84,14 +85,14 @@ def _function(name: str, inputs: Sequence[Tensor], outputs: int) -> _Function | 
         return None  # a tensor that only stands for another has no memory of its own
     device = inputs[0].device
     if device.type == "cpu":
-        return _loaded(name, outputs, (ctypes.c_int,))
+        return _loaded(name)
     if device.type == "cuda" and _has_code_for(device.index):
-        return _loaded(f"{name}Cuda", outputs, (ctypes.c_int, ctypes.c_void_p))
+        return _loaded(f"{name}Cuda")
     return None
 
 
 @cache
-def _loaded(name: str, outputs: int, last: tuple[Any, ...]) -> _Function | None:
+def _loaded(name: str) -> _Function | None:
     path = library_path()
     if path is None:
         return None
@@ -99,9 +100,6 @@ def _loaded(name: str, outputs: int, last: tuple[Any, ...]) -> _Function | None:
         function: Any = getattr(ctypes.CDLL(str(path)), name)
     except (OSError, AttributeError):
         return None
-    int64s = ctypes.POINTER(ctypes.c_int64)
-    pointers = ctypes.POINTER(ctypes.c_void_p)
-    function.argtypes = [ctypes.c_int, int64s, int64s, ctypes.c_int, pointers, *[ctypes.c_void_p] * outputs, *last]
     function.restype = ctypes.c_char_p
     return function
 
@@ -122,16 +120,16 @@ def _call(
 ) -> None:
     dense = [tensor.contiguous() for tensor in inputs]  # kept until the call has returned
     device = dense[0].device
-    place: tuple[int, ...] = (torch.get_num_threads(),)
+    place: tuple[int | ctypes.c_void_p, ...] = (torch.get_num_threads(),)
     if device.type == "cuda":
-        place = (device.index, torch.cuda.current_stream(device).cuda_stream)
+        place = device.index, ctypes.c_void_p(torch.cuda.current_stream(device).cuda_stream)
     error = compute(
         _TYPES.index(dense[0].dtype),
         (ctypes.c_int64 * len(sizes))(*sizes),
         (ctypes.c_int64 * len(reverse))(*reverse),
         int(flag),
         (ctypes.c_void_p * _INPUTS)(*(tensor.data_ptr() for tensor in dense)),
-        *(None if tensor is None else tensor.data_ptr() for tensor in outputs),
+        *(None if tensor is None else ctypes.c_void_p(tensor.data_ptr()) for tensor in outputs),
         *place,
     )
     if error:

@@ -63,6 +63,9 @@ def _infer(op: Operator, context: InferenceContext) -> None:
     output.tensor_type.elem_type = first.tensor_type.elem_type
     shapes = _input_shapes(op, context)
     seen: dict[str, list[Dimension]] = defaultdict(list)
+    reverse = context.get_attribute("reverse")
+    if reverse is not None:
+        seen[op.flagged].append(Dimension(dim_value=len(reverse.ints)))
     for value, shape in shapes:
         for size, dimension in zip(value.dims, shape, strict=True):
             seen[size].append(dimension)
@@ -92,7 +95,7 @@ def _check_sizes(op: Operator, value: Value, shape: list[Dimension], numbers: di
     for axis, (size, dimension) in enumerate(zip(value.dims, shape, strict=True)):
         wanted = _evaluate(size, numbers)
         if wanted is not None and dimension.HasField("dim_value") and dimension.dim_value != wanted:
-            found = f"{size} is {dimension.dim_value} here (axis {axis}) and {wanted} by the other inputs"
+            found = f"{size} is {dimension.dim_value} here (axis {axis}) and {wanted} by the rest of the node"
             raise InferenceError(f"{op.name}: {_wanted(value)}; {found}")
 
 
@@ -100,7 +103,7 @@ def _check_least(op: Operator, value: Value, numbers: dict[str, int]) -> None:
     for size in set(value.dims) & AT_LEAST.keys() & numbers.keys():
         least = numbers.get(AT_LEAST[size], 0)
         if numbers[size] < least:
-            found = f"{size} is {numbers[size]}, less than {AT_LEAST[size]}, which is {least} by the other inputs"
+            found = f"{size} is {numbers[size]}, less than {AT_LEAST[size]}, which is {least} by the rest of the node"
             raise InferenceError(f"{op.name}: {_wanted(value)}; {found}")
 
 

@@ -4,14 +4,14 @@ Eagerly a plain loop over the tokens, the reference that every other implementat
 that small models can be trained with it). While ``torch.onnx.export`` traces, one opaque node of domain ``vimdeploy``.
 
 ``causal_conv1d`` and ``selective_scan``, which models of other people call, take the compiled kernels if those are
-installed and no gradient is wanted, but for the block of a ``plain_loops``.
+installed and no gradient is wanted; ``plain_loops`` keeps them to the loops.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -50,8 +50,9 @@ def plain_loops() -> Iterator[None]:
 
 @contextmanager
 def observed(function: Callable[[int, Tensor], Tensor]) -> Iterator[None]:
-    """Pass the result of each eager ``causal_conv1d`` and ``selective_scan`` in this block, in this thread, on through
-    a function.
+    """Pass what ``causal_conv1d`` and ``selective_scan`` find in this block, in this thread, through a function.
+
+    It is called for eager calls alone: while a model is exported there is nothing to see.
 
     Args:
         function: (number of the call in this block, from 0; its result) -> what the call gives in the result's place.
@@ -243,7 +244,7 @@ def _convolved(x: Tensor, weight: Tensor, bias: Tensor, reverse: Sequence[int], 
     _, channels, width = weight.shape
     tokens_last = x[..., :channels].float().transpose(1, 2)  # (B, E, L)
     directions = []
-    with torch.autocast(x.device.type, enabled=False):
+    with _without_autocast(x):
         for k, is_reversed in enumerate(reverse):
             taps = weight[k].float()[:, None, :]  # (E, 1, W)
             padded = F.pad(tokens_last, (0, width - 1) if is_reversed else (width - 1, 0))
@@ -251,6 +252,12 @@ def _convolved(x: Tensor, weight: Tensor, bias: Tensor, reverse: Sequence[int], 
             directions.append(F.conv1d(padded, taps, bias[k].float(), groups=channels))
     u = torch.stack(directions)
     return (F.silu(u) if silu else u).transpose(2, 3).to(x.dtype)  # (K, B, L, E)
+
+
+def _without_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
+    """A block in which products of float32 stay in float32."""
+    device = tensor.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def _scanned(dt: Tensor, dt_u: Tensor, A: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -277,24 +284,40 @@ def _scan(
     """y, passed on to who observes it, and the last state if it is wanted."""
     found = None if _wants_loop(inputs) else native.selective_scan(inputs, reverse, delta_softplus, with_state)
     y, state = found or _scan_by_loop(inputs, reverse, delta_softplus)
+    if with_state and state is None:
+        state = _last_state(inputs, reverse, delta_softplus)
     return _observer.get()(y), state
 
 
 def _scan_by_loop(inputs: Sequence[Tensor], reverse: Sequence[int], delta_softplus: bool) -> tuple[Tensor, Tensor]:
     """y (B, G, L, E) and the last state (B, G, E, N)."""
-    u, delta, A, B, C, D, delta_bias, *delta_weight = inputs
-    with torch.autocast(u.device.type, enabled=False):
-        u_scan, dt, b, c = (
-            _in_scan_order(t.transpose(0, 1), reverse).float() for t in (u, delta, B, C)
-        )  # (G, B, L, ·)
-        if delta_weight:
-            dt = dt @ delta_weight[0].float().transpose(1, 2)[:, None]
-        dt = dt + delta_bias[:, None, None]
-        if delta_softplus:
-            dt = F.softplus(dt, threshold=20.0)
-        y, h = _scanned(dt, dt * u_scan, A, b, c)
+    u, D = inputs[0], inputs[5]
+    with _without_autocast(u):
+        y, h = _scanned(*_recurrence_of(inputs, reverse, delta_softplus))
         y = _in_scan_order(y, reverse).transpose(0, 1) + D[:, None] * u.float()
         return y.to(u.dtype), h.transpose(0, 1)
+
+
+def _last_state(inputs: Sequence[Tensor], reverse: Sequence[int], delta_softplus: bool) -> Tensor:
+    """The last state (B, G, E, N) alone: the sum over the tokens of what each leaves in it, a state at a time."""
+    with _without_autocast(inputs[0]):
+        dt, dt_u, A, b, _ = _recurrence_of(inputs, reverse, delta_softplus)
+        behind = F.pad(dt[:, :, 1:], (0, 0, 0, 1)).flip(2).cumsum(2).flip(2)  # the steps after each token, (G, B, L, E)
+        of_states = zip(A.unbind(-1), b.unbind(-1), strict=True)  # (G, E) and (G, B, L)
+        each = [(torch.exp(behind * a[:, None, None]) * dt_u * b_n[..., None]).sum(2) for a, b_n in of_states]
+        return torch.stack(each, dim=-1).transpose(0, 1)
+
+
+def _recurrence_of(inputs: Sequence[Tensor], reverse: Sequence[int], delta_softplus: bool) -> tuple[Tensor, ...]:
+    """What ``scan_of_tokens`` takes, of a scan of groups: G as K, the tokens in the order in which they are scanned."""
+    u, delta, A, B, C, _, delta_bias, *delta_weight = inputs
+    u, dt, b, c = (_in_scan_order(t.transpose(0, 1), reverse).float() for t in (u, delta, B, C))  # (G, B, L, ·)
+    if delta_weight:
+        dt = dt @ delta_weight[0].float().transpose(1, 2)[:, None]
+    dt = dt + delta_bias[:, None, None]
+    if delta_softplus:
+        dt = F.softplus(dt, threshold=20.0)
+    return dt, dt * u, A, b, c
 
 
 def _in_scan_order(tensor: Tensor, reverse: Sequence[int]) -> Tensor:
@@ -321,8 +344,7 @@ def _check(op: Operator, inputs: Sequence[Tensor], reverse: Sequence[int]) -> No
         raise ConfigError(f"{op.name} takes {', '.join(FLOAT_TYPES)}, found {op.inputs[0].name} in {of_t}.")
     if not set(reverse) <= {0, 1}:
         raise ConfigError(f"{op.name}: reverse must be flags of 0 and 1, found {list(reverse)}.")
-    [size_of_reverse] = {"K", "G"} & {size for value in op.inputs for size in value.dims}
-    known = {size_of_reverse: (len(reverse), "reverse")}
+    known = {op.flagged: (len(reverse), "reverse")}
     for value, tensor in zip(op.inputs, inputs, strict=True):
         wanted = f"{op.name}: {value.name} must be ({', '.join(value.dims)})"
         type_ = of_t if value.type == "T" else value.type
@@ -333,6 +355,8 @@ def _check(op: Operator, inputs: Sequence[Tensor], reverse: Sequence[int]) -> No
             raise ConfigError(f"{wanted}, found {tensor.ndim} dimensions.")
         for size, number in zip(value.dims, tensor.shape, strict=True):
             if type(number) is int:
+                if number < 1 and size != "B":
+                    raise ConfigError(f"{wanted}; {size} is {number} here, it must be 1 or more.")
                 first, whose = known.setdefault(size, (number, value.name))
                 if number != first:
                     raise ConfigError(f"{wanted}; {size} is {number} here and {first} by {whose}.")
