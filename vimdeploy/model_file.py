@@ -99,9 +99,9 @@ def given_network(
         raise ConfigError(
             f"Wanted a PyTorch module, (module, example inputs), or FILE.py:FUNCTION; found {_kind(model)}."
         )
-    from vimdeploy.torch_module import example_arrays, in_eval, network_of_module
+    from vimdeploy.torch_module import example_arrays, network_of_module, ready
 
-    with in_eval(module):
+    with ready(module):
         network = network_of_module(module, examples, info)
         yield network, example_arrays(network)
 

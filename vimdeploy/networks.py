@@ -119,7 +119,8 @@ def network_of_info(info: ModelInfo, checkpoint: Checkpoint | None) -> Network:
     architecture = architecture_of(info)
     if architecture is None or not info.task:
         raise ConfigError(
-            f"{info.name} is a model that vimdeploy did not make; compare it with --against FILE or --model FILE.py:FUNCTION."
+            f"{info.name} is a model that vimdeploy did not make; compare it with --against FILE or --model "
+            "FILE.py:FUNCTION."
         )
     config, held = _config_of(architecture, info), None
     if checkpoint is not None:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from vimdeploy.compat import mamba
 from vimdeploy.errors import ConfigError
 from vimdeploy.model_info import BATCH, ModelInfo, SizeRange, TensorSpec
 from vimdeploy.networks import Network
@@ -159,8 +160,6 @@ def looked_at(
         ConfigError: for a module that cannot run on the examples or draws random numbers, and names that do not fit.
     """
     arguments, notes = _arguments(examples), []
-    if model.training:
-        notes.append("The model was in training mode; the file holds what it does in eval mode.")
     model, moved = _on_cpu(model)
     if moved:
         notes.append(f"The weights are copied from {moved} to the CPU.")
@@ -168,7 +167,7 @@ def looked_at(
     flat = FlatModule(model, arguments)
     tensors = flat.examples
     inputs = _named("input", input_names, arguments.names(model), len(tensors), ())
-    with in_eval(model), torch.no_grad():
+    with ready(model), torch.no_grad():
         names, outputs = _run_named(flat, tensors)
         _check_not_random(flat, tensors, outputs, names)
         batch, note = _rows(flat, tensors, outputs)
@@ -234,13 +233,17 @@ def example_arrays(network: Network) -> dict[str, npt.NDArray[Any]]:
 
 
 @contextmanager
-def in_eval(model: nn.Module) -> Iterator[None]:
-    """A module in eval mode, and at the end as it was: what its forward assigns to itself is gone too."""
+def ready(model: nn.Module) -> Iterator[None]:
+    """A module in eval mode, within ``vimdeploy.compat.mamba()``, for its forward may import and ask for CUDA devices.
+
+    At the end it is as it was: what its forward assigns to itself is gone too.
+    """
     modules = list(model.modules())
     before = [dict(vars(module)) for module in modules]
     model.eval()
     try:
-        yield
+        with mamba():
+            yield
     finally:
         for module, attributes in zip(modules, before, strict=True):
             vars(module).clear()

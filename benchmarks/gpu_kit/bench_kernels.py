@@ -1,8 +1,9 @@
-"""Step kernels: both operators alone, every regime, beside the device's ceilings, measured in the same process."""
+"""Step kernels: every operator alone, every regime, beside the device's ceilings, measured in the same process."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -10,7 +11,20 @@ import torch
 from gpu_kit.ceilings import Ceilings, measure_ceilings
 from gpu_kit.kernels import Kernels, empty_workspace
 from gpu_kit.machine import clocks
-from gpu_kit.problems import Problem, conv_bytes, conv_operands, floor_us, problems, scan_bytes, scan_operands
+from gpu_kit.problems import (
+    GroupProblem,
+    GroupScanOperands,
+    Problem,
+    ScanOperands,
+    conv_bytes,
+    conv_operands,
+    floor_us,
+    group_problems,
+    group_scan_operands,
+    problems,
+    scan_bytes,
+    scan_operands,
+)
 from gpu_kit.records import Log
 from gpu_kit.steps import Settings
 from gpu_kit.timing import Timing, sets_of_inputs, time_calls
@@ -29,9 +43,17 @@ def kernels(settings: Settings, log: Log) -> None:
     log.measured("ceilings", **dataclasses.asdict(ceilings), **clocks())
     for problem in problems(settings.quick):
         for dtype in DTYPES:
-            _bench_scan(own, problem, dtype, generator, ceilings, settings, log)
+            make_operands = partial(scan_operands, problem, dtype, generator)
+            _bench_scan(own, problem, dtype, make_operands, ceilings, settings, log)
             _bench_conv1d(own, problem, dtype, generator, ceilings, settings, log)
             _bench_step_size_product(problem, dtype, generator, settings, log)
+            torch.cuda.empty_cache()
+    for group_problem in group_problems(settings.quick):
+        for dtype in DTYPES:
+            make_group_operands = partial(group_scan_operands, group_problem, dtype, generator)
+            _bench_scan(own, group_problem, dtype, make_group_operands, ceilings, settings, log)
+            if group_problem.rank:
+                _bench_conv1d(own, group_problem, dtype, generator, ceilings, settings, log)
             torch.cuda.empty_cache()
     log.measured("clocks at the end", **clocks())
     return None
@@ -39,16 +61,16 @@ def kernels(settings: Settings, log: Log) -> None:
 
 def _bench_scan(
     own: Kernels,
-    problem: Problem,
+    problem: Problem | GroupProblem,
     dtype: torch.dtype,
-    generator: torch.Generator,
+    make_operands: Callable[[], ScanOperands | GroupScanOperands],
     ceilings: Ceilings,
     settings: Settings,
     log: Log,
 ) -> None:
     least_bytes = scan_bytes(problem, dtype.itemsize)
-    sets = [scan_operands(problem, dtype, generator) for _ in range(sets_of_inputs(least_bytes))]
-    outputs = [torch.empty_like(operands.u[0]) for operands in sets]
+    sets = [make_operands() for _ in range(sets_of_inputs(least_bytes))]
+    outputs = [torch.empty_like(operands.u[0] if isinstance(problem, Problem) else operands.u) for operands in sets]
     automatic, _ = own.plan(problem, dtype, "automatic")
     floor_bytes, floor_exp2 = floor_us(problem, dtype.itemsize, ceilings.bytes_per_s, ceilings.exp2_per_s)
     for regime in ("sequences", "chunks"):
@@ -79,7 +101,7 @@ def _bench_scan(
 
 def _bench_conv1d(
     own: Kernels,
-    problem: Problem,
+    problem: Problem | GroupProblem,
     dtype: torch.dtype,
     generator: torch.Generator,
     ceilings: Ceilings,

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gpu_kit.problems import ConvOperands, Problem, ScanOperands
+from gpu_kit.problems import ConvOperands, GroupProblem, GroupScanOperands, Problem, ScanOperands
 
 REGIMES = ("automatic", "sequences", "chunks")
 TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
@@ -31,31 +31,28 @@ class Kernels:
         for name in ("conv1d", "scan_plan", "scan", "count_exp2", "count_fma"):
             getattr(self._library, f"vimdeploy_gpu_{name}").restype = ctypes.c_char_p
 
-    def conv1d(self, operands: ConvOperands, reverse: Sequence[int], u: Tensor) -> None:
+    def conv1d(self, operands: ConvOperands, reverse: Sequence[int], u: Tensor, silu: bool = True) -> None:
         """Into u (K, B, L, E), on the current stream."""
-        batch, tokens, _ = operands.xz.shape
+        batch, tokens, row = operands.x.shape
         _, channels, width = operands.weight.shape
         self._call(
             "conv1d",
-            TYPES[operands.xz.dtype],
-            _numbers(batch, tokens, channels, width),
+            TYPES[operands.x.dtype],
+            _numbers(batch, tokens, channels, width, row),
             len(reverse),
             _numbers(*reverse),
+            int(silu),
             _pointers(*operands.tensors(), u),
             _stream(),
         )
 
-    def plan(self, problem: Problem, dtype: torch.dtype, regime: str) -> tuple[str, int]:
+    def plan(self, problem: Problem | GroupProblem, dtype: torch.dtype, regime: str) -> tuple[str, int]:
         """The plan in words, and the bytes of workspace that it asks for."""
         text = ctypes.create_string_buffer(_PLAN_CHARACTERS)
         workspace = ctypes.c_size_t()
-        p = problem
         self._call(
             "scan_plan",
-            TYPES[dtype],
-            _numbers(p.batch, p.tokens, p.channels, p.states, p.rank),
-            len(p.reverse),
-            _numbers(*p.reverse),
+            *_scan(problem, dtype),
             REGIMES.index(regime),
             text,
             ctypes.c_size_t(len(text)),
@@ -64,17 +61,19 @@ class Kernels:
         return text.value.decode().partition(": ")[2], workspace.value  # without the operator's name
 
     def selective_scan(
-        self, problem: Problem, operands: ScanOperands, regime: str, workspace: Tensor, y: Tensor
+        self,
+        problem: Problem | GroupProblem,
+        operands: ScanOperands | GroupScanOperands,
+        regime: str,
+        workspace: Tensor,
+        y: Tensor,
     ) -> None:
-        """Into y (B, L, E), on the current stream; the workspace is as large as ``plan`` says."""
-        p = problem
+        """Into y, (B, L, E) or (B, G, L, E), on the current stream; the workspace is as large as ``plan`` says."""
         self._call(
             "scan",
-            TYPES[operands.u.dtype],
-            _numbers(p.batch, p.tokens, p.channels, p.states, p.rank),
-            len(p.reverse),
-            _numbers(*p.reverse),
-            ctypes.c_float(p.scale),
+            *_scan(problem, operands.u.dtype),
+            ctypes.c_float(problem.scale),
+            int(problem.delta_softplus),
             REGIMES.index(regime),
             _pointers(*operands.tensors(), y),
             ctypes.c_void_p(workspace.data_ptr()),
@@ -96,6 +95,13 @@ class Kernels:
 def empty_workspace(size: int, device: torch.device | str = "cuda") -> Tensor:
     """Device memory of so many bytes, full of NaN; PyTorch aligns it to 512 bytes."""
     return torch.full((max(math.ceil(size / 4), 1),), math.nan, device=device)
+
+
+def _scan(problem: Problem | GroupProblem, dtype: torch.dtype) -> tuple[object, ...]:
+    """What names a scan and its sizes."""
+    p = problem
+    sizes = _numbers(p.batch, p.tokens, p.channels, p.states, p.rank)
+    return p.operator.name.encode(), TYPES[dtype], sizes, len(p.reverse), _numbers(*p.reverse)
 
 
 def _numbers(*values: int) -> ctypes.Array[ctypes.c_int64]:

@@ -43,7 +43,7 @@ def replaced_path(settings: Settings, log: Log) -> None:
     """Times of both sides, and how many times as long theirs takes."""
     library = settings.built("libvimdeploy_gpu_bench.so")
     if library is None:
-        return log.skipped("both operators", "the build made no libvimdeploy_gpu_bench.so")
+        return log.skipped("the replaced path", "the build made no libvimdeploy_gpu_bench.so")
     own = Kernels(library)
     generator = torch.Generator("cuda").manual_seed(settings.seed)
     scan, convolution = _imported("selective_scan_cuda", log), _imported("causal_conv1d", log)
@@ -130,7 +130,7 @@ def _compare_conv1d(
 ) -> None:
     count = sets_of_inputs(conv_bytes(problem, dtype.itemsize))
     ours = [conv_operands(problem, dtype, generator) for _ in range(count)]
-    theirs = [operands.xz.permute(2, 0, 1).contiguous().transpose(0, 1) for operands in ours]  # as in TheirScan
+    theirs = [operands.x.permute(2, 0, 1).contiguous().transpose(0, 1) for operands in ours]  # as in TheirScan
     shape = (len(problem.reverse), problem.batch, problem.tokens, problem.channels)
     outputs = [torch.empty(shape, dtype=dtype, device="cuda") for _ in ours]
 

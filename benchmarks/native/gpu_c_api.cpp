@@ -1,12 +1,14 @@
 // The CUDA kernels as C functions, for benchmarks/gpu_kit/kernels.py, which calls them on PyTorch's tensors.
 //
-// Sizes are (batch, tokens, channels, width) for the convolution and (batch, tokens, channels, states, rank) for the
-// scan; tensors are device pointers, the operator's inputs in the contract's order, then its output. Everything runs on
-// the given stream. Each function returns nullptr, or an error message that is valid until the thread's next call.
+// Sizes are (batch, tokens, channels, width, channels of x) for the convolution and (batch, tokens, channels, states,
+// rank) for a scan, which is named by its operator; tensors are device pointers, the operator's inputs in the
+// contract's order, then its output. Everything runs on the given stream. Each function returns nullptr, or an error
+// message that is valid until the thread's next call.
 
 #include <cstring>
+#include <iterator>
 #include <string>
-#include <vector>
+#include <type_traits>
 
 #include "gpu_ceilings.h"
 #include "scan/cuda/operators.h"
@@ -23,25 +25,41 @@ const char* sentence_of(Status status) {
   return status.ok() ? nullptr : sentence.c_str();
 }
 
-SelectiveScanProblem scan_problem(int type, const int64_t* sizes, int directions, const int64_t* reverse) {
-  SelectiveScanProblem problem;
-  problem.type = static_cast<ElementType>(type);
-  problem.batch = sizes[0];
-  problem.tokens = sizes[1];
-  problem.channels = sizes[2];
-  problem.states = sizes[3];
-  problem.rank = sizes[4];
-  problem.reverse.assign(reverse, reverse + directions);
-  return problem;
+struct Scan {
+  const char* name;  // of the operator
+  int type;
+  const int64_t* sizes;
+  int directions;
+  const int64_t* reverse;
+};
+
+// Calls body(Operator(), problem) with the scan of that name; `problem` lacks the attributes but reverse.
+template <typename Body>
+Status with_scan(const Scan& scan, Body&& body) {
+  Status status = Status::error(std::string("there is no scan ") + scan.name);
+  for_each_operator([&](auto op) {
+    using Operator = decltype(op);
+    if constexpr (std::is_same_v<typename Operator::Problem, SelectiveScanProblem>) {
+      if (std::strcmp(scan.name, Operator::kName) != 0) return;
+      SelectiveScanProblem problem = Operator::problem();
+      problem.type = static_cast<ElementType>(scan.type);
+      problem.batch = scan.sizes[0];
+      problem.tokens = scan.sizes[1];
+      problem.channels = scan.sizes[2];
+      problem.states = scan.sizes[3];
+      problem.rank = scan.sizes[4];
+      problem.reverse.assign(scan.reverse, scan.reverse + scan.directions);
+      status = body(op, problem);
+    }
+  });
+  return status;
 }
 
-Status plan_on_this_device(const SelectiveScanProblem& problem, int regime, SelectiveScanCudaPlan& plan) {
-  CudaFacts device;
+template <typename Problem>
+Status check_on_this_device(const Problem& problem, CudaFacts& device) {
   if (Status status = check(problem); !status.ok()) return status;
   if (Status status = read_cuda_facts(device); !status.ok()) return status;
-  if (Status status = check(problem, device); !status.ok()) return status;
-  plan = cuda_plan_of(problem, device, static_cast<Regime>(regime));
-  return {};
+  return check(problem, device);
 }
 
 }  // namespace
@@ -50,47 +68,53 @@ Status plan_on_this_device(const SelectiveScanProblem& problem, int regime, Sele
 using namespace vimdeploy;
 
 VIMDEPLOY_EXPORT const char* vimdeploy_gpu_conv1d(int type, const int64_t* sizes, int directions,
-                                                  const int64_t* reverse, void* const* tensors, CUstream_st* stream) {
+                                                  const int64_t* reverse, int silu, void* const* tensors,
+                                                  CUstream_st* stream) {
   return sentence_of(guard([&] {
-    Conv1dProblem problem;
+    Conv1dProblem problem = CausalConv1dOperator::problem();
     problem.type = static_cast<ElementType>(type);
     problem.batch = sizes[0];
     problem.tokens = sizes[1];
     problem.channels = sizes[2];
     problem.width = sizes[3];
-    problem.row = 2 * problem.channels;
+    problem.row = sizes[4];
+    problem.silu = silu;
     problem.reverse.assign(reverse, reverse + directions);
     CudaFacts device;
-    if (Status status = check(problem); !status.ok()) return status;
-    if (Status status = read_cuda_facts(device); !status.ok()) return status;
-    if (Status status = check(problem, device); !status.ok()) return status;
+    if (Status status = check_on_this_device(problem, device); !status.ok()) return status;
     return conv1d_cuda(problem, {tensors[0], tensors[1], tensors[2], tensors[3]}, stream);
   }));
 }
 
-VIMDEPLOY_EXPORT const char* vimdeploy_gpu_scan_plan(int type, const int64_t* sizes, int directions,
+VIMDEPLOY_EXPORT const char* vimdeploy_gpu_scan_plan(const char* name, int type, const int64_t* sizes, int directions,
                                                      const int64_t* reverse, int regime, char* text, size_t text_bytes,
                                                      size_t* workspace_bytes) {
   return sentence_of(guard([&] {
-    SelectiveScanCudaPlan plan;
-    Status status = plan_on_this_device(scan_problem(type, sizes, directions, reverse), regime, plan);
-    *workspace_bytes = plan.workspace_bytes;
-    const std::string words = plan.to_string().substr(0, text_bytes - 1);
-    std::memcpy(text, words.c_str(), words.size() + 1);
-    return status;
+    return with_scan({name, type, sizes, directions, reverse}, [&](auto, const SelectiveScanProblem& problem) {
+      CudaFacts device;
+      if (Status status = check_on_this_device(problem, device); !status.ok()) return status;
+      const SelectiveScanCudaPlan plan = cuda_plan_of(problem, device, static_cast<Regime>(regime));
+      *workspace_bytes = plan.workspace_bytes;
+      const std::string words = plan.to_string().substr(0, text_bytes - 1);
+      std::memcpy(text, words.c_str(), words.size() + 1);
+      return Status();
+    });
   }));
 }
 
-VIMDEPLOY_EXPORT const char* vimdeploy_gpu_scan(int type, const int64_t* sizes, int directions, const int64_t* reverse,
-                                                float scale, int regime, void* const* tensors, void* workspace,
-                                                CUstream_st* stream) {
+VIMDEPLOY_EXPORT const char* vimdeploy_gpu_scan(const char* name, int type, const int64_t* sizes, int directions,
+                                                const int64_t* reverse, float scale, int delta_softplus, int regime,
+                                                void* const* tensors, void* workspace, CUstream_st* stream) {
   return sentence_of(guard([&] {
-    SelectiveScanProblem problem = scan_problem(type, sizes, directions, reverse);
-    problem.scale = scale;
-    SelectiveScanCudaPlan plan;
-    if (Status status = plan_on_this_device(problem, regime, plan); !status.ok()) return status;
-    return selective_scan_cuda(problem, plan, BidirectionalScanOperator::tensors(problem, tensors, tensors[7]),
-                               workspace, stream);
+    return with_scan({name, type, sizes, directions, reverse}, [&](auto op, SelectiveScanProblem& problem) {
+      problem.scale = scale;
+      problem.delta_softplus = delta_softplus;
+      CudaFacts device;
+      if (Status status = check_on_this_device(problem, device); !status.ok()) return status;
+      const SelectiveScanCudaPlan plan = cuda_plan_of(problem, device, static_cast<Regime>(regime));
+      const auto scan_tensors = op.tensors(problem, tensors, tensors[std::size(op.kInputs)]);
+      return selective_scan_cuda(problem, plan, scan_tensors, workspace, stream);
+    });
   }));
 }
 

@@ -34,6 +34,16 @@ const char* VimdeploySelectiveScan(int type, const int64_t sizes[6], const int64
 const char* VimdeployCausalConv1d(int type, const int64_t sizes[6], const int64_t* reverse, int silu,
                                   const void* const inputs[3], void* u, int threads);
 
+/* Both on a CUDA device, in libraries that were built with its compiler; others do not have these functions. Tensors are
+   in the memory of the device with that number. The work, with a workspace of its own, is queued on the stream, a
+   cudaStream_t, and may still be under way when a function returns. last_state must be NULL. */
+const char* VimdeploySelectiveScanCuda(int type, const int64_t sizes[6], const int64_t* reverse, int delta_softplus,
+                                       const void* const inputs[8], void* y, float* last_state, int device,
+                                       void* stream);
+
+const char* VimdeployCausalConv1dCuda(int type, const int64_t sizes[6], const int64_t* reverse, int silu,
+                                      const void* const inputs[3], void* u, int device, void* stream);
+
 #ifdef __cplusplus
 }
 #endif

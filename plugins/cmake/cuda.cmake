@@ -40,6 +40,7 @@ function(_add_scan_cuda)
   find_package(CUDAToolkit REQUIRED)
   add_library(vimdeploy_scan_cuda STATIC
     scan/cuda/conv1d.cu
+    scan/cuda/device_scope.cpp
     scan/cuda/facts.cpp
     scan/cuda/launch.cpp
     scan/cuda/selective_scan.cu)

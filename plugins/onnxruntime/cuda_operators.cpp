@@ -1,10 +1,9 @@
 // The operators on a CUDA device, queued on the session's stream.
 
-#include "scan/cuda/operators.h"
-
-#include "onnxruntime/cuda_device_scope.h"
 #include "onnxruntime/custom_op.h"
 #include "onnxruntime/devices.h"
+#include "scan/cuda/device_scope.h"
+#include "scan/cuda/operators.h"
 
 namespace vimdeploy::onnxruntime {
 namespace {

@@ -1,4 +1,4 @@
-// The devices that the operators run on: one file for each adds both operators, for every type, to the domain.
+// The devices that the operators run on: one file for each adds every operator, for every type, to the domain.
 
 #pragma once
 

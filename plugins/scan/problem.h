@@ -78,7 +78,7 @@ struct Rows {
 
   // The first element of a row of T.
   template <typename T>
-  auto* at(int64_t k, int64_t b, int64_t l) const {
+  VIMDEPLOY_HD auto* at(int64_t k, int64_t b, int64_t l) const {
     using Element = std::conditional_t<std::is_const_v<Void>, const T, T>;
     return static_cast<Element*>(data) + k * direction + b * sequence + l * token;
   }

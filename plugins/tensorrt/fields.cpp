@@ -19,12 +19,21 @@ void FieldReader::operator()(const char* name, std::vector<int64_t>& numbers) {
   numbers.assign(values.begin(), values.end());
 }
 
+void FieldReader::operator()(const char* name, int64_t& number) {
+  int32_t value = static_cast<int32_t>(number);
+  read_one(name, PluginFieldType::kINT32, "one INT32", &value, sizeof value);
+  number = value;
+}
+
 void FieldReader::operator()(const char* name, float& number) {
-  const char* wanted = "one FLOAT32";
-  const PluginField* field = find(name, PluginFieldType::kFLOAT32, wanted);
+  read_one(name, PluginFieldType::kFLOAT32, "one FLOAT32", &number, sizeof number);
+}
+
+void FieldReader::read_one(const char* name, PluginFieldType type, const char* wanted, void* number, size_t bytes) {
+  const PluginField* field = find(name, type, wanted);
   if (field == nullptr) return;
   if (field->length != 1) return refuse(name, "has " + std::to_string(field->length) + " values", wanted);
-  std::memcpy(&number, field->data, sizeof number);
+  std::memcpy(number, field->data, bytes);
 }
 
 void FieldReader::operator()(const char* name, CudaFacts& device) {
@@ -61,6 +70,11 @@ void FieldList::operator()(const char* name, const std::vector<int64_t>& numbers
   add(name, PluginFieldType::kINT32, values.size(), values.data(), values.size() * sizeof(int32_t));
 }
 
+void FieldList::operator()(const char* name, const int64_t& number) {
+  const auto value = static_cast<int32_t>(number);
+  add(name, PluginFieldType::kINT32, 1, &value, sizeof value);
+}
+
 void FieldList::operator()(const char* name, const float& number) {
   add(name, PluginFieldType::kFLOAT32, 1, &number, sizeof number);
 }
@@ -80,6 +94,10 @@ void FieldList::add(const char* name, PluginFieldType type, size_t count, const 
 void FieldText::operator()(const char* name, const std::vector<int64_t>& numbers) {
   text_ += std::string(" ") + name;
   for (int64_t number : numbers) text_ += " " + std::to_string(number);
+}
+
+void FieldText::operator()(const char* name, const int64_t& number) {
+  text_ += std::string(" ") + name + " " + std::to_string(number);
 }
 
 void FieldText::operator()(const char* name, const float& number) {

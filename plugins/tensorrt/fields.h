@@ -1,5 +1,6 @@
 // Plugin fields: the named values that a plugin is created from, and that an engine serializes. visit_attributes() of
-// an operator names each attribute once; the three classes here are its visitors.
+// an operator names each attribute once; the three classes here are its visitors. TensorRT's parser makes INT32 of an
+// ONNX attribute of whole numbers, of one as of a list, and FLOAT32 of a float.
 
 #pragma once
 
@@ -19,6 +20,7 @@ class FieldReader {
   FieldReader(const char* op, const nvinfer1::PluginFieldCollection* fields) : op_(op), fields_(fields) {}
 
   void operator()(const char* name, std::vector<int64_t>& numbers);
+  void operator()(const char* name, int64_t& number);
   void operator()(const char* name, float& number);
   void operator()(const char* name, CudaFacts& device);
 
@@ -27,6 +29,7 @@ class FieldReader {
 
  private:
   const nvinfer1::PluginField* find(const char* name, nvinfer1::PluginFieldType type, const char* wanted);
+  void read_one(const char* name, nvinfer1::PluginFieldType type, const char* wanted, void* number, size_t bytes);
   void refuse(const char* name, const std::string& found, const char* wanted);
 
   const char* op_;
@@ -42,6 +45,7 @@ class FieldList {
   FieldList& operator=(const FieldList&) = delete;
 
   void operator()(const char* name, const std::vector<int64_t>& numbers);
+  void operator()(const char* name, const int64_t& number);
   void operator()(const char* name, const float& number);
   void operator()(const char* name, const CudaFacts& device);
 
@@ -59,6 +63,7 @@ class FieldList {
 class FieldText {
  public:
   void operator()(const char* name, const std::vector<int64_t>& numbers);
+  void operator()(const char* name, const int64_t& number);
   void operator()(const char* name, const float& number);
 
   const std::string& text() const { return text_; }

@@ -9,7 +9,7 @@
 
 #include "tensorrt/fields.h"
 #include "tensorrt/log.h"
-#include "tensorrt/operators.h"
+#include "tensorrt/kernels.h"
 #include "tensorrt/tensors.h"
 
 namespace vimdeploy::tensorrt {
@@ -27,6 +27,7 @@ class Plugin final : public nvinfer1::IPluginV3,
                      public nvinfer1::IPluginV3OneRuntime {
  public:
   using Problem = typename Operator::Problem;
+  using Kernels = tensorrt::Kernels<Problem>;
   using Tensor = nvinfer1::PluginTensorDesc;
   using DynamicTensor = nvinfer1::DynamicPluginTensorDesc;
 
@@ -132,7 +133,7 @@ class Plugin final : public nvinfer1::IPluginV3,
       if (Status s = check_counts<Operator>(input_count, output_count); !s.ok()) return s;
       Problem largest = attributes_;
       if (Status s = read(all_at(&DynamicTensor::max, inputs, outputs), largest); !s.ok()) return s;
-      bytes = Operator::workspace_bytes(largest, device_);
+      bytes = Kernels::workspace_bytes(largest, device_);
       return {};
     });
     return bytes;
@@ -140,10 +141,10 @@ class Plugin final : public nvinfer1::IPluginV3,
 
   // A tactic is timed at one size and then used for all sizes of the engine. With dynamic shapes none is offered:
   // tactic 0 chooses the better regime at every size.
-  int32_t getNbTactics() noexcept override { return has_open_sizes_ ? 0 : Operator::kTactics; }
+  int32_t getNbTactics() noexcept override { return has_open_sizes_ ? 0 : Kernels::kTactics; }
 
   int32_t getValidTactics(int32_t* tactics, int32_t count) noexcept override {
-    for (int32_t i = 0; i < std::min(count, Operator::kTactics); ++i) tactics[i] = i + 1;
+    for (int32_t i = 0; i < std::min(count, Kernels::kTactics); ++i) tactics[i] = i + 1;
     return 0;
   }
 
@@ -154,9 +155,9 @@ class Plugin final : public nvinfer1::IPluginV3,
 
   int32_t setTactic(int32_t tactic) noexcept override {
     return logged([&]() -> Status {
-      if (tactic < 0 || tactic > Operator::kTactics) {
+      if (tactic < 0 || tactic > Kernels::kTactics) {
         return Status::error(std::string(Operator::kName) + ": found tactic " + std::to_string(tactic) +
-                             ", wanted 0 to " + std::to_string(Operator::kTactics));
+                             ", wanted 0 to " + std::to_string(Kernels::kTactics));
       }
       regime_ = static_cast<Regime>(tactic);
       return {};
@@ -179,7 +180,8 @@ class Plugin final : public nvinfer1::IPluginV3,
       if (Status s = read(all_of(input_tensors, output_tensors), problem); !s.ok()) return s;
       const Shape shape = output_shape(problem);
       if (std::count(shape.begin(), shape.end(), 0) > 0) return {};
-      return Operator::run(problem, device_, regime_, Operator::tensors(problem, inputs, outputs[0]), {workspace, stream});
+      const auto tensors = Operator::tensors(problem, inputs, outputs[0]);
+      return Kernels::run(problem, device_, regime_, tensors, {workspace, stream});
     });
   }
 

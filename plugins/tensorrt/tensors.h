@@ -16,7 +16,8 @@ template <typename Operator>
 Status check_counts(int32_t inputs, int32_t outputs) {
   if (are_counts_right<Operator>(inputs, outputs)) return {};
   return Status::error(std::string(Operator::kName) + ": found " + std::to_string(inputs) + " inputs and " +
-                       std::to_string(outputs) + " outputs, wanted " + std::to_string(std::size(Operator::kInputs)) + " and 1");
+                       std::to_string(outputs) + " outputs, wanted " + std::to_string(std::size(Operator::kInputs)) +
+                       " and 1");
 }
 
 // The first input determines T.

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import vimdeploy
+from vimdeploy.compat.scan import selective_scan_fn
 from vimdeploy.errors import ConfigError, VimdeployWarning
 
 EXTENSIONS = (
@@ -49,10 +50,10 @@ TOP = {name.partition(".")[0] for name in NAMES} | {"triton"}
 @pytest.fixture(autouse=True)
 def _nothing_is_installed(monkeypatch):
     """Whatever is on this machine, the test begins without it."""
-    for name in [name for name in sys.modules if name.partition(".")[0] in {*TOP, "mini"}]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in {*TOP, "mini", "transformers"}]:
         monkeypatch.delitem(sys.modules, name)
     yield
-    for name in [name for name in sys.modules if name.partition(".")[0] in {*TOP, "mini"}]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in {*TOP, "mini", "transformers"}]:
         del sys.modules[name]
 
 
@@ -214,7 +215,7 @@ class TestInstalledExtensions:
             on_a_gpu = types.SimpleNamespace(is_cuda=True)
             assert selective_scan_cuda_core.fwd(on_a_gpu, 1) == ["theirs"]
         assert sys.modules["selective_scan_cuda_core"] is selective_scan_cuda_core
-        assert selective_scan_cuda_core.fwd(1, 2) == ["theirs"]
+        assert selective_scan_cuda_core.fwd(*arguments)[0].shape == u.shape  # for the model, which holds the module
         assert selective_scan_cuda_core.__loader__ is selective_scan_cuda_core.__spec__.loader
         assert isinstance(selective_scan_cuda_core.__loader__, importlib.machinery.SourceFileLoader)
 
@@ -256,6 +257,16 @@ class TestInstalledPackages:
         assert mamba_ssm.selective_scan_fn(*arguments)[1].shape == (1, 2, 1)
         assert other() == "theirs"
         assert rms_norm_fn(u, torch.ones(3), None).shape == u.shape
+
+    def test_one_imported_before_the_block_without_the_extension(self, install):
+        install("mini/ops/triton/layer_norm.py", "def _layer_norm_fwd(x1): pass")
+        install("mini/ops/selective_scan_interface.py", INTERFACE.replace("mamba_ssm", "mini"))
+        module = importlib.import_module("mini.ops.selective_scan_interface")
+        u, b = torch.ones(1, 2, 3), torch.ones(1, 1, 1, 3)
+        with vimdeploy.compat.mamba():
+            assert module.selective_scan_fn(u, u, -torch.ones(2, 1), b, b)[0].shape == u.shape
+        with pytest.raises(RuntimeError, match="not installed"):
+            module.selective_scan_fn(u, u, -torch.ones(2, 1), b, b)
 
     def test_a_fork_under_another_name(self, install):
         install("mini/mamba_ssm/ops/triton/layernorm.py", LAYER_NORM.replace("x1=None, ", ""))
@@ -302,6 +313,17 @@ class TestInstalledPackages:
         with vimdeploy.compat.mamba():
             from selective_scan import selective_scan_fn
         assert callable(selective_scan_fn)
+
+    def test_the_scan_of_transformers_is_one_node(self, install):
+        """Its own is a loop over the tokens wherever there is no kernel, and in every export."""
+        install(
+            "transformers/models/mamba/modeling_mamba.py", "def mamba_selective_scan(*arguments, **options): raise 1"
+        )
+        with vimdeploy.compat.mamba():
+            from transformers.models.mamba.modeling_mamba import mamba_selective_scan
+        u, b = torch.ones(1, 2, 3), torch.ones(1, 1, 3)
+        y = mamba_selective_scan(u, u, -torch.ones(2, 1), b, b, delta_softplus=True, use_associative_scan=True)
+        torch.testing.assert_close(y, selective_scan_fn(u, u, -torch.ones(2, 1), b, b, delta_softplus=True))
 
     def test_norms_imported_before_the_block_answer_within_it(self, install):
         install("mini/ops/triton/layer_norm.py", LAYER_NORM[LAYER_NORM.index("def _layer_norm_fwd") :])

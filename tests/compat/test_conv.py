@@ -121,6 +121,12 @@ class TestOneToken:
         state = torch.zeros(BATCH, CHANNELS, WIDTH - 1)
         close(causal_conv1d_update(x, state, weight, bias), channel_major.causal_conv1d_fn(x, weight, bias))
 
+    def test_as_the_function_of_the_package(self, operands):
+        """``causal_conv1d.cpp_functions.causal_conv1d_update_function``: a flag, and all arguments by position."""
+        x, weight, bias = operands
+        found = causal_conv1d_update(x, torch.zeros(BATCH, CHANNELS, WIDTH - 1), weight, bias, True, None, None)
+        close(found, channel_major.causal_conv1d_fn(x, weight, bias, "silu"))
+
     def test_a_ring_of_states_is_refused(self, operands):
         x, weight, bias = operands
         with pytest.raises(ConfigError, match="cache_seqlens"):

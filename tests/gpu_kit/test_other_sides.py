@@ -18,9 +18,9 @@ PROBLEM = Problem("any", batch=2, tokens=9, channels=5, rank=3, states=4, width=
 class PlainKernels:
     """``gpu_kit.kernels.Kernels`` in float64; it refuses what they refuse."""
 
-    def conv1d(self, operands, reverse, u):
+    def conv1d(self, operands, reverse, u, silu=True):
         _pointers(*operands.tensors(), u)
-        u.copy_(reference.conv1d(operands, reverse))
+        u.copy_(reference.conv1d(operands, reverse, silu))
 
     def plan(self, problem, dtype, regime):
         return "plain", 0

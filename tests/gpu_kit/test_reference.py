@@ -6,7 +6,7 @@ import torch
 from helpers import oracle
 
 from gpu_kit import reference
-from gpu_kit.problems import Problem, conv_operands, scan_operands
+from gpu_kit.problems import GroupProblem, Problem, conv_operands, group_scan_operands, scan_operands
 
 PROBLEM = Problem("any", batch=2, tokens=9, channels=5, rank=3, states=4, width=4, scale=0.5, reverse=(0, 1, 1))
 
@@ -25,6 +25,22 @@ def test_the_operators_are_those_of_the_contract(generator, dtype):
     wanted_u = oracle.bidirectional_conv1d(*(t.double().numpy() for t in convolution.tensors()), PROBLEM.reverse)
     np.testing.assert_allclose(reference.selective_scan(scan, PROBLEM.reverse, PROBLEM.scale), wanted_y, rtol=1e-9)
     np.testing.assert_allclose(reference.conv1d(convolution, PROBLEM.reverse), wanted_u, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("rank", [0, 3])
+@pytest.mark.parametrize("flag", [False, True])
+def test_the_operators_of_groups_are_those_of_the_contract(generator, rank, flag):
+    problem = GroupProblem(
+        "any", batch=2, tokens=9, channels=5, rank=rank, states=4, reverse=(0, 1, 1), delta_softplus=flag
+    )
+    scan = group_scan_operands(problem, torch.float16, generator)
+    wanted_y, _ = oracle.selective_scan(
+        *(t.double().numpy() for t in scan.tensors()), reverse=problem.reverse, delta_softplus=flag
+    )
+    np.testing.assert_allclose(reference.group_scan(scan, problem.reverse, flag), wanted_y, rtol=1e-9, atol=1e-12)
+    convolution = conv_operands(problem, torch.float16, generator)
+    wanted_u = oracle.causal_conv1d(*(t.double().numpy() for t in convolution.tensors()), problem.reverse, silu=flag)
+    np.testing.assert_allclose(reference.conv1d(convolution, problem.reverse, flag), wanted_u, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

@@ -49,7 +49,8 @@ def bench(
         artifacts: ONNX files of any program, engines of ``vimdeploy build``, or checkpoints, which eager PyTorch runs:
             their paths, or opened already; or names of variants, which are exported for the run with random weights:
             they change no time. The first is the one that the others' times are divided by.
-        against: more of these to compare with; ``"eager"``: the first artifact's model in PyTorch with random weights;
+        against: more of these to compare with; ``"FILE.py:FUNCTION"``: somebody's module in PyTorch, by the compiled
+            kernels; ``"eager"``: the first artifact's model in PyTorch with random weights;
             ``"deit_tiny"``, ``"deit_small"``, ``"deit_base"``: as torch exports it, and with its attention fused.
         batches: pictures in a call.
         image_sizes: (height, width) in pixels; none stands for each artifact's own. Variants are exported at each, a

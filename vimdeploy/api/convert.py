@@ -14,11 +14,13 @@ from vimdeploy.engine_file import check_name
 from vimdeploy.errors import ConfigError, VimdeployWarning
 from vimdeploy.files import check_outputs, write_whole
 from vimdeploy.inputs import some_inputs
+from vimdeploy.model_file import given_network
 from vimdeploy.model_info import PRECISIONS
 from vimdeploy.progress import Progress, silent, tracked
 
 if TYPE_CHECKING:
     from vimdeploy.converters.ranges import Range
+    from vimdeploy.model_file import GivenModel
     from vimdeploy.parity.results import Verification
 
 BATCH = 8
@@ -44,6 +46,7 @@ def convert(
     precision: str,
     *,
     images: str | Path | None = None,
+    exported_from: GivenModel | None = None,
     count: int = 16,
     seed: int = 0,
     image_size: tuple[int, int] | None = None,
@@ -60,6 +63,8 @@ def convert(
         output: the ONNX file to write.
         precision: ``fp16`` or ``bf16``.
         images: a folder of real pictures to look at; None: random inputs, with a warning.
+        exported_from: the PyTorch module of a file without a task, for its example inputs: (module, example inputs) or
+            ``FILE.py:FUNCTION``.
         count: how many inputs, evenly spread over the folder.
         seed: of the random inputs.
         image_size: height and width in pixels of the inputs, if the file leaves them open.
@@ -79,10 +84,14 @@ def convert(
     check_unchanged(artifact)
     check_outputs([output], [path for path in (artifact.path, images) if path])
     check_name(output, engine=False)
-    inputs = some_inputs(artifact.info, images, count, seed, image_size=image_size).spread(count)
-    if images is None:
+    with given_network(exported_from, artifact.info) as (_, examples):
+        inputs = some_inputs(artifact.info, images, count, seed, image_size=image_size, examples=examples).spread(count)
+    if images is None and not examples:
+        cure = "pictures may reach further: give some with --images DIR"
+        if not artifact.info.task:
+            cure = "inputs may reach further: give the model's examples with --model FILE.py:FUNCTION"
         warnings.warn(
-            "Random inputs are looked at; tensors of real pictures may reach further: give some with --images DIR.",
+            f"Random inputs are looked at; tensors of real {cure}.",
             VimdeployWarning,
             stacklevel=2,
         )

@@ -192,9 +192,10 @@ def _export_module(
     torch = require("torch", "export")
     if not isinstance(model, torch.nn.Module):
         raise ConfigError(f"Wanted a variant or a PyTorch module to export, found {type(model).__name__}.")
-    from vimdeploy.torch_module import example_arrays, in_eval, looked_at
+    from vimdeploy.torch_module import example_arrays, looked_at, ready
 
-    with in_eval(model):
+    mode = ("The model was in training mode; the file answers as it does in eval mode.",) if model.training else ()
+    with ready(model):
         with step("Running the model", progress):
             module, info, notes = looked_at(
                 model,
@@ -212,7 +213,7 @@ def _export_module(
         with step("Looking at the operators", progress):
             artifact, calls_note = _with_calls(artifact, module, examples)
         made = _finished(network, artifact, output, precision, examples, progress)
-    return dataclasses.replace(made, notes=(*notes, *batch_note, *calls_note))
+    return dataclasses.replace(made, notes=(*mode, *notes, *batch_note, *calls_note))
 
 
 def _check_choices(output: str | Path, precision: str) -> None:

@@ -9,14 +9,21 @@ from typing import TYPE_CHECKING
 
 from vimdeploy.artifact import Artifact, check_unchanged, open_artifact, require_onnx
 from vimdeploy.engine_file import check_name
+from vimdeploy.errors import ConfigError
 from vimdeploy.files import check_outputs, write_whole
-from vimdeploy.inputs import folder_inputs
+from vimdeploy.inputs import some_inputs
+from vimdeploy.model_file import given_network
 from vimdeploy.progress import Progress, silent
 from vimdeploy.tasks import task_of
 
 if TYPE_CHECKING:
     from vimdeploy.converters.quantize.sensitivity import Sensitivity
+    from vimdeploy.model_file import GivenModel
     from vimdeploy.tasks.base import Agreement
+
+INPUTS = 64
+"""Examples and random inputs, if there are no pictures."""
+OF_OUTPUTS = "the outputs' standard deviation"
 
 
 @dataclass(frozen=True)
@@ -33,15 +40,16 @@ class Quantized:
     points_lost: float
     """In percentage points of ``judged_by``."""
     judged_by: str
-    """``accuracy``, or ``equal top-1 answers`` if the classes are not known."""
+    """``accuracy``, or ``equal top-1 answers`` if the classes are not known; ``OF_OUTPUTS`` without a task."""
 
 
 def quantize(
     model: str | Path | Artifact,
     output: str | Path,
-    images: str | Path,
+    images: str | Path | None = None,
     *,
-    budget: float = 0.5,
+    exported_from: GivenModel | None = None,
+    budget: float | None = None,
     keep: Sequence[str] = (),
     image_size: tuple[int, int] | None = None,
     threads: int | None = None,
@@ -53,8 +61,12 @@ def quantize(
         model: a float32 ONNX file of ours.
         output: the ONNX file to write.
         images: a folder of a few hundred pictures that the model is meant for; with a sub-folder per class, accuracy
-            counts, else how often the answers stay the same.
-        budget: how much may be lost, in percentage points.
+            counts, else how often the answers stay the same. A file without a task may do without: None stands for
+            example and random inputs then.
+        exported_from: the PyTorch module of a file without a task, for its example inputs: (module, example inputs) or
+            ``FILE.py:FUNCTION``.
+        budget: how much may be lost, in percentage points; without a task, how much the outputs may change, in per cent
+            of their standard deviation. None: 0.5, and 5 without a task.
         keep: names of layers to keep in float32; ``*`` stands for anything.
         image_size: height and width in pixels of the pictures, if the file leaves them open.
         threads: that one operator may use; None takes all cores.
@@ -71,13 +83,17 @@ def quantize(
     check_unchanged(artifact)
     check_outputs([output], [path for path in (artifact.path, images) if path])
     check_name(output, engine=False)
-    inputs = folder_inputs(images, artifact.info, image_size=image_size)
+    task = task_of(artifact.info)
+    if task is not None and images is None:
+        raise ConfigError("Wanted a folder of pictures that the model is meant for: give it with --images DIR.")
+    with given_network(exported_from, artifact.info) as (_, examples):
+        inputs = some_inputs(artifact.info, images, INPUTS, image_size=image_size, examples=examples)
 
     from vimdeploy.converters.quantize.choose import int8_from_float32
 
+    if budget is None:
+        budget = 0.5 if task is not None else 5.0
     made = int8_from_float32(artifact, inputs, budget, keep, threads, progress)
     write_whole(output, made.artifact.data)
-    task = task_of(artifact.info)
-    assert task is not None  # int8_from_float32 refuses files without
-    judged_by = task.counts[0 if inputs.classes is not None else 1]
+    judged_by = OF_OUTPUTS if task is None else task.counts[0 if inputs.classes is not None else 1]
     return Quantized(open_artifact(output), made.layers, made.images, made.agreement, made.points_lost, judged_by)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +13,11 @@ import numpy.typing as npt
 from vimdeploy.benchmark.sources import Settings, Subject
 from vimdeploy.checkpoint import load_checkpoint
 from vimdeploy.errors import ConfigError, InputError, require
+from vimdeploy.model_file import model_of_file
 from vimdeploy.model_info import FromSeed, ModelInfo, TensorSpec
 from vimdeploy.models import variant_by_name
 from vimdeploy.models.vim.keys import variant_of
-from vimdeploy.networks import network_of_info, network_of_variant
+from vimdeploy.networks import Network, network_of_info, network_of_variant
 from vimdeploy.preprocess import Placement
 from vimdeploy.runtimes.base import Arrays, Session
 from vimdeploy.runtimes.load import load
@@ -26,6 +28,7 @@ from vimdeploy.tasks.base import Limits
 _IMPORTS = {
     "eager": (
         "safetensors.torch",
+        "vimdeploy.compat",
         "vimdeploy.models.deit.network",
         "vimdeploy.models.heads.classification",
         "vimdeploy.models.heads.detect",
@@ -79,6 +82,8 @@ def _eager_session(subject: Subject, settings: Settings) -> Session:
     require("torch", "export")
     from vimdeploy.runtimes.eager import EagerSession
 
+    if subject.module:
+        return _session_of_module(subject.module, settings.threads)
     if subject.model is not None:
         network = network_of_info(replace(subject.model, origin=FromSeed(0)), None)
     else:
@@ -86,6 +91,17 @@ def _eager_session(subject: Subject, settings: Settings) -> Session:
         variant = variant_by_name(settings.variant) if settings.variant else variant_of(checkpoint)
         network = network_of_variant(variant, checkpoint, settings.task, subject.image_size)
     return EagerSession(network, settings.threads)
+
+
+def _session_of_module(place: str, threads: int | None) -> Session:
+    """Somebody's module as it runs with its user: by the compiled kernels, on as many threads as torch chooses."""
+    from vimdeploy.runtimes.eager import EagerSession
+    from vimdeploy.torch_module import looked_at
+
+    with ExitStack() as kept:
+        module, examples = kept.enter_context(model_of_file(place))
+        flat, info, _ = looked_at(module.eval(), examples)
+        return EagerSession(Network(flat, info), threads, kernels=True, kept=kept.pop_all())
 
 
 def precision_of(session: Session) -> str:

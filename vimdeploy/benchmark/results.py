@@ -15,8 +15,9 @@ RATIO = "Ratio: p50 divided by the first artifact's at the same image size and b
 LOAD = "Load: from a file in the page cache to a session, in a process that has imported everything it needs."
 MEMORY = "Memory: the peak during calls, above the same process before it loaded the session; {method}."
 EAGER = (
-    "PyTorch: eager, a loop over the tokens; one thread, the fastest for it, unless --threads says otherwise; load is "
-    "reading a checkpoint, or making random weights."
+    "PyTorch: eager; our models by a loop over the tokens on one thread, the fastest for it, FILE.py:FUNCTION by the "
+    "compiled kernels on as many as torch chooses, unless --threads says otherwise; load is reading a checkpoint, "
+    "making random weights, or running the file."
 )
 DRIFT = "{name}'s times drifted by {percent:.0f} % during the run; close other programs or raise --rounds."
 

@@ -84,6 +84,8 @@ def _prepared(
     try:
         if source.kind == "eager":
             return Series(_in_pytorch(before[0], subject), error=before[0].error)
+        if source.kind == "module":
+            return Series(dataclasses.replace(subject, module=str(source.given)))
         return Series(dataclasses.replace(subject, path=_file_of(source, image_size, task, stem)))
     except VimdeployError as error:
         return Series(subject, error=str(error))
@@ -97,7 +99,10 @@ def _in_pytorch(first: Series, subject: Subject) -> Subject:
         raise ConfigError("The first artifact is a checkpoint: it is measured in PyTorch already.")
     info = open_artifact(first.subject.path, foreign=True).info
     if not info.architecture:
-        raise ConfigError(f"{first.subject.path} cannot run in PyTorch, because vimdeploy did not make it.")
+        raise ConfigError(
+            f"{first.subject.path} cannot run in PyTorch, because its model is none of vimdeploy's own; give its "
+            "module: --against FILE.py:FUNCTION."
+        )
     return dataclasses.replace(subject, path=first.subject.path, model=info)
 
 

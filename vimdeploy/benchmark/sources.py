@@ -10,6 +10,7 @@ from typing import Literal
 from vimdeploy.artifact import Artifact
 from vimdeploy.engine_file import is_engine
 from vimdeploy.errors import ConfigError
+from vimdeploy.model_file import is_model_file
 from vimdeploy.model_info import ModelInfo
 from vimdeploy.models import VARIANTS, variant_by_name
 
@@ -30,9 +31,11 @@ class Source:
     name: str
     """In tables and figures."""
     given: Artifact | Path | str = ""
-    """A file, a checkpoint ``hf://owner/repo[/file]``, or a variant as ``variant_by_name`` takes it."""
-    kind: Literal["file", "variant", "eager"] = "file"
-    """Whether to measure the file itself, to export the variant first, or to run the first row's model in PyTorch."""
+    """A file, a checkpoint ``hf://owner/repo[/file]``, a variant as ``variant_by_name`` takes it, or
+    ``FILE.py:FUNCTION``."""
+    kind: Literal["file", "variant", "eager", "module"] = "file"
+    """Whether to measure the file itself, to export the variant first, to run the first row's model in PyTorch, or
+    somebody's module."""
     fused_attention: bool = False
     """Whether the variant, a DeiT, is exported with ONNX Runtime's MultiHeadAttention instead of torch's own nodes."""
 
@@ -49,11 +52,13 @@ class Subject:
     """Height and width in pixels that were asked for; None stands for the file's own."""
     model: ModelInfo | None = None
     """What PyTorch is to run with random weights; None if ``path`` is what runs."""
+    module: str = ""
+    """``FILE.py:FUNCTION``, whose model PyTorch is to run; empty if there is none."""
 
     @property
     def runtime(self) -> Literal["tensorrt", "onnxruntime", "eager"]:
         """What runs it."""
-        if self.model is not None or self.path.suffix in _CHECKPOINTS:
+        if self.model is not None or self.module or self.path.suffix in _CHECKPOINTS:
             return "eager"
         return "tensorrt" if is_engine(self.path) else "onnxruntime"
 
@@ -99,7 +104,7 @@ def sources_of(
 
     Args:
         artifacts: files, opened or not; ``hf://`` addresses of checkpoints; names of variants, or descriptions of
-            models, ``NAME.json``.
+            models, ``NAME.json``; ``FILE.py:FUNCTION``, somebody's module.
         against: more of these, or ``EAGER``, or some of ``BASELINES``, each of which becomes two rows.
 
     Raises:
@@ -146,6 +151,8 @@ def _source_of(given: str | Path | Artifact) -> Source:
         return Source(str(given), given)
     if isinstance(given, str) and given.startswith("hf://"):
         return Source(given, given)
+    if is_model_file(str(given)):
+        return Source(f"{given}, eager PyTorch", str(given), "module")
     path = Path(given)
     if path.suffix == ".json" or _is_bare_name(given):
         return Source(str(given), str(given), "variant")

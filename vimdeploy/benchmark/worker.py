@@ -52,6 +52,7 @@ def _from_order(document: dict[str, Any]) -> tuple[Subject, Settings]:
         fields["batch"],
         None if size is None else tuple(size),
         None if model is None else ModelInfo.from_metadata(model),
+        fields["module"],
     )
     return subject, Settings(**document["settings"])
 

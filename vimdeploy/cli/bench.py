@@ -61,10 +61,11 @@ def _check_against(ctx: click.Context, param: click.Parameter, values: tuple[str
 @click.option(
     "--against",
     multiple=True,
-    metavar="NAME|FILE",
+    metavar="NAME|FILE|FILE.py:FUNCTION",
     callback=_check_against,
     help="Compare with this too, in the same run: deit_tiny, deit_small or deit_base, as torch exports it and with its "
-    "attention fused; eager, the first artifact's model in PyTorch with random weights; or a file. Repeat for more.",
+    "attention fused; eager, the first artifact's model in PyTorch with random weights; FILE.py:FUNCTION, somebody's "
+    "model in PyTorch; or a file. Repeat for more.",
 )
 @click.option(
     "--task",
@@ -137,13 +138,15 @@ def bench(
     vimdeploy bench vim_tiny_patch16_224 --against deit_tiny --image-size 224,1248
     vimdeploy bench vim_tiny_patch16_224 --against deit_tiny --task pyramid --image-size 512,1248 --figure figure.svg
     vimdeploy bench vim_tiny.onnx vim_t_midclstok_76p1acc.pth --against eager
+    vimdeploy bench theirs.onnx --against their_model.py:make
 
     Artifacts run in turn, A B A B, each in its own subprocess; while one works, the others wait. If one fails, its row
     says why; the others run all the same, and the exit code is 1.
 
     Ctrl-C ends the run: what was measured so far is printed, and the exit code is 130.
 
-    --threads is for ONNX files, and for PyTorch, which takes one thread without it; --operators is for ONNX files,
+    --threads is for ONNX files, and for PyTorch, which takes one thread without it (FILE.py:FUNCTION as many as torch
+    chooses); --operators is for ONNX files,
     --allow-engine-code for engines.
     """
     from vimdeploy.benchmark.figure import check_figure, figure_of

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vimdeploy.cli.console import parity_document, phases, print_json, print_kept, print_parity, say
-from vimdeploy.cli.options import PATH, image_size_option, json_option, seed_option
+from vimdeploy.cli.options import PATH, image_size_option, json_option, model_option, seed_option
 
 if TYPE_CHECKING:
     from vimdeploy.api.convert import Converted
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 )
 @seed_option
 @image_size_option
+@model_option
 @click.option(
     "--keep",
     multiple=True,
@@ -55,6 +56,7 @@ def convert(
     count: int,
     seed: int,
     image_size: tuple[int, int] | None,
+    exported_from: str | None,
     keep: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -80,6 +82,7 @@ def convert(
             output,
             precision,
             images=images,
+            exported_from=exported_from,
             count=count,
             seed=seed,
             image_size=image_size,

@@ -215,9 +215,10 @@ checkpoint_option = click.option(
 )
 model_option = click.option(
     "--model",
+    "exported_from",
     metavar="FILE.py:FUNCTION",
-    help="Take the PyTorch model that the file was exported from, and its example inputs, from this function. The file is "
-    "run: it can do all that you can do.",
+    help="Take the PyTorch model that ARTIFACT was exported from, and its example inputs, from this function. The "
+    "Python file is run: it can do all that you can do.",
 )
 image_size_option = click.option(
     "--image-size",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vimdeploy.cli.console import phases, print_json, print_table, say, with_interval
-from vimdeploy.cli.options import PATH, image_size_option, json_option, threads_option
+from vimdeploy.cli.options import PATH, image_size_option, json_option, model_option, threads_option
 
 if TYPE_CHECKING:
     from vimdeploy.api.quantize import Quantized
@@ -22,17 +22,16 @@ if TYPE_CHECKING:
     "--images",
     type=PATH,
     metavar="DIR",
-    required=True,
-    help="Choose the scales and judge the answers by these pictures; with a sub-folder per class, accuracy counts.",
+    help="Choose the scales and judge the answers by these pictures; with a sub-folder per class, accuracy counts. A "
+    "file of FILE.py:FUNCTION may do without: example and random inputs are taken then.",
 )
 @click.option(
     "--budget",
     type=click.FloatRange(min=0),
-    default=0.5,
-    show_default=True,
     metavar="POINTS",
     help="Set the accuracy that you are willing to lose, in percentage points. Without class folders: how often the "
-    "top-1 answer may differ from float32.",
+    "top-1 answer may differ from float32. For a file of FILE.py:FUNCTION: how much the outputs may change, in per "
+    "cent of their standard deviation. Default: 0.5, and 5 for those.",
 )
 @click.option(
     "--keep",
@@ -42,15 +41,17 @@ if TYPE_CHECKING:
     "for more layers. Default: those that the budget does not allow.",
 )
 @image_size_option
+@model_option
 @threads_option
 @json_option
 def quantize(
     model: Path,
     output: Path,
-    images: Path,
-    budget: float,
+    images: Path | None,
+    budget: float | None,
     keep: tuple[str, ...],
     image_size: tuple[int, int] | None,
+    exported_from: str | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -74,7 +75,15 @@ def quantize(
     source = require_onnx(model)
     with phases("Quantizing") as progress:
         made = quantize_model(
-            source, output, images, budget=budget, keep=keep, image_size=image_size, threads=threads, progress=progress
+            source,
+            output,
+            images,
+            exported_from=exported_from,
+            budget=budget,
+            keep=keep,
+            image_size=image_size,
+            threads=threads,
+            progress=progress,
         )
     if as_json:
         print_json(_document(made))
@@ -121,6 +130,9 @@ def _print(made: Quantized, float32_bytes: int) -> None:
         + (f", float32 {measure.reference.part:.2%}" if measure.reference else "")
         for measure in made.agreement.measures
     ]
+    if not measures:
+        say(f"On {made.images} inputs: the outputs change by {made.points_lost:.2f} % of their standard deviation.")
+        return
     pictures = "picture" if made.images == 1 else "pictures"
     lost = f"{made.points_lost:.2f} points of {made.judged_by} lost"
     say(

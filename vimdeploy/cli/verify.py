@@ -72,7 +72,7 @@ from vimdeploy.cli.verification import document_of, print_verifications
 def verify(
     artifact: Path,
     checkpoint: str | None,
-    model: str | None,
+    exported_from: str | None,
     against: Path | None,
     images: Path | None,
     classes: Path | None,
@@ -110,7 +110,7 @@ def verify(
         results = verify_artifact(
             artifact,
             checkpoint=checkpoint,
-            model=model,
+            model=exported_from,
             against=against,
             images=images,
             classes=classes,

@@ -7,6 +7,7 @@ given and gives was read from the Python code that calls it.
 from __future__ import annotations
 
 from functools import reduce
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -67,6 +68,13 @@ def selective_scan_without_gate(
 ) -> Tensor:
     """``selective_scan.selective_scan_fn``, of VMamba's older package: no z, and counts of rows that only tune."""
     return _scanned(u, delta, A, B, C, D, delta_bias, delta_softplus)[0]
+
+
+def selective_scan_of_transformers(
+    *arguments: Any, use_mambapy: bool = False, use_associative_scan: bool = False, **options: Any
+) -> Tensor | tuple[Tensor, Tensor]:
+    """``mamba_selective_scan`` of ``transformers``: ``selective_scan_fn``, with choices of how to compute it."""
+    return selective_scan_fn(*arguments, **options)
 
 
 def gated(y: Tensor, z: Tensor) -> Tensor:

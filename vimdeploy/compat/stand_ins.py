@@ -13,7 +13,6 @@ from vimdeploy.compat.conv import (
     causal_conv1d_fn,
     causal_conv1d_fwd,
     causal_conv1d_fwd_function,
-    causal_conv1d_fwd_into,
     causal_conv1d_update,
 )
 from vimdeploy.compat.inner import bimamba_inner_fn, mamba_inner_fn, mamba_inner_fn_no_out_proj
@@ -65,6 +64,7 @@ def _flop_counters(*names: str) -> Contents:
     return {name: refusing(f"fvcore.nn.{name}", "fvcore is not installed: pip install fvcore") for name in names}
 
 
+_WHOLE_SEQUENCES = "vimdeploy stands in for this extension, and only for its pass over whole sequences"
 _WITHOUT_STATES = refusing("selective_scan_cuda_ndstate.fwd", "vimdeploy has no scan without an axis of states")
 
 EXTENSIONS: Mapping[str, Contents] = {
@@ -76,7 +76,7 @@ EXTENSIONS: Mapping[str, Contents] = {
     "causal_conv1d_cuda": _extension(
         "causal_conv1d_cuda",
         causal_conv1d_fwd=causal_conv1d_fwd,
-        causal_conv1d_update=refusing("causal_conv1d_cuda.causal_conv1d_update", "it generates tokens one by one"),
+        causal_conv1d_update=refusing("causal_conv1d_cuda.causal_conv1d_update", _WHOLE_SEQUENCES),
     ),
 }
 """Compiled modules. One that is installed and cannot be imported is as good as none."""
@@ -94,7 +94,7 @@ SHADOWED: Mapping[str, Contents] = {
     "causal_conv1d.cpp_functions": {
         "causal_conv1d_fwd_function": causal_conv1d_fwd_function,
         "causal_conv1d_bwd_function": refusing("causal_conv1d_bwd_function", BACKWARD),
-        "causal_conv1d_update_function": refusing("causal_conv1d_update_function", "it generates tokens one by one"),
+        "causal_conv1d_update_function": causal_conv1d_update,
     },
 }
 """Modules in whose place the stand-in is taken although they work: from 1.5 on, causal_conv1d wraps its extension in a
@@ -115,7 +115,6 @@ _NORMS = {
     "rms_norm_fn": rms_norm_fn,
     "_layer_norm_fwd": layer_norm_fwd,
 }
-_STATE_UPDATE = {"selective_state_update": selective_state_update}
 _MAMBA_2, _MAMBA_3 = refusing_module("Mamba2", MAMBA_2), refusing_module("Mamba3", MAMBA_2)
 _LANGUAGE_MODEL = refusing_module("MambaLMHeadModel", "vimdeploy runs vision models, and this one is of language")
 
@@ -155,7 +154,7 @@ PACKAGES: Mapping[str, Contents] = {
     "mamba_ssm.ops.triton": {},
     "mamba_ssm.ops.triton.layer_norm": _NORMS,
     "mamba_ssm.ops.triton.layernorm": _NORMS,
-    "mamba_ssm.ops.triton.selective_state_update": _STATE_UPDATE,
+    "mamba_ssm.ops.triton.selective_state_update": {"selective_state_update": selective_state_update},
     "mamba_ssm.utils": {},
     "selective_scan": {
         "selective_scan_fn": selective_scan_without_gate,
@@ -172,27 +171,6 @@ PACKAGES: Mapping[str, Contents] = {
     ),
 }
 """Modules that are stood in for only if they are not installed: what computes is not exchanged because it fails."""
-
-REPLACED: Mapping[str, Contents] = {
-    ".ops.triton.layer_norm": _NORMS,
-    ".ops.triton.layernorm": _NORMS,
-    ".ops.triton.selective_state_update": _STATE_UPDATE,
-}
-"""By the end of a module's name, under whatever name a fork lives: functions that run Triton kernels, exchanged after
-the module itself was imported."""
-
-ANSWERED: Mapping[str, Contents] = {
-    **{
-        name: {key: function for key, function in contents.items() if "fwd" in key}
-        for name, contents in EXTENSIONS.items()
-    },
-    "causal_conv1d.cpp_functions": {"_causal_conv1d_fwd_cpp": causal_conv1d_fwd_into},
-    ".ops.triton.layer_norm": {"_layer_norm_fwd": layer_norm_fwd},
-    ".ops.triton.layernorm": {"_layer_norm_fwd": layer_norm_fwd},
-    ".ops.triton.selective_state_update": _STATE_UPDATE,
-}
-"""By the name of a module, or its end if that begins with a dot: functions of modules that are imported and work, which
-within a block answer what they could not, a tensor on a CPU and a model that is exported."""
 
 _CONTENTS = {**EXTENSIONS, **SHADOWED, **UNUSED, **PACKAGES}
 _modules: dict[str, ModuleType] = {}

@@ -25,11 +25,13 @@ def simplified(model: ir.Model) -> None:
     require("onnx_ir", "export")
     from onnx_ir.passes.common import IdentityEliminationPass, RemoveUnusedNodesPass
 
+    from vimdeploy.graphs.passes.convolutions import convolutions_to_operator, silu_into_operator
     from vimdeploy.graphs.passes.editor import Editor
+    from vimdeploy.graphs.passes.flips import flips_to_reverse
     from vimdeploy.graphs.passes.scatters import scatters_to_concats
 
     IdentityEliminationPass()(model)
     edit = Editor(model.graph)
-    for rewrite in (scatters_to_concats,):
+    for rewrite in (scatters_to_concats, convolutions_to_operator, flips_to_reverse, silu_into_operator):
         rewrite(edit)
         RemoveUnusedNodesPass()(model)

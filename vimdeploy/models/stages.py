@@ -127,7 +127,6 @@ def stages_of_calls(config: Mapping[str, Any]) -> tuple[StageSpec, ...]:
             module="",
             value=call.value,
             batch_axis=None,
-            float32_in=("int8",),
             call=call,
         )
         for block, call in enumerate(calls)

@@ -231,7 +231,9 @@ class Session(ABC):
         """The answer to each picture that can be read; the others' numbers and reasons go to ``errors``."""
         task = task_of(self.info)
         if task is None:
-            raise ConfigError(f"{self.info.name} does not say what its outputs mean; use run(), which gives them raw.")
+            raise ConfigError(
+                f"{self.info.name} does not say what its outputs mean; vimdeploy.load(FILE).run(arrays) gives them raw."
+            )
         if batch is not None and (not isinstance(batch, Integral) or batch < 1):
             raise ConfigError(f"batch must be a whole number of at least 1, found {batch!r}.")
         limits = task.limits(score_threshold, max_detections)

@@ -30,18 +30,21 @@ class EagerSession(Session):
 
     runtime = "PyTorch"
 
-    def __init__(self, network: Network, threads: int | None = None, kernels: bool = False) -> None:
+    def __init__(
+        self, network: Network, threads: int | None = None, kernels: bool = False, kept: ExitStack | None = None
+    ) -> None:
         """Make a network ready to run.
 
         Args:
             network: the network.
-            threads: of PyTorch.
+            threads: of PyTorch; None: one, or torch's own choice with the kernels.
             kernels: whether a module that somebody brings may take the compiled kernels, as it does otherwise; a
                 reference takes none, or they would be compared with themselves.
+            kept: what is to be left when the session is closed.
         """
         check_threads(threads)
-        self._kernels = kernels
-        self._threads = threads or 1
+        self._kernels, self._kept = kernels, kept or ExitStack()
+        self._threads = threads or (torch.get_num_threads() if kernels else 1)
         self.module, self.info = network.module.eval(), network.info
         self.device = "cpu"
         self.operators = "eager"
@@ -51,6 +54,10 @@ class EagerSession(Session):
             found = self.module(*_tensors(inputs, self.info))
         several = found if isinstance(found, tuple) else (found,)
         return {spec.name: tensor.numpy() for spec, tensor in zip(self.info.outputs, several, strict=True)}
+
+    def close(self) -> None:
+        """Leave what the network needs around it."""
+        self._kept.close()
 
     def open_stages(self) -> Stages:
         """Found by hooks on the modules, or as what the calls of our operators give."""

@@ -7,74 +7,71 @@
 
 namespace vimdeploy::cuda {
 
-template <typename T>
+template <typename Kind>
 struct SummaryRegisters {
-  ThreadScan<T> scan;
+  ThreadScan<Kind> scan;
   float dt_sum;
 };
 
-template <typename T>
-VIMDEPLOY_HD int64_t summary_blocks(const ScanArguments<T>& a) {
+VIMDEPLOY_HD int64_t summary_blocks(const ScanArguments& a) {
   return static_cast<int64_t>(a.subscans) * a.batch * (a.chunks - 1) * a.channel_tiles;
 }
 
 // The states at the end of one chunk of a subscan, if it begins with states of zero, and the sum of its step sizes. The
 // chunk that is last in the order of the scan is left out: nothing follows it.
-template <typename T, typename Team>
-VIMDEPLOY_HD void summary_block(Team& team, const ScanArguments<T>& a, unsigned index, float* shared) {
+template <typename Kind, typename Team>
+VIMDEPLOY_HD void summary_block(Team& team, const ScanArguments& a, unsigned index, float* shared) {
   const unsigned steps = static_cast<unsigned>(a.chunks - 1);
   const int subscan = static_cast<int>(index / a.channel_tiles / steps / a.batch);
   const int chunk_step = static_cast<int>(index / a.channel_tiles % steps);
   const BlockExtent extent(a, index / a.channel_tiles / steps % a.batch,
                            a.is_reversed(subscan) ? a.chunks - 1 - chunk_step : chunk_step,
                            static_cast<int>(index % a.channel_tiles));
-  const GroupSharedMemory memory(shared_layout(1, a.rank, 0), shared, 0, a.rank);
+  const GroupSharedMemory memory(shared_layout(1, Kind::kStates, a.rank, 0), shared, 0, a);
 
-  team.each([&](int thread, SummaryRegisters<T>& r) {
+  team.each([&](int thread, SummaryRegisters<Kind>& r) {
     r.scan.begin_scan(a, extent, subscan, thread, memory);
     r.dt_sum = 0.0f;
   });
   for (int step = 0; step < extent.tiles; ++step) {
-    team.each([&](int, SummaryRegisters<T>& r) {
+    team.each([&](int, SummaryRegisters<Kind>& r) {
       float y[kTokenTile];  // unused, so compilers drop what C is needed for
       r.dt_sum += r.scan.advance(a, extent, step, y);
     });
   }
-  team.each([&](int thread, SummaryRegisters<T>& r) {
+  team.each([&](int thread, SummaryRegisters<Kind>& r) {
     const int e = extent.channel + thread;
     if (e >= a.channels) return;
     const auto chunk_of = [&](int sequence) {
       return (static_cast<int64_t>(sequence) * a.batch + extent.b) * a.chunks + extent.chunk;
     };
-    float* states = a.chunk_states + chunk_of(subscan) * kStateGroup * a.channels + e;
+    float* states = a.chunk_states + chunk_of(subscan) * Kind::kStates * a.channels + e;
     VIMDEPLOY_UNROLL
-    for (int n = 0; n < kStateGroup; ++n) states[static_cast<int64_t>(n) * a.channels] = r.scan.h[n];
+    for (int n = 0; n < Kind::kStates; ++n) states[static_cast<int64_t>(n) * a.channels] = r.scan.h[n];
     if (subscan < a.directions) a.chunk_dt[chunk_of(subscan) * a.channels + e] = r.dt_sum;
   });
 }
 
-template <typename T>
-VIMDEPLOY_HD int64_t carry_threads(const ScanArguments<T>& a) {
-  return static_cast<int64_t>(a.subscans) * a.batch * kStateGroup * a.channels;
+VIMDEPLOY_HD int64_t carry_threads(const ScanArguments& a) {
+  return static_cast<int64_t>(a.subscans) * a.batch * a.state_group * a.channels;
 }
 
 // Carries one state of one channel through all chunks: replaces the state at the end of each chunk by the one that the
 // chunk begins with.
-template <typename T>
-VIMDEPLOY_HD void carry_thread(const ScanArguments<T>& a, int64_t index) {
+VIMDEPLOY_HD void carry_thread(const ScanArguments& a, int64_t index) {
   constexpr int kPrefetch = 8;  // chunks to load before the serial part over them begins
-  const int e = static_cast<int>(index % a.channels), n = static_cast<int>(index / a.channels % kStateGroup);
-  const int64_t sequence = index / a.channels / kStateGroup;  // subscan * batch + b
-  const int subscan = static_cast<int>(sequence / a.batch), first = subscan / a.directions * kStateGroup;
+  const int e = static_cast<int>(index % a.channels), n = static_cast<int>(index / a.channels % a.state_group);
+  const int64_t sequence = index / a.channels / a.state_group;  // subscan * batch + b
+  const int subscan = static_cast<int>(sequence / a.batch), first = subscan / a.directions * a.state_group;
   const int k = subscan % a.directions;
   const int state = first + n < a.states ? first + n : a.states - 1;
   const float decay = a.decay_of(static_cast<int64_t>(k) * a.channels + e, state);
   const float* dt = a.chunk_dt + (static_cast<int64_t>(k) * a.batch + sequence % a.batch) * a.chunks * a.channels + e;
-  float* states = a.chunk_states + (sequence * a.chunks * kStateGroup + n) * a.channels + e;
+  float* states = a.chunk_states + (sequence * a.chunks * a.state_group + n) * a.channels + e;
   const auto chunk_at = [&](int step) {
     return static_cast<int64_t>(a.is_reversed(subscan) ? a.chunks - 1 - step : step);
   };
-  const int64_t row = static_cast<int64_t>(kStateGroup) * a.channels;
+  const int64_t row = static_cast<int64_t>(a.state_group) * a.channels;
 
   float h = 0.0f;
   for (int begin = 0; begin < a.chunks; begin += kPrefetch) {

@@ -1,4 +1,4 @@
-// BidirectionalConv1d on CUDA devices: the __global__ functions around conv1d.h, and their launches.
+// The convolutions on CUDA devices: the __global__ functions around conv1d.h, and their launches.
 
 #include "scan/cuda/operators.h"
 #include "scan/cuda/conv1d.h"

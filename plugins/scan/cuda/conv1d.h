@@ -1,4 +1,4 @@
-// Source of the convolution's CUDA kernels. A thread computes u of all directions for a run of kRun tokens, so that x
+// Source of the convolutions' CUDA kernels. A thread computes u of all directions for a run of kRun tokens, so that x
 // is read once: for kVector channels with the taps of W = 4 in registers, or for one channel with any W.
 //
 // Cost of a token and channel in float16: 2 bytes of x read and 2 of u written for each direction, 6 for Vim; one
@@ -29,8 +29,10 @@ struct alignas(kVector * sizeof(T)) Vector {
 template <typename T>
 struct ConvolutionArguments {
   int batch, tokens, channels, width, directions;
+  int row;  // X, of which the first E are read
+  bool has_silu;
   uint64_t reversed = 0;  // bit k: direction k reads the tokens last to first
-  const T* xz;            // (B, L, 2E)
+  const T* x;             // (B, L, X)
   const T* weight;        // (K, E, W)
   const T* bias;          // (K, E)
   T* u;                   // (K, B, L, E)
@@ -41,7 +43,9 @@ struct ConvolutionArguments {
         channels(static_cast<int>(problem.channels)),
         width(static_cast<int>(problem.width)),
         directions(static_cast<int>(problem.directions())),
-        xz(static_cast<const T*>(tensors.x)),
+        row(static_cast<int>(problem.row)),
+        has_silu(problem.silu != 0),
+        x(static_cast<const T*>(tensors.x)),
         weight(static_cast<const T*>(tensors.weight)),
         bias(static_cast<const T*>(tensors.bias)),
         u(static_cast<T*>(tensors.u)) {
@@ -50,9 +54,11 @@ struct ConvolutionArguments {
 
   // Whether rows of channels can be read and written kVector at a time, with the taps in registers.
   bool takes_vectors() const {
-    const auto address = reinterpret_cast<uintptr_t>(xz) | reinterpret_cast<uintptr_t>(u);
-    return width == kVectorWidth && channels % kVector == 0 && address % sizeof(Vector<T>) == 0;
+    const auto address = reinterpret_cast<uintptr_t>(x) | reinterpret_cast<uintptr_t>(u);
+    return width == kVectorWidth && channels % kVector == 0 && row % kVector == 0 && address % sizeof(Vector<T>) == 0;
   }
+
+  VIMDEPLOY_HD T result_of(float sum) const { return from_float<T>(has_silu ? silu(sum) : sum); }
 
   VIMDEPLOY_HD int runs() const { return (tokens + kRun - 1) / kRun; }
   VIMDEPLOY_HD int64_t threads(int channels_of_each) const {
@@ -97,7 +103,7 @@ VIMDEPLOY_HD void convolve_vectors(const ConvolutionArguments<T>& a, const Run& 
       float sum = bias[i];
       VIMDEPLOY_UNROLL
       for (int w = 0; w < kVectorWidth; ++w) sum += taps[w][i] * to_float(x[kFirst + t + w].channel[i]);
-      result.channel[i] = from_float<T>(silu(sum));
+      result.channel[i] = a.result_of(sum);
     }
     *reinterpret_cast<Vector<T>*>(u + static_cast<int64_t>(t) * a.channels) = result;
   }
@@ -107,13 +113,13 @@ template <typename T>
 VIMDEPLOY_HD void convolve_vectors_thread(const ConvolutionArguments<T>& a, unsigned index) {
   constexpr int kHalo = kVectorWidth - 1;
   const Run run(a, index, kVector);
-  const T* row = a.xz + static_cast<int64_t>(run.b) * a.tokens * 2 * a.channels + run.e;
+  const T* first = a.x + static_cast<int64_t>(run.b) * a.tokens * a.row + run.e;
   Vector<T> x[kRun + 2 * kHalo];
   VIMDEPLOY_UNROLL
   for (int i = 0; i < kRun + 2 * kHalo; ++i) {
     const int l = run.begin + i - kHalo;
     const bool is_token = 0 <= l && l < a.tokens;
-    x[i] = is_token ? *reinterpret_cast<const Vector<T>*>(row + static_cast<int64_t>(l) * 2 * a.channels) : Vector<T>{};
+    x[i] = is_token ? *reinterpret_cast<const Vector<T>*>(first + static_cast<int64_t>(l) * a.row) : Vector<T>{};
   }
   for (int k = 0; k < a.directions; ++k) {
     if (a.reversed >> k & 1) {
@@ -129,7 +135,7 @@ template <typename T>
 VIMDEPLOY_HD void convolve_thread(const ConvolutionArguments<T>& a, unsigned index) {
   const Run run(a, index, 1);
   const int end = run.begin + kRun < a.tokens ? run.begin + kRun : a.tokens;
-  const T* x = a.xz + static_cast<int64_t>(run.b) * a.tokens * 2 * a.channels + run.e;
+  const T* x = a.x + static_cast<int64_t>(run.b) * a.tokens * a.row + run.e;
   for (int k = 0; k < a.directions; ++k) {
     const int tap_stride = a.reversed >> k & 1 ? 1 : -1;  // from a token to the one of the tap before
     const int64_t channel = static_cast<int64_t>(k) * a.channels + run.e;
@@ -139,9 +145,9 @@ VIMDEPLOY_HD void convolve_thread(const ConvolutionArguments<T>& a, unsigned ind
       float sum = to_float(a.bias[channel]);
       for (int w = 0; w < a.width; ++w) {
         const int64_t from = l + static_cast<int64_t>(a.width - 1 - w) * tap_stride;
-        if (0 <= from && from < a.tokens) sum += to_float(weight[w]) * to_float(x[from * 2 * a.channels]);
+        if (0 <= from && from < a.tokens) sum += to_float(weight[w]) * to_float(x[from * a.row]);
       }
-      u[static_cast<int64_t>(l) * a.channels] = from_float<T>(silu(sum));
+      u[static_cast<int64_t>(l) * a.channels] = a.result_of(sum);
     }
   }
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <iterator>
 
 #include "scan/host_device.h"
 #include "scan/problem.h"
@@ -18,7 +19,7 @@ VIMDEPLOY_HD int remainder(int a, int b) {
   return static_cast<int>(static_cast<unsigned>(a) % static_cast<unsigned>(b));
 }
 
-// Threads of a thread group, one for each channel of a tile: two warps share the rows of dt_bc that they stage.
+// Threads of a thread group, one for each channel of a tile: two warps share the rows that they stage.
 inline constexpr int kChannelTile = 64;
 
 // Thread groups of a block, each with a subscan of its own.
@@ -27,31 +28,61 @@ inline constexpr int kThreadGroups = 2;
 // Tokens between two barriers: their step sizes stay in registers, and one load of a weight serves all of them.
 inline constexpr int kTokenTile = 8;
 
-// States of a subscan: as many as fit into registers, and what Vim has.
-inline constexpr int kStateGroup = 16;
+// States of a subscan: one of these, for which the kernels are compiled. The largest fits into registers and is what
+// Vim has; with the others a scan of a single state, or of up to 8, computes no padding.
+inline constexpr int kStateGroups[] = {1, 8, 16};
 
-// Row of B and C of a token, padded by 8 floats: the rows that a warp stages at once then lie in different banks.
-inline constexpr int kStateRow = 2 * kStateGroup + 8;
+inline int state_group_of(int64_t states) {
+  for (int group : kStateGroups) {
+    if (states <= group) return group;
+  }
+  return kStateGroups[std::size(kStateGroups) - 1];
+}
 
-// Resident threads of a multiprocessor, limited by registers: 168 a thread, of 64 Ki. With 512 threads and 128
-// registers ptxas spills, and three warps a scheduler already keep it busy.
-inline constexpr int kResidentThreads = 384;
+// Row of B and C of a token. Padded by 8 floats if several lanes stage it: the rows that a warp stages at once then lie
+// in different banks.
+VIMDEPLOY_HD constexpr int state_row(int state_group) { return 2 * state_group + (state_group > 1 ? 8 : 0); }
 
 // Threads of a block of `carry` and of the convolution, whose threads do not cooperate.
 inline constexpr int kThreads = 128;
 
-// A subscan is one direction with a group of kStateGroup states.
-inline int64_t subscans_of(const SelectiveScanProblem& problem) {
-  return problem.directions() * ((problem.states + kStateGroup - 1) / kStateGroup);
+// How a scan's tensors lie and what becomes of y. The kernels are compiled for each.
+enum class Form {
+  gated,     // BidirectionalSelectiveScan: low rank, B and C are one row; the directions are summed and gated
+  low_rank,  // LowRankSelectiveScan: three tensors; each direction has a y of its own
+  given,     // SelectiveScan: the same, with a step size for every channel in place of the low rank
+};
+
+// Resident threads of a multiprocessor, limited by registers. With 16 states 168 a thread, of 64 Ki: with 512 threads
+// and 128 registers ptxas spills, and three warps a scheduler already keep it busy. Fewer states leave room for more
+// threads.
+VIMDEPLOY_HD constexpr int resident_threads(Form form, int state_group) {
+  if (state_group == 16) return 384;
+  const int more = form == Form::gated ? 0 : 128;  // without z and the gate
+  return (state_group == 8 ? 384 : 512) + more;
 }
 
-// Thread groups that a block has: a single subscan needs one.
+inline Form form_of(const SelectiveScanProblem& problem) {
+  return problem.is_gated ? Form::gated : problem.rank > 0 ? Form::low_rank : Form::given;
+}
+
+// A subscan is one direction with a group of states; an output is the sum of its subscans.
+inline int64_t state_groups_of(const SelectiveScanProblem& problem) {
+  const int group = state_group_of(problem.states);
+  return (problem.states + group - 1) / group;
+}
+inline int64_t outputs_of(const SelectiveScanProblem& problem) { return problem.is_gated ? 1 : problem.directions(); }
+inline int64_t subscans_of_output(const SelectiveScanProblem& problem) {
+  return state_groups_of(problem) * (problem.is_gated ? problem.directions() : 1);
+}
+
+// Thread groups of a block, for an output of that many subscans: a single one needs one.
 VIMDEPLOY_HD int thread_groups_of(int64_t subscans) { return subscans > 1 ? kThreadGroups : 1; }
 
 // Each thread group has its own rows and weights; the rows are double-buffered: one tile is read while the next is
 // written. Parts that are read as float4 begin at a multiple of four.
 struct SharedLayout {
-  int64_t rows;     // (groups, 2, kTokenTile * kStateRow + rank * kTokenTile): B and C per token, low rank per rank
+  int64_t rows;     // (groups, 2, kTokenTile * state_row + rank * kTokenTile): B and C per token, low rank per rank
   int64_t weights;  // (groups, rank, kChannelTile)
   int64_t sums;     // (tokens of the sums / kTokenTile, kTokenTile / 4, kChannelTile, 4)
   int64_t floats;
@@ -60,11 +91,11 @@ struct SharedLayout {
 // Tokens that a buffer of sums has room for: whole tiles.
 VIMDEPLOY_HD int64_t tokens_of_sums(int64_t tokens) { return (tokens + kTokenTile - 1) / kTokenTile * kTokenTile; }
 
-VIMDEPLOY_HD int64_t tile_floats(int64_t rank) { return (rank + kStateRow) * kTokenTile; }
+VIMDEPLOY_HD int64_t tile_floats(int state_group, int64_t rank) { return (rank + state_row(state_group)) * kTokenTile; }
 
-VIMDEPLOY_HD SharedLayout shared_layout(int64_t groups, int64_t rank, int64_t tokens_of_sums) {
+VIMDEPLOY_HD SharedLayout shared_layout(int64_t groups, int state_group, int64_t rank, int64_t tokens_of_sums) {
   SharedLayout layout{};
-  layout.weights = groups * 2 * tile_floats(rank);
+  layout.weights = groups * 2 * tile_floats(state_group, rank);
   layout.sums = layout.weights + groups * rank * kChannelTile;
   layout.floats = layout.sums + tokens_of_sums * kChannelTile;
   return layout;

@@ -58,8 +58,10 @@ VIMDEPLOY_HD float softplus(float x) {
 // x / (1 + exp(-x)). If exp(-x) is infinite its reciprocal is 0.
 VIMDEPLOY_HD float silu(float x) { return x * reciprocal(1.0f + exp2_special(x * -kLog2E)); }
 
+VIMDEPLOY_HD void load(const float* from, float (&to)[1]) { to[0] = *from; }
+
 // Loads float4: `from` is a multiple of 16 bytes.
-VIMDEPLOY_HD void load4(const float* from, float (&to)[4]) {
+VIMDEPLOY_HD void load(const float* from, float (&to)[4]) {
 #ifdef __CUDA_ARCH__
   const float4 all = *reinterpret_cast<const float4*>(from);
   to[0] = all.x, to[1] = all.y, to[2] = all.z, to[3] = all.w;
@@ -68,7 +70,7 @@ VIMDEPLOY_HD void load4(const float* from, float (&to)[4]) {
 #endif
 }
 
-VIMDEPLOY_HD void store4(const float (&from)[4], float* to) {
+VIMDEPLOY_HD void store(const float (&from)[4], float* to) {
 #ifdef __CUDA_ARCH__
   *reinterpret_cast<float4*>(to) = make_float4(from[0], from[1], from[2], from[3]);
 #else

@@ -1,4 +1,4 @@
-// Both operators on CUDA devices, for hosts to call. Nothing here waits for the device or allocates on it: the caller
+// The operators on CUDA devices, for hosts to call. Nothing here waits for the device or allocates on it: the caller
 // owns the stream and the workspace, and all tensors are in device memory. `problem` has passed check().
 
 #pragma once

@@ -18,32 +18,42 @@
 
 namespace vimdeploy::cuda {
 
-template <typename T>
+template <typename Kind>
 struct OutputRegisters {
-  ThreadScan<T> scan;
+  using T = typename Kind::Element;
+
+  ThreadScan<Kind> scan;
   int group;        // thread group of the block, or -1 if it has no subscan in this pass
   int second_from;  // from this step on the other group has been at the tile before
-  const T* z;       // z, out and sums: the thread's channel, at the first token of the extent
+  const T* z;       // z, out and sums: the thread's channel, at the first token of the extent; z of the gated form
   T* out;
   float* sums;
   float y[kTokenTile];     // of the thread's own subscan
-  float gate[kTokenTile];  // scale * silu(z), for a tile that the group finishes
+  float gate[kTokenTile];  // scale * silu(z), for a tile that the group finishes, in the gated form
 };
 
 // The output of a thread block. In each pass its two thread groups compute one subscan each, side by side. The group
 // that reaches a tile first writes its y to the buffer of sums; the group that reaches it second, after a barrier, adds
-// its own, and in the last pass applies the gate and stores y. Each sum is accessed by one pair of threads only.
-template <typename T>
+// its own, and in the last pass applies the gate and stores y. An output of one subscan has one group and one pass.
+// Each sum is accessed by one pair of threads only.
+template <typename Kind>
 class OutputBlock {
  public:
-  VIMDEPLOY_HD OutputBlock(const ScanArguments<T>& a, unsigned block, float* shared)
+  using T = typename Kind::Element;
+  using Registers = OutputRegisters<Kind>;
+  static constexpr int kStates = Kind::kStates;
+  static constexpr bool kIsGated = Kind::kForm == Form::gated;
+
+  VIMDEPLOY_HD OutputBlock(const ScanArguments& a, unsigned block, float* shared)
       : a_(a),
-        extent_(a, block / a.channel_tiles / a.chunks, static_cast<int>(block / a.channel_tiles % a.chunks),
-                static_cast<int>(block % a.channel_tiles)),
-        passes_((a.subscans + kThreadGroups - 1) / kThreadGroups),
-        layout_(shared_layout(thread_groups_of(a.subscans), a.rank, 0)),
+        output_(kIsGated ? 0 : static_cast<int>(block / a.channel_tiles / a.chunks / a.batch)),
+        extent_(a, block / a.channel_tiles / a.chunks - output_ * a.batch,
+                static_cast<int>(block / a.channel_tiles % a.chunks), static_cast<int>(block % a.channel_tiles)),
+        passes_((a.summands + kThreadGroups - 1) / kThreadGroups),
+        layout_(shared_layout(thread_groups_of(a.summands), kStates, a.rank, 0)),
         shared_(shared) {
-    const int64_t channel_tile = static_cast<int64_t>(extent_.b) * a.channel_tiles + block % a.channel_tiles;
+    const int64_t sequence = static_cast<int64_t>(output_) * a.batch + extent_.b;
+    const int64_t channel_tile = sequence * a.channel_tiles + block % a.channel_tiles;
     sums_ = a.sums_in_shared ? shared + layout_.sums
                              : a.sums + (channel_tile * tokens_of_sums(a.tokens) + extent_.begin) * kChannelTile;
   }
@@ -52,30 +62,31 @@ class OutputBlock {
   VIMDEPLOY_HD int steps() const { return extent_.tiles; }
 
   // Phase: begins the subscans of a pass and stages their first tile.
-  VIMDEPLOY_HD void begin_scan(int thread, int pass, OutputRegisters<T>& r) const {
-    const int group = quotient(thread, kChannelTile), subscan = pass * kThreadGroups + group;
-    r.group = subscan < a_.subscans ? group : -1;
+  VIMDEPLOY_HD void begin_scan(int thread, int pass, Registers& r) const {
+    const int group = quotient(thread, kChannelTile), summand = pass * kThreadGroups + group;
+    r.group = summand < a_.summands ? group : -1;
     if (r.group < 0) return;
+    const int subscan = subscan_of(summand);
     r.second_from = second_from(pass, group);
     r.scan.begin_scan(a_, extent_, subscan, remainder(thread, kChannelTile),
-                      GroupSharedMemory(layout_, shared_, group, a_.rank));
-    const int64_t token = extent_.first_token(a_);
-    r.z = a_.z + 2 * token * a_.channels + extent_.channel_of(a_, r.scan.lane);
-    r.out = a_.y + token * a_.channels + extent_.channel_of(a_, r.scan.lane);
+                      GroupSharedMemory(layout_, shared_, group, a_));
+    const int e = extent_.channel_of(a_, r.scan.lane);
+    if constexpr (kIsGated) r.z = a_.z.at<T>(0, extent_.b, extent_.begin) + e;
+    r.out = a_.y.at<T>(output_, extent_.b, extent_.begin) + e;
     r.sums = sums_ + r.scan.lane * 4;
     if (a_.chunks > 1) {
       const int64_t chunk = (static_cast<int64_t>(subscan) * a_.batch + extent_.b) * a_.chunks + extent_.chunk;
-      const float* states = a_.chunk_states + chunk * kStateGroup * a_.channels + extent_.channel_of(a_, r.scan.lane);
+      const float* states = a_.chunk_states + chunk * kStates * a_.channels + e;
       VIMDEPLOY_UNROLL
-      for (int n = 0; n < kStateGroup; ++n) r.scan.h[n] = states[static_cast<int64_t>(n) * a_.channels];
+      for (int n = 0; n < kStates; ++n) r.scan.h[n] = states[static_cast<int64_t>(n) * a_.channels];
     }
   }
 
   // Phase: computes y of the step's tile.
-  VIMDEPLOY_HD void advance(int pass, int step, OutputRegisters<T>& r) const {
+  VIMDEPLOY_HD void advance(int pass, int step, Registers& r) const {
     if (r.group < 0) return;
     const int tile = r.scan.tile_at(extent_, step);
-    const bool is_second = step >= r.second_from, is_gated = is_second && pass + 1 == passes_;
+    const bool is_second = step >= r.second_from, is_gated = kIsGated && is_second && pass + 1 == passes_;
     Prefetched<T> z[kTokenTile];
     if (is_gated) load_z(r, tile, z);
     r.scan.advance(a_, extent_, step, r.y);
@@ -89,14 +100,14 @@ class OutputBlock {
   }
 
   // Phase, after the barrier that ends advance(): finishes the tile of that step if the group reached it second.
-  VIMDEPLOY_HD void finish(int pass, int step, OutputRegisters<T>& r) const {
+  VIMDEPLOY_HD void finish(int pass, int step, Registers& r) const {
     if (r.group < 0 || step < r.second_from) return;
     const int tile = r.scan.tile_at(extent_, step);
     if (pass > 0 || has_two(pass)) add_sums(r, tile);
     if (pass + 1 < passes_) return store_sums(r, tile);
     const int valid = extent_.channel + r.scan.lane < a_.channels ? r.scan.valid_tokens(extent_, tile) : 0;
     const Slots<T> y = slots_of(r.out, 1, r.scan, tile);
-    r.scan.for_each_valid_slot(valid, [&](int i) { y.at(i) = from_float<T>(r.gate[i] * r.y[i]); });
+    r.scan.for_each_valid_slot(valid, [&](int i) { y.at(i) = from_float<T>(kIsGated ? r.gate[i] * r.y[i] : r.y[i]); });
   }
 
  private:
@@ -111,11 +122,11 @@ class OutputBlock {
 
   // For a tensor whose rows are `times` as long as those of u.
   template <typename Element>
-  VIMDEPLOY_HD Slots<Element> slots_of(Element* channel, int times, const ThreadScan<T>& scan, int tile) const {
+  VIMDEPLOY_HD Slots<Element> slots_of(Element* channel, int times, const ThreadScan<Kind>& scan, int tile) const {
     return {channel + static_cast<int64_t>(scan.first_token(tile)) * (times * a_.channels), times * scan.slot_stride};
   }
 
-  VIMDEPLOY_HD void load_z(const OutputRegisters<T>& r, int tile, Prefetched<T> (&z)[kTokenTile]) const {
+  VIMDEPLOY_HD void load_z(const Registers& r, int tile, Prefetched<T> (&z)[kTokenTile]) const {
     const Slots<const T> from = slots_of(r.z, 2, r.scan, tile);
     VIMDEPLOY_UNROLL
     for (int i = 0; i < kTokenTile; ++i) z[i] = Prefetched<T>{};
@@ -124,16 +135,16 @@ class OutputBlock {
 
   // The sums of the thread's channel for the first four tokens of a tile; those of the other four are 4 * kChannelTile
   // floats further on.
-  VIMDEPLOY_HD float* sums_of(const OutputRegisters<T>& r, int tile) const {
+  VIMDEPLOY_HD float* sums_of(const Registers& r, int tile) const {
     return r.sums + static_cast<int64_t>(tile) * (kTokenTile * kChannelTile);
   }
 
   // Sums are kept in the order of the tokens, for both directions of a scan. The unary plus makes the operands of ?:
   // values: a choice between two array elements would be made by address, and move the arrays from registers to memory.
-  VIMDEPLOY_HD void add_sums(OutputRegisters<T>& r, int tile) const {
+  VIMDEPLOY_HD void add_sums(Registers& r, int tile) const {
     float low[4], high[4];
-    load4(sums_of(r, tile), low);
-    load4(sums_of(r, tile) + 4 * kChannelTile, high);
+    load(sums_of(r, tile), low);
+    load(sums_of(r, tile) + 4 * kChannelTile, high);
     VIMDEPLOY_UNROLL
     for (int i = 0; i < 4; ++i) {
       r.y[i] += r.scan.reverse_mask ? +high[3 - i] : +low[i];
@@ -141,30 +152,34 @@ class OutputBlock {
     }
   }
 
-  VIMDEPLOY_HD void store_sums(const OutputRegisters<T>& r, int tile) const {
+  VIMDEPLOY_HD void store_sums(const Registers& r, int tile) const {
     float low[4], high[4];
     VIMDEPLOY_UNROLL
     for (int i = 0; i < 4; ++i) {
       low[i] = r.scan.reverse_mask ? +r.y[7 - i] : +r.y[i];
       high[i] = r.scan.reverse_mask ? +r.y[3 - i] : +r.y[i + 4];
     }
-    store4(low, sums_of(r, tile));
-    store4(high, sums_of(r, tile) + 4 * kChannelTile);
+    store(low, sums_of(r, tile));
+    store(high, sums_of(r, tile) + 4 * kChannelTile);
   }
 
-  VIMDEPLOY_HD bool has_two(int pass) const { return pass * kThreadGroups + 1 < a_.subscans; }
+  VIMDEPLOY_HD int subscan_of(int summand) const { return kIsGated ? summand : output_ + summand * a_.outputs; }
+
+  VIMDEPLOY_HD bool has_two(int pass) const { return pass * kThreadGroups + 1 < a_.summands; }
 
   // A group that is alone finishes all tiles. If both scan in the same direction, group 1 does; if they scan towards
   // each other, each finishes the tiles after the middle, and group 1 a tile in the middle, which both reach at the
   // same step.
   VIMDEPLOY_HD int second_from(int pass, int group) const {
     if (!has_two(pass)) return 0;
-    const int subscan = pass * kThreadGroups;
-    if (a_.is_reversed(subscan) == a_.is_reversed(subscan + 1)) return group == 1 ? 0 : extent_.tiles;
+    const int first = pass * kThreadGroups;
+    if (a_.is_reversed(subscan_of(first)) == a_.is_reversed(subscan_of(first + 1)))
+      return group == 1 ? 0 : extent_.tiles;
     return group == 1 ? extent_.tiles / 2 : (extent_.tiles + 1) / 2;
   }
 
-  const ScanArguments<T>& a_;
+  const ScanArguments& a_;
+  int output_;
   BlockExtent extent_;
   int passes_;
   SharedLayout layout_;
@@ -172,18 +187,17 @@ class OutputBlock {
   float* sums_;
 };
 
-template <typename T>
-VIMDEPLOY_HD int64_t output_blocks(const ScanArguments<T>& a) {
-  return static_cast<int64_t>(a.batch) * a.chunks * a.channel_tiles;
+VIMDEPLOY_HD int64_t output_blocks(const ScanArguments& a) {
+  return static_cast<int64_t>(a.outputs) * a.batch * a.chunks * a.channel_tiles;
 }
 
-template <typename T, typename Team>
-VIMDEPLOY_HD void output_block(Team& team, const ScanArguments<T>& a, unsigned index, float* shared) {
-  const OutputBlock<T> block(a, index, shared);
+template <typename Kind, typename Team>
+VIMDEPLOY_HD void output_block(Team& team, const ScanArguments& a, unsigned index, float* shared) {
+  const OutputBlock<Kind> block(a, index, shared);
   for (int pass = 0; pass < block.passes(); ++pass) {
-    team.each([&](int thread, OutputRegisters<T>& r) { block.begin_scan(thread, pass, r); });
+    team.each([&](int thread, OutputRegisters<Kind>& r) { block.begin_scan(thread, pass, r); });
     for (int step = 0; step <= block.steps(); ++step) {
-      team.each([&](int, OutputRegisters<T>& r) {
+      team.each([&](int, OutputRegisters<Kind>& r) {
         if (step > 0) block.finish(pass, step - 1, r);
         if (step < block.steps()) block.advance(pass, step, r);
       });

@@ -13,9 +13,9 @@ namespace {
 
 // Latency from a token to the next in one warp: shared memory, an exponential, two dependent multiply-adds.
 constexpr int64_t kTokenLatency = 180;
-// Instructions that a warp issues for a token of Vim, counted as output.h says. Its 18 exponentials and reciprocals
-// take only 144 clocks.
-constexpr int64_t kTokenIssue = 156;
+// Instructions that a warp issues for a token of Vim, counted as output.h says: 88 for its 16 states, 68 for the rest.
+// Its 18 exponentials and reciprocals take only 144 clocks.
+constexpr int64_t kStatesIssue = 88, kOtherIssue = 68;
 // From a block's start to its first token: two dependent loads from global memory.
 constexpr int64_t kBlockStart = 1500;
 // Regime `chunks`: two more launches, and for each chunk one step of the serial carry.
@@ -37,21 +37,21 @@ size_t aligned(int64_t floats) {
 }
 
 int64_t threads_of(const SelectiveScanProblem& problem) {
-  return cuda::thread_groups_of(cuda::subscans_of(problem)) * cuda::kChannelTile;
+  return cuda::thread_groups_of(cuda::subscans_of_output(problem)) * cuda::kChannelTile;
 }
 
 // Blocks of the output kernel for one chunk of every sequence.
 int64_t blocks_per_chunk(const SelectiveScanProblem& problem) {
-  return problem.batch * divide_up(problem.channels, cuda::kChannelTile);
+  return cuda::outputs_of(problem) * problem.batch * divide_up(problem.channels, cuda::kChannelTile);
 }
 
 int64_t floats_of_sums(const SelectiveScanProblem& problem) {
   return blocks_per_chunk(problem) * cuda::kChannelTile * cuda::tokens_of_sums(problem.tokens);
 }
 
-// Blocks of `threads` threads that the registers of the whole device hold.
-int64_t blocks_per_full_wave(const CudaFacts& device, int64_t threads) {
-  return device.multiprocessors * (cuda::kResidentThreads / threads);
+// Blocks of `threads` threads that the registers of a multiprocessor hold.
+int64_t blocks_in_registers(const SelectiveScanProblem& problem, int64_t threads) {
+  return cuda::resident_threads(cuda::form_of(problem), cuda::state_group_of(problem.states)) / threads;
 }
 
 // Resident blocks of the output kernel on a multiprocessor; 0 if one needs more shared memory than a block may have.
@@ -59,7 +59,7 @@ int64_t resident_blocks(const SelectiveScanProblem& problem, const SelectiveScan
                         const CudaFacts& device) {
   const auto bytes = static_cast<int64_t>(plan.shared_bytes);
   if (bytes > device.shared_bytes_per_block) return 0;
-  return std::min(cuda::kResidentThreads / threads_of(problem),
+  return std::min(blocks_in_registers(problem, threads_of(problem)),
                   device.shared_bytes_per_multiprocessor / (bytes + kReservedShared));
 }
 
@@ -67,18 +67,19 @@ int64_t resident_blocks(const SelectiveScanProblem& problem, const SelectiveScan
 SelectiveScanCudaPlan plan_with_chunks(const SelectiveScanProblem& problem, const CudaFacts& device, int64_t chunks) {
   const auto plan = cuda_plan_with(problem, chunks, true);
   const int64_t per_multiprocessor = divide_up(blocks_per_chunk(problem) * plan.chunks, device.multiprocessors);
-  const int64_t wanted = std::min(per_multiprocessor, cuda::kResidentThreads / threads_of(problem));
+  const int64_t wanted = std::min(per_multiprocessor, blocks_in_registers(problem, threads_of(problem)));
   return resident_blocks(problem, plan, device) >= wanted ? plan : cuda_plan_with(problem, chunks, false);
 }
 
 int64_t clocks_of(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan, const CudaFacts& device) {
   const int64_t blocks = blocks_per_chunk(problem) * plan.chunks,
-                passes = divide_up(cuda::subscans_of(problem), cuda::kThreadGroups);
+                passes = divide_up(cuda::subscans_of_output(problem), cuda::kThreadGroups),
+                issue = kOtherIssue + kStatesIssue * plan.state_group / 16;
   const int64_t resident = std::max<int64_t>(1, resident_blocks(problem, plan, device));
   // Time of a wave with `count` blocks on a multiprocessor, whose four schedulers share their warps.
   const auto wave = [&](int64_t count) {
     const int64_t warps = divide_up(count * threads_of(problem), 4 * 32);
-    return passes * (kBlockStart + plan.chunk_tokens * std::max(kTokenLatency, kTokenIssue * warps));
+    return passes * (kBlockStart + plan.chunk_tokens * std::max(kTokenLatency, issue * warps));
   };
   const int64_t blocks_per_wave = resident * device.multiprocessors;
   const int64_t rest = divide_up(blocks % blocks_per_wave, device.multiprocessors);
@@ -87,8 +88,8 @@ int64_t clocks_of(const SelectiveScanProblem& problem, const SelectiveScanCudaPl
   return one_pass * kTwoPassPercent / 100 + kExtraLaunches + kCarryStep * plan.chunks;
 }
 
-// Indices within a sequence, and within a tile of xz, whose rows are 2E long, are 32-bit; the directions' flags are the
-// bits of a 64-bit number.
+// Indices within a sequence, and within a tile of a tensor whose rows are 2E long, are 32-bit; the directions' flags
+// are the bits of a 64-bit number.
 constexpr int64_t kMaxExtent = std::numeric_limits<int32_t>::max() / (2 * cuda::kTokenTile);
 constexpr int64_t kMaxDirections = 64;
 constexpr int64_t kMaxThreads = std::numeric_limits<uint32_t>::max() - cuda::kThreads;
@@ -100,7 +101,8 @@ Status check_at_most(const char* op, const char* what, int64_t found, int64_t mo
 }
 
 template <typename Problem>
-Status check_common(const char* op, const Problem& problem) {
+Status check_common(const Problem& problem) {
+  const char* op = problem.name;
   if (Status s = check_at_most(op, "K (directions)", problem.directions(), kMaxDirections); !s.ok()) return s;
   if (Status s = check_at_most(op, "B (batch)", problem.batch, kMaxExtent); !s.ok()) return s;
   if (Status s = check_at_most(op, "L (tokens)", problem.tokens, kMaxExtent); !s.ok()) return s;
@@ -114,15 +116,11 @@ CudaFacts facts_to_plan_with(const CudaFacts& built, const CudaFacts& here) {
           std::min(built.shared_bytes_per_block, here.shared_bytes_per_block)};
 }
 
-// The kernels compute two of the five operators.
-Status only_on_cpus(const char* op) {
-  return Status::error(std::string(op) + ": there is no CUDA kernel for this operator; run this model on the CPU");
-}
-
 Status check(const Conv1dProblem& problem, const CudaFacts&) {
-  if (problem.row != 2 * problem.channels || !problem.silu) return only_on_cpus(problem.name);
-  if (Status s = check_common(problem.name, problem); !s.ok()) return s;
+  if (Status s = check_common(problem); !s.ok()) return s;
   if (Status s = check_at_most(problem.name, "W (width)", problem.width, kMaxExtent); !s.ok()) return s;
+  // Indices within a run of tokens are 32-bit.
+  if (Status s = check_at_most(problem.name, "X (channels of x)", problem.row, 2 * kMaxExtent); !s.ok()) return s;
   // Thread indices are 32-bit: one thread for each run of eight tokens of a channel.
   const int64_t runs = problem.batch * divide_up(problem.tokens, cuda::kTokenTile);
   return check_at_most(problem.name, "B * L / 8 (runs of tokens)", runs, kMaxThreads / problem.channels);
@@ -130,44 +128,49 @@ Status check(const Conv1dProblem& problem, const CudaFacts&) {
 
 Status check(const SelectiveScanProblem& problem, const CudaFacts& device) {
   const char* op = problem.name;
-  if (!problem.is_gated || problem.rank == 0 || !problem.delta_softplus) return only_on_cpus(op);
-  if (Status s = check_common(op, problem); !s.ok()) return s;
+  if (Status s = check_common(problem); !s.ok()) return s;
   if (Status s = check_at_most(op, "N (states)", problem.states, kMaxExtent / kMaxDirections); !s.ok()) return s;
   // The low rank of the step sizes and its weights are kept in shared memory.
-  const int64_t groups = cuda::thread_groups_of(cuda::subscans_of(problem)), floats = device.shared_bytes_per_block / 4;
-  const int64_t others = cuda::shared_layout(groups, 0, 0).floats;
-  const int64_t most_rank = (floats - others) / (cuda::shared_layout(groups, 1, 0).floats - others);
+  const int64_t groups = cuda::thread_groups_of(cuda::subscans_of_output(problem));
+  const int64_t floats = device.shared_bytes_per_block / 4;
+  const auto floats_with = [&](int64_t rank) {
+    return cuda::shared_layout(groups, cuda::state_group_of(problem.states), rank, 0).floats;
+  };
+  const int64_t most_rank = (floats - floats_with(0)) / (floats_with(1) - floats_with(0));
   return check_at_most(op, "R (rank)", problem.rank, most_rank);
 }
 
 SelectiveScanCudaPlan cuda_plan_with(const SelectiveScanProblem& problem, int64_t chunks, bool sums_in_shared) {
   SelectiveScanCudaPlan plan;
+  plan.name = problem.name;
   if (problem.batch == 0 || problem.tokens == 0) return plan;
-  const int64_t subscans = cuda::subscans_of(problem);
+  const int64_t summands = cuda::subscans_of_output(problem), subscans = summands * cuda::outputs_of(problem);
+  const int state_group = cuda::state_group_of(problem.states);
   plan.channel_tile = cuda::kChannelTile;
+  plan.state_group = state_group;
   plan.chunk_tokens = divide_up(divide_up(problem.tokens, chunks), cuda::kTokenTile) * cuda::kTokenTile;
   plan.chunks = divide_up(problem.tokens, plan.chunk_tokens);
-  plan.sums_in_shared = sums_in_shared && subscans > 1;
+  plan.sums_in_shared = sums_in_shared && summands > 1;
 
+  const int64_t groups = cuda::thread_groups_of(summands);
   const int64_t tokens_of_sums = plan.sums_in_shared ? plan.chunk_tokens : 0;
-  plan.shared_bytes =
-      static_cast<size_t>(cuda::shared_layout(cuda::thread_groups_of(subscans), problem.rank, tokens_of_sums).floats) *
-      sizeof(float);
+  const int64_t shared_floats = cuda::shared_layout(groups, state_group, problem.rank, tokens_of_sums).floats;
+  plan.shared_bytes = static_cast<size_t>(shared_floats) * sizeof(float);
 
   const int64_t ends = plan.chunks > 1 ? problem.batch * plan.chunks * problem.channels : 0;
-  const bool has_sums = subscans > 1 && !sums_in_shared;
-  plan.chunk_dt = plan.chunk_states + aligned(subscans * ends * cuda::kStateGroup);
+  const bool has_sums = summands > 1 && !sums_in_shared;
+  plan.chunk_dt = plan.chunk_states + aligned(subscans * ends * state_group);
   plan.sums = plan.chunk_dt + aligned(problem.directions() * ends);
   plan.workspace_bytes = plan.sums + aligned(has_sums ? floats_of_sums(problem) : 0);
   return plan;
 }
 
 SelectiveScanCudaPlan cuda_plan_of(const SelectiveScanProblem& problem, const CudaFacts& device, Regime regime) {
-  if (problem.batch == 0 || problem.tokens == 0) return {};
+  if (problem.batch == 0 || problem.tokens == 0) return cuda_plan_with(problem, 1, false);
   auto plan = plan_with_chunks(problem, device, 1);
   if (regime == Regime::sequences) return plan;
-  const int64_t filled =
-      divide_up(kMaxWaves * blocks_per_full_wave(device, threads_of(problem)), blocks_per_chunk(problem));
+  const int64_t full_wave = device.multiprocessors * blocks_in_registers(problem, threads_of(problem));
+  const int64_t filled = divide_up(kMaxWaves * full_wave, blocks_per_chunk(problem));
   const int64_t most = std::min(divide_up(problem.tokens, cuda::kTokenTile), std::max<int64_t>(2, filled));
   // Candidates 2, 3, 4, 6, 8, 12 ...: few enough to try all of them at every call.
   for (int64_t power = 2; power <= most; power *= 2) {
@@ -182,17 +185,27 @@ SelectiveScanCudaPlan cuda_plan_of(const SelectiveScanProblem& problem, const Cu
 }
 
 size_t workspace_bound(const SelectiveScanProblem& largest, const CudaFacts& device) {
-  // B * chunks * E is bounded by the most chunks of a sequence, and by the most blocks of a plan, each a channel tile.
-  const int64_t blocks = kMaxWaves * blocks_per_full_wave(device, cuda::kChannelTile) + 2 * blocks_per_chunk(largest);
-  const int64_t ends = std::min(largest.batch * divide_up(largest.tokens, cuda::kTokenTile) * largest.channels,
-                                blocks * cuda::kChannelTile);
-  return aligned(cuda::subscans_of(largest) * ends * cuda::kStateGroup) + aligned(largest.directions() * ends) +
-         aligned(floats_of_sums(largest));
+  const int64_t outputs = cuda::outputs_of(largest), tiles = divide_up(largest.tokens, cuda::kTokenTile);
+  size_t most = 0;
+  for (int64_t state_group : cuda::kStateGroups) {  // smaller ones, too, for a problem with fewer states
+    SelectiveScanProblem problem = largest;
+    problem.states = std::min(largest.states, state_group);
+    if (cuda::state_group_of(largest.states) == state_group) problem.states = largest.states;
+    // The ends of chunks of all outputs are bounded by the most chunks of a sequence, and by the most blocks of a plan,
+    // each of which has a channel tile.
+    const int64_t full_wave = device.multiprocessors * blocks_in_registers(problem, cuda::kChannelTile);
+    const int64_t blocks = kMaxWaves * full_wave + 2 * blocks_per_chunk(problem);
+    const int64_t ends = std::min(outputs * problem.batch * tiles * problem.channels, blocks * cuda::kChannelTile);
+    const int64_t states = cuda::subscans_of_output(problem) * state_group;
+    most = std::max(most, aligned(states * ends) + aligned(problem.directions() / outputs * ends));
+    if (problem.states == largest.states) break;
+  }
+  return most + aligned(floats_of_sums(largest));
 }
 
 std::string SelectiveScanCudaPlan::to_string() const {
   std::ostringstream text;
-  text << kBidirectionalScanName << " on CUDA: ";
+  text << name << " on CUDA: ";
   if (chunks == 0) {
     text << "nothing to do";
   } else if (chunks == 1) {
@@ -201,8 +214,8 @@ std::string SelectiveScanCudaPlan::to_string() const {
     text << chunks << " chunks of " << chunk_tokens << " tokens";
   }
   if (chunks == 0) return text.str();
-  text << ", " << channel_tile << " channels and " << shared_bytes << " bytes of shared memory a block, "
-       << workspace_bytes << " bytes of workspace";
+  text << ", " << channel_tile << " channels, " << state_group << " states and " << shared_bytes
+       << " bytes of shared memory a block, " << workspace_bytes << " bytes of workspace";
   if (sums_in_shared) text << ", sums in shared memory";
   return text.str();
 }

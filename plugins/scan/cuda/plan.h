@@ -1,8 +1,9 @@
 // How the CUDA kernels divide a problem: a pure function of the problem and the device, which can be printed.
 //
-// A thread block scans kChannelTile channels of one sequence of the batch over the tokens of one chunk. A thread scans
-// one channel of one subscan, which is one direction with a group of kStateGroup states; a block has two thread groups,
-// which compute two subscans side by side (for Vim: the two directions). Two regimes:
+// A thread block scans kChannelTile channels of one output and one sequence of the batch over the tokens of one chunk.
+// A thread scans one channel of one subscan, which is one direction with a group of states. If the output is the sum of
+// several subscans, a block has two thread groups, which compute two of them side by side (for Vim: the two
+// directions). Two regimes:
 //
 //   sequences   one chunk: many sequences fill the device, and every exponential is computed once
 //   chunks      few or long sequences: the tokens are cut into chunks that run in parallel, in three launches: the
@@ -34,14 +35,16 @@ CudaFacts facts_to_plan_with(const CudaFacts& built, const CudaFacts& here);
 enum class Regime { automatic, sequences, chunks };
 
 struct SelectiveScanCudaPlan {
+  const char* name = "";     // of the operator
   int64_t chunks = 0;        // 1 in regime `sequences`
   int64_t chunk_tokens = 0;  // in every chunk but the last
   int64_t channel_tile = 0;
+  int64_t state_group = 0;      // states of a subscan
   bool sums_in_shared = false;  // the sum over subscans is kept in shared memory, else in the workspace
   size_t shared_bytes = 0;      // for a block of the output kernel, which needs the most
 
   // Offsets of the workspace's parts, in bytes.
-  size_t chunk_states = 0;  // (subscans, B, chunks, kStateGroup, E) float32; empty with one chunk
+  size_t chunk_states = 0;  // (subscans, B, chunks, state_group, E) float32; empty with one chunk
   size_t chunk_dt = 0;      // (K, B, chunks, E) float32: sums of the step sizes; empty with one chunk
   size_t sums = 0;          // float32, see ScanArguments::sums; empty with one subscan or sums_in_shared
   size_t workspace_bytes = 0;

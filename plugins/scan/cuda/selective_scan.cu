@@ -1,4 +1,4 @@
-// BidirectionalSelectiveScan on CUDA devices: the __global__ functions around output.h and chunks.h, and their
+// The scans on CUDA devices: the __global__ functions around output.h and chunks.h, and their
 // launches.
 
 #include "scan/cuda/operators.h"
@@ -13,48 +13,45 @@ namespace {
 
 constexpr int kOutputThreads = kThreadGroups * kChannelTile;
 
-template <typename T>
-__global__ void __launch_bounds__(kOutputThreads, kResidentThreads / kOutputThreads)
-    selective_scan_output(const __grid_constant__ ScanArguments<T> arguments) {
+template <typename Kind>
+__global__ void __launch_bounds__(kOutputThreads, resident_threads(Kind::kForm, Kind::kStates) / kOutputThreads)
+    selective_scan_output(const __grid_constant__ ScanArguments arguments) {
   extern __shared__ float4 shared[];
-  DeviceTeam<OutputRegisters<T>> team;
-  output_block(team, arguments, blockIdx.x, reinterpret_cast<float*>(shared));
+  DeviceTeam<OutputRegisters<Kind>> team;
+  output_block<Kind>(team, arguments, blockIdx.x, reinterpret_cast<float*>(shared));
 }
 
-template <typename T>
-__global__ void __launch_bounds__(kChannelTile, kResidentThreads / kChannelTile)
-    selective_scan_summary(const __grid_constant__ ScanArguments<T> arguments) {
+template <typename Kind>
+__global__ void __launch_bounds__(kChannelTile, resident_threads(Kind::kForm, Kind::kStates) / kChannelTile)
+    selective_scan_summary(const __grid_constant__ ScanArguments arguments) {
   extern __shared__ float4 shared[];
-  DeviceTeam<SummaryRegisters<T>> team;
-  summary_block(team, arguments, blockIdx.x, reinterpret_cast<float*>(shared));
+  DeviceTeam<SummaryRegisters<Kind>> team;
+  summary_block<Kind>(team, arguments, blockIdx.x, reinterpret_cast<float*>(shared));
 }
 
-template <typename T>
-__global__ void __launch_bounds__(kThreads) selective_scan_carry(const __grid_constant__ ScanArguments<T> arguments) {
+__global__ void __launch_bounds__(kThreads) selective_scan_carry(const __grid_constant__ ScanArguments arguments) {
   const int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (index < carry_threads(arguments)) carry_thread(arguments, index);
 }
 
-template <typename T>
-Status run(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan, const SelectiveScanTensors& tensors,
-           void* workspace, cudaStream_t stream) {
-  const ScanArguments<T> arguments(problem, plan, tensors, workspace);
+template <typename Kind>
+Status run(Kind, const ScanArguments& arguments, const SelectiveScanCudaPlan& plan, cudaStream_t stream) {
   if (plan.chunks > 1) {
-    const size_t shared_bytes = static_cast<size_t>(shared_layout(1, problem.rank, 0).floats) * sizeof(float);
-    if (Status s = launch("selective_scan_summary", &selective_scan_summary<T>, arguments, summary_blocks(arguments),
+    const size_t shared_bytes =
+        static_cast<size_t>(shared_layout(1, Kind::kStates, arguments.rank, 0).floats) * sizeof(float);
+    if (Status s = launch("selective_scan_summary", &selective_scan_summary<Kind>, arguments, summary_blocks(arguments),
                           kChannelTile, shared_bytes, stream);
         !s.ok()) {
       return s;
     }
     const int64_t carry_blocks = (carry_threads(arguments) + kThreads - 1) / kThreads;
-    if (Status s =
-            launch("selective_scan_carry", &selective_scan_carry<T>, arguments, carry_blocks, kThreads, 0, stream);
+    if (Status s = launch("selective_scan_carry", &selective_scan_carry, arguments, carry_blocks, kThreads, 0, stream);
         !s.ok()) {
       return s;
     }
   }
-  return launch("selective_scan_output", &selective_scan_output<T>, arguments, output_blocks(arguments),
-                thread_groups_of(arguments.subscans) * kChannelTile, plan.shared_bytes, stream);
+  return launch("selective_scan_output", &selective_scan_output<Kind>, arguments, output_blocks(arguments),
+                thread_groups_of(arguments.summands) * kChannelTile, plan.shared_bytes, stream);
 }
 
 }  // namespace
@@ -67,9 +64,9 @@ Status selective_scan_cuda(const SelectiveScanProblem& problem, const SelectiveS
   if (Status s = read_cuda_facts(device); !s.ok()) return s;
   if (Status s = check(problem, device); !s.ok()) return s;
   Status status;
-  with_element_type(problem.type, [&](auto element) {
-    static_cast<void>(status = cuda::run<decltype(element)>(problem, plan, tensors, workspace, stream));
-  });
+  const cuda::ScanArguments arguments(problem, plan, tensors, workspace);
+  cuda::with_scan_kind(problem,
+                       [&](auto kind) { static_cast<void>(status = cuda::run(kind, arguments, plan, stream)); });
   return status;
 }
 

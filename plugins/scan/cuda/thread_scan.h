@@ -1,10 +1,10 @@
 // Source of the scan's CUDA kernels, first part: how one thread scans one channel of one subscan over the tokens of a
-// chunk. A subscan is one direction with a group of kStateGroup states.
+// chunk. A subscan is one direction with a group of kStates states.
 //
 // Tokens are scanned in tiles of kTokenTile, the last tile first if the direction is reversed; slot i of a tile is its
 // i-th token in the order of the scan. Slots past the end of the chunk are padding: their step size is 0, which leaves
-// the states as they are. A group with fewer than kStateGroup states is padded by copies of its last one, and C is
-// divided among the copies: zeros as padding would make NaN of an infinite u.
+// the states as they are. A group with fewer than kStates states is padded by copies of its last one, and C is divided
+// among the copies: zeros as padding would make NaN of an infinite u.
 
 #pragma once
 
@@ -18,86 +18,108 @@ namespace vimdeploy::cuda {
 
 // The shared memory of a thread group.
 struct GroupSharedMemory {
-  float* rows;     // of dt_bc, two tiles: double-buffered
+  float* rows;     // of B, C and the low rank, two tiles: double-buffered
   float* weights;  // of the low rank's product, (rank, kChannelTile)
 
-  VIMDEPLOY_HD GroupSharedMemory(const SharedLayout& layout, float* shared, int group, int rank)
-      : rows(shared + layout.rows + group * 2 * tile_floats(rank)),
-        weights(shared + layout.weights + group * rank * kChannelTile) {}
+  VIMDEPLOY_HD GroupSharedMemory(const SharedLayout& layout, float* shared, int group, const ScanArguments& a)
+      : rows(shared + layout.rows + group * 2 * tile_floats(a.state_group, a.rank)),
+        weights(shared + layout.weights + group * a.rank * kChannelTile) {}
 };
 
 // The register-resident state of a thread's scan. Threads beyond the last channel scan that one too, and store nothing.
-template <typename T>
+template <typename Kind>
 struct ThreadScan {
-  // Lanes that stage one row of dt_bc together, and how many numbers of its low rank each of them prefetches into
+  using T = typename Kind::Element;
+  static constexpr int kStates = Kind::kStates;
+  static constexpr bool kIsOneRow = Kind::kForm == Form::gated;    // low rank, B and C
+  static constexpr bool kHasLowRank = Kind::kForm != Form::given;  // else a step size for every channel
+
+  // Lanes that stage one token together, and how many numbers of its low rank each of them prefetches into
   // registers: enough for R = 48. A larger rank is loaded without prefetch. Up to R = 16, kRankCommon of them are
   // enough, and one branch skips the others.
   static constexpr int kLanes = kChannelTile / kTokenTile;
   static constexpr int kRankPrefetch = 6;
   static constexpr int kRankCommon = 2;
-  static constexpr int kStatesPerLane = kStateGroup / kLanes;
+  static constexpr int kStatesPerLane = kStates < kLanes ? 1 : kStates / kLanes;
 
   int lane;          // index in the thread group: the channel in the tile
   int reverse_mask;  // slot ^ reverse_mask is the token in a tile: 0, or kTokenTile - 1 if reversed
   int slot_stride;   // elements from u of a slot to u of the next one, negative if reversed
   const T* u;        // the thread's channel, at the first token of the extent
-  const T* row;      // of dt_bc, the row that the thread stages of the next tile
-  float* staged;     // rows of dt_bc in shared memory, two tiles
-  float* weights;    // of the thread's channel, kChannelTile apart
+  const T* delta;    // the same, unless kHasLowRank
+  const T* row;      // of B, the row that the thread stages of the next tile; if kIsOneRow, of the low rank, B and C
+  const T* c_row;    // of C and of the low rank, unless kIsOneRow
+  const T* rank_row;
+  float* staged;   // rows in shared memory, two tiles
+  float* weights;  // of the thread's channel, kChannelTile apart
   float dt_bias, skip;
-  float decay[kStateGroup];  // A * log2(e)
-  float h[kStateGroup];
+  float decay[kStates];  // A * log2(e)
+  float h[kStates];
 
-  // For the states that the thread stages: the column of B in a row of dt_bc, and the factor on C, which is the padding
+  // For the states that the thread stages: the column of B in `row`, and the factor on C, which is the padding
   // share of a state that is repeated.
   int b_column[kStatesPerLane];
   float c_scale[kStatesPerLane];
 
   // Prefetched for the next tile.
   Prefetched<T> next_u[kTokenTile];
+  Prefetched<T> next_delta[kTokenTile];
   Prefetched<T> next_rank[kRankPrefetch];
   Prefetched<T> next_b[kStatesPerLane], next_c[kStatesPerLane];
 
   // Begins a scan with states of zero, and stages its first tile.
-  VIMDEPLOY_HD void begin_scan(const ScanArguments<T>& a, const BlockExtent& extent, int subscan, int lane_,
+  VIMDEPLOY_HD void begin_scan(const ScanArguments& a, const BlockExtent& extent, int subscan, int lane_,
                                const GroupSharedMemory& shared) {
     lane = lane_;
-    const int k = subscan % a.directions, first_state = subscan / a.directions * kStateGroup;
-    const int last_state = (a.states - first_state < kStateGroup ? a.states - first_state : kStateGroup) - 1;
+    const int k = subscan % a.directions, first_state = subscan / a.directions * kStates;
+    const int last_state = (a.states - first_state < kStates ? a.states - first_state : kStates) - 1;
     const int e = extent.channel_of(a, lane);
-    const int64_t token = (static_cast<int64_t>(k) * a.batch + extent.b) * a.tokens + extent.begin;
     const int64_t channel = static_cast<int64_t>(k) * a.channels + e;
     reverse_mask = a.is_reversed(subscan) * (kTokenTile - 1);
     slot_stride = token_step() * a.channels;
-    u = a.u + token * a.channels + e;
-    row = a.dt_bc + (token + tile_at(extent, 0) * kTokenTile + lane_row()) * a.row();
+    u = a.u.at<T>(k, extent.b, extent.begin) + e;
+    const int staged_token = extent.begin + tile_at(extent, 0) * kTokenTile + lane_row();
+    if constexpr (kIsOneRow) {
+      row = a.delta.at<T>(k, extent.b, staged_token);
+    } else {
+      row = a.B.at<T>(k, extent.b, staged_token);
+      c_row = a.C.at<T>(k, extent.b, staged_token);
+      if constexpr (kHasLowRank) {
+        rank_row = a.delta.at<T>(k, extent.b, staged_token);
+      } else {
+        delta = a.delta.at<T>(k, extent.b, extent.begin) + e;
+      }
+    }
     staged = shared.rows;
     weights = shared.weights + lane;
-    dt_bias = a.dt_bias[channel];
+    dt_bias = a.delta_bias[channel];
     // D is divided among the subscans of a direction: to leave it to one of them would cost a branch at every token.
     skip = a.D[channel] * reciprocal(static_cast<float>(a.subscans / a.directions));
     VIMDEPLOY_UNROLL
-    for (int n = 0; n < kStateGroup; ++n) {
+    for (int n = 0; n < kStates; ++n) {
       decay[n] = a.decay_of(channel, first_state + (n < last_state ? n : last_state));
       h[n] = 0.0f;
     }
     VIMDEPLOY_UNROLL
     for (int i = 0; i < kStatesPerLane; ++i) {
       const int n = lane_column() + i * kLanes;
-      b_column[i] = a.rank + first_state + (n < last_state ? n : last_state);
-      c_scale[i] = n < last_state ? 1.0f : reciprocal(static_cast<float>(kStateGroup - last_state));
+      b_column[i] = (kIsOneRow ? a.rank : 0) + first_state + (n < last_state ? n : last_state);
+      c_scale[i] = n < last_state ? 1.0f : reciprocal(static_cast<float>(kStates - last_state));
     }
-    VIMDEPLOY_DO_NOT_UNROLL
-    for (int r = 0; r < a.rank; ++r) weights[r * kChannelTile] = to_float(a.dt_weight[channel * a.rank + r]);
+    if constexpr (kHasLowRank) {
+      const auto* weight = static_cast<const T*>(a.delta_weight) + channel * a.rank;
+      VIMDEPLOY_DO_NOT_UNROLL
+      for (int r = 0; r < a.rank; ++r) weights[r * kChannelTile] = to_float(weight[r]);
+    }
     load_rows(a, extent, tile_at(extent, 0));
-    load_u(a, extent, tile_at(extent, 0));
+    load_channel(a, extent, tile_at(extent, 0));
     stage(a, extent, tile_at(extent, 0), 0);
-    row += static_cast<int64_t>(token_step() * kTokenTile) * a.row();
+    go_to_next_rows(a);
   }
 
   // Computes y for the slots of a step's tile; returns the sum of their step sizes. Loads and stages the next tile
   // meanwhile: its rows in the first half of the slots, u in the second, so that both use the same registers.
-  VIMDEPLOY_HD float advance(const ScanArguments<T>& a, const BlockExtent& extent, int step, float (&y)[kTokenTile]) {
+  VIMDEPLOY_HD float advance(const ScanArguments& a, const BlockExtent& extent, int step, float (&y)[kTokenTile]) {
     const int next = tile_at(extent, step + 1);
     const bool has_next = step + 1 < extent.tiles;
     const float* states = staged_tile(a, step);
@@ -111,10 +133,10 @@ struct ThreadScan {
     for (int i = 0; i < kTokenTile; ++i) {
       if (i == kTokenTile / 2 && has_next) {
         stage(a, extent, next, step + 1);
-        row += static_cast<int64_t>(token_step() * kTokenTile) * a.row();
-        load_u(a, extent, next);
+        go_to_next_rows(a);
+        load_channel(a, extent, next);
       }
-      const float dt = softplus(raw_dt[i]), u_i = to_float(current_u[i]);
+      const float dt = has_softplus(a) ? softplus(raw_dt[i]) : raw_dt[i], u_i = to_float(current_u[i]);
       y[i] = advance_token(dt, dt * u_i, states + i * kStateRow, skip * u_i);
       sum += dt;
     }
@@ -148,13 +170,21 @@ struct ThreadScan {
   }
 
  private:
+  static constexpr int kStateRow = state_row(kStates);
+
+  // Of the gated form at compile time.
+  VIMDEPLOY_HD bool has_softplus(const ScanArguments& a) const { return kIsOneRow || a.has_softplus; }
+
   // Which row of a tile the thread stages, and the first column of it.
   VIMDEPLOY_HD int lane_row() const { return quotient(lane, kLanes); }
   VIMDEPLOY_HD int lane_column() const { return remainder(lane, kLanes); }
 
+  // Whether the thread stages states: with fewer than kLanes, some threads stage none.
+  VIMDEPLOY_HD bool stages_states() const { return kStates >= kLanes || lane_column() < kStates; }
+
   // The buffer of a step's tile in shared memory.
-  VIMDEPLOY_HD float* staged_tile(const ScanArguments<T>& a, int step) const {
-    return staged + step % 2 * tile_floats(a.rank);
+  VIMDEPLOY_HD float* staged_tile(const ScanArguments& a, int step) const {
+    return staged + step % 2 * tile_floats(kStates, a.rank);
   }
 
   // Whether the row that the thread stages of a tile is in the chunk.
@@ -162,42 +192,68 @@ struct ThreadScan {
     return lane_row() < valid_tokens(extent, tile);
   }
 
-  VIMDEPLOY_HD void load_rows(const ScanArguments<T>& a, const BlockExtent& extent, int tile) {
+  VIMDEPLOY_HD const T* low_rank_row() const { return kIsOneRow ? row : rank_row; }
+
+  VIMDEPLOY_HD void go_to_next_rows(const ScanArguments& a) {
+    const int tokens = token_step() * kTokenTile;
+    if constexpr (kIsOneRow) {
+      row += tokens * static_cast<int>(a.delta.token);
+    } else {
+      row += tokens * static_cast<int>(a.B.token);
+      c_row += tokens * static_cast<int>(a.C.token);
+      if constexpr (kHasLowRank) rank_row += tokens * static_cast<int>(a.delta.token);
+    }
+  }
+
+  VIMDEPLOY_HD void load_rows(const ScanArguments& a, const BlockExtent& extent, int tile) {
     VIMDEPLOY_UNROLL
     for (int i = 0; i < kStatesPerLane; ++i) next_b[i] = next_c[i] = Prefetched<T>{};
     if (!has_row(extent, tile)) return;
-    const T* first = row + lane_column();
-    const int rank_of_lane = a.rank - lane_column();
-    VIMDEPLOY_UNROLL
-    for (int i = 0; i < kRankPrefetch; ++i) {
-      if (i == kRankCommon && a.rank <= kRankCommon * kLanes) break;
-      if (i * kLanes < rank_of_lane) next_rank[i] = prefetched(first[i * kLanes]);
+    if constexpr (kHasLowRank) {
+      const T* first = low_rank_row() + lane_column();
+      const int rank_of_lane = a.rank - lane_column();
+      VIMDEPLOY_UNROLL
+      for (int i = 0; i < kRankPrefetch; ++i) {
+        if (i == kRankCommon && a.rank <= kRankCommon * kLanes) break;
+        if (i * kLanes < rank_of_lane) next_rank[i] = prefetched(first[i * kLanes]);
+      }
     }
+    if (!stages_states()) return;
     VIMDEPLOY_UNROLL
     for (int i = 0; i < kStatesPerLane; ++i) {
       const T* b = row + b_column[i];
       next_b[i] = prefetched(b[0]);
-      next_c[i] = prefetched(b[a.states]);
+      next_c[i] = prefetched(kIsOneRow ? b[a.states] : c_row[b_column[i]]);
     }
   }
 
-  VIMDEPLOY_HD void load_u(const ScanArguments<T>& a, const BlockExtent& extent, int tile) {
-    const T* first = u + static_cast<int64_t>(first_token(tile)) * a.channels;
+  // Loads what belongs to the thread's channel: u, and the step sizes unless they are made from a low rank.
+  VIMDEPLOY_HD void load_channel(const ScanArguments& a, const BlockExtent& extent, int tile) {
+    load_slots(a, extent, tile, u, next_u);
+    if constexpr (!kHasLowRank) load_slots(a, extent, tile, delta, next_delta);
+  }
+
+  VIMDEPLOY_HD void load_slots(const ScanArguments& a, const BlockExtent& extent, int tile, const T* channel,
+                               Prefetched<T> (&next)[kTokenTile]) {
+    const T* first = channel + static_cast<int64_t>(first_token(tile)) * a.channels;
     VIMDEPLOY_UNROLL
-    for (int i = 0; i < kTokenTile; ++i) next_u[i] = Prefetched<T>{};
+    for (int i = 0; i < kTokenTile; ++i) next[i] = Prefetched<T>{};
     for_each_valid_slot(valid_tokens(extent, tile),
-                        [&](int i) { next_u[i] = prefetched(first[static_cast<int64_t>(i) * slot_stride]); });
+                        [&](int i) { next[i] = prefetched(first[static_cast<int64_t>(i) * slot_stride]); });
   }
 
   // Writes what load_rows() prefetched to shared memory, in the order of the scan.
-  VIMDEPLOY_HD void stage(const ScanArguments<T>& a, const BlockExtent& extent, int tile, int step) const {
+  VIMDEPLOY_HD void stage(const ScanArguments& a, const BlockExtent& extent, int tile, int step) const {
     const int slot = lane_row() ^ reverse_mask;
-    float* states = staged_tile(a, step) + slot * kStateRow + lane_column();
-    VIMDEPLOY_UNROLL
-    for (int i = 0; i < kStatesPerLane; ++i) {
-      states[i * kLanes] = to_float(next_b[i]);
-      states[kStateGroup + i * kLanes] = to_float(next_c[i]) * c_scale[i];
+    if (stages_states()) {
+      float* states = staged_tile(a, step) + slot * kStateRow + lane_column();
+      VIMDEPLOY_UNROLL
+      for (int i = 0; i < kStatesPerLane; ++i) {
+        states[i * kLanes] = to_float(next_b[i]);
+        states[kStates + i * kLanes] = to_float(next_c[i]) * c_scale[i];
+      }
     }
+    if constexpr (!kHasLowRank) return;
     float* ranks = staged_tile(a, step) + kTokenTile * kStateRow + slot;
     VIMDEPLOY_UNROLL
     for (int i = 0; i < kRankPrefetch; ++i) {
@@ -207,43 +263,46 @@ struct ThreadScan {
     }
     VIMDEPLOY_DO_NOT_UNROLL
     for (int r = lane_column() + kRankPrefetch * kLanes; r < a.rank; r += kLanes)
-      ranks[r * kTokenTile] = has_row(extent, tile) ? to_float(row[r]) : 0.0f;
+      ranks[r * kTokenTile] = has_row(extent, tile) ? to_float(low_rank_row()[r]) : 0.0f;
   }
 
-  // The step sizes of a tile's slots before softplus; -infinity for padding.
-  VIMDEPLOY_HD void make_raw_dt(const ScanArguments<T>& a, const float* rank_rows, int valid,
+  // The step sizes of a tile's slots before softplus. For padding: what makes a step size of 0.
+  VIMDEPLOY_HD void make_raw_dt(const ScanArguments& a, const float* rank_rows, int valid,
                                 float (&dt)[kTokenTile]) const {
     VIMDEPLOY_UNROLL
-    for (int i = 0; i < kTokenTile; ++i) dt[i] = dt_bias;
-    const float* weight = weights;
-    int r = 0;
-    do {
-      float low[4], high[4];
-      load4(rank_rows, low);
-      load4(rank_rows + 4, high);
-      VIMDEPLOY_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        dt[i] += *weight * low[i];
-        dt[i + 4] += *weight * high[i];
-      }
-      weight += kChannelTile, rank_rows += kTokenTile;
-    } while (++r < a.rank);
+    for (int i = 0; i < kTokenTile; ++i) dt[i] = kHasLowRank ? dt_bias : dt_bias + to_float(next_delta[i]);
+    if constexpr (kHasLowRank) {
+      const float* weight = weights;
+      int r = 0;
+      do {
+        float low[4], high[4];
+        load(rank_rows, low);
+        load(rank_rows + 4, high);
+        VIMDEPLOY_UNROLL
+        for (int i = 0; i < 4; ++i) {
+          dt[i] += *weight * low[i];
+          dt[i + 4] += *weight * high[i];
+        }
+        weight += kChannelTile, rank_rows += kTokenTile;
+      } while (++r < a.rank);
+    }
     if (valid >= kTokenTile) return;
     VIMDEPLOY_UNROLL
     for (int i = 0; i < kTokenTile; ++i) {
-      if ((i ^ reverse_mask) >= valid) dt[i] = -INFINITY;
+      if ((i ^ reverse_mask) >= valid) dt[i] = has_softplus(a) ? -INFINITY : 0.0f;
     }
   }
 
   // h = exp(dt * A) * h + dt * u * B for one token, whose B and C are at `states`; returns y plus the sum of C * h.
   VIMDEPLOY_HD float advance_token(float dt, float dt_u, const float* states, float y) {
+    constexpr int kStep = kStates < 4 ? kStates : 4;
     VIMDEPLOY_UNROLL
-    for (int n = 0; n < kStateGroup; n += 4) {
-      float b[4], c[4];
-      load4(states + n, b);
-      load4(states + kStateGroup + n, c);
+    for (int n = 0; n < kStates; n += kStep) {
+      float b[kStep], c[kStep];
+      load(states + n, b);
+      load(states + kStates + n, c);
       VIMDEPLOY_UNROLL
-      for (int m = 0; m < 4; ++m) {
+      for (int m = 0; m < kStep; ++m) {
         h[n + m] = exp2_special(dt * decay[n + m]) * h[n + m] + dt_u * b[m];
         y += h[n + m] * c[m];
       }

@@ -1,4 +1,4 @@
-// Runs both plugins on the device as TensorRT does, without TensorRT: creates them for a build, asks for the workspace,
+// Runs every plugin on the device as TensorRT does, without TensorRT: creates them for a build, asks for the workspace,
 // serializes them, creates them again, attaches them to a context, sets a tactic, and calls enqueue on a stream.
 // Compares every result with the plain loops. Prints a line for each case; exits with 1 if one fails, with 77 without a
 // device.
@@ -40,7 +40,6 @@ class Engine {
     expect(plugin_ != nullptr, "createPlugin refused what the engine kept");
   }
 
-  const char* op() const { return core(*plugin_).getPluginName(); }
   int32_t tactics() const { return tactics_; }
 
   void run(const Call& call, const std::vector<const void*>& inputs, int32_t tactic, const DeviceMemory& output) const {
@@ -65,52 +64,42 @@ class Engine {
   int32_t tactics_ = 0;
 };
 
-PluginPointer plugin_of(const Conv1dProblem& p) {
-  return make(kBidirectionalConv1dName, Fields().ints("reverse", {p.reverse.begin(), p.reverse.end()}));
+Tensor wanted_of(const Conv1dCase& c) {
+  Tensor wanted = c.output();
+  conv1d_reference(c.problem, c.tensors(wanted));
+  return wanted;
 }
 
-PluginPointer plugin_of(const SelectiveScanProblem& p) {
-  return make(kBidirectionalScanName,
-              Fields().ints("reverse", {p.reverse.begin(), p.reverse.end()}).number("scale", p.scale));
+Tensor wanted_of(const SelectiveScanCase& c) {
+  Tensor wanted = c.output();
+  selective_scan_reference(c.problem, c.tensors(wanted));
+  return wanted;
 }
 
 // Whether an engine agrees with the plain loop, with every tactic, and also if it is built for larger batches.
 template <typename Case>
-bool agrees(const Case& c, const Tensor& wanted, const std::vector<const void*>& inputs) {
+bool agrees(const Case& c) {
+  const auto inputs = on_device(c.inputs());
+  const Tensor wanted = wanted_of(c);
   const Call call = call_of(c.problem, type_of(c.problem.type));
   const auto magnitude = magnitudes(c);
   bool is_good = true;
   for (int64_t more : {0, 3}) {
     auto largest = c.problem;
     largest.batch += more;
-    const Engine engine(plugin_of(c.problem), call, call_of(largest, type_of(c.problem.type)));
+    const Engine engine(make(c.problem.name, fields_of(c.problem)), call, call_of(largest, type_of(c.problem.type)));
     for (int32_t tactic = 0; tactic <= engine.tactics(); ++tactic) {
       const DeviceMemory output(wanted.bytes.size());
       Tensor found = wanted;
-      engine.run(call, inputs, tactic, output);
+      engine.run(call, pointers_to(inputs), tactic, output);
       output.copy_to(found);
       const auto verdict = is_close(found, wanted, magnitude, roundings(c.problem), output_shape(c.problem));
-      std::printf("%s %s %s of at most B %d, tactic %d%s%s\n", verdict ? "ok  " : "FAIL", engine.op(),
-                  describe(c.problem).c_str(), static_cast<int>(largest.batch), tactic, verdict ? "" : ": ",
-                  verdict.message());
+      std::printf("%s %s of at most B %d, tactic %d%s%s\n", verdict ? "ok  " : "FAIL", describe(c.problem).c_str(),
+                  static_cast<int>(largest.batch), tactic, verdict ? "" : ": ", verdict.message());
       is_good = is_good && verdict;
     }
   }
   return is_good;
-}
-
-bool agrees(const Conv1dCase& c) {
-  const DeviceMemory xz(c.xz), weight(c.weight), bias(c.bias);
-  Tensor wanted = c.u;
-  conv1d_reference(c.problem, c.tensors(wanted));
-  return agrees(c, wanted, {xz.data(), weight.data(), bias.data()});
-}
-
-bool agrees(const SelectiveScanCase& c) {
-  const DeviceMemory u(c.u), xz(c.xz), dt_bc(c.dt_bc), dt_weight(c.dt_weight), dt_bias(c.dt_bias), A(c.A), D(c.D);
-  Tensor wanted = c.y;
-  selective_scan_reference(c.problem, c.tensors(wanted));
-  return agrees(c, wanted, {u.data(), xz.data(), dt_bc.data(), dt_weight.data(), dt_bias.data(), A.data(), D.data()});
 }
 
 bool all_agree(uint32_t seed) {
@@ -119,6 +108,15 @@ bool all_agree(uint32_t seed) {
     for (auto [batch, tokens, channels] : {std::array<int64_t, 3>{2, 35, 33}, {1, 197, 384}, {1, 2000, 72}}) {
       is_good = agrees(Conv1dCase({type, batch, tokens, channels, 4, {0, 1}}, seed)) && is_good;
       is_good = agrees(SelectiveScanCase({type, batch, tokens, channels, 16, 12, {0, 1}, 0.5f}, seed)) && is_good;
+      is_good =
+          agrees(Conv1dCase(causal_problem(type, batch, tokens, channels, 4, {0}, channels + 5, 0), seed)) && is_good;
+      for (int64_t rank : {0, 6}) {
+        for (int64_t states : {1, 8, 16}) {
+          is_good =
+              agrees(SelectiveScanCase(problem_of_groups(type, batch, tokens, channels, states, rank, {0, 1}), seed)) &&
+              is_good;
+        }
+      }
     }
   }
   return is_good;

@@ -12,10 +12,12 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "scan/problem.h"
 #include "scan/shapes.h"
+#include "testing/random_tensors.h"
 
 namespace vimdeploy::testing {
 
@@ -64,9 +66,15 @@ inline nvinfer1::IPluginCreatorV3One& creator_of(const std::string& op) {
   throw std::runtime_error("no creator of " + op);
 }
 
-// Fields as TensorRT's parser makes them.
+// Fields as TensorRT's parser makes them. Called, for visit_attributes() of an operator, it adds the field of a value.
 class Fields {
  public:
+  void operator()(const char* name, const std::vector<int64_t>& numbers) {
+    ints(name, {numbers.begin(), numbers.end()});
+  }
+  void operator()(const char* name, int64_t number) { ints(name, {static_cast<int32_t>(number)}); }
+  void operator()(const char* name, float value) { number(name, value); }
+
   Fields& ints(const char* name, std::vector<int32_t> values) {
     const auto kept = keep(std::move(values));
     return raw({name, kept->data(), PluginFieldType::kINT32, static_cast<int32_t>(kept->size())});
@@ -140,37 +148,57 @@ struct Call {
 
 inline Call call_of(const Conv1dProblem& p, DataType T) {
   const int64_t K = p.directions(), B = p.batch, L = p.tokens, E = p.channels, W = p.width;
-  return {{T, T, T, T}, {{B, L, 2 * E}, {K, E, W}, {K, E}, {K, B, L, E}}};
+  return {{T, T, T, T}, {{B, L, p.row}, {K, E, W}, {K, E}, {K, B, L, E}}};
 }
 
 inline Call call_of(const SelectiveScanProblem& p, DataType T) {
   const int64_t K = p.directions(), B = p.batch, L = p.tokens, E = p.channels, N = p.states, R = p.rank;
   constexpr DataType f32 = DataType::kFLOAT;
-  return {{T, T, T, T, f32, f32, f32, T},
-          {{K, B, L, E}, {B, L, 2 * E}, {K, B, L, R + 2 * N}, {K, E, R}, {K, E}, {K, E, N}, {K, E}, {B, L, E}}};
+  if (p.is_gated) {
+    return {{T, T, T, T, f32, f32, f32, T},
+            {{K, B, L, E}, {B, L, 2 * E}, {K, B, L, R + 2 * N}, {K, E, R}, {K, E}, {K, E, N}, {K, E}, {B, L, E}}};
+  }
+  const Shape rows = {B, K, L, E}, states = {B, K, L, N};
+  if (R == 0) return {{T, T, f32, T, T, f32, f32, T}, {rows, rows, {K, E, N}, states, states, {K, E}, {K, E}, rows}};
+  return {{T, T, f32, T, T, f32, f32, T, T},
+          {rows, {B, K, L, R}, {K, E, N}, states, states, {K, E}, {K, E}, {K, E, R}, rows}};
 }
 
-inline Call conv1d_call(DataType T, int64_t B, int64_t L) {
-  return call_of(Conv1dProblem{ElementType::float32, B, L, 6, 4, {0, 1}}, T);
-}
-
-inline Call selective_scan_call(DataType T, int64_t B, int64_t L) {
-  return call_of(SelectiveScanProblem{ElementType::float32, B, L, 6, 4, 3, {0, 1}, 0.5f}, T);
-}
-
-// An operator, for tests that run for both.
-struct Operator {
-  const char* name;
-  Call (*call)(DataType T, int64_t B, int64_t L);
-  Fields fields() const {
+template <typename Problem>
+Fields fields_of(const Problem& problem) {
+  return with_operator(problem, [&](auto op) {
     Fields fields;
-    fields.ints("reverse", {0, 1});
-    if (name != std::string(kBidirectionalConv1dName)) fields.number("scale", 0.5f);
+    op.visit_attributes(problem, fields);
     return fields;
+  });
+}
+
+// An operator, for tests that run for all, with the problem that a call of it poses.
+struct Operator {
+  std::variant<Conv1dProblem, SelectiveScanProblem> problem;
+  const char* name = std::visit([](const auto& p) { return p.name; }, problem);
+
+  Call call(DataType T, int64_t B, int64_t L) const {
+    return std::visit(
+        [&](auto p) {
+          p.batch = B, p.tokens = L;
+          return call_of(p, T);
+        },
+        problem);
+  }
+  Fields fields() const {
+    return std::visit([](const auto& p) { return fields_of(p); }, problem);
   }
 };
 
-inline const Operator kOperators[] = {{kBidirectionalConv1dName, conv1d_call}, {kBidirectionalScanName, selective_scan_call}};
+inline const Operator kOperators[] = {
+    {Conv1dProblem{ElementType::float32, 2, 5, 6, 4, {0, 1}}},
+    {SelectiveScanProblem{ElementType::float32, 2, 5, 6, 4, 3, {0, 1}, 0.5f}},
+    {causal_problem(ElementType::float32, 2, 5, 6, 4, {0, 1}, 9, 0)},
+    {problem_of_groups(ElementType::float32, 2, 5, 6, 4, 0, {0, 1})},
+    {problem_of_groups(ElementType::float32, 2, 5, 6, 4, 3, {0, 1}, 0)},
+};
+inline const Operator &kConvolution = kOperators[0], &kScan = kOperators[1];
 inline constexpr DataType kTypes[] = {DataType::kFLOAT, DataType::kHALF, DataType::kBF16};
 
 // As TensorRT describes a network's tensors: a size that is the same in `least`, `best` and `most`, else -1.

@@ -9,11 +9,13 @@ TEST(Creator, SaysWhatItMakes) {
     EXPECT_STREQ(creator.getPluginVersion(), "1");
     EXPECT_STREQ(creator.getPluginNamespace(), "vimdeploy");
     const auto* names = creator.getFieldNames();
-    const auto fields = op.fields().collection();
+    const Fields wanted = op.fields();
+    const auto fields = wanted.collection();
     ASSERT_EQ(names->nbFields, fields.nbFields);
+    EXPECT_STREQ(names->fields[0].name, "reverse");
     for (int32_t i = 0; i < fields.nbFields; ++i) {
-      EXPECT_STREQ(names->fields[i].name, i == 0 ? "reverse" : "scale");
-      EXPECT_EQ(names->fields[i].type, i == 0 ? PluginFieldType::kINT32 : PluginFieldType::kFLOAT32);
+      EXPECT_STREQ(names->fields[i].name, fields.fields[i].name);
+      EXPECT_EQ(names->fields[i].type, fields.fields[i].type);
     }
   }
 }
@@ -46,14 +48,15 @@ void expect_refused(const char* op, const Fields& fields, const std::string& sen
 
 TEST(Creator, RefusesWrongFieldsInOneSentence) {
   for (const Operator& op : kOperators) {
+    const auto others = [] { return Fields().number("scale", 0.5f).ints("silu", {1}).ints("delta_softplus", {1}); };
     const auto with_reverse = [&](std::vector<int32_t> reverse) {
-      return Fields().number("scale", 0.5f).ints("reverse", std::move(reverse));
+      return others().ints("reverse", std::move(reverse));
     };
     const int32_t flags[] = {0, 1};
     const auto raw = [&](const void* data, PluginFieldType type, int32_t length) {
-      return Fields().number("scale", 0.5f).raw({"reverse", data, type, length});
+      return others().raw({"reverse", data, type, length});
     };
-    expect_refused(op.name, Fields().number("scale", 0.5f), "field reverse is missing, wanted a list of INT32");
+    expect_refused(op.name, others(), "field reverse is missing, wanted a list of INT32");
     expect_refused(op.name, with_reverse({}), "attribute reverse is empty, wanted one flag (0 or 1) per direction");
     expect_refused(op.name, with_reverse({0, 2}), "attribute reverse[1] is 2, wanted 0 or 1");
     expect_refused(op.name, with_reverse({-1}), "attribute reverse[0] is -1, wanted 0 or 1");
@@ -73,6 +76,16 @@ TEST(Creator, RefusesWrongFieldsInOneSentence) {
                  "field scale has 2 values, wanted one FLOAT32");
   expect_refused(scan, reverse().raw({"scale", scales, PluginFieldType::kFLOAT32, 0}),
                  "field scale has 0 values, wanted one FLOAT32");
+  for (auto [op, flag] : {std::pair{kCausalConv1dName, "silu"},
+                          {kSelectiveScanName, "delta_softplus"},
+                          {kLowRankScanName, "delta_softplus"}}) {
+    const std::string field = std::string("field ") + flag, attribute = std::string("attribute ") + flag;
+    expect_refused(op, reverse(), field + " is missing, wanted one INT32");
+    expect_refused(op, reverse().number(flag, 1.0f), field + " has PluginFieldType 1, wanted one INT32");
+    expect_refused(op, reverse().ints(flag, {1, 1}), field + " has 2 values, wanted one INT32");
+    expect_refused(op, reverse().ints(flag, {}), field + " has 0 values, wanted one INT32");
+    expect_refused(op, reverse().ints(flag, {2}), attribute + " is 2, wanted 0 or 1");
+  }
 }
 
 TEST(Creator, RefusesNoFieldsAtAll) {

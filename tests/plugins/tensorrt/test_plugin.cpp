@@ -1,5 +1,6 @@
 #include <deque>
 
+#include "scan/cuda/plan.h"
 #include "tensorrt/plugin_host.h"
 
 namespace vimdeploy::testing {
@@ -147,7 +148,7 @@ TEST(Plugin, DerivesTheOutputsSizesFromTheInputs) {
     }
     EXPECT_EQ(found, call.shapes.back());
 
-    inputs[1].nbDims = 1;
+    inputs[0].nbDims = 1;
     const std::string sentence = stderr_of([&] {
       EXPECT_NE(build(*plugin).getOutputShapes(inputs.data(), call.inputs(), nullptr, 0, &output, 1, builder), 0);
       EXPECT_NE(build(*plugin).getOutputShapes(inputs.data(), 1, nullptr, 0, &output, 1, builder), 0);
@@ -179,13 +180,13 @@ void expect_refused_everywhere(const Operator& op, const Call& call, const std::
 }
 
 TEST(Plugin, RefusesWrongShapesAndTypesWhereverItMeetsThem) {
-  const auto& [conv1d, scan] = kOperators;
+  const Operator &conv1d = kConvolution, &scan = kScan;
   Call call = scan.call(DataType::kHALF, 2, 5);
   call.shapes[1] = {2, 5, 13};
   expect_refused_everywhere(scan, call, "input xz has shape (2, 5, 13), wanted (B, L, 2E) = (2, 5, 12)");
   call = scan.call(DataType::kHALF, 2, 5);
-  call.shapes[6] = {2, 6, 1};
-  expect_refused_everywhere(scan, call, "input D has shape (2, 6, 1), wanted (K, E) = (2, 6)");
+  call.shapes[6] = {2, 7};
+  expect_refused_everywhere(scan, call, "input D has shape (2, 7), wanted (K, E) = (2, 6)");
   call = scan.call(DataType::kHALF, 2, 5);
   call.types[4] = DataType::kHALF;
   expect_refused_everywhere(scan, call, "input dt_bias has type float16, wanted float32");
@@ -195,10 +196,22 @@ TEST(Plugin, RefusesWrongShapesAndTypesWhereverItMeetsThem) {
   call = conv1d.call(DataType::kFLOAT, 2, 5);
   call.shapes[1] = {3, 6, 4};  // three directions, but reverse has two
   expect_refused_everywhere(conv1d, call, "input weight has shape (3, 6, 4), wanted (K, E, W) = (2, 6, 4)");
+  call = kOperators[2].call(DataType::kFLOAT, 2, 5);
+  call.shapes[0] = {2, 5, 5};  // fewer than E
+  expect_refused_everywhere(kOperators[2], call, "X (channels of x) is 5, wanted at least 6");
+  call = kOperators[3].call(DataType::kFLOAT, 2, 5);
+  call.shapes[3] = {2, 2, 5, 3};
+  expect_refused_everywhere(kOperators[3], call, "input B has shape (2, 2, 5, 3), wanted (B, G, L, N) = (2, 2, 5, 4)");
+  call = kOperators[4].call(DataType::kFLOAT, 2, 5);
+  call.shapes[1] = {2, 2, 5, 0}, call.shapes[7] = {2, 6, 0};
+  expect_refused_everywhere(kOperators[4], call, "R (rank) is 0, wanted at least 1");
+  call = kOperators[4].call(DataType::kHALF, 2, 5);
+  call.types[6] = DataType::kHALF;
+  expect_refused_everywhere(kOperators[4], call, "input delta_bias has type float16, wanted float32");
 }
 
 TEST(Plugin, RefusesWhatTheKernelsCannotTake) {
-  const Operator& scan = kOperators[1];
+  const Operator& scan = kScan;
   const SelectiveScanProblem problem{ElementType::float16, 1, 5, 6, 4, 100000, {0, 1}, 0.5f};
   const Call call = call_of(problem, DataType::kHALF);
   const auto tensors = dynamic(call, call, call);
@@ -226,7 +239,7 @@ TEST(Plugin, AnEmptyBatchIsNoWork) {
 
 // Also for smaller sizes, such as a batch between the smallest and the largest.
 TEST(Plugin, AsksForAWorkspaceForTheLargestSizes) {
-  const auto& [conv1d, scan] = kOperators;
+  const Operator &conv1d = kConvolution, &scan = kScan;
   const auto bytes = [](const Operator& op, int64_t least, int64_t most) {
     return workspace(*made(op), dynamic(op.call(DataType::kHALF, least, 6000), op.call(DataType::kHALF, least, 6000),
                                         op.call(DataType::kHALF, most, 6000)));
@@ -245,8 +258,24 @@ std::vector<int32_t> tactics_of(const Operator& op, const std::vector<nvinfer1::
   return tactics;
 }
 
+// The plans of every smaller problem fit, whatever the operator.
+TEST(Plugin, AsksForAWorkspaceForEveryScan) {
+  for (const Operator& op : kOperators) {
+    const bool is_scan = std::holds_alternative<SelectiveScanProblem>(op.problem);
+    const Call call = op.call(DataType::kHALF, 4, 6000);
+    const size_t bytes = workspace(*made(op), dynamic(call, call, call));
+    if (!is_scan) {
+      EXPECT_EQ(bytes, 0u) << op.name;
+      continue;
+    }
+    SelectiveScanProblem problem = std::get<SelectiveScanProblem>(op.problem);
+    problem.batch = 4, problem.tokens = 6000;
+    EXPECT_GE(bytes, cuda_plan_of(problem, {}, Regime::chunks).workspace_bytes + 256) << op.name;
+  }
+}
+
 TEST(Plugin, OffersTheScansRegimesAsTacticsWhereSizesAreFixed) {
-  const auto& [conv1d, scan] = kOperators;
+  const Operator& scan = kScan;
   const Call one = scan.call(DataType::kHALF, 1, 5), eight = scan.call(DataType::kHALF, 8, 5);
   const std::vector<int32_t> none, regimes = {1, 2};
   EXPECT_EQ(tactics_of(scan, dynamic(one, one, eight)), none);
@@ -254,8 +283,11 @@ TEST(Plugin, OffersTheScansRegimesAsTacticsWhereSizesAreFixed) {
   auto fixed_by_the_profile = dynamic(eight, eight, eight);
   fixed_by_the_profile[1].desc.dims.d[0] = -1;
   EXPECT_EQ(tactics_of(scan, fixed_by_the_profile), regimes);
-  const Call convolution = conv1d.call(DataType::kHALF, 8, 5);
-  EXPECT_EQ(tactics_of(conv1d, dynamic(convolution, convolution, convolution)), none);
+  for (const Operator& op : kOperators) {
+    const Call call = op.call(DataType::kHALF, 8, 5);
+    const bool is_scan = std::holds_alternative<SelectiveScanProblem>(op.problem);
+    EXPECT_EQ(tactics_of(op, dynamic(call, call, call)), is_scan ? regimes : none) << op.name;
+  }
 }
 
 TEST(Plugin, TakesTheTacticsItOffersAndNoOther) {
@@ -281,6 +313,17 @@ TEST(Plugin, IsTimedByItsAttributes) {
   EXPECT_NE(identity(0.5f, {0, 1}), identity(1.0f, {0, 1}));
   EXPECT_NE(identity(0.5f, {0, 1}), identity(0.5f, {1, 0}));
   EXPECT_NE(identity(0.5f, {0, 1}).find("reverse 0 1 scale 0.5"), std::string::npos) << identity(0.5f, {0, 1});
+  for (int32_t flag : {0, 1}) {
+    const Fields fields = Fields().ints("reverse", {1}).ints("silu", {flag}).ints("delta_softplus", {flag});
+    const auto ends_with = [&](const char* op, const std::string& end) {
+      const PluginPointer plugin = make(op, fields);
+      const std::string text = build(*plugin).getTimingCacheID();
+      return text.size() > end.size() && text.substr(text.size() - end.size()) == end;
+    };
+    EXPECT_TRUE(ends_with(kCausalConv1dName, " reverse 1 silu " + std::to_string(flag)));
+    EXPECT_TRUE(ends_with(kSelectiveScanName, " reverse 1 delta_softplus " + std::to_string(flag)));
+    EXPECT_TRUE(ends_with(kLowRankScanName, " reverse 1 delta_softplus " + std::to_string(flag)));
+  }
 }
 
 TEST(Plugin, AClonesStateIsTheOriginalsAndOutlivesIt) {

@@ -14,10 +14,24 @@ import numpy as np
 import pytest
 
 from vimdeploy.libraries import library_path
-from vimdeploy.ops.contract import BIDIRECTIONAL_SCAN, DOMAIN, OPERATORS, VERSION
+from vimdeploy.ops.contract import (
+    BIDIRECTIONAL_SCAN,
+    CAUSAL_CONV1D,
+    DOMAIN,
+    LOW_RANK_SCAN,
+    OPERATORS,
+    SELECTIVE_SCAN,
+    VERSION,
+)
 
 ROOT = Path(__file__).parents[3]
-FIELDS = {"reverse": np.array([0, 1], np.int32), "scale": np.array([0.5], np.float32)}
+FIELDS = {
+    "reverse": np.array([0, 1], np.int32),
+    "scale": np.array([0.5], np.float32),
+    "silu": np.array([1], np.int32),
+    "delta_softplus": np.array([0], np.int32),
+}
+IDENTITIES = {"scale": " scale 0.500000", "silu": " silu 1", "delta_softplus": " delta_softplus 0"}
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +102,8 @@ def test_plugin_has_all_three_capabilities(trt, creator, operator):
     assert (core.plugin_name, core.plugin_version, core.plugin_namespace) == (operator.name, str(VERSION), DOMAIN)
     build = plugin.get_capability_interface(trt.PluginCapabilityType.BUILD)
     assert build.num_outputs == 1
-    assert build.timing_cache_id.endswith(
-        " reverse 0 1" + (" scale 0.500000" if operator is BIDIRECTIONAL_SCAN else "")
-    )
+    last = names_of_fields(operator)[-1]
+    assert build.timing_cache_id.endswith(" reverse 0 1" + IDENTITIES.get(last, ""))
     assert plugin.get_capability_interface(trt.PluginCapabilityType.RUNTIME) is not None
 
 
@@ -109,17 +122,26 @@ def test_wrong_fields_are_refused_in_one_sentence(trt, creator, operator, wrong,
     assert capfd.readouterr().err == f"[vimdeploy] {operator.name}: {sentence}\n"
 
 
-def test_a_scan_without_scale_is_refused(trt, registry, capfd):
-    creator = registry.get_creator(BIDIRECTIONAL_SCAN.name, str(VERSION), DOMAIN)
+@pytest.mark.parametrize(
+    ("operator", "sentence"),
+    [
+        (BIDIRECTIONAL_SCAN, "field scale is missing, wanted one FLOAT32"),
+        (CAUSAL_CONV1D, "field silu is missing, wanted one INT32"),
+        (SELECTIVE_SCAN, "field delta_softplus is missing, wanted one INT32"),
+        (LOW_RANK_SCAN, "field delta_softplus is missing, wanted one INT32"),
+    ],
+)
+def test_an_operator_without_one_of_its_fields_is_refused(trt, registry, operator, sentence, capfd):
+    creator = registry.get_creator(operator.name, str(VERSION), DOMAIN)
     assert made(trt, creator, {"reverse": FIELDS["reverse"]}) is None
-    assert "field scale is missing, wanted one FLOAT32" in capfd.readouterr().err
+    assert sentence in capfd.readouterr().err
 
 
 ALONE = """
 import ctypes, sys
 trt = __import__(sys.argv[2]) if len(sys.argv) > 2 else None
 ctypes.CDLL(sys.argv[1])
-for name in ("BidirectionalConv1d", "BidirectionalSelectiveScan") if trt else ():
+for name in sys.argv[3:]:
     creator = trt.get_plugin_registry().get_creator(name, "1", "vimdeploy")
     print(creator.name, creator.plugin_version, creator.plugin_namespace)
 """
@@ -138,7 +160,7 @@ def test_the_library_that_registers_itself_has_only_to_be_loaded(registered_libr
     headers = json.loads(describe())["tensorrt_headers"]
     if headers.split(".")[0] != trt.__version__.split(".")[0]:
         pytest.skip(f"the library is built with headers of TensorRT {headers}, here is {trt.__version__}")
-    command = [sys.executable, "-c", ALONE, registered_library, "tensorrt_lean"]
+    command = [sys.executable, "-c", ALONE, registered_library, "tensorrt_lean", *(op.name for op in OPERATORS)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (done.stdout.splitlines(), done.stderr) == ([f"{op.name} {VERSION} {DOMAIN}" for op in OPERATORS], "")
 

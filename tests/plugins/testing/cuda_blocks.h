@@ -51,10 +51,9 @@ class CpuTeam {
 };
 
 // Does what selective_scan_cuda launches, in the same order. Blocks are independent, so they run in any order, too.
-template <typename T>
-void run_selective_scan_blocks(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan,
-                               const SelectiveScanTensors& tensors, void* workspace, ThreadOrder order) {
-  const cuda::ScanArguments<T> arguments(problem, plan, tensors, workspace);
+inline void run_selective_scan_blocks(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan,
+                                      const SelectiveScanTensors& tensors, void* workspace, ThreadOrder order) {
+  const cuda::ScanArguments arguments(problem, plan, tensors, workspace);
   std::mt19937 random(2);
   // block(team, arguments, index, shared) for each block of the launch.
   const auto run = [&](auto registers, int64_t blocks, int threads, size_t shared_bytes, auto block) {
@@ -65,16 +64,19 @@ void run_selective_scan_blocks(const SelectiveScanProblem& problem, const Select
       ASSERT_TRUE(shared.is_intact()) << "block " << index << " wrote outside of its shared memory";
     }
   };
-  if (plan.chunks > 1) {
-    const auto shared_floats = static_cast<size_t>(cuda::shared_layout(1, problem.rank, 0).floats);
-    run(cuda::SummaryRegisters<T>{}, cuda::summary_blocks(arguments), cuda::kChannelTile, shared_floats * sizeof(float),
-        [](auto&&... of) { cuda::summary_block(of...); });
-    for (int64_t index : indices_in(order, cuda::carry_threads(arguments), random))
-      cuda::carry_thread(arguments, index);
-  }
-  run(cuda::OutputRegisters<T>{}, cuda::output_blocks(arguments),
-      cuda::thread_groups_of(arguments.subscans) * cuda::kChannelTile, plan.shared_bytes,
-      [](auto&&... of) { cuda::output_block(of...); });
+  cuda::with_scan_kind(problem, [&](auto kind) {
+    using Kind = decltype(kind);
+    if (plan.chunks > 1) {
+      const int64_t shared_floats = cuda::shared_layout(1, Kind::kStates, problem.rank, 0).floats;
+      run(cuda::SummaryRegisters<Kind>{}, cuda::summary_blocks(arguments), cuda::kChannelTile,
+          static_cast<size_t>(shared_floats) * sizeof(float), [](auto&&... of) { cuda::summary_block<Kind>(of...); });
+      for (int64_t index : indices_in(order, cuda::carry_threads(arguments), random))
+        cuda::carry_thread(arguments, index);
+    }
+    run(cuda::OutputRegisters<Kind>{}, cuda::output_blocks(arguments),
+        cuda::thread_groups_of(arguments.summands) * cuda::kChannelTile, plan.shared_bytes,
+        [](auto&&... of) { cuda::output_block<Kind>(of...); });
+  });
 }
 
 // Does what conv1d_cuda launches.

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -39,14 +40,11 @@ class DeviceMemory {
     expect_success(cudaMemcpy(data(), from, bytes, cudaMemcpyHostToDevice));
     expect_success(cudaDeviceSynchronize());
   }
-  explicit DeviceMemory(const Tensor& from) : DeviceMemory(from.data(), from.bytes.size()) {}
-  explicit DeviceMemory(const std::vector<float>& from) : DeviceMemory(from.data(), from.size() * sizeof(float)) {}
   ~DeviceMemory() { cudaFree(begin_); }
   DeviceMemory(const DeviceMemory&) = delete;
   DeviceMemory& operator=(const DeviceMemory&) = delete;
 
   unsigned char* data() const { return begin_ + kStrip; }
-  float* floats() const { return reinterpret_cast<float*>(data()); }
 
   void fill_with_nan() const {
     expect_success(cudaMemset(data(), kNaN, bytes_));
@@ -87,21 +85,35 @@ class Stream {
   cudaStream_t stream_ = nullptr;
 };
 
+inline std::vector<const void*> pointers_to(const std::vector<std::unique_ptr<DeviceMemory>>& inputs) {
+  std::vector<const void*> pointers;
+  for (const auto& input : inputs) pointers.push_back(input->data());
+  return pointers;
+}
+
+inline std::vector<std::unique_ptr<DeviceMemory>> on_device(const std::vector<Bytes>& inputs) {
+  std::vector<std::unique_ptr<DeviceMemory>> copies;
+  for (const Bytes& input : inputs) copies.push_back(std::make_unique<DeviceMemory>(input.data, input.size));
+  return copies;
+}
+
 // A convolution whose tensors are on the device.
 class Conv1dOnDevice {
  public:
   explicit Conv1dOnDevice(const Conv1dCase& c)
-      : problem_(c.problem), xz_(c.xz), weight_(c.weight), bias_(c.bias), u_(c.u.bytes.size()) {}
+      : problem_(c.problem), in_(on_device(c.inputs())), u_(c.u.bytes.size()) {}
 
   void launch(cudaStream_t stream) const {
-    expect_success(conv1d_cuda(problem_, {xz_.data(), weight_.data(), bias_.data(), u_.data()}, stream));
+    const auto in = pointers_to(in_);
+    expect_success(conv1d_cuda(problem_, {in[0], in[1], in[2], u_.data()}, stream));
   }
   const DeviceMemory& output() const { return u_; }
   bool is_intact() const { return u_.is_intact(); }
 
  private:
   Conv1dProblem problem_;
-  DeviceMemory xz_, weight_, bias_, u_;
+  std::vector<std::unique_ptr<DeviceMemory>> in_;
+  DeviceMemory u_;
 };
 
 // A scan whose tensors and workspace are on the device.
@@ -110,20 +122,13 @@ class SelectiveScanOnDevice {
   SelectiveScanOnDevice(const SelectiveScanCase& c, const SelectiveScanCudaPlan& plan)
       : problem_(c.problem),
         plan_(plan),
-        u_(c.u),
-        xz_(c.xz),
-        dt_bc_(c.dt_bc),
-        dt_weight_(c.dt_weight),
-        dt_bias_(c.dt_bias),
-        A_(c.A),
-        D_(c.D),
+        in_(on_device(c.inputs())),
         y_(c.y.bytes.size()),
         workspace_(plan.workspace_bytes) {}
 
   void launch(cudaStream_t stream) const {
-    const void* in[] = {u_.data(),       xz_.data(), dt_bc_.data(), dt_weight_.data(),
-                        dt_bias_.data(), A_.data(),  D_.data()};
-    const auto tensors = BidirectionalScanOperator::tensors(problem_, in, y_.data());
+    const auto tensors =
+        with_operator(problem_, [&](auto op) { return op.tensors(problem_, pointers_to(in_).data(), y_.data()); });
     expect_success(selective_scan_cuda(problem_, plan_, tensors, workspace_.data(), stream));
   }
   const DeviceMemory& output() const { return y_; }
@@ -132,7 +137,8 @@ class SelectiveScanOnDevice {
  private:
   SelectiveScanProblem problem_;
   SelectiveScanCudaPlan plan_;
-  DeviceMemory u_, xz_, dt_bc_, dt_weight_, dt_bias_, A_, D_, y_, workspace_;
+  std::vector<std::unique_ptr<DeviceMemory>> in_;
+  DeviceMemory y_, workspace_;
 };
 
 }  // namespace vimdeploy::testing

@@ -12,8 +12,9 @@
 namespace vimdeploy::testing {
 
 inline std::string describe(const Conv1dProblem& p) {
-  std::string text = std::string(name_of(p.type)) + " B " + std::to_string(p.batch) + " L " + std::to_string(p.tokens) +
-                     " E " + std::to_string(p.channels) + " W " + std::to_string(p.width) + " reverse";
+  std::string text = std::string(p.name) + " " + name_of(p.type) + " B " + std::to_string(p.batch) + " L " +
+                     std::to_string(p.tokens) + " E " + std::to_string(p.channels) + " W " + std::to_string(p.width) +
+                     " X " + std::to_string(p.row) + " silu " + std::to_string(p.silu) + " reverse";
   for (int64_t flag : p.reverse) text += " " + std::to_string(flag);
   return text;
 }
@@ -30,8 +31,7 @@ inline std::vector<float> magnitudes(const Conv1dCase& c) {
         for (int64_t w = 0; w < p.width; ++w) {
           const int64_t offset = p.reverse[static_cast<size_t>(k)] ? p.width - 1 - w : w - p.width + 1;
           if (l + offset < 0 || l + offset >= p.tokens) continue;
-          sum += std::fabs(c.weight.get((k * p.channels + e) * p.width + w) *
-                           c.xz.get((bl + offset) * 2 * p.channels + e));
+          sum += std::fabs(c.weight.get((k * p.channels + e) * p.width + w) * c.x.get((bl + offset) * p.row + e));
         }
         sums.push_back(sum);
       }
@@ -46,9 +46,9 @@ inline float roundings(const Conv1dProblem& problem) {
 }
 
 inline std::string describe(const SelectiveScanProblem& p) {
-  std::string text = std::string(name_of(p.type)) + " B " + std::to_string(p.batch) + " L " + std::to_string(p.tokens) +
-                     " E " + std::to_string(p.channels) + " N " + std::to_string(p.states) + " R " +
-                     std::to_string(p.rank) + " reverse";
+  std::string text = std::string(p.name) + " " + name_of(p.type) + " B " + std::to_string(p.batch) + " L " +
+                     std::to_string(p.tokens) + " E " + std::to_string(p.channels) + " N " + std::to_string(p.states) +
+                     " R " + std::to_string(p.rank) + " softplus " + std::to_string(p.delta_softplus) + " reverse";
   for (int64_t flag : p.reverse) text += " " + std::to_string(flag);
   return text;
 }
@@ -71,6 +71,9 @@ inline std::vector<float> magnitudes(const SelectiveScanCase& c) {
   positive.problem.type = ElementType::float32;
   positive.u = absolute_float32(c.u);
   positive.xz = float32(c.xz);
+  positive.delta = float32(c.delta);
+  positive.B = absolute_float32(c.B);
+  positive.C = absolute_float32(c.C);
   positive.dt_weight = float32(c.dt_weight);
   positive.dt_bc = float32(c.dt_bc);
   const int64_t row = c.problem.rank + 2 * c.problem.states;

@@ -14,7 +14,7 @@ from vimdeploy.artifact import Artifact
 from vimdeploy.converters.conversion import ASKED, finished
 from vimdeploy.converters.quantize.answers import Runner
 from vimdeploy.converters.quantize.calibrate import calibrated
-from vimdeploy.converters.quantize.linears import linear_layers, other_products
+from vimdeploy.converters.quantize.linears import linear_layers, other_products, with_products
 from vimdeploy.converters.quantize.qdq import with_int8
 from vimdeploy.converters.quantize.sensitivity import Sensitivity, sensitivities
 from vimdeploy.errors import ConfigError, ModelFileError, ParityError
@@ -61,7 +61,7 @@ def int8_from_float32(
     Args:
         artifact: a float32 file of ours.
         inputs: the pictures that the scales, the order and the budget are judged by.
-        budget: percentage points, of what ``Task.counts`` says.
+        budget: percentage points, of what ``Task.counts`` says; without a task, of the outputs' standard deviation.
         keep: names of products that stay in float32; ``*`` stands for anything.
         threads: of ONNX Runtime.
         progress: is told how far each phase is.
@@ -72,14 +72,18 @@ def int8_from_float32(
             loss of ``budget``, or nothing is found in them.
         ParityError: if a single layer is over the budget.
     """
-    model, info = artifact.model, artifact.info
+    info = artifact.info
     if info.precision != "fp32":
         raise ModelFileError(f"Wanted a model in float32 (fp32), found {info.precision}; quantize the fp32 file.")
+    if not info.task:
+        artifact = finished(with_products(artifact.model), info, artifact.model)
+    model = artifact.model
     kept = other_products(model) | _asked_for(model, keep)
     layers = [layer for layer in linear_layers(model) if layer.name not in kept]
     if not layers:
         raise ConfigError("No Linear layer is left to bring to int8; keep fewer in float32.")
-    _check_budget(budget, len(inputs))
+    if info.task:
+        _check_budget(budget, len(inputs))
     runner = Runner(info, threads, progress)
     scales = calibrated(artifact, layers, runner, inputs.spread(CALIBRATING))
     row = sensitivities(model, scales, runner, inputs.spread(JUDGING))
@@ -117,7 +121,7 @@ def int8_from_float32(
     return Int8Model(
         finished(first_in_int8(count), info, model),
         tuple(row),
-        images=len(wanted),
+        images=len(inputs),
         agreement=compared[count].result(),
         points_lost=compared[count].points_lost(),
     )

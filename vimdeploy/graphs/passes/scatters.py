@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from vimdeploy.graphs.passes.editor import Editor, attribute, constant_of, dims, number_of, same
+from vimdeploy.graphs.passes.editor import Editor, Place, attribute, constant_of, dims, number_of, same, slice_steps
 
 _END = 1 << 62
 """What a slice up to the end ends at, or beyond it."""
@@ -158,7 +158,9 @@ def _range_of_lines(indices: ir.Value, length: ir.SymbolicDim | int) -> _Range:
         raise _NotUnderstoodError
     places, steps = unsqueeze.inputs[0], None
     if places is not None and (node := places.producer()) is not None and node.op_type == "Slice":
-        places, steps = node.inputs[0], _steps_of_slice(node)
+        places, steps = node.inputs[0], slice_steps(node)
+        if steps is None:
+            raise _NotUnderstoodError
     numbers = places.producer() if places is not None else None
     if numbers is None or numbers.op_type != "Range" or not _counts_all(numbers, length):
         raise _NotUnderstoodError
@@ -181,19 +183,11 @@ def _counts_all(numbers: ir.Node, length: ir.SymbolicDim | int) -> bool:
 
 
 def _range_of_slice(node: ir.Node) -> _Range:
-    [data] = _required(node.inputs[0])
-    axis, start, stop, step = _steps_of_slice(node)
-    axis %= len(dims(data))
-    return _range(axis, start, stop, step, dims(data)[axis])
-
-
-def _steps_of_slice(node: ir.Node) -> tuple[int, int, int, int]:
-    """Axis, start, stop and step of a Slice along one axis."""
-    numbers = [number for value in node.inputs[1:] if (number := number_of(value)) is not None]
-    if len(numbers) != 4:
+    [data], steps = _required(node.inputs[0]), slice_steps(node)
+    if steps is None:
         raise _NotUnderstoodError
-    start, stop, axis, step = numbers
-    return axis, start, stop, step
+    axis, start, stop, step = steps
+    return _range(axis, start, stop, step, dims(data)[axis])
 
 
 def _range(axis: int, start: int, stop: int, step: int, length: ir.SymbolicDim | int) -> _Range:
@@ -294,41 +288,36 @@ def _together(
     if value not in together:
         node = value.producer()
         assert node is not None
-        together[value] = _join(edit, node, parts[value])
+        together[value] = _join(edit.before(node), parts[value])
     return together[value]
 
 
-def _join(edit: Editor, before: ir.Node, parts: _Parts) -> ir.Value:
+def _join(place: Place, parts: _Parts) -> ir.Value:
     assert parts is not None
     if isinstance(parts, _Whole):
-        return edit.transpose(before, parts.value, parts.perm)
+        return place.transposed(parts.value, parts.perm)
     axis = parts.axis
-    if isinstance(parts, _Blocks):
-        values = [_join(edit, before, part) for part, _ in parts.parts]
-        length = sum(length for _, length in parts.parts)
-        shape = [length if i == axis else dim for i, dim in enumerate(dims(values[0]))]
-        return edit.node(before, "Concat", values, {"axis": axis}, shape=shape)
-    values = [_join(edit, before, part) for part in parts.parts]
-    return _interleaved(edit, before, values, axis)
+    if isinstance(parts, _Strides):
+        return _interleaved(place, [_join(place, part) for part in parts.parts], axis)
+    values = [_join(place, part) for part, _ in parts.parts]
+    shape = [*dims(values[0])[:axis], sum(length for _, length in parts.parts), *dims(values[0])[axis + 1 :]]
+    return place.node("Concat", values, {"axis": axis}, shape=shape)
 
 
-def _interleaved(edit: Editor, before: ir.Node, values: list[ir.Value], axis: int) -> ir.Value:
+def _interleaved(place: Place, values: list[ir.Value], axis: int) -> ir.Value:
     """Values of one shape that take turns along an axis: side by side on the axis behind it, which then moves up."""
-    *_, last = range(len(dims(values[0])))
-    shape, turns = list(dims(values[0])), len(values)
-    if axis == last:
-        behind = edit.constant(np.array([axis + 1]))
-        values = [edit.node(before, "Unsqueeze", [value, behind], shape=[*shape, 1]) for value in values]
-        wide = [*shape, turns]
+    shape, turns = dims(values[0]), len(values)
+    before, length, behind = shape[:axis], shape[axis], shape[axis + 1 :]
+    if not behind:
+        axes = place.edit.integers(axis + 1)
+        values = [place.node("Unsqueeze", [value, axes], shape=[*shape, 1]) for value in values]
+    wide = (behind[0] * turns, *behind[1:]) if behind else (turns,)
+    side_by_side = place.node("Concat", values, {"axis": axis + 1}, shape=[*before, length, *wide])
+    ends = [dim for dim in behind if isinstance(dim, int)]
+    if len(ends) == len(behind):
+        target = place.edit.integers(*(0 for _ in before), -1, *ends)
     else:
-        wide = [dim * turns if i == axis + 1 else dim for i, dim in enumerate(shape)]
-    side_by_side = edit.node(before, "Concat", values, {"axis": axis + 1}, shape=wide)
-    ends = shape[axis + 1 :]
-    if all(isinstance(dim, int) for dim in ends):
-        target = edit.constant(np.array([*(0 for _ in shape[:axis]), -1, *ends]))
-    else:
-        start = edit.constant(np.array([*(0 for _ in shape[:axis]), -1]))
-        tail = edit.node(before, "Shape", values[:1], {"start": axis + 1}, shape=[len(ends)], dtype=ir.DataType.INT64)
-        target = edit.node(before, "Concat", [start, tail], {"axis": 0}, shape=[len(shape)])
-    shape[axis] = shape[axis] * turns
-    return edit.node(before, "Reshape", [side_by_side, target], shape=shape)
+        start = place.edit.integers(*(0 for _ in before), -1)
+        end = place.node("Shape", values[:1], {"start": axis + 1}, shape=[len(behind)], dtype=ir.DataType.INT64)
+        target = place.node("Concat", [start, end], {"axis": 0}, shape=[len(shape)])
+    return place.node("Reshape", [side_by_side, target], shape=[*before, length * turns, *behind])

@@ -25,7 +25,7 @@ void expect_agreement(const Conv1dCase& c, Place place = Place::aligned) {
   GuardedMemory memory(c.u.bytes.size() + 16);
   const auto address = reinterpret_cast<uintptr_t>(memory.data());
   unsigned char* u = memory.data() + (place == Place::aligned ? 16 - address % 16 : 0);
-  const Conv1dTensors tensors{c.xz.data(), c.weight.data(), c.bias.data(), u};
+  const Conv1dTensors tensors{c.x.data(), c.weight.data(), c.bias.data(), u};
   with_element_type(c.problem.type, [&](auto element) { run_conv1d_threads<decltype(element)>(c.problem, tensors); });
   Tensor found = c.u;
   std::copy_n(u, found.bytes.size(), found.bytes.data());
@@ -45,6 +45,20 @@ TEST(CudaConv1d, AgreesWithTheReferenceForEveryTypeAndSize) {
   }
 }
 
+TEST(CudaConv1d, TakesRowsOfAnyLengthWithAndWithoutSilu) {
+  for (ElementType type : kElementTypes) {
+    for (int64_t width : {3, 4}) {
+      for (int64_t channels : {1, 4, 13, 16}) {
+        for (int64_t more : {0, 1, 4, 40}) {
+          for (int64_t silu : {0, 1}) {
+            expect_agreement(Conv1dCase(causal_problem(type, 2, 21, channels, width, {0, 1}, channels + more, silu)));
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST(CudaConv1d, TakesVectorsIfTheMemoryIsAligned) {
   for (ElementType type : kElementTypes) {
     const Conv1dCase c({type, 2, 21, 384, 4, {0, 1}});
@@ -58,6 +72,8 @@ TEST(CudaConv1d, TakesVectorsIfTheMemoryIsAligned) {
       EXPECT_FALSE(takes_vectors(c.problem, memory + 4));
       EXPECT_FALSE(takes_vectors({type, 2, 21, 382, 4, {0, 1}}, memory));
       EXPECT_FALSE(takes_vectors({type, 2, 21, 384, 3, {0, 1}}, memory));
+      EXPECT_TRUE(takes_vectors(causal_problem(type, 2, 21, 384, 4, {0}, 388), memory));
+      EXPECT_FALSE(takes_vectors(causal_problem(type, 2, 21, 384, 4, {0}, 390), memory));
     });
     expect_agreement(c, Place::aligned);
     expect_agreement(c, Place::odd);
@@ -79,8 +95,8 @@ TEST(CudaConv1d, PassesNanInfinityAndDenormalsOnAsTheReferenceDoes) {
   for (float special : {std::nanf(""), HUGE_VALF, -HUGE_VALF, 1e-40f, 3e38f}) {
     for (int64_t width : {3, 4}) {
       Conv1dCase c({ElementType::float32, 1, 40, 20, width, {0, 1}});
-      c.xz.set(20 * 40 + 5, special);
-      c.xz.set(39 * 40 + 19, special);
+      c.x.set(20 * 40 + 5, special);
+      c.x.set(39 * 40 + 19, special);
       expect_agreement(c);
     }
   }

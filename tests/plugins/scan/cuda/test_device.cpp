@@ -129,6 +129,18 @@ TEST_F(ShortDevice, ScanAgreesWithTheReference) {
   for (ElementType type : kElementTypes) {
     expect_agreement(SelectiveScanCase({type, 2, 70, 72, 16, 12, {0, 1}, 0.5f}, seed));
     expect_agreement(SelectiveScanCase({type, 1, 35, 33, 5, 3, {1, 0, 1}, 1.0f}, seed));
+    expect_agreement(SelectiveScanCase({type, 1, 35, 33, 1, 3, {1, 0, 1}, 1.0f}, seed));
+  }
+}
+
+TEST_F(ShortDevice, ScanOfGroupsAgreesWithTheReference) {
+  for (ElementType type : kElementTypes) {
+    for (int64_t rank : {0, 5}) {
+      for (int64_t states : {1, 8, 16, 20}) {
+        expect_agreement(SelectiveScanCase(problem_of_groups(type, 2, 35, 72, states, rank, {0, 1}), seed));
+      }
+      expect_agreement(SelectiveScanCase(problem_of_groups(type, 1, 35, 33, 3, rank, {1, 0, 1}, 0), seed));
+    }
   }
 }
 
@@ -136,6 +148,8 @@ TEST_F(ShortDevice, ConvolutionAgreesWithTheReference) {
   for (ElementType type : kElementTypes) {
     expect_agreement(Conv1dCase({type, 2, 70, 72, 4, {0, 1}}, seed));
     expect_agreement(Conv1dCase({type, 1, 35, 33, 3, {1, 0, 1}}, seed));
+    expect_agreement(Conv1dCase(causal_problem(type, 2, 35, 36, 4, {0}, 40, 0), seed));
+    expect_agreement(Conv1dCase(causal_problem(type, 2, 35, 33, 3, {0, 1}, 33, 1), seed));
   }
 }
 
@@ -173,6 +187,27 @@ TEST_F(Device, ScanAgreesForTheReleasedModels) {
   }
 }
 
+TEST_F(Device, ScanAgreesForModelsOfOthers) {
+  for (ElementType type : kElementTypes) {
+    expect_agreement(SelectiveScanCase(problem_of_groups(type, 2, 3136, 96, 1, 6, {0, 1, 0, 1}), seed));
+    expect_agreement(SelectiveScanCase(problem_of_groups(type, 8, 196, 160, 8, 20, {0}), seed));
+    expect_agreement(SelectiveScanCase(problem_of_groups(type, 1, 1000, 1536, 16, 48, {0}), seed));
+    expect_agreement(SelectiveScanCase(problem_of_groups(type, 1, 1000, 1536, 16, 0, {0}), seed));
+  }
+}
+
+TEST_F(Device, ScanOfGroupsAgreesForEveryChannelAndState) {
+  for (ElementType type : kElementTypes) {
+    for (int64_t rank : {0, 5}) {
+      for (int64_t channels : {1, 31, 64, 65, 130}) {
+        for (int64_t states : {1, 2, 7, 8, 9, 16, 17, 64}) {
+          expect_agreement(SelectiveScanCase(problem_of_groups(type, 2, 37, channels, states, rank, {0, 1}), seed));
+        }
+      }
+    }
+  }
+}
+
 TEST_F(Device, ScanAgreesForAnySize) {
   std::mt19937 random(seed);
   const auto up_to = [&](int64_t most) { return std::uniform_int_distribution<int64_t>(1, most)(random); };
@@ -181,6 +216,9 @@ TEST_F(Device, ScanAgreesForAnySize) {
         kElementTypes[i % 3], up_to(4), up_to(300), up_to(200), up_to(40), up_to(24), {}, 1.0f};
     for (int64_t k = up_to(4); k > 0; --k) problem.reverse.push_back(up_to(2) - 1);
     expect_agreement(SelectiveScanCase(problem, seed + i));
+    const auto groups = problem_of_groups(problem.type, problem.batch, problem.tokens, problem.channels, problem.states,
+                                          i % 2 ? problem.rank : 0, problem.reverse, i % 4 < 2);
+    expect_agreement(SelectiveScanCase(groups, seed + i));
   }
 }
 
@@ -189,6 +227,7 @@ TEST_F(Device, ScanTakesAnyDirections) {
   for (const auto& reverse : patterns) {
     for (ElementType type : kElementTypes) {
       expect_agreement(SelectiveScanCase({type, 2, 150, 40, 16, 3, reverse, 0.5f}, seed));
+      expect_agreement(SelectiveScanCase(problem_of_groups(type, 2, 150, 40, 8, 0, reverse), seed));
     }
   }
 }
@@ -238,6 +277,18 @@ TEST_F(Device, ConvolutionAgreesForEveryTypeAndSize) {
   }
 }
 
+TEST_F(Device, ConvolutionTakesRowsOfAnyLengthWithAndWithoutSilu) {
+  for (ElementType type : kElementTypes) {
+    for (int64_t width : {3, 4}) {
+      for (int64_t more : {0, 1, 4, 40}) {
+        for (int64_t silu : {0, 1}) {
+          expect_agreement(Conv1dCase(causal_problem(type, 2, 37, 64, width, {0, 1}, 64 + more, silu), seed));
+        }
+      }
+    }
+  }
+}
+
 TEST_F(Device, ConvolutionTakesAnyDirections) {
   const std::vector<std::vector<int64_t>> patterns = {{0}, {1}, {0, 0}, {1, 0}, {1, 1}, {0, 1, 1}, {1, 0, 1, 0}};
   for (const auto& reverse : patterns)
@@ -247,8 +298,8 @@ TEST_F(Device, ConvolutionTakesAnyDirections) {
 TEST_F(Device, ConvolutionPassesNanAndInfinityOnAsTheReferenceDoes) {
   for (float special : {std::nanf(""), HUGE_VALF, -HUGE_VALF, 3e38f}) {
     Conv1dCase c({ElementType::float32, 1, 40, 20, 4, {0, 1}}, seed);
-    c.xz.set(20 * 40 + 5, special);
-    c.xz.set(39 * 40 + 19, special);
+    c.x.set(20 * 40 + 5, special);
+    c.x.set(39 * 40 + 19, special);
     expect_agreement(c);
   }
 }
@@ -256,15 +307,20 @@ TEST_F(Device, ConvolutionPassesNanAndInfinityOnAsTheReferenceDoes) {
 TEST_F(Device, AnEmptyTensorIsNoWork) {
   for (auto [batch, tokens] : {std::pair<int64_t, int64_t>{0, 5}, {2, 0}}) {
     expect_agreement(SelectiveScanCase({ElementType::float16, batch, tokens, 20, 16, 3, {0, 1}, 0.5f}, seed));
+    expect_agreement(SelectiveScanCase(problem_of_groups(ElementType::float16, batch, tokens, 20, 1, 0, {0, 1}), seed));
     expect_agreement(Conv1dCase({ElementType::float16, batch, tokens, 20, 4, {0, 1}}, seed));
   }
 }
 
 TEST_F(Device, RunsInsideAGraphThatIsCaptured) {
-  const SelectiveScanCase scan({ElementType::float16, 2, 197, 384, 16, 12, {0, 1}, 0.5f}, seed);
-  for (const SelectiveScanCudaPlan& plan : plans_of(scan.problem)) {
-    SCOPED_TRACE(plan.to_string());
-    expect_the_same_from_a_graph(SelectiveScanOnDevice(scan, plan), scan.y);
+  for (const SelectiveScanProblem& problem :
+       {SelectiveScanProblem{ElementType::float16, 2, 197, 384, 16, 12, {0, 1}, 0.5f},
+        problem_of_groups(ElementType::float16, 2, 197, 96, 1, 6, {0, 1, 0, 1})}) {
+    const SelectiveScanCase scan(problem, seed);
+    for (const SelectiveScanCudaPlan& plan : plans_of(scan.problem)) {
+      SCOPED_TRACE(plan.to_string());
+      expect_the_same_from_a_graph(SelectiveScanOnDevice(scan, plan), scan.y);
+    }
   }
   const Conv1dCase convolution({ElementType::float16, 2, 197, 384, 4, {0, 1}}, seed);
   expect_the_same_from_a_graph(Conv1dOnDevice(convolution), convolution.u);

@@ -19,12 +19,24 @@ namespace {
 
 struct Compiled {
   std::string kernel, type;
+  cuda::Form form = cuda::Form::gated;
+  int states = 16;  // of a subscan
   int architecture = 0, registers = 0, stack = 0, spill_stores = 0, spill_loads = 0;
+
+  std::string name() const {
+    const char* forms[] = {"gated", "low rank", "given"};
+    const bool is_scan = kernel == "selective_scan_output" || kernel == "selective_scan_summary";
+    return kernel + " " + type +
+           (is_scan ? std::string(" ") + forms[static_cast<int>(form)] + " N " + std::to_string(states) : "");
+  }
 };
 
 // ptxas reports a kernel in three lines: the mangled name, the stack, the registers.
 std::vector<Compiled> read_report(const std::string& path) {
-  const std::regex name("Compiling entry function '.*(selective_scan_\\w+?|conv1d_\\w+?)I(\\w+)' for 'sm_(\\d+)'");
+  const std::regex name(
+      "Compiling entry function '.*(selective_scan_(?:output|summary|carry)|conv1d_(?:vectors|any_width))(\\w+)' for "
+      "'sm_(\\d+)'");
+  const std::regex kind("FormE(\\d)ELi(\\d+)E");
   const std::regex stack("(\\d+) bytes stack frame, (\\d+) bytes spill stores, (\\d+) bytes spill loads");
   const std::regex registers("Used (\\d+) registers");
   std::vector<Compiled> kernels;
@@ -35,7 +47,16 @@ std::vector<Compiled> read_report(const std::string& path) {
       const std::string argument = found[2];
       const bool is_half = argument.find("Float16") != std::string::npos;
       const bool is_brain = argument.find("BFloat16") != std::string::npos;
-      kernels.push_back({found[1], is_brain ? "bfloat16" : is_half ? "float16" : "float32", std::stoi(found[3])});
+      Compiled compiled;
+      compiled.kernel = found[1];
+      compiled.type = is_brain ? "bfloat16" : is_half ? "float16" : "float32";
+      compiled.architecture = std::stoi(found[3]);
+      std::smatch found_kind;
+      if (std::regex_search(argument, found_kind, kind)) {
+        compiled.form = static_cast<cuda::Form>(std::stoi(found_kind[1]));
+        compiled.states = std::stoi(found_kind[2]);
+      }
+      kernels.push_back(compiled);
     } else if (!kernels.empty() && std::regex_search(line, found, stack)) {
       kernels.back().stack = std::stoi(found[1]);
       kernels.back().spill_stores = std::stoi(found[2]);
@@ -72,17 +93,17 @@ int threads_of(const std::string& kernel) {
   return kernel == "selective_scan_summary" ? cuda::kChannelTile : cuda::kThreads;
 }
 
-// For Vim-Ti: N = 16, R = 12, sums in the workspace.
-int64_t shared_bytes_of(const std::string& kernel) {
-  const int groups = kernel == "selective_scan_output"    ? cuda::kThreadGroups
-                     : kernel == "selective_scan_summary" ? 1
-                                                          : 0;
-  return cuda::shared_layout(groups, 12, 0).floats * 4;
+// With R = 12, as in Vim-Ti, and sums in the workspace.
+int64_t shared_bytes_of(const Compiled& kernel) {
+  const int groups = kernel.kernel == "selective_scan_output"    ? cuda::kThreadGroups
+                     : kernel.kernel == "selective_scan_summary" ? 1
+                                                                 : 0;
+  return cuda::shared_layout(groups, kernel.states, kernel.form == cuda::Form::given ? 0 : 12, 0).floats * 4;
 }
 
 int resident_warps(const Compiled& kernel, const Multiprocessor& on) {
   const int warps = threads_of(kernel.kernel) / 32, registers = (kernel.registers + 7) / 8 * 8;
-  const int64_t by_shared = on.shared_kibibytes * 1024 / (shared_bytes_of(kernel.kernel) + 1024);
+  const int64_t by_shared = on.shared_kibibytes * 1024 / (shared_bytes_of(kernel) + 1024);
   const int64_t by_registers = 65536 / (registers * threads_of(kernel.kernel));
   const auto blocks = std::min<int64_t>({by_shared, by_registers, on.blocks, on.warps / warps});
   return static_cast<int>(blocks) * warps;
@@ -98,22 +119,31 @@ class KernelResources : public ::testing::Test {
   const std::vector<Compiled> kernels_ = read_reports();
 };
 
-TEST_F(KernelResources, EveryKernelIsCompiledForEveryType) {
-  for (const char* kernel : {"selective_scan_output", "selective_scan_summary", "selective_scan_carry",
-                             "conv1d_vectors", "conv1d_any_width"}) {
-    for (const char* type : {"float32", "float16", "bfloat16"}) {
-      EXPECT_TRUE(std::any_of(kernels_.begin(), kernels_.end(),
-                              [&](const Compiled& compiled) {
-                                return compiled.kernel == kernel && compiled.type == type && compiled.registers > 0;
-                              }))
-          << kernel << " " << type;
+TEST_F(KernelResources, EveryKernelIsCompiledForEveryKindOfProblem) {
+  const auto is_compiled = [&](const std::string& name) {
+    return std::any_of(kernels_.begin(), kernels_.end(),
+                       [&](const Compiled& compiled) { return compiled.name() == name && compiled.registers > 0; });
+  };
+  for (const char* type : {"float32", "float16", "bfloat16"}) {
+    for (const char* kernel : {"conv1d_vectors", "conv1d_any_width"}) {
+      EXPECT_TRUE(is_compiled(std::string(kernel) + " " + type)) << kernel << " " << type;
+    }
+    for (const char* kernel : {"selective_scan_output", "selective_scan_summary"}) {
+      for (cuda::Form form : {cuda::Form::gated, cuda::Form::low_rank, cuda::Form::given}) {
+        for (int states : cuda::kStateGroups) {
+          Compiled wanted;
+          wanted.kernel = kernel, wanted.type = type, wanted.form = form, wanted.states = states;
+          EXPECT_TRUE(is_compiled(wanted.name())) << wanted.name();
+        }
+      }
     }
   }
+  EXPECT_TRUE(is_compiled("selective_scan_carry float32"));  // which knows no T
 }
 
 TEST_F(KernelResources, NothingSpills) {
   for (const Compiled& kernel : kernels_) {
-    SCOPED_TRACE(kernel.kernel + " " + kernel.type + " sm_" + std::to_string(kernel.architecture));
+    SCOPED_TRACE(kernel.name() + " sm_" + std::to_string(kernel.architecture));
     EXPECT_EQ(kernel.stack, 0);
     EXPECT_EQ(kernel.spill_stores, 0);
     EXPECT_EQ(kernel.spill_loads, 0);
@@ -121,14 +151,15 @@ TEST_F(KernelResources, NothingSpills) {
 }
 
 TEST_F(KernelResources, TheWarpsThatThePlanCountsOnStay) {
-  std::printf("%-24s %-9s %6s %10s %7s %6s\n", "kernel", "type", "sm", "registers", "shared", "warps");
+  std::printf("%-48s %6s %10s %7s %6s\n", "kernel", "sm", "registers", "shared", "warps");
   for (const Compiled& kernel : kernels_) {
     for (const Multiprocessor& on : kMultiprocessors) {
       if (on.architecture != kernel.architecture) continue;
       const int warps = resident_warps(kernel, on);
-      std::printf("%-24s %-9s %6d %10d %7d %3d/%d\n", kernel.kernel.c_str(), kernel.type.c_str(), on.architecture,
-                  kernel.registers, static_cast<int>(shared_bytes_of(kernel.kernel)), warps, on.warps);
-      EXPECT_GE(warps, cuda::kResidentThreads / 32) << kernel.kernel << " " << kernel.type << " " << on.architecture;
+      std::printf("%-48s %6d %10d %7d %3d/%d\n", kernel.name().c_str(), on.architecture, kernel.registers,
+                  static_cast<int>(shared_bytes_of(kernel)), warps, on.warps);
+      EXPECT_GE(warps, cuda::resident_threads(kernel.form, kernel.states) / 32)
+          << kernel.name() << " " << on.architecture;
     }
   }
 }

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "scan/cuda/layout.h"
+#include "testing/random_tensors.h"
 
 namespace vimdeploy {
 namespace {
@@ -19,6 +20,12 @@ constexpr CudaFacts kTuring{40, 64 << 10, 64 << 10};
 // Vim-Ti at 224.
 SelectiveScanProblem tiny(int64_t batch, int64_t tokens = 197) {
   return {ElementType::float16, batch, tokens, 384, 16, 12, {0, 1}, 0.5f};
+}
+
+SelectiveScanProblem of_groups(int64_t batch, int64_t tokens, int64_t channels, int64_t states, int64_t rank,
+                               size_t groups) {
+  return testing::problem_of_groups(ElementType::float16, batch, tokens, channels, states, rank,
+                                    std::vector<int64_t>(groups));
 }
 
 TEST(CudaPlan, ManySequencesAreScannedWhole) {
@@ -56,6 +63,33 @@ TEST(CudaPlan, OneSubscanNeedsNoSum) {
   EXPECT_EQ(plan.workspace_bytes, 0u);
 }
 
+// A group's output is its own, so that it needs no sum unless it has more states than a subscan takes.
+TEST(CudaPlan, GroupsNeedNoSum) {
+  for (int64_t states : {1, 8, 16}) {
+    const auto plan = cuda_plan_of(of_groups(16, 3136, 96, states, 6, 4), kH100, Regime::sequences);
+    EXPECT_FALSE(plan.sums_in_shared);
+    EXPECT_EQ(plan.workspace_bytes, 0u);
+  }
+  EXPECT_TRUE(cuda_plan_of(of_groups(16, 196, 96, 17, 6, 4), kH100, Regime::sequences).sums_in_shared);
+}
+
+TEST(CudaPlan, ASubscanHasNoMoreStatesThanItNeeds) {
+  for (auto [states, state_group] : {std::pair<int64_t, int64_t>{1, 1}, {2, 8}, {8, 8}, {9, 16}, {16, 16}, {17, 16}}) {
+    for (int64_t rank : {0, 6}) {
+      EXPECT_EQ(cuda_plan_of(of_groups(1, 196, 96, states, rank, 4), kH100).state_group, state_group) << states;
+    }
+    auto problem = tiny(1);
+    problem.states = states;
+    EXPECT_EQ(cuda_plan_of(problem, kH100).state_group, state_group) << states;
+  }
+}
+
+TEST(CudaPlan, GroupsFillTheDeviceLikeSequences) {
+  EXPECT_GT(cuda_plan_of(of_groups(1, 3136, 96, 1, 6, 1), kH100).chunks,
+            cuda_plan_of(of_groups(1, 3136, 96, 1, 6, 8), kH100).chunks);
+  EXPECT_EQ(cuda_plan_of(of_groups(128, 3136, 96, 1, 6, 8), kH100).chunks, 1);
+}
+
 // Invariants of every plan, for any problem and device.
 TEST(CudaPlan, CoversTheTokensWithinTheDeviceAndTheBound) {
   std::mt19937 random(5);
@@ -68,6 +102,10 @@ TEST(CudaPlan, CoversTheTokensWithinTheDeviceAndTheBound) {
         ElementType::float32,  up_to(largest.batch), up_to(largest.tokens), up_to(largest.channels),
         up_to(largest.states), up_to(largest.rank),  largest.reverse,       1.0f};
     problem.reverse.resize(static_cast<size_t>(up_to(largest.directions())));
+    for (SelectiveScanProblem* p : {&largest, &problem}) {
+      p->is_gated = i % 3 == 0;
+      if (i % 3 == 1) p->rank = 0;
+    }
     for (const CudaFacts& device : {kH100, kOrin, kTuring, CudaFacts{}}) {
       for (Regime regime : {Regime::automatic, Regime::sequences, Regime::chunks}) {
         const auto plan = cuda_plan_of(problem, device, regime);
@@ -80,6 +118,7 @@ TEST(CudaPlan, CoversTheTokensWithinTheDeviceAndTheBound) {
         EXPECT_LE(plan.workspace_bytes, workspace_bound(largest, device));
         EXPECT_EQ(plan.chunk_dt % 256, 0u);
         EXPECT_EQ(plan.sums % 256, 0u);
+        EXPECT_GE(plan.state_group, std::min<int64_t>(problem.states, 16));
       }
     }
   }
@@ -136,10 +175,15 @@ TEST(CudaPlan, OfAnEngineOnItsOwnGpuIsThatGpus) {
 
 // Shared memory is read as float4.
 TEST(CudaPlan, SharedMemoryIsAligned) {
-  for (int64_t rank : {1, 2, 3, 12, 13}) {
-    EXPECT_EQ(cuda::tile_floats(rank) % 4, 0);
-    EXPECT_EQ((rank * cuda::kTokenTile) % 4, 0);
-    EXPECT_EQ(cuda::kStateRow % 4, 0);
+  for (int state_group : cuda::kStateGroups) {
+    for (int64_t rank : {0, 1, 2, 3, 12, 13}) {
+      EXPECT_EQ(cuda::tile_floats(state_group, rank) % 4, 0);
+      EXPECT_EQ((rank * cuda::kTokenTile) % 4, 0);
+    }
+    EXPECT_EQ(cuda::kTokenTile * cuda::state_row(state_group) % 4, 0);
+    if (state_group > 1) {
+      EXPECT_EQ(cuda::state_row(state_group) % 4, 0);
+    }
   }
 }
 
@@ -152,11 +196,22 @@ TEST(CudaPlan, RefusesWhatTheDeviceCannotTake) {
       status.message(),
       "BidirectionalSelectiveScan: R (rank) is 1000, the CUDA kernels take at most 94 here; run this model on the "
       "CPU");
+  const Status of_a_group = check(of_groups(1, 196, 96, 1, 1000, 4), kTuring);
+  ASSERT_FALSE(of_a_group.ok());
+  EXPECT_EQ(
+      of_a_group.message(),
+      "LowRankSelectiveScan: R (rank) is 1000, the CUDA kernels take at most 204 here; run this model on the CPU");
+  EXPECT_TRUE(check(of_groups(1, 196, 96, 1, 0, 4), kTuring).ok());
   problem = tiny(1);
   problem.reverse.assign(65, 0);
   EXPECT_FALSE(check(problem, kH100).ok());
   EXPECT_FALSE(check(Conv1dProblem{ElementType::float32, 1, int64_t{1} << 40, 4, 4, {0}}, kH100).ok());
   EXPECT_FALSE(check(Conv1dProblem{ElementType::float32, 1 << 20, 1 << 10, 384, 4, {0}}, kH100).ok());
+  const auto wide = testing::causal_problem(ElementType::float32, 1, 197, 4, 4, {0}, int64_t{1} << 31);
+  EXPECT_EQ(
+      check(wide, kH100).message(),
+      "CausalConv1d: X (channels of x) is 2147483648, the CUDA kernels take at most 268435454 here; run this model "
+      "on the CPU");
 }
 
 TEST(CudaPlan, AnEmptyTensorNeedsNothing) {
@@ -165,9 +220,10 @@ TEST(CudaPlan, AnEmptyTensorNeedsNothing) {
 }
 
 TEST(CudaPlan, PrintsItself) {
-  EXPECT_EQ(cuda_plan_of(tiny(128), kH100).to_string(),
-            "BidirectionalSelectiveScan on CUDA: whole sequences of 200 tokens, 64 channels and 64000 bytes of shared "
-            "memory a block, 0 bytes of workspace, sums in shared memory");
+  EXPECT_EQ(
+      cuda_plan_of(tiny(128), kH100).to_string(),
+      "BidirectionalSelectiveScan on CUDA: whole sequences of 200 tokens, 64 channels, 16 states and 64000 bytes of "
+      "shared memory a block, 0 bytes of workspace, sums in shared memory");
 }
 
 }  // namespace

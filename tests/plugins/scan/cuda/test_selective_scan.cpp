@@ -23,21 +23,18 @@ Tensor output_of(const SelectiveScanCase& c, const SelectiveScanCudaPlan& plan, 
   Tensor found = c.y;
   auto tensors = c.tensors(found);
   tensors.y.data = y.data();
-  with_element_type(c.problem.type, [&](auto element) {
-    run_selective_scan_blocks<decltype(element)>(c.problem, plan, tensors, workspace.data(), order);
-  });
+  run_selective_scan_blocks(c.problem, plan, tensors, workspace.data(), order);
   std::copy_n(y.data(), y.size(), found.bytes.data());
   EXPECT_TRUE(workspace.is_intact() && y.is_intact()) << "written outside of the workspace or of y";
   return found;
 }
 
 // Expects every plan with these numbers of chunks to agree with the reference.
-void expect_agreement(const SelectiveScanCase& c, const std::vector<int64_t>& chunks = {1, 3},
-                      ThreadOrder order = ThreadOrder::forward) {
+void expect_agreement_within(const SelectiveScanCase& c, const std::vector<float>& magnitude,
+                             const std::vector<int64_t>& chunks, ThreadOrder order = ThreadOrder::forward) {
   SCOPED_TRACE(describe(c.problem));
   Tensor wanted = c.y;
   selective_scan_reference(c.problem, c.tensors(wanted));
-  const auto magnitude = magnitudes(c);
   for (int64_t count : chunks) {
     for (bool sums_in_shared : {true, false}) {
       const auto plan = cuda_plan_with(c.problem, count, sums_in_shared);
@@ -46,6 +43,11 @@ void expect_agreement(const SelectiveScanCase& c, const std::vector<int64_t>& ch
           is_close(output_of(c, plan, order), wanted, magnitude, roundings(c.problem), output_shape(c.problem)));
     }
   }
+}
+
+void expect_agreement(const SelectiveScanCase& c, const std::vector<int64_t>& chunks = {1, 3},
+                      ThreadOrder order = ThreadOrder::forward) {
+  expect_agreement_within(c, magnitudes(c), chunks, order);
 }
 
 TEST(CudaSelectiveScan, AgreesWithTheReferenceForEverySize) {
@@ -65,6 +67,60 @@ TEST(CudaSelectiveScan, AgreesWithTheReferenceForEverySize) {
   }
 }
 
+TEST(CudaSelectiveScan, AgreesWithTheReferenceForGroupsOfEverySize) {
+  for (ElementType type : kElementTypes) {
+    for (int64_t rank : {0, 3}) {
+      for (int64_t states : {1, 8, 16}) {
+        for (int64_t tokens : {1, 7, 8, 9, 33}) {
+          expect_agreement(SelectiveScanCase(problem_of_groups(type, 2, tokens, 13, states, rank, {0, 1, 0})), {1, 2});
+        }
+      }
+      for (int64_t channels : {1, 64, 65, 130}) {
+        expect_agreement(SelectiveScanCase(problem_of_groups(type, 2, 21, channels, 8, rank, {0, 1, 1})));
+      }
+      for (int64_t states : {2, 4, 7, 9, 15, 17, 40}) {
+        expect_agreement(SelectiveScanCase(problem_of_groups(type, 2, 21, 5, states, rank, {1, 0})));
+      }
+    }
+    for (int64_t rank : {1, 2, 16, 17, 48, 49}) {
+      expect_agreement(SelectiveScanCase(problem_of_groups(type, 1, 21, 5, 1, rank, {0, 1})));
+    }
+  }
+}
+
+TEST(CudaSelectiveScan, TakesStepSizesWithoutSoftplus) {
+  for (int64_t rank : {0, 3}) {
+    for (int64_t states : {1, 8, 16, 17}) {
+      expect_agreement(SelectiveScanCase(problem_of_groups(ElementType::float32, 2, 37, 70, states, rank, {0, 1}, 0)));
+    }
+    // Negative ones, with states that keep their size: magnitudes() adds the terms without their signs.
+    SelectiveScanCase c(problem_of_groups(ElementType::float32, 2, 37, 20, 1, rank, {0, 1}, 0));
+    std::fill(c.A.begin(), c.A.end(), 0.0f);
+    SelectiveScanCase positive = c;
+    for (int64_t i = 0; i < c.delta.size(); i += 2) c.delta.set(i, -c.delta.get(i));
+    std::fill(c.dt_bias.begin(), c.dt_bias.end(), 0.0f);
+    expect_agreement_within(c, magnitudes(positive), {1, 3});
+  }
+}
+
+TEST(CudaSelectiveScan, AStepSizeBelowZeroMakesTheStateGrow) {
+  SelectiveScanCase c(problem_of_groups(ElementType::float32, 1, 3, 1, 1, 0, {0}, 0));
+  c.A = {-1.0f}, c.D = {0.0f}, c.dt_bias = {0.25f};
+  for (int64_t l = 0; l < 3; ++l) {
+    c.delta.set(l, -1.25f);  // with the bias -1
+    c.u.set(l, l == 0 ? 1.0f : 0.0f), c.B.set(l, 1.0f), c.C.set(l, 1.0f);
+  }
+  const Tensor y = output_of(c, cuda_plan_with(c.problem, 1, false), ThreadOrder::forward);
+  for (int64_t l = 0; l < 3; ++l) EXPECT_NEAR(y.get(l), -std::exp(static_cast<float>(l)), 1e-5f);
+}
+
+TEST(CudaSelectiveScan, AgreesWithTheReferenceForModelsOfOthers) {
+  const auto half = ElementType::float16;
+  expect_agreement(SelectiveScanCase(problem_of_groups(half, 1, 196, 96, 1, 6, {0, 1, 0, 1})), {1, 5});
+  expect_agreement(SelectiveScanCase(problem_of_groups(half, 1, 196, 160, 8, 20, {0})), {1, 5});
+  expect_agreement(SelectiveScanCase(problem_of_groups(half, 1, 196, 96, 16, 0, {0, 1})), {1, 5});
+}
+
 TEST(CudaSelectiveScan, AgreesWithTheReferenceForVim) {
   for (ElementType type : kElementTypes) {
     expect_agreement(SelectiveScanCase({type, 1, 197, 384, 16, 12, {0, 1}, 0.5f}), {1, 4, 25});
@@ -79,6 +135,9 @@ TEST(CudaSelectiveScan, AgreesWithTheReferenceForAnySize) {
         kElementTypes[seed % 3], up_to(3), up_to(100), up_to(140), up_to(40), up_to(60), {}, 1.0f};
     for (int64_t k = up_to(4); k > 0; --k) problem.reverse.push_back(up_to(2) - 1);
     expect_agreement(SelectiveScanCase(problem, seed), {1, up_to(14)}, kThreadOrders[seed % 3]);
+    const auto groups = problem_of_groups(problem.type, problem.batch, problem.tokens, problem.channels, problem.states,
+                                          seed % 2 ? problem.rank : 0, problem.reverse, seed % 4 < 2);
+    expect_agreement(SelectiveScanCase(groups, seed), {1, up_to(14)}, kThreadOrders[seed % 3]);
   }
 }
 
@@ -89,14 +148,24 @@ TEST(CudaSelectiveScan, TakesAnyDirections) {
     for (int64_t tokens : {1, 8, 37, 40}) {
       for (int64_t states : {4, 20}) {
         expect_agreement(SelectiveScanCase({ElementType::float32, 2, tokens, 20, states, 3, reverse, 0.5f}));
+        expect_agreement(SelectiveScanCase(problem_of_groups(ElementType::float32, 2, tokens, 20, states, 0, reverse)));
       }
     }
   }
 }
 
 TEST(CudaSelectiveScan, DoesNotDependOnTheOrderOfTheThreads) {
-  for (const std::vector<int64_t>& reverse : {std::vector<int64_t>{0, 1}, {0, 0}, {1, 0, 1}}) {
-    const SelectiveScanCase c({ElementType::float16, 2, 75, 70, 20, 12, reverse, 0.5f});
+  const auto half = ElementType::float16;
+  const std::vector<int64_t> both = {0, 1};
+  for (const SelectiveScanProblem& problem :
+       {SelectiveScanProblem{half, 2, 75, 70, 20, 12, both, 0.5f},
+        SelectiveScanProblem{half, 2, 75, 70, 20, 12, {0, 0}, 0.5f},
+        SelectiveScanProblem{half, 2, 75, 70, 20, 12, {1, 0, 1}, 0.5f},
+        SelectiveScanProblem{half, 2, 75, 70, 8, 12, both, 0.5f},
+        SelectiveScanProblem{half, 2, 75, 70, 1, 12, both, 0.5f}, problem_of_groups(half, 2, 75, 70, 20, 12, both),
+        problem_of_groups(half, 2, 75, 70, 1, 12, both), problem_of_groups(half, 2, 75, 70, 8, 0, both),
+        problem_of_groups(half, 2, 75, 70, 1, 0, both)}) {
+    const SelectiveScanCase c(problem);
     for (int64_t chunks : {1, 3}) {
       for (bool sums_in_shared : {true, false}) {
         const auto plan = cuda_plan_with(c.problem, chunks, sums_in_shared);
@@ -117,6 +186,9 @@ TEST(CudaSelectiveScan, TakesExtremeStepSizes) {
     SelectiveScanCase c({ElementType::float32, 1, 40, 20, 5, 3, {0, 1}, 0.5f});
     for (size_t i = 0; i < c.dt_bias.size(); i += 3) c.dt_bias[i] = bias;
     expect_agreement(c);
+    SelectiveScanCase given(problem_of_groups(ElementType::float32, 1, 40, 20, 5, 0, {0, 1}));
+    for (int64_t i = 0; i < given.delta.size(); i += 7) given.delta.set(i, bias);
+    expect_agreement(given);
   }
 }
 
@@ -142,6 +214,27 @@ TEST(CudaSelectiveScan, PassesNanInfinityAndDenormalsOnAsTheReferenceDoes) {
         if (input == 5) c.A[static_cast<size_t>(8 * states - 1)] = special;
         if (input == 6) c.D[7] = special;
         expect_agreement(c);
+      }
+    }
+  }
+}
+
+TEST(CudaSelectiveScan, PassesNanInfinityAndDenormalsOnAsTheReferenceDoesForGroups) {
+  for (int64_t states : {1, 5, 17}) {
+    for (int64_t rank : {0, 3}) {
+      for (float special : {std::nanf(""), HUGE_VALF, -HUGE_VALF, 1e-40f, -1e-40f, 1e20f}) {
+        const SelectiveScanCase usual(problem_of_groups(ElementType::float32, 1, 37, 20, states, rank, {0, 1}));
+        for (int input = 0; input < 6; ++input) {
+          SCOPED_TRACE("input " + std::to_string(input) + " is " + std::to_string(special));
+          SelectiveScanCase c = usual;
+          if (input == 0) c.u.set(10 * 20 + 7, special);
+          if (input == 1) c.delta.set(10 * (rank == 0 ? 20 : rank) + 1, special);
+          if (input == 2) c.B.set(10 * states, special);
+          if (input == 3) c.C.set(11 * states - 1, special);
+          if (input == 4) c.A[static_cast<size_t>(8 * states - 1)] = special;
+          if (input == 5) c.D[7] = special;
+          expect_agreement(c);
+        }
       }
     }
   }

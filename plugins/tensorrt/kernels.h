@@ -1,11 +1,10 @@
-// What differs between the operators for plugin.h: attributes, tactics, workspace, kernels.
+// What differs between the two problems for plugin.h: tactics, workspace, kernels.
 
 #pragma once
 
 #include <memory>
 
 #include "scan/cuda/operators.h"
-#include "scan/operators.h"
 
 namespace vimdeploy::tensorrt {
 
@@ -15,7 +14,11 @@ struct Resources {
   CUstream_st* stream;
 };
 
-struct Conv1d : BidirectionalConv1dOperator {
+template <typename Problem>
+struct Kernels;
+
+template <>
+struct Kernels<Conv1dProblem> {
   static constexpr int32_t kTactics = 0;
 
   static size_t workspace_bytes(const Conv1dProblem&, const CudaFacts&) { return 0; }
@@ -26,7 +29,8 @@ struct Conv1d : BidirectionalConv1dOperator {
   }
 };
 
-struct SelectiveScan : BidirectionalScanOperator {
+template <>
+struct Kernels<SelectiveScanProblem> {
   static constexpr int32_t kTactics = 2;  // the regimes' numbers; 0, TensorRT's default, is Regime::automatic
   static_assert(Regime{0} == Regime::automatic && Regime{1} == Regime::sequences && Regime{2} == Regime::chunks);
 

@@ -1,10 +1,10 @@
-#include "onnxruntime/cuda_device_scope.h"
+#include "scan/cuda/device_scope.h"
 
 #include <string>
 
 #include "scan/cuda/launch.h"
 
-namespace vimdeploy::onnxruntime {
+namespace vimdeploy {
 
 CudaDeviceScope::CudaDeviceScope(int device) {
   cudaError_t error = cudaGetDevice(&before_);
@@ -19,4 +19,4 @@ CudaDeviceScope::~CudaDeviceScope() {
   if (is_changed_) cudaSetDevice(before_);
 }
 
-}  // namespace vimdeploy::onnxruntime
+}  // namespace vimdeploy

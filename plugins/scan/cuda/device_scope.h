@@ -4,7 +4,7 @@
 
 #include "support/status.h"
 
-namespace vimdeploy::onnxruntime {
+namespace vimdeploy {
 
 class CudaDeviceScope {
  public:
@@ -22,4 +22,4 @@ class CudaDeviceScope {
   bool is_changed_ = false;
 };
 
-}  // namespace vimdeploy::onnxruntime
+}  // namespace vimdeploy
