@@ -23,6 +23,7 @@ TORCH_MODULES = {
         "ops.native",
         "ops.torch_ops",
         "exporters.tracing",
+        "parity.calls",
         "runtimes.eager",
         "torch_module",
     )

@@ -95,7 +95,7 @@ def own_tolerance(stage: StageSpec, precision: str) -> Tolerance:
     in_float32 = precision == "fp32" or precision in stage.float32_in
     if stage.call is not None:
         units = 1024.0 if in_float32 else 96.0
-        why = "an operator, and all that stands between it and the one before"  # seen: 13, in float16 3
+        why = "an operator, and all that stands between it and the one before"  # seen: 99, in float16 3
         return Tolerance(min(units * _UNIT[precision], _WIDEST), f"{units:.0f} units of {precision}: {why}")
     if stage.is_choice:
         return Tolerance(0.03 if in_float32 else 0.2, "the part of what it chooses that is on one side alone")

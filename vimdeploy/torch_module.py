@@ -367,6 +367,15 @@ def with_fixed_batch(info: ModelInfo, examples: Sequence[Tensor]) -> ModelInfo:
     return dataclasses.replace(info, inputs=fixed(info.inputs), outputs=fixed(info.outputs), sizes=sizes)
 
 
+def with_sizes(info: ModelInfo, sizes: Mapping[str, SizeRange]) -> ModelInfo:
+    """What a file says of itself if free dimensions other than the batch take these sizes alone."""
+    narrower = {
+        word: dataclasses.replace(sizes[word], typical=size.typical) if word in sizes else size
+        for word, size in info.sizes.items()
+    }
+    return dataclasses.replace(info, sizes=narrower)
+
+
 def _words(
     dynamic: Dynamic, names: Sequence[str], tensors: Sequence[Tensor]
 ) -> tuple[list[dict[int, str]], dict[str, SizeRange]]:

@@ -70,7 +70,7 @@ def test_a_page(tiny_artifact, tmp_path):
 
 
 def test_what_cannot_be(tiny_artifact, tiny_onnx, tiny_pth, tmp_path):
-    with pytest.raises(ConfigError, match="not both"):
+    with pytest.raises(ConfigError, match="not several"):
         vimdeploy.verify(tiny_artifact, checkpoint=tiny_pth, against=tiny_onnx)
     with pytest.raises(ConfigError, match="give their folder too"):
         vimdeploy.verify(tiny_artifact, classes=tmp_path / "classes.csv")

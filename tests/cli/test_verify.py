@@ -260,7 +260,7 @@ class TestWrongInput:
         assert "'wasp', which is none of them" in self.refused(invoke, tiny_onnx, "--images", by_class)
 
     def test_two_things_to_compare_with(self, invoke, tiny_onnx, tiny_pth):
-        assert "not both" in self.refused(invoke, tiny_onnx, "-c", tiny_pth, "--against", tiny_onnx)
+        assert "not several" in self.refused(invoke, tiny_onnx, "-c", tiny_pth, "--against", tiny_onnx)
 
     def test_classes_without_pictures(self, invoke, tiny_onnx):
         assert "give their folder too, with --images" in self.refused(invoke, tiny_onnx, "--classes", "classes.csv")

@@ -298,16 +298,22 @@ def _traced_module(module: FlatModule, info: ModelInfo, opset: int) -> tuple[Art
     """
     from vimdeploy.exporters.onnx_graph import onnx_from_model
     from vimdeploy.exporters.tracing import TracingError
-    from vimdeploy.torch_module import with_fixed_batch
+    from vimdeploy.torch_module import with_fixed_batch, with_sizes
 
-    try:
-        return artifact_from_onnx(onnx_from_model(module, info, opset)), ()
-    except TracingError as error:
-        fixed = with_fixed_batch(info, module.examples)
-        if fixed == info:
-            raise
-        artifact = artifact_from_onnx(onnx_from_model(module, fixed, opset))
-        return artifact, (f"The batch is fixed at {fixed.fixed_batch}, that of the example: {error.reason}.",)
+    note: tuple[str, ...] = ()
+    while True:
+        try:
+            return artifact_from_onnx(onnx_from_model(module, info, opset)), note
+        except TracingError as error:
+            narrower = with_sizes(info, error.sizes)
+            if narrower != info:
+                info = narrower
+                continue
+            fixed = with_fixed_batch(info, module.examples)
+            if fixed == info:
+                raise
+            info = fixed
+            note = (f"The batch is fixed at {info.fixed_batch}, that of the example: {error.reason}.",)
 
 
 def _with_calls(

@@ -70,7 +70,7 @@ def onnx_from_model(model: nn.Module, info: ModelInfo, opset: int = MIN_OPSET) -
     program = traced(
         model.eval(),
         [_example(spec, info.sizes, given) for spec, given in zip(info.inputs, examples, strict=True)],
-        [_free_dims(spec.dims, info.sizes, dims) for spec in info.inputs],
+        [_free_dims(spec.dims, info.sizes, dims, in_steps=is_flat) for spec in info.inputs],
         ([spec.name for spec in info.inputs], [spec.name for spec in info.outputs]),
         opset,
     )
@@ -114,13 +114,21 @@ def _example_size(size: SizeRange | None) -> int:
     return 2 if size is None else size.nearest(max(size.typical or 2, 4 * size.least))
 
 
-def _free_dims(dims: tuple[int | str, ...], sizes: Mapping[str, SizeRange], known: dict[str, Any]) -> dict[int, Any]:
-    """torch's names of the free dimensions of an input; one word is one dimension in all inputs."""
+def _free_dims(
+    dims: tuple[int | str, ...], sizes: Mapping[str, SizeRange], known: dict[str, Any], in_steps: bool
+) -> dict[int, Any]:
+    """torch's names of the free dimensions of an input; one word is one dimension in all inputs.
+
+    Our own models take steps for granted; torch must be told of those of others.
+    """
     free = {}
     for axis, dim in enumerate(dims):
         if isinstance(dim, str):
             size = sizes.get(dim, SizeRange())
-            free[axis] = known.setdefault(dim, torch.export.Dim(dim, min=size.least, max=size.most))
+            step = size.step if in_steps else 1
+            most = None if size.most is None else size.most // step
+            named = torch.export.Dim(dim if step == 1 else f"_{dim}", min=size.least // step, max=most)
+            free[axis] = known.setdefault(dim, named if step == 1 else step * named)
     return free
 
 
@@ -175,7 +183,7 @@ def _with_free_dims(info: ModelInfo, proto: onnx.ModelProto) -> ModelInfo:
 
 
 def _name_free_dims(proto: onnx.ModelProto, info: ModelInfo) -> None:
-    """Give the outputs the words of the metadata; torch calls a free dimension by its formula.
+    """Give inputs and outputs the words of the metadata; torch calls a free dimension by its formula.
 
     Raises:
         ConfigError: if torch has fixed a free dimension of an input.
@@ -191,6 +199,8 @@ def _name_free_dims(proto: onnx.ModelProto, info: ModelInfo) -> None:
                     f"The model does not leave {word} free: while it was traced, torch fixed the {word} of {spec.name} "
                     f"at {dim.dim_value}. Export it at a fixed size."
                 )
+            if isinstance(word, str):
+                dim.dim_param = word
 
 
 def _unique(name: str, taken: Counter[str]) -> str:

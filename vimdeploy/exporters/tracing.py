@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import vimdeploy.torch_module
 from vimdeploy.errors import ConfigError
+from vimdeploy.model_info import SizeRange
 from vimdeploy.ops.detection_ops import translations
 from vimdeploy.text import shortened
 from vimdeploy.user_code import place_of, place_within
@@ -28,10 +29,12 @@ _ADVICE = re.compile(r"\n+(?:consider using data-dependent|Caused by: |For more 
 class TracingError(ConfigError):
     """A module that torch cannot trace as it was asked to."""
 
-    def __init__(self, message: str, reason: str) -> None:
+    def __init__(self, message: str, reason: str, sizes: Mapping[str, SizeRange] | None = None) -> None:
         super().__init__(message)
         self.reason = reason
         """The clause of the message that says why."""
+        self.sizes = sizes or {}
+        """The sizes that the module takes in free dimensions that were to have others too, by their words."""
 
 
 def traced(
@@ -81,12 +84,26 @@ def traced(
 def _tracing_error(error: Exception, lines: Sequence[str]) -> TracingError:
     fixed = re.findall(r"Constraints violated \(([^)]*)\)", str(error))
     if fixed:
-        by = lines[0] if lines else "a line that torch does not tell"
-        why = f"{' and '.join(fixed[0].split(', '))} is fixed by {by}"
-        return TracingError(f"The model cannot be traced with free dimensions: {why}.", why)
+        words, by = fixed[0].split(", "), lines[0] if lines else "a line that torch does not tell"
+        why = f"{' and '.join(words)} {'is' if len(words) == 1 else 'are'} fixed by {by}"
+        return TracingError(f"The model cannot be traced with free dimensions: {why}.", why, _sizes(str(error)))
     place, reason = place_of(error), shortened(_ADVICE.split(str(error))[0]).rstrip(".")
     why = f"{type(error).__name__}: {reason}" + (f" ({place})" if place else "")
     return TracingError(f"The model cannot be traced: {why}.", why)
+
+
+def _sizes(message: str) -> dict[str, SizeRange]:
+    """The sizes that torch suggests for free dimensions: ``height = Dim('height', min=4)``, ``height = 8*_height``."""
+    fixes = dict(re.findall(r"^ *(\w+) = (.+)$", message.partition("Suggested fixes:")[2], re.MULTILINE))
+    sizes = {}
+    for word, fix in fixes.items():
+        times = re.fullmatch(r"(\d+)\*(\w+)", fix)
+        step, inner = (int(times[1]), fixes.get(times[2], "Dim('')")) if times else (1, fix)
+        bounds = dict(re.findall(r"(min|max)=(\d+)", inner))
+        if inner.startswith("Dim(") and not word.startswith("_"):
+            most = step * int(bounds["max"]) if "max" in bounds else None
+            sizes[word] = SizeRange(step * int(bounds.get("min", 1)), most, step)
+    return sizes
 
 
 @contextlib.contextmanager
