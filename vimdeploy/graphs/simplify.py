@@ -28,10 +28,25 @@ def simplified(model: ir.Model) -> None:
     from vimdeploy.graphs.passes.convolutions import convolutions_to_operator, silu_into_operator
     from vimdeploy.graphs.passes.editor import Editor
     from vimdeploy.graphs.passes.flips import flips_to_reverse
+    from vimdeploy.graphs.passes.low_rank import linear_into_scan
+    from vimdeploy.graphs.passes.mixers import mixers_to_operators
     from vimdeploy.graphs.passes.scatters import scatters_to_concats
+    from vimdeploy.graphs.passes.tidy import tidy_up
+    from vimdeploy.graphs.passes.transposes import cancel_transposes
 
     IdentityEliminationPass()(model)
     edit = Editor(model.graph)
-    for rewrite in (scatters_to_concats, convolutions_to_operator, flips_to_reverse, silu_into_operator):
+    rewrites = (
+        scatters_to_concats,
+        convolutions_to_operator,
+        flips_to_reverse,
+        cancel_transposes,
+        tidy_up,
+        silu_into_operator,
+        linear_into_scan,
+        mixers_to_operators,
+        tidy_up,
+    )
+    for rewrite in rewrites:
         rewrite(edit)
         RemoveUnusedNodesPass()(model)

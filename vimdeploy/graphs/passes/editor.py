@@ -16,6 +16,17 @@ Dim = int | ir.SymbolicDim
 _PLUGIN = {a.name: a.default for a in OPERATORS[0].attributes if a.default is not None}
 
 
+ELEMENTWISE = (
+    *("Abs", "Add", "Cast", "Clip", "Div", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Log"),
+    *("Max", "Min", "Mul", "Neg", "Pow", "Reciprocal", "Relu", "Sigmoid", "Softplus", "Sqrt", "Sub", "Tanh"),
+)
+"""Operators that treat every number alike, whatever axis it is on."""
+
+
+RESHAPES = ("Reshape", "Squeeze", "Unsqueeze")
+"""Operators that leave the numbers where they are."""
+
+
 class UnknownShapeError(Exception):
     """A shape cannot be computed from the dimensions that are there."""
 
@@ -69,7 +80,11 @@ class Place:
 
     edit: Editor
     _before: ir.Node
-    _like: ir.Node
+    _model: ir.Node
+
+    def like(self, node: ir.Node) -> Place:
+        """The same place for nodes of another one's module."""
+        return Place(self.edit, self._before, node)
 
     def node(
         self,
@@ -97,7 +112,7 @@ class Place:
     ) -> Sequence[ir.Value]:
         """The outputs of a new node."""
         node = ir.node(operator, inputs, attributes, domain=domain, version=version, num_outputs=len(shapes))
-        node.metadata_props.update(self._like.metadata_props)
+        node.metadata_props.update(self._model.metadata_props)
         first = inputs[0]
         dtype = dtype or (first.dtype if first is not None else None)
         for output, shape in zip(node.outputs, shapes, strict=True):
@@ -193,6 +208,18 @@ def only_reader(value: ir.Value) -> ir.Node | None:
     """The node that reads a value, if it is one, once, and nobody else does."""
     uses = list(value.uses())
     return uses[0].node if len(uses) == 1 and not value.is_graph_output() else None
+
+
+def rows_of(value: ir.Value) -> ir.Value:
+    """The first value of which this one is the rows, its last axis, in another shape."""
+    while (node := value.producer()) is not None and node.op_type in RESHAPES and not node.domain:
+        source = node.inputs[0]
+        if source is None or source.shape is None or value.shape is None or not dims(source) or not dims(value):
+            break
+        if not same(dims(source)[-1], dims(value)[-1]):
+            break
+        value = source
+    return value
 
 
 def dims(value: ir.Value) -> tuple[Dim, ...]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
-from vimdeploy.graphs.passes.editor import Dim, Editor, attribute, constant_of, dims, same, slice_steps
+from vimdeploy.graphs.passes.editor import ELEMENTWISE, Dim, Editor, attribute, constant_of, dims, same, slice_steps
 from vimdeploy.graphs.passes.factors import common_parts, product
 from vimdeploy.ops.contract import CAUSAL_CONV1D, DOMAIN, LOW_RANK_SCAN, SELECTIVE_SCAN
 
@@ -394,12 +394,8 @@ def _shape(node: ir.Node, given: Sequence[_Reversed | None]) -> list[_Reversed |
     return [None]
 
 
-_ELEMENTWISE = (
-    *("Abs", "Add", "Cast", "Clip", "Div", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Log"),
-    *("Max", "Min", "Mul", "Neg", "Pow", "Reciprocal", "Relu", "Sigmoid", "Softplus", "Sqrt", "Sub", "Tanh"),
-)
 _RULES: dict[str, Callable[[ir.Node, Sequence[_Reversed | None]], list[_Reversed | None]]] = {
-    **dict.fromkeys(_ELEMENTWISE, _elementwise),
+    **dict.fromkeys(ELEMENTWISE, _elementwise),
     **dict.fromkeys(("Reshape", "Unsqueeze", "Squeeze"), _reshape),
     **dict.fromkeys(("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"), _over_axes(_reduced_axes)),
     "LayerNormalization": _over_axes(_last_axes),

@@ -288,8 +288,22 @@ def _together(
     if value not in together:
         node = value.producer()
         assert node is not None
-        together[value] = _join(edit.before(node), parts[value])
+        source, place = node.inputs[0], edit.before(node)
+        if node.op_type == "Transpose" and source is not None and _turns(parts[source]) < _turns(parts[value]):
+            untransposed = _together(edit, source, parts, together)
+            together[value] = place.transposed(untransposed, attribute(node, "perm"))
+        else:
+            together[value] = _join(place, parts[value])
     return together[value]
+
+
+def _turns(parts: _Parts) -> int:
+    """How many Transposes it takes to put parts together."""
+    if isinstance(parts, _Whole):
+        return int(list(parts.perm) != sorted(parts.perm))
+    if isinstance(parts, _Blocks):
+        return sum(_turns(part) for part, _ in parts.parts)
+    return sum(map(_turns, parts.parts)) if parts else 0
 
 
 def _join(place: Place, parts: _Parts) -> ir.Value:
