@@ -25,8 +25,6 @@ from vimdeploy.model_info import BATCH, ModelInfo, SizeRange, TensorSpec
 from vimdeploy.networks import Network
 from vimdeploy.user_code import told
 
-ROOT = "model."
-"""What the names of a module's own parameters and modules begin with in a ``FlatModule``."""
 Dynamic = Mapping[str, Mapping[int, str]]
 """The words of free axes, by input and number of the axis."""
 

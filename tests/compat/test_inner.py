@@ -80,6 +80,11 @@ def test_half(operands, A):
     torch.testing.assert_close(found, wanted, rtol=0.02, atol=0.02)
 
 
+def test_complex_numbers_are_refused(operands, A):
+    with pytest.raises(ConfigError, match="A is complex"):
+        mamba_inner_fn_no_out_proj(*operands, A.to(torch.complex64))
+
+
 def test_autocast_leaves_the_type_of_xz(operands, A):
     with torch.autocast("cpu", torch.bfloat16):
         found = mamba_inner_fn_no_out_proj(*operands, A)

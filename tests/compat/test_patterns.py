@@ -43,7 +43,7 @@ NODES = {
     "convolution_8": {"CausalConv1d": 1},
     "norms": {},
 }
-QUICK = ("oflex", "vim", "convolution_8")
+QUICK = ("oflex", "vim")
 
 
 @pytest.mark.parametrize("name", [name for name in MINIATURES if not name.startswith("stock")])

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vimdeploy.compat.norms import normed
-from vimdeploy.compat.scan import gated, selective_scan_fn
+from vimdeploy.compat.scan import check_real, gated, selective_scan_fn
 from vimdeploy.errors import ConfigError
 from vimdeploy.ops import torch_ops
 
@@ -186,6 +186,8 @@ def inner(
     Returns:
         (B, L, E) in xz's type.
     """
+    for A in directions:
+        check_real(A)
     channels, rank = delta_proj_weight.shape
     states = directions[0].shape[-1]
     b_norm, c_norm, delta_norm = norm_weights
