@@ -49,7 +49,9 @@ class TestAFile:
         assert (sys.path, sys.modules["random"]) == (searched, ours)
 
     def test_may_have_the_name_of_a_module_that_is_imported(self, tmp_path):
-        (tmp_path / "random.py").write_text("def make():\n    import torch\n    return torch.nn.Identity(), torch.ones(1)\n")
+        (tmp_path / "random.py").write_text(
+            "def make():\n    import torch\n    return torch.nn.Identity(), torch.ones(1)\n"
+        )
         with model_of_file(f"{tmp_path / 'random.py'}:make") as (model, _):
             assert isinstance(model, torch.nn.Identity)
         assert sys.modules["random"] is random
@@ -78,7 +80,10 @@ class TestAFile:
         ("five", r"Wanted a function, five in .*their_model\.py is int"),
         ("number", r"model and its example inputs from number\(\) in .*, as in return model, .*; found int"),
         ("alone", "found Net"),
-        ("broken", r'broken\(\) in .* gave up: TypeError: .* of their_model\.py, in broken: "return nn.Linear\(3, "four"\)'),
+        (
+            "broken",
+            r'broken\(\) in .* gave up: TypeError: .* of their_model\.py, in broken: "return nn.Linear',
+        ),
         ("wanting", r"wanting\(\) in .* gave up: TypeError: wanting\(\) missing 1 required positional argument"),
         ("forked", r"forked\(\) in .* gave up: .*bimamba_type.*line \d+ of their_model\.py, in forked"),
     ],
@@ -98,9 +103,9 @@ def test_a_function_that_makes_no_model(path, function, message):
 )
 def test_a_file_that_cannot_be_imported(tmp_path, text, message):
     (tmp_path / "its.py").write_text(text)
-    with pytest.raises(ConfigError, match=f"its.py cannot be imported: {message}"):
-        with model_of_file(f"{tmp_path / 'its.py'}:make"):
-            pass
+    wanted = f"its.py cannot be imported: {message}"
+    with pytest.raises(ConfigError, match=wanted), model_of_file(f"{tmp_path / 'its.py'}:make"):
+        pass
     assert "its" not in sys.modules
 
 
@@ -138,6 +143,6 @@ class TestAGivenModule:
             assert len(network.module(torch.zeros(2, 7, 3))) == 2
 
     def test_that_is_none(self):
-        with pytest.raises(ConfigError, match="Wanted a PyTorch module, .* found a tuple of Linear"):
-            with given_network((Linear(),), self.INFO):
-                pass
+        wanted = r"Wanted a PyTorch module, .* found a tuple of Linear"
+        with pytest.raises(ConfigError, match=wanted), given_network((Linear(),), self.INFO):
+            pass

@@ -127,6 +127,8 @@ class TestRefused:
             (nn.Linear(4, 4), 3, "Wanted example inputs: a tensor, .* found int"),
             (nn.Linear(4, 4), (3,), "at least one tensor in them, found none"),
             (nn.Linear(4, 4), torch.randn(2, 3), "cannot run on the example inputs: RuntimeError: mat1 and mat2"),
+            (nn.Linear(4, 4), torch.zeros(0, 4), r"whose sizes are at least 1, found \(0, 4\)"),
+            (nn.Linear(4, 4), torch.full((2, 4), torch.inf), "output of the example inputs is NaN or infinite"),
             (nn.Linear(4, 4).half(), torch.randn(2, 4), "float32, weight is float16; make them so with model.float"),
             (nn.Linear(4, 4, device="meta"), torch.randn(2, 4), "on the device meta"),
         ],
@@ -199,3 +201,23 @@ class TestTheModuleOfAFile:
 
 def test_windows_leave_the_batch_free_in_pytorch():
     assert looked_at(Windows(), torch.randn(2, 4)).info.inputs[0].dims == ("batch", 4)
+
+
+def test_an_output_without_rows_leaves_the_batch_free():
+    class WithLoss(nn.Module):
+        def forward(self, x, step):
+            return x * step, x.mean()
+
+    info = looked_at(WithLoss(), (torch.randn(3, 4), torch.tensor(2.0))).info
+    assert [spec.dims for spec in (*info.inputs, *info.outputs)] == [("batch", 4), (), ("batch", 4), ()]
+    assert not info.has_batch
+
+
+def test_a_forward_that_writes_into_its_input_is_not_random():
+    class Writing(nn.Module):
+        def forward(self, x):
+            return x.add_(1) * 2
+
+    example = torch.ones(2, 4)
+    looked_at(Writing(), example)
+    assert torch.equal(example, torch.ones(2, 4))

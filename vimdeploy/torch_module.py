@@ -170,20 +170,20 @@ def looked_at(
     with ready(model), torch.no_grad():
         names, outputs = _run_named(flat, tensors)
         _check_not_random(flat, tensors, outputs, names)
-        batch, note = _rows(flat, tensors, outputs)
-    notes += [note] if note else []
+        rows = _rows(flat, tensors, outputs)
+    notes += [rows.note] if rows.note else []
     given = _named("output", output_names, names, len(outputs), inputs)
     words, sizes = _words(dynamic or {}, inputs, tensors)
-    if batch == BATCH:
+    if rows.is_free:
         for axes in words:
             axes.setdefault(0, BATCH)
-    elif batch is not None:
-        sizes[BATCH] = SizeRange(int(batch), int(batch))
-    free = {0: BATCH} if batch == BATCH else {}
+    if rows.fixed is not None:
+        sizes[BATCH] = SizeRange(rows.fixed, rows.fixed)
+    free = [{0: BATCH} if has else {} for has in rows.with_batch or [False] * len(outputs)]
     info = ModelInfo(
         name or type(model).__name__,
         tuple(_spec(*each) for each in zip(inputs, tensors, words, strict=True)),
-        tuple(_spec(*each, free) for each in zip(given, outputs, strict=True)),
+        tuple(_spec(*each) for each in zip(given, outputs, free, strict=True)),
         sizes=sizes,
     )
     return Seen(flat, info, tuple(notes))
@@ -259,6 +259,9 @@ def _arguments(examples: Any) -> Arguments:
     arguments = Arguments(examples)
     if not arguments.tensors:
         raise ConfigError("Wanted example inputs with at least one tensor in them, found none.")
+    empty = next((tensor for tensor in arguments.tensors if not tensor.numel()), None)
+    if empty is not None:
+        raise ConfigError(f"Wanted example inputs whose sizes are at least 1, found {tuple(empty.shape)}.")
     return arguments
 
 
@@ -284,7 +287,7 @@ def _check_types(model: nn.Module) -> None:
 def _run_named(flat: FlatModule, tensors: Sequence[Tensor]) -> tuple[list[str], list[Tensor]]:
     """The names and the tensors of what a module gives."""
     try:
-        found = flat.given(tensors)
+        found = flat.given([tensor.clone() for tensor in tensors])  # a forward may write into what it is given
     except Exception as error:  # whatever somebody's forward raises
         raise ConfigError(f"The model cannot run on the example inputs: {told(error)}.") from error
     names, outputs = [], []
@@ -298,6 +301,8 @@ def _run_named(flat: FlatModule, tensors: Sequence[Tensor]) -> tuple[list[str], 
     for name, tensor in zip(names, outputs, strict=True):
         if tensor.dtype == torch.bfloat16 or tensor.is_complex():
             raise ConfigError(f"The output {name} is {_type_name(tensor)}; convert it within the model, to float32.")
+        if not torch.isfinite(tensor).all():
+            raise ConfigError(f"The output {name} of the example inputs is NaN or infinite; give other inputs.")
     return names, outputs
 
 
@@ -306,7 +311,7 @@ def _check_not_random(
 ) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1 + torch.initial_seed() % 2**32)
-        second = flat(*tensors)
+        second = flat(*(tensor.clone() for tensor in tensors))
     random = [
         name
         for name, one, other in zip(names, first, second, strict=False)
@@ -326,32 +331,52 @@ def _same(one: Tensor, other: Tensor) -> bool:
     return torch.equal(one.nan_to_num(nan=0.0), other.nan_to_num(nan=0.0)) and torch.equal(one.isnan(), other.isnan())
 
 
-def _rows(flat: FlatModule, tensors: Sequence[Tensor], outputs: Sequence[Tensor]) -> tuple[int | str | None, str]:
-    """What axis 0 of all tensors is, and what there is to say of it: ``BATCH``, a fixed batch, or None for no batch."""
-    sizes = {len(tensor) for tensor in (*tensors, *outputs) if tensor.ndim}
-    if len(sizes) != 1 or any(tensor.ndim == 0 for tensor in outputs):
-        return None, ""
+class _Rows(NamedTuple):
+    """What axis 0 of the inputs is, if it has one size in all of them."""
+
+    is_free: bool = False
+    """Whether the module takes other sizes, and answers for each row as if it were alone."""
+    with_batch: tuple[bool, ...] = ()
+    """Of each output, whether it has a row for each of the inputs'; if none has, it does not depend on the batch."""
+    fixed: int | None = None
+    """The only batch that the module takes."""
+    note: str = ""
+
+
+def _rows(flat: FlatModule, tensors: Sequence[Tensor], outputs: Sequence[Tensor]) -> _Rows:
+    sizes = {len(tensor) for tensor in tensors if tensor.ndim}
+    if len(sizes) != 1:
+        return _Rows()
     (size,) = sizes
     try:
-        alone = _are_alone(flat, tensors, outputs, [*range(size), 0])
+        with_batch = _answered_alone(flat, tensors, outputs, [*range(size), 0])
     except Exception as error:  # whatever somebody's forward raises
         note = f"The batch is fixed at {size}, because the model cannot run with {size + 1}: {told(error)}."
-        return (size if _are_alone(flat, tensors, outputs, [*range(size)][::-1]) else None), note
-    if alone:
-        return BATCH, ""
-    return None, "Axis 0 is no batch, because the answer to a row depends on the others; it stays fixed."
+        turned = _answered_alone(flat, tensors, outputs, [*range(size)][::-1])
+        return _Rows(fixed=size if turned is not None and all(turned) else None, note=note)
+    if with_batch is None:
+        note = "Axis 0 is no batch, because the answer to a row depends on the others; it stays fixed."
+        return _Rows(note=note)
+    return _Rows(is_free=True, with_batch=with_batch)
 
 
-def _are_alone(flat: FlatModule, tensors: Sequence[Tensor], outputs: Sequence[Tensor], rows: list[int]) -> bool:
-    """Whether a module answers for rows of its inputs as it did for all of them."""
-    found = flat(*(tensor[rows] if tensor.ndim else tensor for tensor in tensors))
+def _answered_alone(
+    flat: FlatModule, tensors: Sequence[Tensor], outputs: Sequence[Tensor], rows: list[int]
+) -> tuple[bool, ...] | None:
+    """Which outputs have rows, if a module answers for rows of its inputs as it did for all; None if it does not."""
+    size = next(len(tensor) for tensor in tensors if tensor.ndim)
+    found = flat(*(tensor[rows] if tensor.ndim else tensor.clone() for tensor in tensors))
+    with_batch = []
     for one, other in zip(outputs, found, strict=True):
-        if other.shape != (len(rows), *one.shape[1:]):
-            return False
+        with_batch.append(one.shape[:1] == (size,) and other.shape == (len(rows), *one.shape[1:]))
+        if not with_batch[-1]:
+            if one.shape != other.shape:
+                return None
+            continue
         wanted, spread = one[rows].double(), one.double().std(correction=0)
         if wanted.numel() and not (other.double() - wanted).abs().max() <= _ROW_ERROR * spread + 1e-30:
-            return False
-    return True
+            return None
+    return tuple(with_batch)
 
 
 def with_fixed_batch(info: ModelInfo, examples: Sequence[Tensor]) -> ModelInfo:

@@ -143,6 +143,33 @@ class TestTheBatch:
         assert [check.name for check in results[0].determinism] == ["the same run twice", "one thread and the default"]
 
 
+def test_odd_outputs_and_inputs(tmp_path):
+    """One tensor twice, a stored one, one without a batch; a scalar input, and one that is written into."""
+
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x, step):
+            hidden = self.layer(x.mul_(step))
+            return hidden, hidden, self.layer.bias, hidden.mean()
+
+    module, examples = seeded(Odd).eval(), (torch.randn(3, 4), torch.tensor(2.0))
+    made = vimdeploy.export(module, examples, tmp_path / "odd.onnx")
+    assert [str(spec) for spec in made.artifact.info.outputs] == [
+        "output_0 (batch, 4) of float32",
+        "output_1 (batch, 4) of float32",
+        "output_2 (4) of float32",
+        "output_3 () of float32",
+    ]
+    assert all(result.passed for result in vimdeploy.verify(made.artifact, model=(module, examples), count=3))
+    given = {"x": np.ones((5, 4), np.float32), "step": np.float32(3)}
+    found = vimdeploy.load(made.artifact, device="cpu").run({name: np.asarray(each) for name, each in given.items()})
+    np.testing.assert_allclose(found["output_1"], found["output_0"])
+    np.testing.assert_allclose(found["output_3"], found["output_0"].mean(), rtol=1e-5)
+
+
 def test_free_axes(tmp_path):
     module = seeded(Pooled).eval()
     free = {"images": {2: "height", 3: "width"}}

@@ -11,7 +11,7 @@ import torch
 
 import vimdeploy
 from vimdeploy.compat.scan import selective_scan_fn
-from vimdeploy.errors import ConfigError, VimdeployWarning
+from vimdeploy.errors import ConfigError, MissingPackageError, VimdeployWarning
 
 EXTENSIONS = (
     "selective_scan_cuda",
@@ -365,6 +365,13 @@ def selective_scan_fn(u, delta, A, B, C):
 
 
 class TestRefusals:
+    def test_without_pytorch(self, monkeypatch):
+        for name in [name for name in sys.modules if name.startswith("vimdeploy.compat")]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, "torch", None)
+        with pytest.raises(MissingPackageError, match=r"pip install 'vimdeploy\[export\]'"):
+            importlib.import_module("vimdeploy.compat")
+
     @pytest.mark.parametrize("name", EXTENSIONS)
     def test_backward(self, name):
         with vimdeploy.compat.mamba():

@@ -80,6 +80,19 @@ def test_half(operands, A):
     torch.testing.assert_close(found, wanted, rtol=0.02, atol=0.02)
 
 
+def test_complex_numbers_are_refused(operands, A):
+    with pytest.raises(ConfigError, match="A is complex"):
+        mamba_inner_fn_no_out_proj(*operands, A.to(torch.complex64))
+
+
+def test_autocast_leaves_the_type_of_xz(operands, A):
+    with torch.autocast("cpu", torch.bfloat16):
+        found = mamba_inner_fn_no_out_proj(*operands, A)
+    assert found.dtype == torch.float32
+    wanted = channel_major.mamba_inner_fn_no_out_proj(*operands, A)
+    torch.testing.assert_close(found, wanted, rtol=0.05, atol=0.1)  # the projection rounds to eight digits of two
+
+
 def test_two_directions_with_given_b_are_refused(operands, A):
     with pytest.raises(ConfigError, match="bimamba_inner_fn with a B or a C that is given is not supported"):
         bimamba_inner_fn(*operands, torch.randn(6, CHANNELS), None, A, A, torch.randn(CHANNELS, STATES))

@@ -54,7 +54,8 @@ def test_pytorch_does_not_take_it_for_triton():
 import torch, vimdeploy
 with vimdeploy.compat.mamba():
     exec({KERNELS!r}, {{}})
-    program = torch.onnx.export(torch.nn.Linear(2, 2), (torch.zeros(1, 2),), verbose=False)
+    import torch._inductor.runtime.hints
+    torch.onnx.export(torch.nn.Linear(2, 2), (torch.zeros(1, 2),), verbose=False)
     assert not torch.utils._triton.has_triton_package()
     from torch._inductor.runtime import triton_compat
     assert triton_compat.HAS_TRITON is False

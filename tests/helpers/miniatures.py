@@ -305,6 +305,22 @@ class Stock(nn.Module):
         return self.mamba(hidden)
 
 
+class StockOverPictures(nn.Module):
+    """U-Mamba's layer: the block of mamba_ssm over the pixels of a picture, autocast switched off by a decorator."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.mamba = nn.LayerNorm(CHANNELS), Mamba(d_model=CHANNELS, d_state=STATES, d_conv=WIDTH)
+
+    @torch.amp.autocast("cuda", enabled=False)
+    def forward(self, x):  # (B, C, H, W)
+        if x.dtype == torch.float16:
+            x = x.type(torch.float32)
+        batch, channels = x.shape[:2]
+        tokens = x.reshape(batch, channels, x.shape[2:].numel()).transpose(-1, -2)
+        return self.mamba(self.norm(tokens)).transpose(-1, -2).reshape(batch, channels, *x.shape[2:])
+
+
 class Convolution(nn.Module):
     """P5: the convolution alone, through the package."""
 
@@ -384,6 +400,7 @@ MINIATURES = {
     "vim": (Vim, _tokens),
     "vim_v1": (VimOfOneConvolution, _tokens),
     "stock": (Stock, _tokens),
+    "stock_2d": (StockOverPictures, _picture),
     "convolution": (Convolution, _channels),
     "convolution_4": (lambda: ConvolutionOfAnExtension(4), _channels),
     "convolution_5": (lambda: ConvolutionOfAnExtension(5), _channels),

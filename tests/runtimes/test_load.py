@@ -44,7 +44,9 @@ class TestForeignOnnx:
         np.testing.assert_array_equal(session.run(np.ones(1, np.float32))["y"], [1])
 
     def test_has_no_answers(self, foreign_onnx, picture):
-        with pytest.raises(ConfigError, match=r"foreign\.onnx does not say what its outputs mean; vimdeploy\.load"):
+        with pytest.raises(
+            ConfigError, match=r"foreign\.onnx does not say what its outputs mean; vimdeploy\.load\(FILE\)\.run"
+        ):
             load(foreign_onnx).predict(picture)
 
     def test_tells_its_inputs_and_outputs(self, foreign_onnx):

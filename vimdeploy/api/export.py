@@ -208,8 +208,9 @@ def _export_module(
         with step("Tracing the model", progress):
             artifact, batch_note = _traced_module(module, info, opset)
         network = Network(module, artifact.info)
-        rows = slice(COMPARED if artifact.info.has_batch else None)
-        examples = {name: array[rows] for name, array in example_arrays(network).items()}
+        examples = example_arrays(network)
+        if artifact.info.has_batch:
+            examples = {name: array[:COMPARED] for name, array in examples.items()}
         with step("Looking at the operators", progress):
             artifact, calls_note = _with_calls(artifact, module, examples)
         made = _finished(network, artifact, output, precision, examples, progress)

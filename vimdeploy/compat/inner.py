@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vimdeploy.compat.norms import normed
-from vimdeploy.compat.scan import gated, selective_scan_fn
+from vimdeploy.compat.scan import check_real, gated, selective_scan_fn
 from vimdeploy.errors import ConfigError
 from vimdeploy.ops import torch_ops
 
@@ -186,6 +186,8 @@ def inner(
     Returns:
         (B, L, E) in xz's type.
     """
+    for A in directions:
+        check_real(A)
     channels, rank = delta_proj_weight.shape
     states = directions[0].shape[-1]
     b_norm, c_norm, delta_norm = norm_weights
@@ -193,7 +195,7 @@ def inner(
     taps = conv1d_weight[:, 0].to(xz.dtype)
     conv1d_bias = taps.new_zeros(channels) if conv1d_bias is None else conv1d_bias.to(xz.dtype)
     u = torch_ops.causal_conv1d(xz, taps[None], conv1d_bias[None]).squeeze(0)  # (B, L, E)
-    projected = F.linear(u, x_proj_weight)  # (B, L, R + 2N)
+    projected = F.linear(u, x_proj_weight).to(u.dtype)  # (B, L, R + 2N); autocast gives another type
     low_rank = projected[..., :rank]
 
     def biased_and_normed(tensor: Tensor, bias: Tensor | None, norm_weight: Tensor | None) -> Tensor:

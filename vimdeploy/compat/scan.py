@@ -82,6 +82,16 @@ def gated(y: Tensor, z: Tensor) -> Tensor:
     return (y.float() * F.silu(z.float())).to(y.dtype)
 
 
+def check_real(A: Tensor) -> None:
+    """Refuse an A of complex numbers, which mamba_ssm offers.
+
+    Raises:
+        ConfigError: if it is one.
+    """
+    if A.is_complex():
+        raise ConfigError("The model's A is complex, and vimdeploy's selective scan is real: train it with a real A.")
+
+
 def fwd(
     u: Tensor,
     delta: Tensor,
@@ -210,8 +220,7 @@ def _scanned(
     with_state: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """y (B, D, L) in that type, u's if none, and the last state (B, D, N) if asked for."""
-    if A.is_complex():
-        raise ConfigError("The model's A is complex, and vimdeploy's selective scan is real: train it with a real A.")
+    check_real(A)
     (batch, channels, length), dtype = u.shape, dtype or u.dtype
     b, c = (_of_groups(t, batch, length) for t in (B, C))
     groups = max(b.shape[1], c.shape[1])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +78,7 @@ def onnx_from_model(model: nn.Module, info: ModelInfo, opset: int = MIN_OPSET) -
         optimizer.optimize(program.model, input_size_limit=_FOLD_LIMIT, output_size_limit=_FOLD_LIMIT)
     if is_flat:
         simplified(program.model)
+        _part_outputs(program.model.graph, [spec.name for spec in info.outputs])
         stored = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
         _name_after_modules(program.model, dict(stored), ROOT)
     else:
@@ -132,6 +133,20 @@ def _free_dims(
     return free
 
 
+def _part_outputs(graph: ir.Graph, names: Sequence[str]) -> None:
+    """Give each output a value of its own: a module may give one tensor twice, and no file can."""
+    onnx_ir = require("onnx_ir", "export")
+    seen = set()
+    for number, (value, name) in enumerate(zip(list(graph.outputs), names, strict=True)):
+        if value in seen:
+            copy = onnx_ir.node("Identity", [value])
+            graph.append(copy)
+            graph.outputs[number] = copy.outputs[0]
+            copy.outputs[0].shape, copy.outputs[0].type = value.shape, value.type
+        seen.add(value)
+        graph.outputs[number].name = name
+
+
 def _name_after_modules(model: ir.Model, stored: Collection[str], prefix: str) -> None:
     """Name nodes, values and constants after the modules they come from, and drop the exporter's notes.
 
@@ -161,7 +176,7 @@ def _name_after_modules(model: ir.Model, stored: Collection[str], prefix: str) -
             if value.name and value.name not in outer:  # an output without a name is one that nobody wants
                 value.name = node.name if len(node.outputs) == 1 else _unique(f"{node.name}.output_{i}", taken)
         for i, constant in enumerate(node.inputs):
-            if constant is None or not constant.is_initializer():
+            if constant is None or not constant.is_initializer() or constant.is_graph_output():
                 continue
             if constant.name in kept:
                 constant.name = kept[constant.name]

@@ -66,7 +66,7 @@ def _eager_values(module: FlatModule, tensors: Sequence[Array]) -> list[FloatArr
         return tensor
 
     with torch.inference_mode(), torch_ops.observed(keep):
-        module(*map(torch.from_numpy, tensors))
+        module(*map(torch.tensor, tensors))
     return seen
 
 

@@ -39,7 +39,7 @@ def check_determinism(
         The checks that can be made: places in a batch need more than one image.
     """
     task, first = task_of(session.info), session.run(batch)
-    count = len(next(iter(batch.values()))) if session.info.has_batch else 1
+    count = len(next(iter(batch.values()))) if session.info.has_batch else 0
     ones = [{name: array[i : i + 1] for name, array in batch.items()} for i in range(count)]
 
     def check(name: str, found: Iterable[Outputs], wanted: Iterable[Outputs], allowed: Tolerance) -> DeterminismCheck:

@@ -53,7 +53,7 @@ class EagerSession(Session):
         with _inference(self._threads), nullcontext() if self._kernels else torch_ops.plain_loops():
             found = self.module(*_tensors(inputs, self.info))
         several = found if isinstance(found, tuple) else (found,)
-        return {spec.name: tensor.numpy() for spec, tensor in zip(self.info.outputs, several, strict=True)}
+        return {spec.name: tensor.detach().numpy() for spec, tensor in zip(self.info.outputs, several, strict=True)}
 
     def close(self) -> None:
         """Leave what the network needs around it."""
@@ -136,7 +136,8 @@ def _exchanged_tokens(tensor: Tensor, call: OperatorCall) -> Tensor:
 
 
 def _tensors(inputs: Mapping[str, Array], info: ModelInfo) -> list[Tensor]:
-    return [torch.from_numpy(inputs[spec.name]) for spec in info.inputs]
+    """Copies: a forward may write into what it is given."""
+    return [torch.tensor(inputs[spec.name]) for spec in info.inputs]
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 // The inner loops of selective_scan.cpp, for every instruction set (included once for each): a block of tokens, one
-// vector of channels. Lanes are channels. First the step sizes are computed from their low rank, then the states, in
-// groups that stay in registers over the whole block, then the gate. Tensors are read and written in place: with
-// AVX-512 a vector is a cache line, and each line is accessed once.
+// vector of channels. Lanes are channels, whatever the number of states is. First the step sizes are computed, then the
+// states, in groups that stay in registers over the whole block, then sum and gate. Each is a loop of its own: together
+// their chains of dependent instructions are longer than what a processor looks ahead (benchmarks/cpu.md). Tensors are
+// read and written in place: with AVX-512 a vector is a cache line.
 
 #if defined(VIMDEPLOY_SCAN_CPU_SELECTIVE_SCAN_BLOCK_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VIMDEPLOY_SCAN_CPU_SELECTIVE_SCAN_BLOCK_INL_H_

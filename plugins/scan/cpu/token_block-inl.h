@@ -52,7 +52,7 @@ template <typename T>
 struct Block {
   int64_t tokens;
   bool is_first_direction, is_last_direction;
-  bool streams;                // sums for the next direction are written by non-temporal stores
+  bool streams;  // sums for the next direction are written by non-temporal stores
   int64_t c;
   size_t count;  // lanes of a vector, or fewer
   Strided<const T> u;

@@ -44,21 +44,25 @@ int64_t hostile_size(Bytes& bytes) {
 }
 
 // A node whose shapes fit each other, and then perhaps do not any more.
-FakeNode node_from(Bytes& bytes, bool is_scan) {
+FakeNode node_from(Bytes& bytes, const std::string& name) {
   auto size = [&](size_t most) { return static_cast<int64_t>(bytes.below(most + 1)); };
-  const int64_t B = size(3), L = size(9), E = 1 + size(39), N = 1 + size(17), R = 1 + size(4), W = 1 + size(5);
-  const int64_t K = 1 + size(2);
-  FakeNode node;
-  for (int64_t k = 0; k < K; ++k) node.reverse.push_back(size(1));
+  Sizes sizes;
+  sizes.set('B', size(3));
+  sizes.set('L', size(9));
+  sizes.set('E', 1 + size(39));
+  sizes.set('N', 1 + size(17));
+  sizes.set('R', 1 + size(4));
+  sizes.set('W', 1 + size(5));
+  sizes.set('X', sizes.get('E') + size(9));
+  sizes.set('K', 1 + size(2));
+  sizes.set('G', sizes.get('K'));
+  FakeNode node = node_of(name, sizes);
+  for (int64_t& flag : node.reverse) flag = size(1);
+  node.flag = size(1);
   node.scale = 0.5f;
-  if (is_scan) {
-    node.inputs = {{K, B, L, E}, {B, L, 2 * E}, {K, B, L, R + 2 * N}, {K, E, R}, {K, E}, {K, E, N}, {K, E}};
-  } else {
-    node.inputs = {{B, L, 2 * E}, {K, E, W}, {K, E}};
-  }
   for (size_t edits = bytes.below(4); edits > 0; --edits) {
     Shape& shape = node.inputs[bytes.below(node.inputs.size())];
-    switch (bytes.below(6)) {
+    switch (bytes.below(7)) {
       case 0:  // one size everywhere, so that the shapes still fit
         if (!shape.empty()) {
           const int64_t from = shape[bytes.below(shape.size())], to = hostile_size(bytes);
@@ -76,6 +80,9 @@ FakeNode node_from(Bytes& bytes, bool is_scan) {
         break;
       case 4:
         node.reverse.assign(bytes.below(5), hostile_size(bytes));
+        break;
+      case 5:
+        node.flag = hostile_size(bytes);
         break;
       default:
         node.scale = bytes.below(2) ? std::numeric_limits<float>::quiet_NaN() : 1e38f;
@@ -162,7 +169,7 @@ std::string try_node(const uint8_t* data, size_t size) {
   static const std::vector<const OrtCustomOp*> operators = cpu_operators();
   Bytes bytes(data, size);
   const OrtCustomOp* op = operators[bytes.below(operators.size())];
-  FakeNode node = node_from(bytes, op->GetName(op) == std::string("BidirectionalSelectiveScan"));
+  FakeNode node = node_from(bytes, op->GetName(op));
   std::minstd_rand numbers(static_cast<unsigned>(bytes.below(256)));
   memory().clear();
   for (size_t i = 0; i < node.inputs.size(); ++i) {

@@ -19,9 +19,21 @@ namespace vimdeploy::testing {
 struct FakeNode {
   std::vector<int64_t> reverse;
   float scale = 1;
+  int64_t flag = 1;  // silu, delta_softplus
   std::vector<Shape> inputs;
   Shape output;  // set by the kernel
 };
+
+// A node of the operator of that name, whose tensors have these sizes.
+inline FakeNode node_of(const std::string& name, const Sizes& sizes) {
+  FakeNode node;
+  node.reverse.assign(static_cast<size_t>(sizes.get('K')), 0);
+  for_each_operator([&](auto op) {
+    if (name != op.kName) return;
+    for (const TensorSpec& input : op.kInputs) node.inputs.push_back(shape_of(input, sizes));
+  });
+  return node;
+}
 
 namespace fake {
 
@@ -64,6 +76,10 @@ inline const OrtApi* ORT_API_CALL api(uint32_t) noexcept {
     };
     a.KernelInfoGetAttribute_float = [](const OrtKernelInfo* info, const char*, float* out) noexcept -> OrtStatusPtr {
       *out = node_of(info).scale;
+      return nullptr;
+    };
+    a.KernelInfoGetAttribute_int64 = [](const OrtKernelInfo* info, const char*, int64_t* out) noexcept -> OrtStatusPtr {
+      *out = node_of(info).flag;
       return nullptr;
     };
     a.KernelInfoGetAllocator = [](const OrtKernelInfo*, OrtMemType, OrtAllocator** out) noexcept -> OrtStatusPtr {

@@ -25,7 +25,7 @@ TEST(Check, NamesTheSizeThatIsWrong) {
   EXPECT_EQ(check(problem).message(), "BidirectionalSelectiveScan: N (states) is 0, wanted at least 1");
   problem = scan();
   problem.rank = -1;
-  EXPECT_EQ(check(problem).message(), "BidirectionalSelectiveScan: R (rank) is -1, wanted at least 1");
+  EXPECT_EQ(check(problem).message(), "BidirectionalSelectiveScan: R (rank) is -1, wanted at least 0");
   problem = scan();
   problem.tokens = -1;
   EXPECT_EQ(check(problem).message(), "BidirectionalSelectiveScan: L (tokens) is -1, wanted at least 0");
@@ -52,6 +52,29 @@ TEST(Check, NamesTheFlagThatIsWrong) {
             "BidirectionalConv1d: attribute reverse is empty, wanted one flag (0 or 1) per direction");
   problem.reverse = {0, 2};
   EXPECT_EQ(check(problem).message(), "BidirectionalConv1d: attribute reverse[1] is 2, wanted 0 or 1");
+}
+
+TEST(Check, TakesGivenStepSizes) {
+  auto problem = scan();
+  problem.rank = 0;
+  EXPECT_TRUE(check(problem).ok());
+}
+
+TEST(Check, NamesTheAttributeThatIsNoFlag) {
+  auto problem = scan();
+  problem.name = kSelectiveScanName;
+  problem.delta_softplus = 2;
+  EXPECT_EQ(check(problem).message(), "SelectiveScan: attribute delta_softplus is 2, wanted 0 or 1");
+  auto convolution = conv();
+  convolution.silu = -1;
+  EXPECT_EQ(check_attributes(convolution).message(), "BidirectionalConv1d: attribute silu is -1, wanted 0 or 1");
+}
+
+TEST(Check, RefusesARowThatDoesNotHoldTheChannels) {
+  auto problem = conv();
+  EXPECT_EQ(problem.row, 6);
+  problem.row = 2;
+  EXPECT_EQ(check(problem).message(), "BidirectionalConv1d: X (channels of x) is 2, wanted at least 3");
 }
 
 }  // namespace

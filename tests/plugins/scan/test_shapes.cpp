@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <initializer_list>
+#include <utility>
+
 namespace vimdeploy {
 namespace {
 
@@ -51,7 +54,7 @@ TEST(Shapes, ErrorsNameTheInputWithWhatWasWantedAndFound) {
   EXPECT_EQ(conv_error({{3, 16}, {2, 8, 7}, {2, 8}}),
             "BidirectionalConv1d: input xz has shape (3, 16), wanted (B, L, 2E)");
   EXPECT_EQ(conv_error({{3, 5, 15}, {2, 8, 7}, {2, 8}}),
-            "BidirectionalConv1d: input xz has shape (3, 5, 15), wanted (B, L, 2E) with an even last size");
+            "BidirectionalConv1d: input xz has shape (3, 5, 15), wanted (B, L, 2E) = (3, 5, 16)");
   EXPECT_EQ(conv_error({{3, 5, 16}, {1, 8, 7}, {2, 8}}),
             "BidirectionalConv1d: input weight has shape (1, 8, 7), wanted (K, E, W) = (2, 8, 7)");
   EXPECT_EQ(conv_error({{3, 5, 16}, {2, 8, 7}, {2, 9}}),
@@ -74,6 +77,93 @@ TEST(Shapes, EveryInputOfAScanIsHeldAgainstTheOthers) {
     EXPECT_EQ(scan_error(input, shape).substr(0, begin.size()), begin);
     EXPECT_EQ(scan_error(input, {}).substr(0, begin.size()), begin);
   }
+}
+
+// B 3, G 2, L 5, E 8, N 4, R 6; X 11, K 2, W 7.
+Sizes sizes() {
+  Sizes sizes;
+  for (auto [letter, size] : std::initializer_list<std::pair<char, int64_t>>{
+           {'B', 3}, {'G', 2}, {'L', 5}, {'E', 8}, {'N', 4}, {'R', 6}, {'X', 11}, {'K', 2}, {'W', 7}}) {
+    sizes.set(letter, size);
+  }
+  return sizes;
+}
+
+template <typename Operator>
+std::vector<Shape> shapes_of() {
+  std::vector<Shape> shapes;
+  for (const TensorSpec& input : Operator::kInputs) shapes.push_back(shape_of(input, sizes()));
+  return shapes;
+}
+
+template <typename Operator>
+std::string error_of(const std::vector<Shape>& shapes) {
+  auto problem = Operator::problem();
+  problem.reverse = {0, 1};
+  return sizes_from_shapes<Operator>(shapes, problem).message();
+}
+
+TEST(Shapes, DimensionsAreSumsOfLetters) {
+  EXPECT_EQ(shape_of({"dt_bc", "(K, B, L, R+2N)", "T"}, sizes()), (Shape{2, 3, 5, 14}));
+  EXPECT_EQ(shape_of({"xz", "(B, L, 2E)", "T"}, sizes()), (Shape{3, 5, 16}));
+}
+
+TEST(Shapes, GiveTheSizesOfScansOfGroups) {
+  auto problem = LowRankScanOperator::problem();
+  problem.reverse = {0, 1};
+  ASSERT_TRUE(sizes_from_shapes<LowRankScanOperator>(shapes_of<LowRankScanOperator>(), problem).ok());
+  EXPECT_EQ(problem.batch, 3);
+  EXPECT_EQ(problem.tokens, 5);
+  EXPECT_EQ(problem.channels, 8);
+  EXPECT_EQ(problem.states, 4);
+  EXPECT_EQ(problem.rank, 6);
+  EXPECT_EQ(output_shape(problem), (Shape{3, 2, 5, 8}));
+  auto given = SelectiveScanOperator::problem();
+  given.reverse = {0, 1};
+  ASSERT_TRUE(sizes_from_shapes<SelectiveScanOperator>(shapes_of<SelectiveScanOperator>(), given).ok());
+  EXPECT_EQ(given.rank, 0);
+}
+
+TEST(Shapes, GiveTheRowOfAConvolution) {
+  auto problem = CausalConv1dOperator::problem();
+  problem.reverse = {0, 1};
+  auto shapes = shapes_of<CausalConv1dOperator>();
+  ASSERT_TRUE(sizes_from_shapes<CausalConv1dOperator>(shapes, problem).ok());
+  EXPECT_EQ(problem.row, 11);
+  EXPECT_EQ(output_shape(problem), (Shape{2, 3, 5, 8}));
+  Conv1dProblem both;
+  both.reverse = {0, 1};
+  ASSERT_TRUE(sizes_from_shapes<BidirectionalConv1dOperator>(kConv, both).ok());
+  EXPECT_EQ(both.row, 16);
+  shapes[0][2] = 7;
+  EXPECT_EQ(error_of<CausalConv1dOperator>(shapes), "CausalConv1d: X (channels of x) is 7, wanted at least 8");
+}
+
+TEST(Shapes, ALowRankHasAtLeastOneNumber) {
+  auto shapes = shapes_of<LowRankScanOperator>();
+  shapes[1][3] = shapes[7][2] = 0;
+  EXPECT_EQ(error_of<LowRankScanOperator>(shapes), "LowRankSelectiveScan: R (rank) is 0, wanted at least 1");
+}
+
+TEST(Shapes, EveryInputOfEveryOperatorIsHeldAgainstTheOthers) {
+  for_each_operator([](auto op) {
+    using Operator = decltype(op);
+    EXPECT_EQ(error_of<Operator>(shapes_of<Operator>()), "");
+    for (size_t input = 0; input < std::size(Operator::kInputs); ++input) {
+      const std::string name = Operator::kInputs[input].name;
+      for (size_t axis = 0; axis < shapes_of<Operator>()[input].size(); ++axis) {
+        auto shapes = shapes_of<Operator>();
+        ++shapes[input][axis];
+        // The convolutions' B, L, W and X are the sizes of one input alone.
+        const bool is_free = input == 0 ? name == "x" || (name == "xz" && axis < 2) : name == "weight" && axis == 2;
+        EXPECT_EQ(error_of<Operator>(shapes).empty(), is_free) << Operator::kName << " " << name << " axis " << axis;
+      }
+      auto shapes = shapes_of<Operator>();
+      shapes[input].pop_back();
+      const std::string begin = std::string(Operator::kName) + ": input " + name + " has shape (";
+      EXPECT_EQ(error_of<Operator>(shapes).substr(0, begin.size()), begin);
+    }
+  });
 }
 
 }  // namespace

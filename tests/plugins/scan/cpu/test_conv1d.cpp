@@ -50,6 +50,19 @@ TEST(Conv1d, TakesAnyDirections) {
     expect_all_kernels_agree(Conv1dCase({ElementType::float32, 2, 37, 20, 4, reverse}));
 }
 
+TEST(Conv1d, TakesRowsOfAnyLengthWithAndWithoutSilu) {
+  for (ElementType type : kElementTypes) {
+    for (int64_t channels : {1, 16, 33}) {
+      for (int64_t others : {0, 1, 40}) {
+        for (int64_t silu : {0, 1}) {
+          expect_all_kernels_agree(
+              Conv1dCase({type, 2, 37, channels, 4, {0, 1, 0}, channels + others, silu, kCausalConv1dName}));
+        }
+      }
+    }
+  }
+}
+
 TEST(Conv1d, TakesAWindowLongerThanTheSequenceAndTheBlock) {
   for (int64_t tokens : {1, 3, 40})
     expect_all_kernels_agree(Conv1dCase({ElementType::float32, 1, tokens, 17, 50, {0, 1}}));

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "scan/operators.h"
+
 namespace vimdeploy {
 namespace {
 
@@ -62,7 +64,7 @@ TEST(Plan, LargeTensorsAreWrittenByNonTemporalStores) {
   problem.tokens = 2305;
   EXPECT_TRUE(plan_of(problem, {2}).streams);
   EXPECT_EQ(plan_of(problem, {2}).to_string(),
-            "BidirectionalSelectiveScan: 2 tasks of 192 channels in blocks of 32 tokens, in 2 slots of 41472 bytes, "
+            "BidirectionalSelectiveScan: 2 tasks of 192 channels in blocks of 64 tokens, in 2 slots of 55808 bytes, "
             "directions summed in y, past the caches");
   problem.reverse = {0};  // no sum is kept for a second direction
   EXPECT_FALSE(plan_of(problem, {2}).streams);
@@ -75,6 +77,23 @@ TEST(Plan, LargeTensorsAreWrittenByNonTemporalStores) {
   EXPECT_FALSE(plan_of(conv, {2}).streams);
   conv.channels = 384, conv.type = ElementType::float16;
   EXPECT_FALSE(plan_of(conv, {2}).streams);
+}
+
+// VMamba's first stage at 224: four groups of 96 channels.
+SelectiveScanProblem groups() {
+  auto problem = LowRankScanOperator::problem();
+  problem.batch = 1, problem.tokens = 3136, problem.channels = 96, problem.states = 1, problem.rank = 6;
+  problem.reverse = {0, 0, 1, 1};
+  return problem;
+}
+
+TEST(Plan, GroupsThatAreNotSummedAreTasksOfTheirOwn) {
+  EXPECT_EQ(plan_of(groups(), {2}).to_string(),
+            "LowRankSelectiveScan: 4 tasks of 96 channels in blocks of 64 tokens, in 2 slots of 24320 bytes");
+  EXPECT_EQ(plan_of(groups(), {8}).tasks, 8);
+  auto problem = groups();
+  problem.type = ElementType::float16;  // needs no memory for sums
+  EXPECT_EQ(plan_of(problem, {2}).scratch_bytes, plan_of(groups(), {2}).scratch_bytes);
 }
 
 TEST(Plan, AnEmptyTensorNeedsNothing) {
@@ -98,7 +117,7 @@ TEST(Plan, ConvolutionKeepsItsHaloInTheSlot) {
 
 TEST(Plan, PrintsItself) {
   EXPECT_EQ(plan_of(tiny(), {2}).to_string(),
-            "BidirectionalSelectiveScan: 2 tasks of 192 channels in blocks of 32 tokens, in 2 slots of 41472 bytes, "
+            "BidirectionalSelectiveScan: 2 tasks of 192 channels in blocks of 64 tokens, in 2 slots of 55808 bytes, "
             "directions summed in y");
   EXPECT_EQ(plan_of(Conv1dProblem{ElementType::float32, 1, 197, 384, 4, {0, 1}}, {2}).to_string(),
             "BidirectionalConv1d: 2 tasks of 192 channels in blocks of 32 tokens, in 2 slots of 10112 bytes");
