@@ -130,12 +130,17 @@ class TestRefused:
             (nn.Linear(4, 4), torch.zeros(0, 4), r"whose sizes are at least 1, found \(0, 4\)"),
             (nn.Linear(4, 4), torch.full((2, 4), torch.inf), "output of the example inputs is NaN or infinite"),
             (nn.Linear(4, 4).half(), torch.randn(2, 4), "float32, weight is float16; make them so with model.float"),
+            (nn.Linear(4, 4).to(torch.complex64), torch.randn(2, 4), "Wanted real weights, weight is complex64"),
             (nn.Linear(4, 4, device="meta"), torch.randn(2, 4), "on the device meta"),
         ],
     )
     def test_what_cannot_be(self, module, examples, message):
         with pytest.raises(ConfigError, match=message):
             looked_at(module, examples)
+
+    def test_torchscript(self):
+        with pytest.raises(ConfigError, match="found TorchScript; give the module that it was made from"):
+            looked_at(torch.jit.script(nn.Linear(4, 4)), torch.randn(2, 4))
 
     def test_outputs_that_no_file_has(self):
         class Odd(nn.Module):

@@ -112,7 +112,7 @@ class TestItsFile:
         assert (result.exit_code, "Looked at 1 example input and 15 random inputs" in result.stdout) == (0, True)
         result = invoke("quantize", exported[0], "-o", small)
         assert result.exit_code == 0, result.stderr
-        assert "On 64 inputs: the outputs change by " in result.stdout
+        assert "On 16 inputs: the outputs change by " in result.stdout
         assert invoke("verify", small, "--model", place, "--count", 1).exit_code == 0
 
     def test_is_inspected(self, invoke, exported):

@@ -69,3 +69,14 @@ def simplified_graph(module, inputs, dynamic=None, *more):
 def operators(graph):
     """How often each operator is in a graph."""
     return Counter(node.op_type for node in graph)
+
+
+def flips(graph):
+    """How many Slices read an axis last to first."""
+    steps = [node.inputs[4] for node in graph if node.op_type == "Slice" and len(node.inputs) == 5]
+    return sum(step.const_value is not None and step.const_value.numpy().item() == -1 for step in steps)
+
+
+def reverses(graph):
+    """The directions of each of our nodes."""
+    return [list(node.attributes["reverse"].value) for node in graph if node.domain]

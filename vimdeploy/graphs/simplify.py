@@ -23,7 +23,7 @@ def simplified(model: ir.Model) -> None:
         MissingPackageError: without onnx_ir, which comes with onnxscript.
     """
     require("onnx_ir", "export")
-    from onnx_ir.passes.common import IdentityEliminationPass, RemoveUnusedNodesPass
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
 
     from vimdeploy.graphs.passes.convolutions import convolutions_to_operator, silu_into_operator
     from vimdeploy.graphs.passes.editor import Editor
@@ -31,12 +31,12 @@ def simplified(model: ir.Model) -> None:
     from vimdeploy.graphs.passes.low_rank import linear_into_scan
     from vimdeploy.graphs.passes.mixers import mixers_to_operators
     from vimdeploy.graphs.passes.scatters import scatters_to_concats
-    from vimdeploy.graphs.passes.tidy import tidy_up
+    from vimdeploy.graphs.passes.tidy import drop_identities, tidy_up
     from vimdeploy.graphs.passes.transposes import cancel_transposes
 
-    IdentityEliminationPass()(model)
     edit = Editor(model.graph)
     rewrites = (
+        drop_identities,
         scatters_to_concats,
         convolutions_to_operator,
         flips_to_reverse,

@@ -123,12 +123,11 @@ HWY_INLINE void store_sums(const Task& task, const Block<T>& block, int64_t toke
     const Strided<const T> z{block.z.at(token), block.z.stride};
     const Strided<T> to{block.y.at(token), block.y.stride};
     const V scale = hn::Set(d, task.problem.scale);
-    V gate[kTokens];
     HWY_UNROLL(8)
-    for (int t = 0; t < kTokens; ++t) gate[t] = load_as_float(d, z.at(t), count);
-    silu(d, gate);
-    HWY_UNROLL(8)
-    for (int t = 0; t < kTokens; ++t) store_float(d, hn::Mul(hn::Mul(scale, gate[t]), y[t]), count, to.at(t));
+    for (int t = 0; t < kTokens; ++t) {
+      const V gate = hn::Mul(scale, silu(d, load_as_float(d, z.at(t), count)));
+      store_float(d, hn::Mul(gate, y[t]), count, to.at(t));
+    }
     return;
   }
   if constexpr (kIsLine<T>) {

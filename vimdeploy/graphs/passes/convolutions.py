@@ -15,7 +15,12 @@ from vimdeploy.ops.contract import CAUSAL_CONV1D, DOMAIN
 
 
 def convolutions_to_operator(edit: Editor) -> None:
-    """Let CausalConv1d compute the causal convolutions; it is faster than Conv, and can run last to first."""
+    """Let CausalConv1d compute the causal convolutions of a graph that has operators of ours.
+
+    It is faster than Conv, and can run last to first.
+    """
+    if not any(node.domain == DOMAIN for node in edit.graph):
+        return
     for cut in list(edit.graph):
         conv = cut.inputs[0].producer() if cut.op_type == "Slice" and cut.inputs[0] is not None else None
         if conv is None or conv.op_type != "Conv" or only_reader(conv.outputs[0]) is not cut:

@@ -126,6 +126,7 @@ class Place:
         self, name: str, inputs: Sequence[ir.Value], attributes: Mapping[str, Any], shape: Sequence[Dim]
     ) -> ir.Value:
         """The output of a node of ours."""
+        self.edit.graph.opset_imports[DOMAIN] = VERSION
         attributes = {**attributes, **_PLUGIN}
         [output] = self.nodes(name, inputs, attributes, shapes=[shape], domain=DOMAIN, version=VERSION)
         return output
@@ -159,8 +160,8 @@ class Place:
         return self.node("Reshape", [value, self._vector(numbers)], shape=shape)
 
     def _asked(self, dim: Dim, value: ir.Value) -> tuple[ir.Value, int] | None:
-        """A value and its axis that has a free dimension."""
-        for source in (value, *self.edit.graph.inputs):
+        """A value and its axis that has a free dimension: an input of the graph before a value that may not stay."""
+        for source in (*self.edit.graph.inputs, value):
             if source.shape is not None:
                 for axis, own in enumerate(source.shape):
                     if same(dim, own):

@@ -58,11 +58,10 @@ def _quotient(dim: Dim, by: Dim) -> Dim | None:
         return dim // by if dim % by == 0 else None
     if not all(isinstance(d, int) or d.value is not None for d in (dim, by)) or isinstance(dim, int):
         return None
-    quotient = (dim // by).simplify()
-    text = quotient.value
-    if text is None or "floor" in text:
+    text = (quotient := (dim // by).simplify()).value
+    if text is None or "floor" in text or text == "0":
         return None
-    return int(text) if text.lstrip("-").isdigit() else quotient
+    return int(text) if text.isdigit() else quotient
 
 
 def product(dims: Iterable[Dim]) -> Dim:

@@ -57,22 +57,40 @@ class _OtherError(Exception):
 
 
 def mixers_to_operators(edit: Editor) -> None:
-    """Let the two fused operators compute mixers of two directions."""
-    for node in list(edit.graph):
-        if node.op_type in ("Add", "Mul") and not node.domain:
+    """Let the two fused operators compute the mixers, of two directions first."""
+    for gated_scans in (_sum_of_gated, _gated_sum, _gated_one):
+        for node in list(edit.graph):
+            if node.domain or node.op_type not in ("Add", "Mul") or not _is_of_one_shape(node):
+                continue
             try:
-                directions = [_direction(y, z) for y, z in _gated_scans(node)]
+                directions = [_direction(y, z) for y, z in gated_scans(node)]
                 _fuse(edit, node, directions)
             except (_OtherError, UnknownShapeError):
                 continue
 
 
-def _gated_scans(node: ir.Node) -> list[tuple[ir.Value, ir.Value]]:
-    """The scans and gates of y0 * SiLU(z) + y1 * SiLU(z), or of (y0 + y1) * SiLU(z)."""
-    if node.op_type == "Add":
-        return [_gated(_producer(value, "Mul")) for value in node.inputs]
-    y, z = _gated(node)
+def _is_of_one_shape(node: ir.Node) -> bool:
+    """Whether a sum or a product broadcasts nothing."""
+    shapes = [value.shape for value in (*node.inputs, *node.outputs) if value is not None]
+    return len(shapes) == 3 and None not in shapes and shapes[0] == shapes[1] == shapes[2]
+
+
+def _sum_of_gated(node: ir.Node) -> list[tuple[ir.Value, ir.Value]]:
+    """The scans and gates of y0 * SiLU(z) + y1 * SiLU(z)."""
+    _require(node.op_type == "Add")
+    return [_gated(_producer(value, "Mul")) for value in node.inputs]
+
+
+def _gated_sum(node: ir.Node) -> list[tuple[ir.Value, ir.Value]]:
+    """The scans and gates of (y0 + y1) * SiLU(z)."""
+    [(y, z)] = _gated_one(node)
     return [(value, z) for value in _values(_producer(y, "Add"))]
+
+
+def _gated_one(node: ir.Node) -> list[tuple[ir.Value, ir.Value]]:
+    """The scan and the gate of y * SiLU(z)."""
+    _require(node.op_type == "Mul")
+    return [_gated(node)]
 
 
 def _gated(product: ir.Node) -> tuple[ir.Value, ir.Value]:
@@ -119,9 +137,9 @@ def _direction(y: ir.Value, z: ir.Value) -> _Direction:
     conv = _producer(u, CAUSAL_CONV1D.name)
     x, taps, bias = conv.inputs
     reverse = attribute(scan, "reverse")
-    _require(len(reverse) == 1 and reverse == attribute(conv, "reverse") and scan.outputs[0].uses())
+    _require(len(reverse) == 1 and reverse == attribute(conv, "reverse"))
     _require(attribute(conv, "silu") and attribute(scan, "delta_softplus"))
-    _require(all(len(list(value.uses())) == 1 for value in scan.outputs))
+    _require(len(list(scan.outputs[0].uses())) == 1)
 
     channels, rank, states = (array.shape[-1] for array in map(_constant, (d, delta_weight, a)))
     xz = _piece(x).whole
@@ -201,7 +219,8 @@ def _fuse(edit: Editor, node: ir.Node, directions: Sequence[_Direction]) -> None
     u = place.like(first.conv).operator(
         BIDIRECTIONAL_CONV1D.name, (xz, weights["taps"], weights["bias"]), {"reverse": reverse}, shape
     )
-    dt_bc = place.node("MatMul", [u, edit.constant(products)], shape=[*shape[:3], columns])
+    factor = edit.constant(products if rest else products[0, 0])  # int8 wants one of two axes
+    dt_bc = place.node("MatMul", [u, factor], shape=[*shape[:3], columns])
     result, scale = _scaled(node.outputs[0])
     inputs = (u, xz, dt_bc, *(weights[name] for name in ("dt_weight", "dt_bias", "A", "D")))
     y = place.operator(BIDIRECTIONAL_SCAN.name, inputs, {"reverse": reverse, "scale": scale}, shape[1:])

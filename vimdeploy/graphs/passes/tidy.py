@@ -14,6 +14,14 @@ import onnx_ir as ir
 from vimdeploy.graphs.passes.editor import RESHAPES, Dim, Editor, UnknownShapeError, attribute, dims, slice_steps
 
 
+def drop_identities(edit: Editor) -> None:
+    """Read what an Identity reads, unless it gives an output of the graph."""
+    for node in list(edit.graph):
+        source, output = node.inputs[0] if node.inputs else None, node.outputs[0]
+        if node.op_type == "Identity" and not node.domain and source is not None and not output.is_graph_output():
+            edit.replace(output, source)
+
+
 def tidy_up(edit: Editor) -> None:
     """Let one Reshape do what several in a row do, and one Concat; take out what does nothing."""
     made: dict[tuple[ir.Value, tuple[Dim, ...]], ir.Value] = {}
