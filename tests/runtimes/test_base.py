@@ -197,13 +197,9 @@ class TestPredict:
             Fixed().predict([IMAGE, None])
 
     def test_a_file_that_does_not_say_what_its_outputs_mean(self):
-<<<<<<< HEAD
         with pytest.raises(
             ConfigError, match=r"^fixed does not say what its outputs mean; vimdeploy\.load\(FILE\)\.run"
         ):
-=======
-        with pytest.raises(ConfigError, match=r"^fixed does not say what its outputs mean; vimdeploy\.load"):
->>>>>>> field
             Fixed(task="").predict(IMAGE)
 
     @pytest.mark.parametrize("size", [4, (4,), ("2", "4"), (2, 4, 3), "2x4"], ids=repr)
