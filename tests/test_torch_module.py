@@ -130,6 +130,7 @@ class TestRefused:
             (nn.Linear(4, 4), torch.zeros(0, 4), r"whose sizes are at least 1, found \(0, 4\)"),
             (nn.Linear(4, 4), torch.full((2, 4), torch.inf), "output of the example inputs is NaN or infinite"),
             (nn.Linear(4, 4).half(), torch.randn(2, 4), "float32, weight is float16; make them so with model.float"),
+            (nn.Linear(4, 4).to(torch.complex64), torch.randn(2, 4), "Wanted real weights, weight is complex64"),
             (nn.Linear(4, 4, device="meta"), torch.randn(2, 4), "on the device meta"),
         ],
     )

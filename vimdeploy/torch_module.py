@@ -25,8 +25,6 @@ from vimdeploy.model_info import BATCH, ModelInfo, SizeRange, TensorSpec
 from vimdeploy.networks import Network
 from vimdeploy.user_code import told
 
-ROOT = "model."
-"""What the names of a module's own parameters and modules begin with in a ``FlatModule``."""
 Dynamic = Mapping[str, Mapping[int, str]]
 """The words of free axes, by input and number of the axis."""
 
@@ -286,7 +284,11 @@ def _on_cpu(model: nn.Module) -> tuple[nn.Module, str]:
 
 def _check_types(model: nn.Module) -> None:
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if tensor.dtype in _HALF or tensor.is_complex():
+        if tensor.is_complex():
+            raise ConfigError(
+                f"Wanted real weights, {name} is {_type_name(tensor)}: no runtime has operators for complex numbers."
+            )
+        if tensor.dtype in _HALF:
             raise ConfigError(
                 f"Wanted weights in float32, {name} is {_type_name(tensor)}; make them so with model.float(). "
                 "precision chooses what the file is in."

@@ -6,7 +6,7 @@ import torch
 from helpers.modules import Scans
 
 from vimdeploy.errors import ConfigError
-from vimdeploy.models.stages import CallPart, OperatorCall, config_of_calls
+from vimdeploy.models.stages import CallPart, OperatorCall, config_of_steps
 from vimdeploy.networks import Network, network_of_variant, stages_of
 from vimdeploy.runtimes.eager import EagerSession
 from vimdeploy.torch_module import looked_at
@@ -136,7 +136,7 @@ class TestAModuleOfOperators:
     def session(self):
         torch.manual_seed(0)
         module, info, _ = looked_at(Scans(blocks=1).eval(), torch.randn(1, 5, 6))
-        return EagerSession(Network(module, dataclasses.replace(info, config=config_of_calls(self.CALLS))))
+        return EagerSession(Network(module, dataclasses.replace(info, config=config_of_steps(self.CALLS))))
 
     @pytest.fixture
     def tokens(self):
@@ -160,7 +160,7 @@ class TestAModuleOfOperators:
     @pytest.mark.parametrize("part", [CallPart(7, 0), CallPart(0, 3)])
     def test_calls_that_the_module_does_not_make(self, session, tokens, part):
         calls = (dataclasses.replace(self.CALLS[0], parts=(part,)),)
-        session.info = dataclasses.replace(session.info, config=config_of_calls(calls))
+        session.info = dataclasses.replace(session.info, config=config_of_steps(calls))
         with pytest.raises(ConfigError, match="does not call the operators that the file says"):
             session.open_stages().values(tokens)
 

@@ -9,8 +9,12 @@ from typing import Any
 from vimdeploy.errors import ConfigError
 from vimdeploy.text import reason_of
 
-CALLS = "calls"
-"""Where the config of a model that somebody brings has its ``OperatorCall``s."""
+STEPS = "steps"
+"""Where the config of a model that somebody brings has the steps of its file that can be compared, in their order."""
+MODULE = "module"
+"""The kind of a stage that is what a module of such a model gives."""
+ROOT = "model."
+"""What the names of such a model's own parameters and modules begin with in the module that is traced."""
 GROUP_AXES = {"scan": 1, "conv1d": 0}
 """Where what our operators give has the groups or directions, by the kind of the stage."""
 
@@ -44,6 +48,19 @@ class OperatorCall:
     def group_axis(self) -> int:
         """Where its value has the groups, and those of its calls too."""
         return GROUP_AXES[self.kind]
+
+
+@dataclass(frozen=True)
+class ModuleOutput:
+    """A value of a file that is what a module of somebody's model gives."""
+
+    module: str
+    """The module's path: ``layers.3.mixer``."""
+    value: str
+    """The value's name in the file."""
+
+
+Step = OperatorCall | ModuleOutput
 
 
 @dataclass(frozen=True)
@@ -99,46 +116,54 @@ class StageSpec:
         return self.is_choice or self.moves_boxes
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether it is a step of a model that somebody brings."""
+        return self.call is not None or self.kind == MODULE
+
+    @property
     def title(self) -> str:
-        """For people: ``Block 13, in_proj``; the node's name in a model that somebody brings."""
-        if self.call is not None:
+        """For people: ``Block 13, in_proj``; the node's or the module's name in a model that somebody brings."""
+        if self.is_foreign:
             return self.name
         return self.kind if self.block is None else f"Block {self.block}, {self.kind}"
 
 
-def config_of_calls(calls: Sequence[OperatorCall]) -> dict[str, Any]:
-    """The config of a model that somebody brings, which remembers the calls."""
-    return {CALLS: [{**asdict(call), "parts": [list(astuple(part)) for part in call.parts]} for call in calls]}
+def config_of_steps(steps: Sequence[Step]) -> dict[str, Any]:
+    """The config of a model that somebody brings, which remembers the steps."""
+    return {STEPS: [_written(step) for step in steps]}
 
 
-def stages_of_calls(config: Mapping[str, Any]) -> tuple[StageSpec, ...]:
-    """The operator nodes of a model that somebody brings, as far as they are its calls; each counts as a block.
+def _written(step: Step) -> dict[str, Any]:
+    if isinstance(step, ModuleOutput):
+        return asdict(step)
+    return {**asdict(step), "parts": [list(astuple(part)) for part in step.parts]}
+
+
+def stages_of_steps(config: Mapping[str, Any]) -> tuple[StageSpec, ...]:
+    """The steps of a model that somebody brings, as far as its file remembers them; each counts as a block.
 
     Raises:
         ConfigError: if the config is damaged.
     """
     try:
-        calls = [
-            OperatorCall(
-                str(call["node"]),
-                str(call["value"]),
-                next(kind for kind in GROUP_AXES if kind == call["kind"]),
-                tuple(CallPart(int(number), int(group), bool(flipped)) for number, group, flipped in call["parts"]),
-            )
-            for call in config.get(CALLS, [])
-        ]
+        steps = [_read(step) for step in config.get(STEPS, [])]
     except (KeyError, StopIteration, TypeError, ValueError) as error:
         raise ConfigError(f"what the file says of its operator nodes is damaged ({reason_of(error)})") from error
-    return tuple(
-        StageSpec(
-            call.node,
-            call.kind,
-            block,
-            terms=1,
-            module="",
-            value=call.value,
-            batch_axis=None,
-            call=call,
-        )
-        for block, call in enumerate(calls)
+    return tuple(_stage(step, block) for block, step in enumerate(steps))
+
+
+def _read(step: Mapping[str, Any]) -> Step:
+    if "module" in step:
+        return ModuleOutput(str(step["module"]), str(step["value"]))
+    return OperatorCall(
+        str(step["node"]),
+        str(step["value"]),
+        next(kind for kind in GROUP_AXES if kind == step["kind"]),
+        tuple(CallPart(int(number), int(group), bool(flipped)) for number, group, flipped in step["parts"]),
     )
+
+
+def _stage(step: Step, block: int) -> StageSpec:
+    if isinstance(step, ModuleOutput):
+        return StageSpec(step.module, MODULE, block, 1, f"{ROOT}{step.module}", step.value, batch_axis=None)
+    return StageSpec(step.node, step.kind, block, 1, "", step.value, batch_axis=None, call=step)
