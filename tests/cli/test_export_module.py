@@ -63,6 +63,12 @@ class TestWrongUse:
             ("number", "Wanted a model and its example inputs from number() in "),
             ("broken", 'in broken: "return nn.Linear(3, "four"), torch.randn(1, 3)"'),
             ("forked", "bimamba_type"),
+            ("complex_a", "Wanted real weights, mamba.A_log is complex64"),
+            ("complex_scan", "The model's A is complex, and vimdeploy's selective scan is real"),
+            (
+                "second",
+                "The model uses Mamba2: vimdeploy runs the selective scan of Mamba-1 and no operator of Mamba-2",
+            ),
             ("random", "The model draws random numbers, in eval mode too: output of the same inputs changed"),
         ],
     )
