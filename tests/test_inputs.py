@@ -3,6 +3,7 @@ import io
 import os
 import warnings
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -598,3 +599,55 @@ class TestSomeInputs:
     def test_a_table_wants_a_folder(self, tmp_path):
         with pytest.raises(ConfigError, match="give their folder too, with --images DIR"):
             some_inputs(FIXED, None, 3, table=tmp_path / "classes.csv")
+
+
+class TestRandomInputsOfAForeignModel:
+    INFO = ModelInfo(
+        "theirs",
+        (
+            TensorSpec("share", ("batch", 50)),
+            TensorSpec("class_id", ("batch",), "int64"),
+            TensorSpec("time", ("batch",)),
+            TensorSpec("empty", ("batch", 40)),
+        ),
+        (TensorSpec("y", ("batch",)),),
+    )
+    EXAMPLES: ClassVar = {
+        "share": np.linspace(0, 1, 100, dtype=np.float32).reshape(2, 50),
+        "class_id": np.array([3, 5]),
+        "time": np.float32([7, 9]),
+        "empty": np.zeros((2, 40), np.float32),
+    }
+
+    def test_the_first_are_the_examples(self):
+        inputs = random_inputs(self.INFO, 3, seed=0, examples=self.EXAMPLES)
+        assert inputs.description == "2 example inputs and 1 random input (seed 0)"
+        assert list(inputs.names) == ["example 0", "example 1", "input 2"]
+        batch = next(inputs.batches(2))
+        assert all((batch[name] == array).all() for name, array in self.EXAMPLES.items())
+
+    def test_the_others_are_like_them(self):
+        inputs = random_inputs(self.INFO, 5, seed=0, examples=self.EXAMPLES)
+        one = inputs.one(3)
+        assert (one["class_id"], one["time"], one["empty"].std() > 0.5) == (5, 9, True)
+        assert 0.5 <= one["share"].min() < one["share"].max() <= 1  # as the second example, in other places
+        assert one["share"].dtype == np.float32
+
+    def test_without_examples_whole_numbers_are_zeros(self):
+        assert random_inputs(self.INFO, 1, seed=0).one(0)["class_id"] == 0
+
+    def test_fewer_than_there_are_examples(self):
+        inputs = random_inputs(self.INFO, 1, seed=0, examples=self.EXAMPLES)
+        assert (len(inputs), inputs.description) == (1, "1 example input")
+
+    def test_without_a_batch_each_is_a_whole_call(self):
+        info = ModelInfo("tokens", (TensorSpec("x", (6, 2)), TensorSpec("scale", ())), (TensorSpec("y", (6, 2)),))
+        examples = {"x": np.arange(12, dtype=np.float32).reshape(6, 2), "scale": np.float32(2)}
+        inputs = random_inputs(info, 3, seed=0, examples={name: np.asarray(each) for name, each in examples.items()})
+        assert inputs.whole
+        assert [batch["x"].shape for batch in inputs.batches(8)] == [(6, 2)] * 3
+        assert (inputs.batch_count(8), inputs.call(0)["x"].shape, inputs.spread(2).whole) == (3, (6, 2), True)
+        assert inputs.one(2)["scale"] == 2
+
+    def test_one_in_a_batch(self):
+        assert random_inputs(self.INFO, 1, seed=0).call(0, 3)["share"].shape == (3, 50)

@@ -23,7 +23,7 @@ TORCH_MODULES = {
         "ops.native",
         "ops.torch_ops",
         "exporters.tracing",
-        "parity.calls",
+        "parity.steps",
         "runtimes.eager",
         "torch_module",
     )

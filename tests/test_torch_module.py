@@ -62,6 +62,14 @@ def test_a_batch_is_what_rows_are_answered_alone_in():
     assert [spec.type for spec in found.info.inputs] == ["float32", "int64", "float32"]
 
 
+def test_answers_that_are_nearly_equal_are_rounded_and_no_more():
+    class Rounding(nn.Module):
+        def forward(self, x):
+            return 0.5 + 1e-7 * x + 1e-7 * (len(x) % 2)
+
+    assert looked_at(Rounding(), torch.randn(2, 4)).info.has_batch
+
+
 def test_rows_that_look_at_each_other_are_no_batch():
     _, info, notes = looked_at(Mixing(), torch.randn(3, 4))
     assert (info.inputs[0].dims, info.has_batch, info.fixed_batch) == ((3, 4), False, None)
@@ -130,12 +138,17 @@ class TestRefused:
             (nn.Linear(4, 4), torch.zeros(0, 4), r"whose sizes are at least 1, found \(0, 4\)"),
             (nn.Linear(4, 4), torch.full((2, 4), torch.inf), "output of the example inputs is NaN or infinite"),
             (nn.Linear(4, 4).half(), torch.randn(2, 4), "float32, weight is float16; make them so with model.float"),
+            (nn.Linear(4, 4).to(torch.complex64), torch.randn(2, 4), "Wanted real weights, weight is complex64"),
             (nn.Linear(4, 4, device="meta"), torch.randn(2, 4), "on the device meta"),
         ],
     )
     def test_what_cannot_be(self, module, examples, message):
         with pytest.raises(ConfigError, match=message):
             looked_at(module, examples)
+
+    def test_torchscript(self):
+        with pytest.raises(ConfigError, match="found TorchScript; give the module that it was made from"):
+            looked_at(torch.jit.script(nn.Linear(4, 4)), torch.randn(2, 4))
 
     def test_outputs_that_no_file_has(self):
         class Odd(nn.Module):

@@ -139,7 +139,7 @@ def random_inputs(
         seed: the same inputs for the same seed.
         image_size: height and width in pixels, if the file leaves them open; None: the size that it was trained at.
         examples: what the model's maker calls it with, by input: the first inputs are these, and the others have their
-            whole numbers and flags.
+            mean, standard deviation and bounds, and their whole numbers and flags.
 
     Raises:
         InputError: if the model does not take that size, or values of a type that numpy does not have.
@@ -166,18 +166,36 @@ def random_inputs(
             return given[number]
         generator = np.random.default_rng((number, seed % 2**64))
         like = given[number % len(given)] if given else {}
-        return {
-            name: generator.standard_normal(shape, dtype=np.float32).astype(types[name])
-            if types[name].kind == "f"
-            else like.get(name, np.zeros(shape, types[name]))
-            for name, shape in shapes.items()
-        } | beside
+        arrays: Arrays = {}
+        for name, shape in shapes.items():
+            values = generator.standard_normal(shape, dtype=np.float32)
+            example = like.get(name)
+            if types[name].kind == "f":
+                arrays[name] = (values if example is None else _drawn_like(example, values)).astype(types[name])
+            elif example is not None and example.shape == shape:
+                arrays[name] = example
+            else:
+                arrays[name] = np.zeros(shape, types[name])
+        return arrays | beside
 
     known = min(len(given), count)
     parts = [_counted(known, "example input")] if known else []
     parts += [f"{_counted(count - known, 'random input')} (seed {seed})"] if known < count else []
     names = [f"example {i}" if i < known else f"input {i}" for i in range(count)]
     return Inputs(" and ".join(parts), names, one, whole=not info.has_batch)
+
+
+def _drawn_like(example: npt.NDArray[Any], normal: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Normal values with the mean, the standard deviation and the bounds of an example, unless that is a constant.
+
+    Beyond its bounds a model may have no answer: a share is not negative. A single number stays as it is.
+    """
+    if not example.ndim:
+        return example
+    if not example.std():
+        return normal
+    drawn: npt.NDArray[np.float32] = np.clip(example.mean() + example.std() * normal, example.min(), example.max())
+    return drawn
 
 
 def _usual(size: SizeRange) -> int:

@@ -10,7 +10,7 @@ from vimdeploy.errors import CheckpointError, ConfigError, ModelFileError, requi
 from vimdeploy.model_info import BATCH, HEIGHT, WIDTH, FromCheckpoint, FromSeed, ModelInfo, SizeRange, TensorSpec
 from vimdeploy.models import ARCHITECTURES, BACKBONE, architecture_of, strict_weights
 from vimdeploy.models.architecture import Architecture, CheckpointModel
-from vimdeploy.models.stages import StageSpec, stages_of_calls
+from vimdeploy.models.stages import StageSpec, stages_of_steps
 from vimdeploy.models.variant import Variant
 from vimdeploy.recipe import Recipe
 from vimdeploy.tasks import TASKS, task_by_name, task_of
@@ -287,7 +287,7 @@ def stages_of(info: ModelInfo) -> tuple[StageSpec, ...]:
         ModelFileError: if the file describes a model that cannot be.
     """
     architecture, task = architecture_of(info), task_of(info)
-    stages = stages_of_calls(info.config) if architecture is None else ()
+    stages = stages_of_steps(info.config) if architecture is None else ()
     if architecture is not None and task is not None:
         any_size = info.picture is not None and isinstance(info.image_size[0], str)
         stages = architecture.stages(_config_of(architecture, info), any_size)

@@ -93,7 +93,7 @@ def own_tolerance(stage: StageSpec, precision: str) -> Tolerance:
         precision: of the artifact.
     """
     in_float32 = precision == "fp32" or precision in stage.float32_in
-    if stage.call is not None:
+    if stage.is_foreign:
         units = 1024.0 if in_float32 else 96.0
         why = "an operator, and all that stands between it and the one before"  # seen: 99, in float16 3
         return Tolerance(min(units * _UNIT[precision], _WIDEST), f"{units:.0f} units of {precision}: {why}")

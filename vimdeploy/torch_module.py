@@ -25,14 +25,13 @@ from vimdeploy.model_info import BATCH, ModelInfo, SizeRange, TensorSpec
 from vimdeploy.networks import Network
 from vimdeploy.user_code import told
 
-ROOT = "model."
-"""What the names of a module's own parameters and modules begin with in a ``FlatModule``."""
 Dynamic = Mapping[str, Mapping[int, str]]
 """The words of free axes, by input and number of the axis."""
 
 _HALF = (torch.float16, torch.bfloat16)
-_ROW_ERROR = 1e-3
-"""How far the answer to a row may move when another row comes along, relative to the answers' standard deviation."""
+_ROW_ERROR, _ROUNDING = 1e-3, 1e-5
+"""How far the answer to a row may move when another row comes along, relative to the answers' standard deviation, and
+to the largest of them: answers that are nearly equal have no more digits."""
 
 
 class FlatModule(nn.Module):
@@ -239,15 +238,20 @@ def ready(model: nn.Module) -> Iterator[None]:
     At the end it is as it was: what its forward assigns to itself is gone too.
     """
     modules = list(model.modules())
-    before = [dict(vars(module)) for module in modules]
+    scripted = next((part for part in modules if isinstance(part, torch.jit.ScriptModule)), None)
+    if scripted is not None:
+        raise ConfigError("Wanted a module of Python code, found TorchScript; give the module that it was made from.")
+    before = [(dict(vars(module)), dict(module._buffers)) for module in modules]
     model.eval()
     try:
         with mamba():
             yield
     finally:
-        for module, attributes in zip(modules, before, strict=True):
+        for module, (attributes, buffers) in zip(modules, before, strict=True):
             vars(module).clear()
             vars(module).update(attributes)
+            module._buffers.clear()
+            module._buffers.update(buffers)
 
 
 def _arguments(examples: Any) -> Arguments:
@@ -272,12 +276,20 @@ def _on_cpu(model: nn.Module) -> tuple[nn.Module, str]:
         raise ConfigError("The model's weights are on the device meta, which has no values; load them first.")
     if not devices:
         return model, ""
-    return copy.deepcopy(model).cpu(), " and ".join(sorted(devices))
+    try:
+        return copy.deepcopy(model).cpu(), " and ".join(sorted(devices))
+    except Exception as error:  # whatever a model that cannot be copied raises
+        cure = "move it with model.cpu()"
+        raise ConfigError(f"The model cannot be copied to the CPU ({told(error)}); {cure}.") from error
 
 
 def _check_types(model: nn.Module) -> None:
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if tensor.dtype in _HALF or tensor.is_complex():
+        if tensor.is_complex():
+            raise ConfigError(
+                f"Wanted real weights, {name} is {_type_name(tensor)}: no runtime has operators for complex numbers."
+            )
+        if tensor.dtype in _HALF:
             raise ConfigError(
                 f"Wanted weights in float32, {name} is {_type_name(tensor)}; make them so with model.float(). "
                 "precision chooses what the file is in."
@@ -312,23 +324,12 @@ def _check_not_random(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1 + torch.initial_seed() % 2**32)
         second = flat(*(tensor.clone() for tensor in tensors))
-    random = [
-        name
-        for name, one, other in zip(names, first, second, strict=False)
-        if one.shape != other.shape or not _same(one, other)
-    ]
+    random = [name for name, one, other in zip(names, first, second, strict=False) if not torch.equal(one, other)]
     if random or len(first) != len(second):
         raise ConfigError(
             f"The model draws random numbers, in eval mode too: {' and '.join(random) or 'its outputs'} of the same "
             "inputs changed from one call to the next, so no file can answer as it does."
         )
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors are equal to the bit; NaN is NaN."""
-    if not one.is_floating_point():
-        return torch.equal(one, other)
-    return torch.equal(one.nan_to_num(nan=0.0), other.nan_to_num(nan=0.0)) and torch.equal(one.isnan(), other.isnan())
 
 
 class _Rows(NamedTuple):
@@ -373,8 +374,11 @@ def _answered_alone(
             if one.shape != other.shape:
                 return None
             continue
-        wanted, spread = one[rows].double(), one.double().std(correction=0)
-        if wanted.numel() and not (other.double() - wanted).abs().max() <= _ROW_ERROR * spread + 1e-30:
+        if not one.numel():
+            continue
+        wanted = one[rows].double()
+        allowed = _ROW_ERROR * one.double().std(correction=0) + _ROUNDING * one.double().abs().amax()
+        if not (other.double() - wanted).abs().amax() <= allowed:
             return None
     return tuple(with_batch)
 

@@ -7,10 +7,12 @@ the timed parts, on either side.
   each direction: the product that makes the step sizes, B and C made dense, one call of ``selective_scan_cuda.fwd``
   with z. z is flipped before the second, its result flipped back, both added and halved.
 - The convolution. Ours: one call. Theirs: two calls of ``causal_conv1d_fn``, x flipped before the second.
+- The scan of groups, all first to last, with the step sizes given: one call on either side.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from functools import partial
 from types import ModuleType
@@ -22,10 +24,14 @@ from gpu_kit.bench_kernels import DTYPES, times
 from gpu_kit.kernels import Kernels, empty_workspace
 from gpu_kit.problems import (
     ConvOperands,
+    GroupProblem,
+    GroupScanOperands,
     Problem,
     ScanOperands,
     conv_bytes,
     conv_operands,
+    group_problems,
+    group_scan_operands,
     problems,
     scan_bytes,
     scan_operands,
@@ -33,7 +39,7 @@ from gpu_kit.problems import (
 from gpu_kit.records import Log
 from gpu_kit.reference import relative_error
 from gpu_kit.steps import Settings
-from gpu_kit.timing import sets_of_inputs, time_calls
+from gpu_kit.timing import Timing, sets_of_inputs, time_calls
 
 SAME = 1e-2
 """Relative: their side rounds the step sizes and each direction's result to T, ours rounds neither."""
@@ -54,6 +60,12 @@ def replaced_path(settings: Settings, log: Log) -> None:
             if convolution:
                 _compare_conv1d(convolution, own, problem, dtype, generator, settings, log)
             torch.cuda.empty_cache()
+    for group_problem in group_problems(settings.quick):
+        if scan and not group_problem.rank:
+            forward = dataclasses.replace(group_problem, reverse=(0,) * len(group_problem.reverse))
+            for dtype in DTYPES:
+                _compare_group_scan(scan, own, forward, dtype, generator, settings, log)
+                torch.cuda.empty_cache()
     return None
 
 
@@ -85,6 +97,70 @@ class TheirScan:
         return gated
 
 
+class TheirGroupScan:
+    """The operands of a scan of groups in the other side's layout: the groups' channels one after the other."""
+
+    def __init__(self, ours: GroupScanOperands) -> None:
+        self.u, self.delta = (t.transpose(2, 3).flatten(1, 2).contiguous() for t in (ours.u, ours.delta))  # (B, G E, L)
+        self.B, self.C = (t.transpose(2, 3).contiguous() for t in (ours.B, ours.C))  # (B, G, N, L)
+        self.A, self.D, self.delta_bias = (t.flatten(0, 1) for t in (ours.A, ours.D, ours.delta_bias))
+
+    def run(self, scan: ModuleType) -> Tensor:
+        """(B, G E, L)."""
+        y: Tensor = scan.fwd(self.u, self.delta, self.A, self.B, self.C, self.D, None, self.delta_bias, True)[0]
+        return y
+
+
+def _compare_group_scan(
+    scan: ModuleType,
+    own: Kernels,
+    problem: GroupProblem,
+    dtype: torch.dtype,
+    generator: torch.Generator,
+    settings: Settings,
+    log: Log,
+) -> None:
+    count = sets_of_inputs(scan_bytes(problem, dtype.itemsize))
+    ours = [group_scan_operands(problem, dtype, generator) for _ in range(count)]
+    theirs = [TheirGroupScan(operands) for operands in ours]
+    outputs = [torch.empty_like(operands.u) for operands in ours]
+    workspace = empty_workspace(own.plan(problem, dtype, "automatic")[1])
+
+    def run_ours(i: int) -> None:
+        own.selective_scan(problem, ours[i], "automatic", workspace, outputs[i])
+
+    run_ours(0)
+    found = theirs[0].run(scan).unflatten(1, (len(problem.reverse), -1)).transpose(2, 3)  # (B, G, L, E)
+    own_time = time_calls([partial(run_ours, i) for i in range(count)], settings.seconds)
+    their_time = time_calls([partial(their.run, scan) for their in theirs], settings.seconds)
+    _log_both("scan", problem, dtype, relative_error(found, outputs[0].double()), own_time, their_time, count, log)
+
+
+def _log_both(
+    what: str,
+    problem: Problem | GroupProblem,
+    dtype: torch.dtype,
+    difference: float,
+    own_time: Timing,
+    their_time: Timing,
+    count: int,
+    log: Log,
+) -> None:
+    log.within(
+        f"{what} {problem.name} {str(dtype).removeprefix('torch.')}",
+        "difference",
+        difference,
+        SAME,
+        **times(own_time),
+        **{
+            "their us": their_time.median_us,
+            "their spread": their_time.spread,
+            "ratio": their_time.median_us / own_time.median_us,
+            "sets": float(count),
+        },
+    )
+
+
 def _compare_scan(
     scan: ModuleType,
     own: Kernels,
@@ -107,16 +183,7 @@ def _compare_scan(
     difference = relative_error(theirs[0].run(scan).transpose(1, 2), outputs[0].double())
     own_time = time_calls([partial(run_ours, i) for i in range(count)], settings.seconds)
     their_time = time_calls([partial(their.run, scan) for their in theirs], settings.seconds)
-    ratio = their_time.median_us / own_time.median_us
-    subject = f"scan {problem.name} {str(dtype).removeprefix('torch.')}"
-    log.within(
-        subject,
-        "difference",
-        difference,
-        SAME,
-        **times(own_time),
-        **{"their us": their_time.median_us, "their spread": their_time.spread, "ratio": ratio, "sets": float(count)},
-    )
+    _log_both("scan", problem, dtype, difference, own_time, their_time, count, log)
 
 
 def _compare_conv1d(
@@ -148,15 +215,8 @@ def _compare_conv1d(
     own_time = time_calls([partial(run_ours, i) for i in range(count)], settings.seconds)
     calls = [partial(run_theirs, operands, xz) for operands, xz in zip(ours, theirs, strict=True)]
     their_time = time_calls(calls, settings.seconds)
-    ratio = their_time.median_us / own_time.median_us
-    log.within(
-        f"conv1d {problem.name} {str(dtype).removeprefix('torch.')}",
-        "difference",
-        relative_error(found, outputs[0].double()),
-        SAME,
-        **times(own_time),
-        **{"their us": their_time.median_us, "their spread": their_time.spread, "ratio": ratio, "sets": float(count)},
-    )
+    difference = relative_error(found, outputs[0].double())
+    _log_both("conv1d", problem, dtype, difference, own_time, their_time, count, log)
 
 
 def _imported(module: str, log: Log) -> ModuleType | None:

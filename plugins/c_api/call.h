@@ -67,7 +67,8 @@ Status read_call(const Arguments& call, typename Operator::Problem& problem) {
   for (const TensorSpec& input : Operator::kInputs) shapes.push_back(shape_of(input, sizes));
   if (Status s = sizes_from_shapes<Operator>(shapes, problem); !s.ok()) return s;
   for (size_t i = 0; i < shapes.size(); ++i) {
-    if (Status s = check_tensor(Operator::kName, Operator::kInputs[i].name, shapes[i], call.inputs[i]); !s.ok()) return s;
+    if (Status s = check_tensor(Operator::kName, Operator::kInputs[i].name, shapes[i], call.inputs[i]); !s.ok())
+      return s;
   }
   return check_tensor(Operator::kName, Operator::kOutput.name, output_shape(problem), call.output);
 }

@@ -30,12 +30,25 @@ ParallelFor new_threads() {
           }};
 }
 
+// Multiply-adds for an output, where an exponential counts as a few of them.
+int64_t work_of_output(const SelectiveScanProblem& problem) { return problem.states + 4; }
+int64_t work_of_output(const Conv1dProblem& problem) { return problem.width + 4; }
+
+// The threads that are worth starting: each takes about 80 us to start, as long as this much work.
+template <typename Problem>
+int64_t threads_for(const Problem& problem, int most) {
+  constexpr double kWorkOfAThread = 1 << 20;
+  const double outputs = static_cast<double>(problem.batch * problem.directions() * problem.tokens * problem.channels);
+  const double wanted = outputs * static_cast<double>(work_of_output(problem)) / kWorkOfAThread;
+  return static_cast<int64_t>(std::clamp<double>(wanted, 1, most));
+}
+
 template <typename Kernels, typename Problem, typename Tensors>
 Status run_best(const Kernels& kernels, const Problem& problem, const Tensors& tensors, int threads) {
   if (threads < 1) {
     return Status::error(std::string(problem.name) + ": threads is " + std::to_string(threads) + ", wanted at least 1");
   }
-  const auto plan = plan_of(problem, {threads});
+  const auto plan = plan_of(problem, {threads_for(problem, threads)});
   const std::unique_ptr<unsigned char[]> scratch(new unsigned char[plan.scratch_bytes]);
   kernels.front().run(problem, plan, tensors, scratch.get(), new_threads());
   return {};

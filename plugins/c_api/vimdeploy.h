@@ -16,11 +16,17 @@ extern "C" {
 
    sizes       B, G, L, E, N, R
    reverse     G flags: 1 scans the tokens of the group last to first
-   inputs      u (B, G, L, E) T, delta (B, G, L, E) T or, with R, (B, G, L, R) T, A (G, E, N) float32, B (B, G, L, N) T,
-               C (B, G, L, N) T, D (G, E) float32, delta_bias (G, E) float32, delta_weight (G, E, R) T or, without R, NULL
+   inputs      u (B, G, L, E) T
+               delta (B, G, L, E) T or, with R, (B, G, L, R) T
+               A (G, E, N) float32
+               B (B, G, L, N) T
+               C (B, G, L, N) T
+               D (G, E) float32
+               delta_bias (G, E) float32
+               delta_weight (G, E, R) T or, without R, NULL
    y           (B, G, L, E) T
    last_state  (B, G, E, N) float32: the states after the last token, or NULL
-   threads     the most to use, the calling one among them */
+   threads     the most to use, the calling one among them; a small problem takes fewer */
 const char* VimdeploySelectiveScan(int type, const int64_t sizes[6], const int64_t* reverse, int delta_softplus,
                                    const void* const inputs[8], void* y, float* last_state, int threads);
 
@@ -34,8 +40,8 @@ const char* VimdeploySelectiveScan(int type, const int64_t sizes[6], const int64
 const char* VimdeployCausalConv1d(int type, const int64_t sizes[6], const int64_t* reverse, int silu,
                                   const void* const inputs[3], void* u, int threads);
 
-/* Both on a CUDA device, in libraries that were built with its compiler; others do not have these functions. Tensors are
-   in the memory of the device with that number. The work, with a workspace of its own, is queued on the stream, a
+/* Both on a CUDA device, in libraries that were built with its compiler; others do not have these functions. Tensors
+   are in the memory of the device with that number. The work, with a workspace of its own, is queued on the stream, a
    cudaStream_t, and may still be under way when a function returns. last_state must be NULL. */
 const char* VimdeploySelectiveScanCuda(int type, const int64_t sizes[6], const int64_t* reverse, int delta_softplus,
                                        const void* const inputs[8], void* y, float* last_state, int device,

@@ -46,12 +46,8 @@ struct BidirectionalScanOperator {
   using Problem = SelectiveScanProblem;
   static constexpr const char* kName = kBidirectionalScanName;
   static constexpr TensorSpec kInputs[] = {
-      {"u", "(K, B, L, E)", "T"},
-      {"xz", "(B, L, 2E)", "T"},
-      {"dt_bc", "(K, B, L, R+2N)", "T"},
-      {"dt_weight", "(K, E, R)", "T"},
-      {"dt_bias", "(K, E)", "float32"},
-      {"A", "(K, E, N)", "float32"},
+      {"u", "(K, B, L, E)", "T"},      {"xz", "(B, L, 2E)", "T"},        {"dt_bc", "(K, B, L, R+2N)", "T"},
+      {"dt_weight", "(K, E, R)", "T"}, {"dt_bias", "(K, E)", "float32"}, {"A", "(K, E, N)", "float32"},
       {"D", "(K, E)", "float32"},
   };
   static constexpr TensorSpec kOutput = {"y", "(B, L, E)", "T"};
@@ -92,12 +88,8 @@ struct SelectiveScanOperator {
   using Problem = SelectiveScanProblem;
   static constexpr const char* kName = kSelectiveScanName;
   static constexpr TensorSpec kInputs[] = {
-      {"u", "(B, G, L, E)", "T"},
-      {"delta", "(B, G, L, E)", "T"},
-      {"A", "(G, E, N)", "float32"},
-      {"B", "(B, G, L, N)", "T"},
-      {"C", "(B, G, L, N)", "T"},
-      {"D", "(G, E)", "float32"},
+      {"u", "(B, G, L, E)", "T"},          {"delta", "(B, G, L, E)", "T"}, {"A", "(G, E, N)", "float32"},
+      {"B", "(B, G, L, N)", "T"},          {"C", "(B, G, L, N)", "T"},     {"D", "(G, E)", "float32"},
       {"delta_bias", "(G, E)", "float32"},
   };
   static constexpr TensorSpec kOutput = {"y", "(B, G, L, E)", "T"};
@@ -117,14 +109,9 @@ struct LowRankScanOperator {
   using Problem = SelectiveScanProblem;
   static constexpr const char* kName = kLowRankScanName;
   static constexpr TensorSpec kInputs[] = {
-      {"u", "(B, G, L, E)", "T"},
-      {"delta", "(B, G, L, R)", "T"},
-      {"A", "(G, E, N)", "float32"},
-      {"B", "(B, G, L, N)", "T"},
-      {"C", "(B, G, L, N)", "T"},
-      {"D", "(G, E)", "float32"},
-      {"delta_bias", "(G, E)", "float32"},
-      {"delta_weight", "(G, E, R)", "T"},
+      {"u", "(B, G, L, E)", "T"},          {"delta", "(B, G, L, R)", "T"},     {"A", "(G, E, N)", "float32"},
+      {"B", "(B, G, L, N)", "T"},          {"C", "(B, G, L, N)", "T"},         {"D", "(G, E)", "float32"},
+      {"delta_bias", "(G, E)", "float32"}, {"delta_weight", "(G, E, R)", "T"},
   };
   static constexpr TensorSpec kOutput = {"y", "(B, G, L, E)", "T"};
 

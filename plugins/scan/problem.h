@@ -33,13 +33,13 @@ inline constexpr const char* kLowRankScanName = "LowRankSelectiveScan";
 // u[k] = silu(bias + sum_w weight[w] * x[l - W + 1 + w]) for every direction k.
 struct Conv1dProblem {
   ElementType type = ElementType::float32;
-  int64_t batch = 0;                           // B
-  int64_t tokens = 0;                          // L
-  int64_t channels = 0;                        // E
-  int64_t width = 0;                           // W
-  std::vector<int64_t> reverse;                // K flags: 1 reads the tokens last to first
-  int64_t row = 2 * channels;                  // X: 2E for BidirectionalConv1d, whose x stands before z
-  int64_t silu = 1;                            // 1, or 0: u is the sum itself
+  int64_t batch = 0;                            // B
+  int64_t tokens = 0;                           // L
+  int64_t channels = 0;                         // E
+  int64_t width = 0;                            // W
+  std::vector<int64_t> reverse;                 // K flags: 1 reads the tokens last to first
+  int64_t row = 2 * channels;                   // X: 2E for BidirectionalConv1d, whose x stands before z
+  int64_t silu = 1;                             // 1, or 0: u is the sum itself
   const char* name = kBidirectionalConv1dName;  // of the operator, for messages
 
   int64_t directions() const { return static_cast<int64_t>(reverse.size()); }
@@ -85,16 +85,16 @@ struct Rows {
 };
 
 struct SelectiveScanTensors {
-  Rows<const void> u;         // rows of E, T
-  Rows<const void> delta;     // rows of R, or of E if R is 0, T
-  Rows<const void> B;         // rows of N, T
-  Rows<const void> C;         // rows of N, T
-  Rows<const void> z;         // rows of E, T; unused unless is_gated
-  const void* delta_weight;   // (K, E, R) T; unused if R is 0
-  const float* delta_bias;    // (K, E)
-  const float* A;             // (K, E, N)
-  const float* D;             // (K, E)
-  Rows<void> y;               // rows of E, T
+  Rows<const void> u;           // rows of E, T
+  Rows<const void> delta;       // rows of R, or of E if R is 0, T
+  Rows<const void> B;           // rows of N, T
+  Rows<const void> C;           // rows of N, T
+  Rows<const void> z;           // rows of E, T; unused unless is_gated
+  const void* delta_weight;     // (K, E, R) T; unused if R is 0
+  const float* delta_bias;      // (K, E)
+  const float* A;               // (K, E, N)
+  const float* D;               // (K, E)
+  Rows<void> y;                 // rows of E, T
   float* last_state = nullptr;  // (B, K, E, N): h after the last token, if it is wanted; on the CPU alone
 };
 

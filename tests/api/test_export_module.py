@@ -213,11 +213,11 @@ def test_what_a_forward_assigns_is_gone_and_an_answer_may_be_a_dataclass(tmp_pat
 class TestOperators:
     def test_each_node_is_remembered_as_the_call_that_it_is(self, scans):
         stages = stages_of(scans[2].artifact.info)
-        assert [(stage.kind, stage.call.number) for stage in stages] == [
-            ("conv1d", 0),
-            ("scan", 1),
-            ("conv1d", 2),
-            ("scan", 3),
+        assert [(stage.kind, {part.number for part in stage.call.parts}) for stage in stages] == [
+            ("conv1d", {0}),
+            ("scan", {1}),
+            ("conv1d", {2}),
+            ("scan", {3}),
         ]
         nodes = {node.name: node.op_type for node in scans[2].artifact.model.graph.node}
         assert all("inner" in stage.name and nodes[stage.name] for stage in stages)
@@ -265,6 +265,26 @@ class TestOperators:
         results = vimdeploy.verify(small.artifact, model=(module, examples), count=2)
         assert all(result.passed and result.stages for result in results)
 
+    def test_int8_of_layers_that_read_an_input_and_an_output(self, tmp_path):
+        class Ends(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.second, self.head = (nn.Linear(8, size, bias=False) for size in (8, 8, 3))
+
+            def forward(self, x):  # (B, L, 8)
+                hidden = self.second(self.first(x).sin())
+                return hidden, self.head(hidden).cos()
+
+        module = seeded(Ends).eval()
+        uneven = torch.randn(4, 5, 8) * torch.logspace(-2, 1, 8)  # such channels are evened out
+        with torch.no_grad():
+            module.first.weight *= torch.logspace(2, -1, 8)
+            module.second.weight *= torch.logspace(1, -2, 8)[:, None]
+        made = vimdeploy.export(module, uneven, tmp_path / "ends.onnx")
+        small = vimdeploy.quantize(made.artifact, tmp_path / "int8.onnx", exported_from=(module, uneven), budget=50)
+        assert {"first.MatMul", "head.MatMul"} <= {layer.layer for layer in small.layers if layer.smoothed}
+        assert vimdeploy.load(small.artifact, device="cpu").run(uneven)["output_1"].shape == (4, 5, 3)
+
     def test_another_module_is_refused(self, scans):
         with pytest.raises(ConfigError, match="not the one of the file: wanted the inputs tokens"):
             vimdeploy.verify(scans[2].artifact, model=(nn.Linear(4, 4), torch.randn(2, 4)))
@@ -277,12 +297,13 @@ class TestOperators:
                 assert vimdeploy.verify(scans[2].artifact, count=1)[0].passed
 
 
-@pytest.mark.parametrize(("name", "flipped"), [("oflex", True), ("stock", False)])
+@pytest.mark.parametrize(("name", "flipped"), [("oflex", True), ("stock", False), ("vim", True)])
 def test_a_model_of_stand_ins_outside_of_a_block(name, flipped, tmp_path):
     module, example = miniature(name)
     made = vimdeploy.export(module, example, tmp_path / "mini.onnx")
     stages = stages_of(made.artifact.info)
-    assert any(stage.call.flipped for stage in stages) == flipped
+    calls = [stage.call for stage in stages if stage.call is not None]
+    assert any(part.is_flipped for call in calls for part in call.parts) == flipped
     assert all(result.passed and result.stages for result in vimdeploy.verify(made.artifact, model=module, count=1))
 
 
@@ -298,6 +319,7 @@ class TestRefused:
                 r'cannot be traced: GuardOnDataDependentSymNode: .* in forward: "if x.sum\(\) > 0:"\)',
             ),
             (Keeping(), {"precision": "fp8"}, ConfigError, "precision must be one of"),
+            (Keeping(), {"precision": "fp16"}, ConfigError, "Nothing in the model would be in fp16"),
             (Keeping(), {"opset": 7}, ConfigError, "opset must be 20 to 24"),
             (
                 Rows(),
@@ -320,7 +342,7 @@ class TestRefused:
         with pytest.raises(OutputError):
             vimdeploy.export(Keeping(), torch.randn(2, 4), tmp_path / "none" / "x.onnx")
 
-    def test_a_damaged_list_of_calls(self, scans):
-        info = dataclasses.replace(scans[2].artifact.info, config={"calls": [{"node": "x"}]})
+    def test_a_damaged_list_of_steps(self, scans):
+        info = dataclasses.replace(scans[2].artifact.info, config={"steps": [{"node": "x"}]})
         with pytest.raises(ConfigError, match="what the file says of its operator nodes is damaged"):
             stages_of(info)

@@ -116,7 +116,8 @@ class TestEagerThatCannotBe:
         return measured[0][1].error
 
     def test_of_a_foreign_file(self, measured, foreign_onnx, quick):
-        assert "cannot run in PyTorch, because vimdeploy did not make it" in self.error(measured, foreign_onnx, quick)
+        wanted = "cannot run in PyTorch, because its model is none of vimdeploy's own"
+        assert wanted in self.error(measured, foreign_onnx, quick)
 
     def test_of_a_checkpoint(self, measured, tiny_pth, quick):
         assert "measured in PyTorch already" in self.error(measured, tiny_pth, quick)

@@ -148,7 +148,7 @@ class TestEager:
         foreign, good, eager = result.stdout.splitlines()[1:4]
         assert (result.exit_code, "failed" in foreign, "failed" in good) == (1, False, False)
         assert foreign.split()[1:3] == ["-", "1"]
-        assert "because vimdeploy did not make it" in eager
+        assert "because its model is none of vimdeploy's own" in eager
 
 
 class TestFigure:

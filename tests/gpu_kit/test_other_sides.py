@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from gpu_kit import reference
 from gpu_kit.kernels import _pointers
 from gpu_kit.models import FusedMixer
-from gpu_kit.problems import Problem, scan_operands
-from gpu_kit.replaced_path import TheirScan
+from gpu_kit.problems import GroupProblem, Problem, group_scan_operands, scan_operands
+from gpu_kit.replaced_path import TheirGroupScan, TheirScan
 
 PROBLEM = Problem("any", batch=2, tokens=9, channels=5, rank=3, states=4, width=4, scale=0.5)
 
@@ -33,15 +33,18 @@ class PlainKernels:
 def plain_fwd(u, delta, A, B, C, D, z, delta_bias, delta_softplus):
     """One direction by the formulas, in the layouts of ``selective_scan_cuda.fwd``."""
     assert delta_softplus
-    assert all(tensor.stride(-1) == 1 for tensor in (u, delta, B, C, z))
-    assert (B.shape, C.shape) == (2 * ((u.shape[0], 1, A.shape[1], u.shape[2]),))
+    assert all(tensor.stride(-1) == 1 for tensor in (u, delta, B, C))
+    groups = B.shape[1]
+    assert (B.shape, C.shape) == (2 * ((u.shape[0], groups, A.shape[1], u.shape[2]),))
+    B, C = (tensor.repeat_interleave(u.shape[1] // groups, dim=1) for tensor in (B, C))
     dt = F.softplus(delta + delta_bias[:, None])
     h, y = torch.zeros(*u.shape[:2], A.shape[1], dtype=u.dtype), []
     for token in range(u.shape[2]):
         step, x = dt[..., token, None], u[..., token, None]
         h = torch.exp(step * A) * h + step * x * B[:, :, :, token]
         y.append((h * C[:, :, :, token]).sum(-1) + D * u[..., token])
-    return None, None, torch.stack(y, dim=-1) * F.silu(z)
+    y = torch.stack(y, dim=-1)
+    return (y, None) if z is None else (y, None, y * F.silu(z))
 
 
 @pytest.fixture
@@ -56,6 +59,14 @@ def test_the_replaced_path_computes_what_ours_does():
     operands = type(operands)(*(tensor.double() for tensor in operands.tensors()))
     found = TheirScan(PROBLEM, operands).run(SimpleNamespace(fwd=plain_fwd)).transpose(1, 2)
     assert reference.relative_error(found, reference.selective_scan(operands, PROBLEM.reverse, PROBLEM.scale)) < 1e-12
+
+
+def test_the_replaced_scan_of_groups_computes_what_ours_does():
+    problem = GroupProblem("any", batch=2, tokens=9, channels=5, rank=0, states=4, reverse=(0, 0, 0))
+    operands = group_scan_operands(problem, torch.float64, torch.Generator().manual_seed(0))
+    operands = type(operands)(*(tensor.double() for tensor in operands.tensors()))
+    found = TheirGroupScan(operands).run(SimpleNamespace(fwd=plain_fwd)).unflatten(1, (3, 5)).transpose(2, 3)
+    assert reference.relative_error(found, reference.group_scan(operands, problem.reverse, True)) < 1e-12
 
 
 def test_a_mixer_with_our_kernels_is_the_mixer(tiny_model, tiny):

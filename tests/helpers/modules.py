@@ -52,7 +52,7 @@ class Windows(Linear):
 
     def forward(self, x):
         windows = int(x.shape[0] * 4 / 4)
-        return self.layer(x).view(windows, -1)
+        return self.layer(self.layer(x)).view(windows, -1)
 
 
 class Rows(Linear):
@@ -83,6 +83,13 @@ class Choosing(Linear):
         if x.sum() > 0:
             return self.layer(x)
         return x
+
+
+class Factored(Linear):
+    """Calls what ONNX does not have."""
+
+    def forward(self, x):
+        return torch.linalg.qr(self.layer(x))[0]
 
 
 class Drawing(Linear):
@@ -152,6 +159,7 @@ FILE = """
 import torch
 from torch import nn
 from mamba_ssm.modules.mamba_simple import Mamba
+from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 from beside import CHANNELS
 
 class Net(nn.Module):
@@ -178,6 +186,23 @@ def broken():
 
 def forked():
     return Mamba(CHANNELS, bimamba_type="v2"), torch.randn(1, 7, CHANNELS)
+
+def complex_a():
+    model = Net()
+    model.mamba.A_log = nn.Parameter(model.mamba.A_log.to(torch.complex64))
+    return model, torch.randn(1, 7, 3)
+
+def complex_scan():
+    return ComplexScan(), torch.randn(1, 3, 7)
+
+class ComplexScan(nn.Module):
+    def forward(self, u):
+        states = torch.ones(1, 4, 7)
+        return selective_scan_fn(u, u, -torch.ones(3, 4) + 1j, states, states)
+
+def second():
+    from mamba_ssm import Mamba2
+    return Mamba2(CHANNELS), torch.randn(1, 7, CHANNELS)
 
 def random():
     return nn.Sequential(nn.Linear(3, 3), Noise()), torch.randn(1, 3)

@@ -1,10 +1,15 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
+from helpers.modules import Scans
 
 from vimdeploy.errors import ConfigError
-from vimdeploy.networks import network_of_variant, stages_of
+from vimdeploy.models.stages import CallPart, OperatorCall, config_of_steps
+from vimdeploy.networks import Network, network_of_variant, stages_of
 from vimdeploy.runtimes.eager import EagerSession
+from vimdeploy.torch_module import looked_at
 
 
 @pytest.fixture
@@ -117,3 +122,67 @@ class TestStoredTensors:
         stored = EagerSession(any_size_network).stored_tensors()
         assert stored["backbone.pos_embed.grid"].shape == (1, 16, 4, 4)
         assert stored["backbone.pos_embed.class_row"].shape == (1, 1, 16)
+
+
+class TestAModuleOfOperators:
+    """A module that somebody brings, whose stages are calls of our operators."""
+
+    CALLS = (
+        OperatorCall("first", "first", "conv1d", (CallPart(0, 0),)),
+        OperatorCall("second", "second", "scan", (CallPart(1, 0), CallPart(1, 1, is_flipped=True))),
+    )
+
+    @pytest.fixture
+    def session(self):
+        torch.manual_seed(0)
+        module, info, _ = looked_at(Scans(blocks=1).eval(), torch.randn(1, 5, 6))
+        return EagerSession(Network(module, dataclasses.replace(info, config=config_of_steps(self.CALLS))))
+
+    @pytest.fixture
+    def tokens(self):
+        return {"tokens": np.random.default_rng(0).standard_normal((1, 5, 6), np.float32)}
+
+    def test_their_values_are_in_the_order_of_the_nodes_tokens(self, session, tokens):
+        values = session.open_stages().values(tokens)
+        assert {name: value.shape for name, value in values.items()} == {"first": (1, 1, 5, 6), "second": (1, 2, 5, 6)}
+        found = values["second"].sum(axis=1) + tokens["tokens"]
+        np.testing.assert_allclose(found, session.run(tokens)["output"], atol=1e-6)
+
+    def test_what_is_fed_is_computed_from(self, session, tokens):
+        stages = session.open_stages()
+        values = stages.values(tokens)
+        same = stages.values_apart(tokens, values)
+        np.testing.assert_array_equal(same["second"], values["second"])
+        other = stages.values_apart(tokens, {**values, "first": values["first"] * 2})
+        np.testing.assert_array_equal(other["first"], values["first"])  # is computed, and something else handed on
+        assert np.abs(other["second"] - values["second"]).max() > 0.1
+
+    @pytest.mark.parametrize("part", [CallPart(7, 0), CallPart(0, 3)])
+    def test_calls_that_the_module_does_not_make(self, session, tokens, part):
+        calls = (dataclasses.replace(self.CALLS[0], parts=(part,)),)
+        session.info = dataclasses.replace(session.info, config=config_of_steps(calls))
+        with pytest.raises(ConfigError, match="does not call the operators that the file says"):
+            session.open_stages().values(tokens)
+
+    def test_is_a_reference_by_plain_loops_alone(self, session, tokens, monkeypatch):
+        def refuse(*_):
+            raise AssertionError("a kernel was asked")
+
+        monkeypatch.setattr("vimdeploy.ops.native.selective_scan", refuse)
+        monkeypatch.setattr("vimdeploy.ops.native.causal_conv1d", refuse)
+        session.run(tokens)
+        session.open_stages().values(tokens)
+        with pytest.raises(AssertionError, match="a kernel was asked"):
+            EagerSession(Network(session.module, session.info), kernels=True).run(tokens)
+
+
+def test_what_a_forward_writes_into_is_a_copy():
+    tokens = np.ones((2, 4), np.float32)
+
+    class Writing(torch.nn.Module):
+        def forward(self, x):
+            return x.add_(1)
+
+    module, info, _ = looked_at(Writing(), torch.ones(2, 4))
+    found = EagerSession(Network(module, info)).run(tokens)["output"]
+    assert (found.max(), tokens.max()) == (2, 1)

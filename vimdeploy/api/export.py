@@ -212,9 +212,9 @@ def _export_module(
         if artifact.info.has_batch:
             examples = {name: array[:COMPARED] for name, array in examples.items()}
         with step("Looking at the operators", progress):
-            artifact, calls_note = _with_calls(artifact, module, examples)
+            artifact, steps_note = _with_steps(artifact, module, examples)
         made = _finished(network, artifact, output, precision, examples, progress)
-    return dataclasses.replace(made, notes=(*mode, *notes, *batch_note, *calls_note))
+    return dataclasses.replace(made, notes=(*mode, *notes, *batch_note, *steps_note))
 
 
 def _check_choices(output: str | Path, precision: str) -> None:
@@ -313,30 +313,29 @@ def _traced_module(module: FlatModule, info: ModelInfo, opset: int) -> tuple[Art
             fixed = with_fixed_batch(info, module.examples)
             if fixed == info:
                 raise
-            info = fixed
-            note = (f"The batch is fixed at {info.fixed_batch}, that of the example: {error.reason}.",)
+            info, size = fixed, next(len(tensor) for tensor in module.examples if tensor.ndim)
+            note = (f"The batch is fixed at {size}, that of the example: {error.reason}.",)
 
 
-def _with_calls(
+def _with_steps(
     artifact: Artifact, module: FlatModule, examples: Mapping[str, Array]
 ) -> tuple[Artifact, tuple[str, ...]]:
-    """A file that remembers which call of the module each operator node is, and a note of those that are none."""
+    """A file that remembers which steps of the module its operator nodes are, and a note of those that are none."""
     from vimdeploy.converters.conversion import finished
-    from vimdeploy.models.stages import config_of_calls
-    from vimdeploy.parity.calls import calls_of_nodes
+    from vimdeploy.models.stages import config_of_steps
+    from vimdeploy.parity.steps import steps_of_nodes
 
-    count = sum(artifact.operators.values())
-    if not count:
+    if not artifact.operators:
         return artifact, ()
-    calls = calls_of_nodes(artifact, module, examples)
-    info = dataclasses.replace(artifact.info, config=config_of_calls(calls))
+    steps, left_out = steps_of_nodes(artifact, module, examples)
+    info = dataclasses.replace(artifact.info, config=config_of_steps(steps))
     model = type(artifact.model)()
     model.CopyFrom(artifact.model)
     note = (
-        f"{count - len(calls)} of {count} operator nodes compute several calls of the model at once, or in another "
-        "shape; verify compares the outputs and the other nodes."
+        f"{left_out} of {sum(artifact.operators.values())} operator nodes give what neither a call nor a module of the "
+        "model gives; verify compares the outputs and the other nodes."
     )
-    return finished(model, info, artifact.model), (note,) if len(calls) < count else ()
+    return finished(model, info, artifact.model), (note,) if left_out else ()
 
 
 def _compared(network: Network, artifact: Artifact, examples: Mapping[str, Array]) -> list[Verification]:

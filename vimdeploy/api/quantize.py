@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vimdeploy.model_file import GivenModel
     from vimdeploy.tasks.base import Agreement
 
-INPUTS = 64
+INPUTS = 16
 """Examples and random inputs, if there are no pictures."""
 OF_OUTPUTS = "the outputs' standard deviation"
 

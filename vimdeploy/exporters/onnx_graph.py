@@ -24,10 +24,11 @@ from vimdeploy.graphs.precision import lower_precision
 from vimdeploy.graphs.simplify import simplified
 from vimdeploy.model_info import BATCH, ModelInfo, SizeRange, TensorSpec
 from vimdeploy.models import BACKBONE
+from vimdeploy.models.stages import ROOT
 from vimdeploy.ops.contract import OPERATORS
 from vimdeploy.ops.function_body import function_protos
 from vimdeploy.ops.schema import register_schemas
-from vimdeploy.torch_module import ROOT, FlatModule
+from vimdeploy.torch_module import FlatModule
 
 if TYPE_CHECKING:
     import onnx_ir as ir

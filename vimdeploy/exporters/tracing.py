@@ -76,12 +76,19 @@ def traced(
         except Exception as error:  # torch's, and whatever somebody's forward raises
             if not is_flat:
                 raise
-            raise _tracing_error(failed[0] if failed else error, lines.told()) from error
+            raise _tracing_error(failed[0] if failed else _first_cause(error), lines.told()) from error
     assert program is not None  # dynamo=True always gives one
     return program
 
 
-def _tracing_error(error: Exception, lines: Sequence[str]) -> TracingError:
+def _first_cause(error: BaseException) -> BaseException:
+    """What torch's exporter wraps in advice: such as an operator that ONNX does not have."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _tracing_error(error: BaseException, lines: Sequence[str]) -> TracingError:
     fixed = re.findall(r"Constraints violated \(([^)]*)\)", str(error))
     if fixed:
         words, by = fixed[0].split(", "), lines[0] if lines else "a line that torch does not tell"

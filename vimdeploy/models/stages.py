@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from vimdeploy.errors import ConfigError
 from vimdeploy.text import reason_of
 
-CALLS = "calls"
-"""Where the config of a model that somebody brings has its ``OperatorCall``s."""
+STEPS = "steps"
+"""Where the config of a model that somebody brings has the steps of its file that can be compared, in their order."""
+MODULE = "module"
+"""The kind of a stage that is what a module of such a model gives."""
+ROOT = "model."
+"""What the names of such a model's own parameters and modules begin with in the module that is traced."""
+GROUP_AXES = {"scan": 1, "conv1d": 0}
+"""Where what our operators give has the groups or directions, by the kind of the stage."""
+
+
+@dataclass(frozen=True)
+class CallPart:
+    """One group, or direction, of what an operator node gives, as a call in PyTorch gives it."""
+
+    number: int
+    """Of the call, among those of our operators in one run, from 0."""
+    group: int
+    """Which of the call's groups it is."""
+    is_flipped: bool = False
+    """Whether the call has the tokens last to first, and the node first to last."""
 
 
 @dataclass(frozen=True)
 class OperatorCall:
-    """An operator node of a file, and the call in PyTorch that it is."""
+    """An operator node of a file, and the calls in PyTorch that it computes: one, or several at once."""
 
     node: str
     """The name of the node in the file."""
@@ -23,15 +41,26 @@ class OperatorCall:
     """The name of what it gives."""
     kind: str
     """``scan`` or ``conv1d``."""
-    number: int
-    """Of the call, among those of our operators in one run, from 0."""
-    flipped: tuple[int, ...] = ()
-    """The groups, or directions, whose tokens the call has last to first, and the node first to last."""
+    parts: tuple[CallPart, ...]
+    """Of each of its groups."""
 
     @property
     def group_axis(self) -> int:
-        """Where its value has the groups."""
-        return 1 if self.kind == "scan" else 0
+        """Where its value has the groups, and those of its calls too."""
+        return GROUP_AXES[self.kind]
+
+
+@dataclass(frozen=True)
+class ModuleOutput:
+    """A value of a file that is what a module of somebody's model gives."""
+
+    module: str
+    """The module's path: ``layers.3.mixer``."""
+    value: str
+    """The value's name in the file."""
+
+
+Step = OperatorCall | ModuleOutput
 
 
 @dataclass(frozen=True)
@@ -87,47 +116,54 @@ class StageSpec:
         return self.is_choice or self.moves_boxes
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether it is a step of a model that somebody brings."""
+        return self.call is not None or self.kind == MODULE
+
+    @property
     def title(self) -> str:
-        """For people: ``Block 13, in_proj``; the node's name in a model that somebody brings."""
-        if self.call is not None:
+        """For people: ``Block 13, in_proj``; the node's or the module's name in a model that somebody brings."""
+        if self.is_foreign:
             return self.name
         return self.kind if self.block is None else f"Block {self.block}, {self.kind}"
 
 
-def config_of_calls(calls: Sequence[OperatorCall]) -> dict[str, Any]:
-    """The config of a model that somebody brings, which remembers the calls."""
-    return {CALLS: [{**asdict(call), "flipped": list(call.flipped)} for call in calls]} if calls else {}
+def config_of_steps(steps: Sequence[Step]) -> dict[str, Any]:
+    """The config of a model that somebody brings, which remembers the steps."""
+    return {STEPS: [_written(step) for step in steps]}
 
 
-def stages_of_calls(config: Mapping[str, Any]) -> tuple[StageSpec, ...]:
-    """The operator nodes of a model that somebody brings, as far as they are single calls; each counts as a block.
+def _written(step: Step) -> dict[str, Any]:
+    if isinstance(step, ModuleOutput):
+        return asdict(step)
+    return {**asdict(step), "parts": [list(astuple(part)) for part in step.parts]}
+
+
+def stages_of_steps(config: Mapping[str, Any]) -> tuple[StageSpec, ...]:
+    """The steps of a model that somebody brings, as far as its file remembers them; each counts as a block.
 
     Raises:
         ConfigError: if the config is damaged.
     """
     try:
-        calls = [
-            OperatorCall(
-                str(call["node"]),
-                str(call["value"]),
-                {"scan": "scan", "conv1d": "conv1d"}[call["kind"]],
-                int(call["number"]),
-                tuple(map(int, call["flipped"])),
-            )
-            for call in config.get(CALLS, [])
-        ]
-    except (KeyError, TypeError, ValueError) as error:
+        steps = [_read(step) for step in config.get(STEPS, [])]
+    except (KeyError, StopIteration, TypeError, ValueError) as error:
         raise ConfigError(f"what the file says of its operator nodes is damaged ({reason_of(error)})") from error
-    return tuple(
-        StageSpec(
-            call.node,
-            call.kind,
-            block,
-            terms=1,
-            module="",
-            value=call.value,
-            batch_axis=None,
-            call=call,
-        )
-        for block, call in enumerate(calls)
+    return tuple(_stage(step, block) for block, step in enumerate(steps))
+
+
+def _read(step: Mapping[str, Any]) -> Step:
+    if "module" in step:
+        return ModuleOutput(str(step["module"]), str(step["value"]))
+    return OperatorCall(
+        str(step["node"]),
+        str(step["value"]),
+        next(kind for kind in GROUP_AXES if kind == step["kind"]),
+        tuple(CallPart(int(number), int(group), bool(flipped)) for number, group, flipped in step["parts"]),
     )
+
+
+def _stage(step: Step, block: int) -> StageSpec:
+    if isinstance(step, ModuleOutput):
+        return StageSpec(step.module, MODULE, block, 1, f"{ROOT}{step.module}", step.value, batch_axis=None)
+    return StageSpec(step.node, step.kind, block, 1, "", step.value, batch_axis=None, call=step)

@@ -8,16 +8,16 @@ from contextlib import ExitStack, contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
+from vimdeploy.errors import ConfigError
 from vimdeploy.model_info import ModelInfo
 from vimdeploy.models.backbone import StoringModule
-from vimdeploy.models.stages import OperatorCall
+from vimdeploy.models.stages import GROUP_AXES, CallPart
 from vimdeploy.networks import Network, stages_of
 from vimdeploy.ops import torch_ops
 from vimdeploy.preprocess import FloatArray
 from vimdeploy.runtimes.base import Array, Arrays, Session, Stages, check_threads
 
-_TOKENS = 2
-"""The axis of the tokens in what a call of our operators gives."""
+_OTHER_CALLS = "The model does not call the operators that the file says, so it is not the one that was exported."
 
 
 class EagerSession(Session):
@@ -78,6 +78,11 @@ class EagerStages(Stages):
     def __init__(self, module: nn.Module, info: ModelInfo, threads: int) -> None:
         self._module, self._info, self._threads = module, info, threads
         self._stages = stages_of(info)
+        self._parts: dict[int, list[tuple[str, int, int, CallPart]]] = {}
+        for stage in self._stages:
+            for group, part in enumerate(() if stage.call is None else stage.call.parts):
+                place = (stage.name, GROUP_AXES[stage.kind], group, part)
+                self._parts.setdefault(part.number, []).append(place)
         self.names = frozenset(stage.name for stage in self._stages)
 
     def values(
@@ -100,16 +105,21 @@ class EagerStages(Stages):
             passed = torch.from_numpy(fed[name]) if name in fed else first
             return (passed, *others) if isinstance(given, tuple) else passed
 
-        def observe(number: int, given: Tensor) -> Tensor:
-            stage = calls.get(number)
-            if stage is None or stage.call is None:
-                return given
-            found[stage.name] = _exchanged_tokens(given, stage.call).float().numpy()
-            if stage.name not in fed:
-                return given
-            return _exchanged_tokens(torch.from_numpy(fed[stage.name]), stage.call).to(given.dtype)
+        pieces: dict[str, dict[int, Tensor]] = {name: {} for name in self.names}
 
-        calls = {stage.call.number: stage for stage in self._stages if stage.call is not None}
+        def observe(number: int, given: Tensor) -> Tensor:
+            """Keep the groups that nodes of the file give, and pass on what is fed in their place."""
+            passed = given
+            for name, axis, group, part in self._parts.get(number, ()):
+                if part.group >= given.shape[axis]:
+                    raise ConfigError(_OTHER_CALLS)
+                pieces[name][group] = _turned(given.select(axis, part.group), part)
+                if name in fed:
+                    passed = passed.clone() if passed is given else passed
+                    piece = torch.from_numpy(fed[name]).select(axis, group)
+                    passed.select(axis, part.group).copy_(_turned(piece, part))
+            return passed
+
         with ExitStack() as hooks:
             for stage in self._stages:
                 if stage.call is not None:
@@ -121,18 +131,18 @@ class EagerStages(Stages):
             hooks.enter_context(torch_ops.plain_loops())
             with _inference(self._threads):
                 self._module(*_tensors(inputs, self._info))
+        for stage in self._stages:
+            if stage.call is not None:
+                if len(pieces[stage.name]) < len(stage.call.parts):
+                    raise ConfigError(_OTHER_CALLS)
+                groups = [pieces[stage.name][group] for group in range(len(stage.call.parts))]
+                found[stage.name] = torch.stack(groups, stage.call.group_axis).float().numpy()
         return found
 
 
-def _exchanged_tokens(tensor: Tensor, call: OperatorCall) -> Tensor:
-    """The value of a call in the order of the node's tokens, or the other way round."""
-    if not call.flipped:
-        return tensor
-    groups = [
-        group.flip(_TOKENS - 1) if number in call.flipped else group
-        for number, group in enumerate(tensor.unbind(call.group_axis))
-    ]
-    return torch.stack(groups, call.group_axis)
+def _turned(piece: Tensor, part: CallPart) -> Tensor:
+    """One group (B, L, E) of a call in the order of the node's tokens, or the other way round."""
+    return piece.flip(1) if part.is_flipped else piece
 
 
 def _tensors(inputs: Mapping[str, Array], info: ModelInfo) -> list[Tensor]:

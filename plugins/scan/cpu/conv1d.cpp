@@ -40,13 +40,13 @@ HWY_INLINE void convolve(const float* x, const float* weight, V bias, int64_t wi
     HWY_UNROLL(8)
     for (int t = 0; t < kTokens; ++t) sum[t] = hn::MulAdd(tap, hn::Load(d, x + (w + t) * kLanes), sum[t]);
   }
-  if (with_silu) silu(d, sum);
   HWY_UNROLL(8)
   for (int t = 0; t < kTokens; ++t) {
+    const V u_t = with_silu ? silu(d, sum[t]) : sum[t];
     if constexpr (kStreams) {
-      hn::Stream(sum[t], d, u + t * u_row);
+      hn::Stream(u_t, d, u + t * u_row);
     } else {
-      store_float(d, sum[t], count, u + t * u_row);
+      store_float(d, u_t, count, u + t * u_row);
     }
   }
 }

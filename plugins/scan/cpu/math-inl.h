@@ -101,43 +101,33 @@ HWY_INLINE void exp2(D d, V (&x)[kCount]) {
   for (int i = 0; i < kCount; ++i) x[i] = scale(d, p[i], whole[i]);
 }
 
-// exp(-|x|), which cannot overflow.
-template <int kCount, class D, class V = hn::VFromD<D>>
-HWY_INLINE void exp_of_minus_abs(D d, const V (&x)[kCount], V (&e)[kCount]) {
-  HWY_UNROLL(8)
-  for (int i = 0; i < kCount; ++i) e[i] = hn::Mul(hn::Abs(x[i]), hn::Set(d, -kLog2E));
-  exp2(d, e);
-}
-
 // log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)); from 17 on the second term is below half a unit in the last place, so
 // the contract's threshold of 20 needs no branch.
 template <int kCount, class D, class V = hn::VFromD<D>>
 HWY_INLINE void softplus(D d, V (&x)[kCount]) {
   V e[kCount], p[kCount];
-  exp_of_minus_abs(d, x, e);
+  HWY_UNROLL(8)
+  for (int i = 0; i < kCount; ++i) e[i] = hn::Mul(hn::Abs(x[i]), hn::Set(d, -kLog2E));
+  exp2(d, e);
   polynomial(d, kLog1p, e, p);
   HWY_UNROLL(8)
   for (int i = 0; i < kCount; ++i) x[i] = hn::MulAdd(p[i], e[i], at_least(d, hn::Zero(d), x[i]));
 }
 
-// x / (1 + exp(-x))
-template <int kCount, class D, class V = hn::VFromD<D>>
-HWY_INLINE void silu(D d, V (&x)[kCount]) {
-  const V one = hn::Set(d, 1.0f);
-  V e[kCount];
-  exp_of_minus_abs(d, x, e);
-  HWY_UNROLL(8)
-  for (int i = 0; i < kCount; ++i) {
-    x[i] = hn::Mul(x[i], hn::Div(hn::IfNegativeThenElse(x[i], e[i], one), hn::Add(one, e[i])));
-  }
-}
-
-// Each for one vector.
+// The same for one vector.
 template <class D, class V = hn::VFromD<D>>
 HWY_INLINE V exp2(D d, V x) {
   V one[] = {x};
   exp2(d, one);
   return one[0];
+}
+
+// x / (1 + exp(-x)), through exp(-|x|), which cannot overflow.
+template <class D, class V = hn::VFromD<D>>
+HWY_INLINE V silu(D d, V x) {
+  const V one = hn::Set(d, 1.0f);
+  const V e = exp2(d, hn::Mul(hn::Abs(x), hn::Set(d, -kLog2E)));
+  return hn::Mul(x, hn::Div(hn::IfNegativeThenElse(x, e, one), hn::Add(one, e)));
 }
 
 }  // namespace HWY_NAMESPACE

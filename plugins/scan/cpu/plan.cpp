@@ -123,9 +123,10 @@ std::string Conv1dPlan::to_string() const {
 }
 
 std::string SelectiveScanPlan::to_string() const {
-  return std::string(name) + ": " + to_text(*this) +
-         (sums_in_y ? ", directions summed in y" : slot_floats > sum ? ", directions summed in the slot" : "") +
-         (streams ? ", past the caches" : "");
+  std::string text = std::string(name) + ": " + to_text(*this);
+  if (sums_in_y) text += ", directions summed in y";
+  if (slot_floats > sum) text += ", directions summed in the slot";
+  return text + (streams ? ", past the caches" : "");
 }
 
 }  // namespace vimdeploy

@@ -1,9 +1,9 @@
 // How the CPU kernels divide a problem: a pure function of the problem and the machine, which can be printed.
 //
-// A task is one sequence of the batch with one block of channels, all directions and all tokens: tasks are independent.
-// A task computes its tokens in blocks, and a block one vector of channels at a time, so that the time per token does
-// not depend on L; blocks of channels are as wide as the threads allow, so that memory is read page by page. A slot is
-// the scratch of one task at a time.
+// A task is one sequence of the batch with one block of channels and all tokens, and with all directions, or with one
+// group if groups are not summed: tasks are independent. A task computes its tokens in blocks, and a block one vector
+// of channels at a time, so that the time per token does not depend on L; blocks of channels are as wide as the threads
+// allow, so that memory is read page by page. A slot is the scratch of one task at a time.
 
 #pragma once
 
@@ -20,7 +20,7 @@ inline constexpr int64_t kChannelGrain = 16;
 inline constexpr size_t kCacheLine = 64;
 
 // Numbers of a row of B, C or the low rank that lie together in a slot, so that the distance between two tokens is
-// known at compile time: addresses would take most of the time of a scan with one state.
+// known at compile time: one address serves all of them.
 inline constexpr int64_t kRowGroup = 16;
 
 // The first cache line in the host's scratch.

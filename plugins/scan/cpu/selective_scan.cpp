@@ -2,7 +2,8 @@
 //
 // A task computes its channels one direction after the other; a direction, in its order, one block of tokens after the
 // other; a block, one vector of channels at a time (selective_scan_block-inl.h). The directions are summed in y itself,
-// or in the slot if T is narrower than float32. The last direction applies the gate.
+// or in the slot if T is narrower than float32. The last direction applies the gate. Without sum and gate, a direction
+// is a group and a task of its own.
 //
 // With two directions, tasks of neighbouring channels begin with different ones. Their parts of a row of y are
 // adjacent, so two cores seldom write next to each other (benchmarks/cpu.md). A sum of two is the same in either order.

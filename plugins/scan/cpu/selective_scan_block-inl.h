@@ -1,7 +1,8 @@
 // The inner loops of selective_scan.cpp, for every instruction set (included once for each): a block of tokens, one
-// vector of channels. Lanes are channels. First the step sizes are computed from their low rank, then the states, in
-// groups that stay in registers over the whole block, then the gate. Tensors are read and written in place: with
-// AVX-512 a vector is a cache line, and each line is accessed once.
+// vector of channels. Lanes are channels, whatever the number of states is. First the step sizes are computed, then the
+// states, in groups that stay in registers over the whole block, then sum and gate. Each is a loop of its own: together
+// their chains of dependent instructions are longer than what a processor looks ahead (benchmarks/cpu.md). Tensors are
+// read and written in place: with AVX-512 a vector is a cache line.
 
 #if defined(VIMDEPLOY_SCAN_CPU_SELECTIVE_SCAN_BLOCK_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef VIMDEPLOY_SCAN_CPU_SELECTIVE_SCAN_BLOCK_INL_H_
@@ -122,12 +123,11 @@ HWY_INLINE void store_sums(const Task& task, const Block<T>& block, int64_t toke
     const Strided<const T> z{block.z.at(token), block.z.stride};
     const Strided<T> to{block.y.at(token), block.y.stride};
     const V scale = hn::Set(d, task.problem.scale);
-    V gate[kTokens];
     HWY_UNROLL(8)
-    for (int t = 0; t < kTokens; ++t) gate[t] = load_as_float(d, z.at(t), count);
-    silu(d, gate);
-    HWY_UNROLL(8)
-    for (int t = 0; t < kTokens; ++t) store_float(d, hn::Mul(hn::Mul(scale, gate[t]), y[t]), count, to.at(t));
+    for (int t = 0; t < kTokens; ++t) {
+      const V gate = hn::Mul(scale, silu(d, load_as_float(d, z.at(t), count)));
+      store_float(d, hn::Mul(gate, y[t]), count, to.at(t));
+    }
     return;
   }
   if constexpr (kIsLine<T>) {

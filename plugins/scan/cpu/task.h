@@ -9,7 +9,8 @@
 
 namespace vimdeploy {
 
-// What a task works on: a sequence (of the batch, or of the batch and the groups), `channels` channels from `channel` on, a slot of the scratch.
+// What a task works on: a sequence (of the batch, or of the batch and the groups), `channels` channels from `channel`
+// on, a slot of the scratch.
 template <typename Problem, typename Plan, typename Tensors>
 struct TaskOf {
   const Problem& problem;

@@ -52,7 +52,7 @@ template <typename T>
 struct Block {
   int64_t tokens;
   bool is_first_direction, is_last_direction;
-  bool streams;                // sums for the next direction are written by non-temporal stores
+  bool streams;  // sums for the next direction are written by non-temporal stores
   int64_t c;
   size_t count;  // lanes of a vector, or fewer
   Strided<const T> u;
@@ -74,7 +74,8 @@ class Prefetcher {
     const int64_t token = HWY_MIN(done / vectors, next_tokens.tokens - 1);
     tokens_left_ = next_tokens.tokens - 1 - token;
     channel_ = done % vectors * kLanes;
-    const bool with_sum = task.problem.is_gated && !(block.is_first_direction && block.streams);
+    const bool is_alone = block.is_first_direction && block.is_last_direction;
+    const bool with_sum = !is_alone && !(block.is_first_direction && block.streams);
     add(next_tokens.u, token);
     if (task.problem.rank == 0) add(next_tokens.delta, token);
     if (with_sum) add(next_tokens.sum, token);

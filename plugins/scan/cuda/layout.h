@@ -43,6 +43,10 @@ inline int state_group_of(int64_t states) {
 // in different banks.
 VIMDEPLOY_HD constexpr int state_row(int state_group) { return 2 * state_group + (state_group > 1 ? 8 : 0); }
 
+// Resident threads of a multiprocessor, limited by registers: 168 a thread, of 64 Ki, for 8 and 16 states. With 16, 512
+// threads and 128 registers, ptxas spills, and three warps a scheduler already keep it busy.
+VIMDEPLOY_HD constexpr int resident_threads(int state_group) { return state_group == 1 ? 512 : 384; }
+
 // Threads of a block of `carry` and of the convolution, whose threads do not cooperate.
 inline constexpr int kThreads = 128;
 
@@ -52,15 +56,6 @@ enum class Form {
   low_rank,  // LowRankSelectiveScan: three tensors; each direction has a y of its own
   given,     // SelectiveScan: the same, with a step size for every channel in place of the low rank
 };
-
-// Resident threads of a multiprocessor, limited by registers. With 16 states 168 a thread, of 64 Ki: with 512 threads
-// and 128 registers ptxas spills, and three warps a scheduler already keep it busy. Fewer states leave room for more
-// threads.
-VIMDEPLOY_HD constexpr int resident_threads(Form form, int state_group) {
-  if (state_group == 16) return 384;
-  const int more = form == Form::gated ? 0 : 128;  // without z and the gate
-  return (state_group == 8 ? 384 : 512) + more;
-}
 
 inline Form form_of(const SelectiveScanProblem& problem) {
   return problem.is_gated ? Form::gated : problem.rank > 0 ? Form::low_rank : Form::given;

@@ -51,7 +51,7 @@ int64_t floats_of_sums(const SelectiveScanProblem& problem) {
 
 // Blocks of `threads` threads that the registers of a multiprocessor hold.
 int64_t blocks_in_registers(const SelectiveScanProblem& problem, int64_t threads) {
-  return cuda::resident_threads(cuda::form_of(problem), cuda::state_group_of(problem.states)) / threads;
+  return cuda::resident_threads(cuda::state_group_of(problem.states)) / threads;
 }
 
 // Resident blocks of the output kernel on a multiprocessor; 0 if one needs more shared memory than a block may have.
@@ -214,8 +214,8 @@ std::string SelectiveScanCudaPlan::to_string() const {
     text << chunks << " chunks of " << chunk_tokens << " tokens";
   }
   if (chunks == 0) return text.str();
-  text << ", " << channel_tile << " channels, " << state_group << " states and " << shared_bytes
-       << " bytes of shared memory a block, " << workspace_bytes << " bytes of workspace";
+  text << ", " << channel_tile << " channels, " << state_group << (state_group == 1 ? " state" : " states") << " and "
+       << shared_bytes << " bytes of shared memory a block, " << workspace_bytes << " bytes of workspace";
   if (sums_in_shared) text << ", sums in shared memory";
   return text.str();
 }

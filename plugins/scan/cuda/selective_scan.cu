@@ -14,7 +14,7 @@ namespace {
 constexpr int kOutputThreads = kThreadGroups * kChannelTile;
 
 template <typename Kind>
-__global__ void __launch_bounds__(kOutputThreads, resident_threads(Kind::kForm, Kind::kStates) / kOutputThreads)
+__global__ void __launch_bounds__(kOutputThreads, resident_threads(Kind::kStates) / kOutputThreads)
     selective_scan_output(const __grid_constant__ ScanArguments arguments) {
   extern __shared__ float4 shared[];
   DeviceTeam<OutputRegisters<Kind>> team;
@@ -22,7 +22,7 @@ __global__ void __launch_bounds__(kOutputThreads, resident_threads(Kind::kForm, 
 }
 
 template <typename Kind>
-__global__ void __launch_bounds__(kChannelTile, resident_threads(Kind::kForm, Kind::kStates) / kChannelTile)
+__global__ void __launch_bounds__(kChannelTile, resident_threads(Kind::kStates) / kChannelTile)
     selective_scan_summary(const __grid_constant__ ScanArguments arguments) {
   extern __shared__ float4 shared[];
   DeviceTeam<SummaryRegisters<Kind>> team;

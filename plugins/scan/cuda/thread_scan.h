@@ -118,16 +118,17 @@ struct ThreadScan {
   }
 
   // Computes y for the slots of a step's tile; returns the sum of their step sizes. Loads and stages the next tile
-  // meanwhile: its rows in the first half of the slots, u in the second, so that both use the same registers.
+  // meanwhile: its rows in the first half of the slots, u and what else belongs to the channel in the second, so that
+  // both use the same registers.
   VIMDEPLOY_HD float advance(const ScanArguments& a, const BlockExtent& extent, int step, float (&y)[kTokenTile]) {
     const int next = tile_at(extent, step + 1);
     const bool has_next = step + 1 < extent.tiles;
     const float* states = staged_tile(a, step);
-    float raw_dt[kTokenTile], sum = 0.0f;
+    float dt[kTokenTile], sum = 0.0f;
     Prefetched<T> current_u[kTokenTile];
     VIMDEPLOY_UNROLL
     for (int i = 0; i < kTokenTile; ++i) current_u[i] = next_u[i];
-    make_raw_dt(a, states + kTokenTile * kStateRow, valid_tokens(extent, tile_at(extent, step)), raw_dt);
+    make_dt(a, states + kTokenTile * kStateRow, valid_tokens(extent, tile_at(extent, step)), dt);
     if (has_next) load_rows(a, extent, next);
     VIMDEPLOY_UNROLL
     for (int i = 0; i < kTokenTile; ++i) {
@@ -136,9 +137,9 @@ struct ThreadScan {
         go_to_next_rows(a);
         load_channel(a, extent, next);
       }
-      const float dt = has_softplus(a) ? softplus(raw_dt[i]) : raw_dt[i], u_i = to_float(current_u[i]);
-      y[i] = advance_token(dt, dt * u_i, states + i * kStateRow, skip * u_i);
-      sum += dt;
+      const float dt_i = kIsSoftplusLast ? softplus(dt[i]) : dt[i], u_i = to_float(current_u[i]);
+      y[i] = advance_token(dt_i, dt_i * u_i, states + i * kStateRow, skip * u_i);
+      sum += dt_i;
     }
     return sum;
   }
@@ -172,8 +173,8 @@ struct ThreadScan {
  private:
   static constexpr int kStateRow = state_row(kStates);
 
-  // Of the gated form at compile time.
-  VIMDEPLOY_HD bool has_softplus(const ScanArguments& a) const { return kIsOneRow || a.has_softplus; }
+  // Whether softplus is left to each token. The gated form always has it; the others ask once a tile whether they do.
+  static constexpr bool kIsSoftplusLast = Kind::kForm == Form::gated;
 
   // Which row of a tile the thread stages, and the first column of it.
   VIMDEPLOY_HD int lane_row() const { return quotient(lane, kLanes); }
@@ -195,7 +196,7 @@ struct ThreadScan {
   VIMDEPLOY_HD const T* low_rank_row() const { return kIsOneRow ? row : rank_row; }
 
   VIMDEPLOY_HD void go_to_next_rows(const ScanArguments& a) {
-    const int tokens = token_step() * kTokenTile;
+    const int64_t tokens = token_step() * kTokenTile;
     if constexpr (kIsOneRow) {
       row += tokens * static_cast<int>(a.delta.token);
     } else {
@@ -266,9 +267,8 @@ struct ThreadScan {
       ranks[r * kTokenTile] = has_row(extent, tile) ? to_float(low_rank_row()[r]) : 0.0f;
   }
 
-  // The step sizes of a tile's slots before softplus. For padding: what makes a step size of 0.
-  VIMDEPLOY_HD void make_raw_dt(const ScanArguments& a, const float* rank_rows, int valid,
-                                float (&dt)[kTokenTile]) const {
+  // The step sizes of a tile's slots, before softplus if kIsSoftplusLast; those of padding are 0.
+  VIMDEPLOY_HD void make_dt(const ScanArguments& a, const float* rank_rows, int valid, float (&dt)[kTokenTile]) const {
     VIMDEPLOY_UNROLL
     for (int i = 0; i < kTokenTile; ++i) dt[i] = kHasLowRank ? dt_bias : dt_bias + to_float(next_delta[i]);
     if constexpr (kHasLowRank) {
@@ -286,10 +286,14 @@ struct ThreadScan {
         weight += kChannelTile, rank_rows += kTokenTile;
       } while (++r < a.rank);
     }
+    if (!kIsSoftplusLast && a.has_softplus) {
+      VIMDEPLOY_UNROLL
+      for (int i = 0; i < kTokenTile; ++i) dt[i] = softplus(dt[i]);
+    }
     if (valid >= kTokenTile) return;
     VIMDEPLOY_UNROLL
     for (int i = 0; i < kTokenTile; ++i) {
-      if ((i ^ reverse_mask) >= valid) dt[i] = has_softplus(a) ? -INFINITY : 0.0f;
+      if ((i ^ reverse_mask) >= valid) dt[i] = kIsSoftplusLast ? -INFINITY : 0.0f;
     }
   }
 

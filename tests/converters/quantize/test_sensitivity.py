@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from helpers.detections import outputs
 
-from vimdeploy.converters.quantize.sensitivity import _relative_change
+from vimdeploy.converters.quantize.answers import relative_change
 from vimdeploy.tasks.classification import Classification
 from vimdeploy.tasks.detect import Detection
 from vimdeploy.tasks.segment import Segmentation
@@ -11,7 +11,7 @@ BOXES = [((10 * i, 2, 10 * i + 8, 60), 0.9, 0) for i in range(8)]
 
 
 def change(task, wanted, found):
-    return _relative_change(task, list(task.pairs(wanted, found)))
+    return relative_change(list(task.pairs(wanted, found)), task.least_spread)
 
 
 def test_of_logits():

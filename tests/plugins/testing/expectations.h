@@ -88,22 +88,6 @@ inline std::vector<float> magnitudes(const SelectiveScanCase& c) {
   return sums;
 }
 
-inline std::vector<float> magnitudes(const GroupScanCase& c) {
-  GroupScanCase positive = c;
-  positive.problem.type = ElementType::float32;
-  positive.u = absolute_float32(c.u);
-  positive.delta = float32(c.delta);
-  positive.delta_weight = float32(c.delta_weight);
-  positive.B = absolute_float32(c.B);
-  positive.C = absolute_float32(c.C);
-  for (float& d : positive.D) d = std::fabs(d);
-  positive.y = Tensor(ElementType::float32, c.y.size());
-  selective_scan_reference(positive.problem, positive.tensors(positive.y));
-  std::vector<float> sums;
-  for (int64_t i = 0; i < positive.y.size(); ++i) sums.push_back(std::fabs(positive.y.get(i)));
-  return sums;
-}
-
 // A state goes through L steps, each with an exponential (4 roundings of 2^-24, and as much for its rounded argument),
 // a multiplication and an addition, in kernel and reference; the step size has R terms, y has N, and softplus and silu
 // add a few roundings.

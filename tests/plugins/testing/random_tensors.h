@@ -194,47 +194,4 @@ struct SelectiveScanCase {
   }
 };
 
-// SelectiveScan, or LowRankSelectiveScan if the rank is not 0.
-inline SelectiveScanProblem problem_of_groups(ElementType type, int64_t batch, int64_t tokens, int64_t channels,
-                                              int64_t states, int64_t rank, std::vector<int64_t> reverse) {
-  auto problem = rank == 0 ? SelectiveScanOperator::problem() : LowRankScanOperator::problem();
-  problem.type = type;
-  problem.batch = batch;
-  problem.tokens = tokens;
-  problem.channels = channels;
-  problem.states = states;
-  problem.rank = rank;
-  problem.reverse = std::move(reverse);
-  return problem;
-}
-
-struct GroupScanCase {
-  SelectiveScanProblem problem;
-  Tensor u, delta, B, C, delta_weight, y;
-  std::vector<float> A, D, delta_bias;
-
-  explicit GroupScanCase(const SelectiveScanProblem& p, uint32_t seed = 1) : problem(p) {
-    std::mt19937 random(seed);
-    const int64_t G = p.directions(), tokens = p.batch * G * p.tokens, E = p.channels, N = p.states;
-    u = normal_tensor(p.type, tokens * E, 1.0f, random);
-    delta = normal_tensor(p.type, tokens * (p.rank == 0 ? E : p.rank), 1.0f, random);
-    B = normal_tensor(p.type, tokens * N, 1.0f, random);
-    C = normal_tensor(p.type, tokens * N, 1.0f, random);
-    delta_weight = normal_tensor(p.type, G * E * p.rank, 0.3f, random);
-    delta_bias = normal_floats(G * E, -2.0f, 1.0f, random);
-    A = normal_floats(G * E * N, 0.0f, 0.1f, random);
-    for (size_t i = 0; i < A.size(); ++i) A[i] -= static_cast<float>(static_cast<int64_t>(i) % N + 1);
-    D = normal_floats(G * E, 1.0f, 0.2f, random);
-    y = Tensor(p.type, tokens * E);
-  }
-
-  // In the operators' order.
-  std::vector<const void*> inputs() const {
-    return {u.data(), delta.data(), A.data(), B.data(), C.data(), D.data(), delta_bias.data(),
-            problem.rank == 0 ? nullptr : delta_weight.data()};
-  }
-
-  SelectiveScanTensors tensors(Tensor& out) const { return LowRankScanOperator::tensors(problem, inputs().data(), out.data()); }
-};
-
 }  // namespace vimdeploy::testing

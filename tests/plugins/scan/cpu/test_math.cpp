@@ -39,11 +39,7 @@ void softplus_all(const float* in, size_t count, float* out) {
 
 void silu_all(const float* in, size_t count, float* out) {
   const hn::ScalableTag<float> d;
-  for (size_t i = 0; i < count; i += hn::Lanes(d)) {
-    hn::VFromD<decltype(d)> x[] = {hn::LoadU(d, in + i)};
-    silu(d, x);
-    hn::StoreU(x[0], d, out + i);
-  }
+  for (size_t i = 0; i < count; i += hn::Lanes(d)) hn::StoreU(silu(d, hn::LoadU(d, in + i)), d, out + i);
 }
 
 }  // namespace

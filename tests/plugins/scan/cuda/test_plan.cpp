@@ -221,6 +221,10 @@ TEST(CudaPlan, AnEmptyTensorNeedsNothing) {
 
 TEST(CudaPlan, PrintsItself) {
   EXPECT_EQ(
+      cuda_plan_of(of_groups(1, 3136, 96, 1, 0, 4), kH100).to_string(),
+      "SelectiveScan on CUDA: 98 chunks of 32 tokens, 64 channels, 1 state and 128 bytes of shared memory a block, "
+      "301056 bytes of workspace");
+  EXPECT_EQ(
       cuda_plan_of(tiny(128), kH100).to_string(),
       "BidirectionalSelectiveScan on CUDA: whole sequences of 200 tokens, 64 channels, 16 states and 64000 bytes of "
       "shared memory a block, 0 bytes of workspace, sums in shared memory");
