@@ -195,6 +195,12 @@ def number_of(value: ir.Value | None) -> int | None:
     return None if constant is None or constant.size != 1 or constant.dtype.kind != "i" else int(constant.item())
 
 
+def perm_of(transpose: ir.Node) -> Sequence[int]:
+    """The order in which a Transpose puts the axes."""
+    rank = len(dims(transpose.outputs[0]))
+    return attribute(transpose, "perm", range(rank)[::-1])
+
+
 def slice_steps(node: ir.Node) -> tuple[int, int, int, int] | None:
     """Axis, start, stop and step of a Slice along one axis; None for any other node."""
     if node.op_type != "Slice" or node.domain or node.inputs[0] is None or node.inputs[0].shape is None:

@@ -19,7 +19,17 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
-from vimdeploy.graphs.passes.editor import ELEMENTWISE, Dim, Editor, attribute, constant_of, dims, same, slice_steps
+from vimdeploy.graphs.passes.editor import (
+    ELEMENTWISE,
+    Dim,
+    Editor,
+    attribute,
+    constant_of,
+    dims,
+    perm_of,
+    same,
+    slice_steps,
+)
 from vimdeploy.graphs.passes.factors import common_parts, product
 from vimdeploy.ops.contract import CAUSAL_CONV1D, DOMAIN, LOW_RANK_SCAN, SELECTIVE_SCAN
 
@@ -197,7 +207,7 @@ def _is_even(value: ir.Value, axes: Sequence[_Axis]) -> bool:
 
 def _transpose(node: ir.Node, given: Sequence[_Reversed | None]) -> list[_Reversed | None]:
     state = _only(given, 0)
-    return [replace(state, axes=tuple(state.axes[axis] for axis in attribute(node, "perm")))]
+    return [replace(state, axes=tuple(state.axes[axis] for axis in perm_of(node)))]
 
 
 def _reshape(node: ir.Node, given: Sequence[_Reversed | None]) -> list[_Reversed | None]:

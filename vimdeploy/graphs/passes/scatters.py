@@ -20,7 +20,17 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from vimdeploy.graphs.passes.editor import Editor, Place, attribute, constant_of, dims, number_of, same, slice_steps
+from vimdeploy.graphs.passes.editor import (
+    Editor,
+    Place,
+    attribute,
+    constant_of,
+    dims,
+    number_of,
+    perm_of,
+    same,
+    slice_steps,
+)
 
 _END = 1 << 62
 """What a slice up to the end ends at, or beyond it."""
@@ -98,7 +108,7 @@ def _parts_of(node: ir.Node, parts: dict[ir.Value, _Parts]) -> _Parts:
     if node.inputs and node.inputs[0] in parts:
         before = parts[node.inputs[0]]
         if node.op_type == "Transpose":
-            return _transposed(before, attribute(node, "perm"))
+            return _transposed(before, perm_of(node))
         if node.op_type == "Slice" and before is not None:
             return _read(before, _range_of_slice(node))
     raise _NotUnderstoodError
@@ -126,7 +136,7 @@ def _parts_of_value(value: ir.Value, parts: dict[ir.Value, _Parts]) -> _Parts:
         return parts[value]
     producer = value.producer()
     if producer is not None and producer.op_type == "Transpose" and producer.inputs[0] is not None:
-        return _transposed(_parts_of_value(producer.inputs[0], parts), attribute(producer, "perm"))
+        return _transposed(_parts_of_value(producer.inputs[0], parts), perm_of(producer))
     return _Whole(value, tuple(range(len(dims(value)))))
 
 
@@ -291,7 +301,7 @@ def _together(
         source, place = node.inputs[0], edit.before(node)
         if node.op_type == "Transpose" and source is not None and _turns(parts[source]) < _turns(parts[value]):
             untransposed = _together(edit, source, parts, together)
-            together[value] = place.transposed(untransposed, attribute(node, "perm"))
+            together[value] = place.transposed(untransposed, perm_of(node))
         else:
             together[value] = _join(place, parts[value])
     return together[value]

@@ -32,6 +32,7 @@ from vimdeploy.graphs.passes.editor import (
     attribute,
     constant_of,
     dims,
+    perm_of,
     rows_of,
     same,
     slice_steps,
@@ -127,7 +128,7 @@ class _Plan:
     """Which wishes each value is read with, and which nodes pass them on."""
 
     def __init__(self, graph: ir.Graph) -> None:
-        self._wishes: dict[ir.Value, set[_Order]] = defaultdict(set)
+        self._wishes: dict[ir.Value, dict[_Order, None]] = defaultdict(dict)  # in the order in which they are found
         self._turned: Counter[ir.Value] = Counter()
         """How many reads of a value are in other orders only."""
         self.pushes: dict[tuple[ir.Value, _Order], _Push] = {}
@@ -221,7 +222,7 @@ class _Plan:
 
     def _want(self, value: ir.Value, orders: Sequence[_Order], by: ir.Value, as_it_is: bool = False) -> None:
         """Note one reader's wishes."""
-        self._wishes[value] |= set(orders)
+        self._wishes[value] |= dict.fromkeys(orders)
         if orders:
             self._join(value, by)
         if not as_it_is:
@@ -306,7 +307,7 @@ def _wish_of_transpose(node: ir.Node) -> _Wish:
     [source] = node.inputs
     assert source is not None
     axes = tuple((axis,) for axis in range(len(dims(source))))
-    return _Wish(axes, tuple(attribute(node, "perm")), dict(enumerate(dims(source))))
+    return _Wish(axes, tuple(perm_of(node)), dict(enumerate(dims(source))))
 
 
 def _sizes(order: _Order) -> dict[_Label, Dim]:
@@ -323,7 +324,7 @@ def _given(place: Place, inputs: dict[int, ir.Value]) -> Sequence[ir.Value]:
 
 
 def _through_transpose(node: ir.Node, order: _Order) -> _Push | None:
-    labels, perm = _labels(order), list(attribute(node, "perm"))
+    labels, perm = _labels(order), list(perm_of(node))
     axes = tuple(labels[perm.index(axis)] for axis in range(len(perm)))
     return _Push({0: _Wish(axes, order.order, _sizes(order))}, _given)
 
