@@ -21,7 +21,8 @@ from vimdeploy.models import VARIANTS
 from vimdeploy.networks import network_of_variant
 
 BLOCK = re.compile(r"(?ms)(?P<skip><!-- not run: .+? -->\n+)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$")
-READMES = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("README.md"), *ROOT.glob("samples/*/README.md")])
+PAGES = ("README.md", "docs/any_mamba.md", "samples/*/README.md")
+READMES = sorted(str(path.relative_to(ROOT)) for page in PAGES for path in ROOT.glob(page))
 
 
 def blocks(text):

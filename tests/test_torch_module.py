@@ -62,6 +62,14 @@ def test_a_batch_is_what_rows_are_answered_alone_in():
     assert [spec.type for spec in found.info.inputs] == ["float32", "int64", "float32"]
 
 
+def test_answers_that_are_nearly_equal_are_rounded_and_no_more():
+    class Rounding(nn.Module):
+        def forward(self, x):
+            return 0.5 + 1e-7 * x + 1e-7 * (len(x) % 2)
+
+    assert looked_at(Rounding(), torch.randn(2, 4)).info.has_batch
+
+
 def test_rows_that_look_at_each_other_are_no_batch():
     _, info, notes = looked_at(Mixing(), torch.randn(3, 4))
     assert (info.inputs[0].dims, info.has_batch, info.fixed_batch) == ((3, 4), False, None)

@@ -29,8 +29,9 @@ Dynamic = Mapping[str, Mapping[int, str]]
 """The words of free axes, by input and number of the axis."""
 
 _HALF = (torch.float16, torch.bfloat16)
-_ROW_ERROR = 1e-3
-"""How far the answer to a row may move when another row comes along, relative to the answers' standard deviation."""
+_ROW_ERROR, _ROUNDING = 1e-3, 1e-5
+"""How far the answer to a row may move when another row comes along, relative to the answers' standard deviation, and
+to the largest of them: answers that are nearly equal have no more digits."""
 
 
 class FlatModule(nn.Module):
@@ -373,8 +374,11 @@ def _answered_alone(
             if one.shape != other.shape:
                 return None
             continue
-        wanted, spread = one[rows].double(), one.double().std(correction=0)
-        if wanted.numel() and not (other.double() - wanted).abs().max() <= _ROW_ERROR * spread + 1e-30:
+        if not one.numel():
+            continue
+        wanted = one[rows].double()
+        allowed = _ROW_ERROR * one.double().std(correction=0) + _ROUNDING * one.double().abs().amax()
+        if not (other.double() - wanted).abs().amax() <= allowed:
             return None
     return tuple(with_batch)
 

@@ -265,6 +265,26 @@ class TestOperators:
         results = vimdeploy.verify(small.artifact, model=(module, examples), count=2)
         assert all(result.passed and result.stages for result in results)
 
+    def test_int8_of_layers_that_read_an_input_and_an_output(self, tmp_path):
+        class Ends(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.second, self.head = (nn.Linear(8, size, bias=False) for size in (8, 8, 3))
+
+            def forward(self, x):  # (B, L, 8)
+                hidden = self.second(self.first(x).sin())
+                return hidden, self.head(hidden).cos()
+
+        module = seeded(Ends).eval()
+        uneven = torch.randn(4, 5, 8) * torch.logspace(-2, 1, 8)  # such channels are evened out
+        with torch.no_grad():
+            module.first.weight *= torch.logspace(2, -1, 8)
+            module.second.weight *= torch.logspace(1, -2, 8)[:, None]
+        made = vimdeploy.export(module, uneven, tmp_path / "ends.onnx")
+        small = vimdeploy.quantize(made.artifact, tmp_path / "int8.onnx", exported_from=(module, uneven), budget=50)
+        assert {"first.MatMul", "head.MatMul"} <= {layer.layer for layer in small.layers if layer.smoothed}
+        assert vimdeploy.load(small.artifact, device="cpu").run(uneven)["output_1"].shape == (4, 5, 3)
+
     def test_another_module_is_refused(self, scans):
         with pytest.raises(ConfigError, match="not the one of the file: wanted the inputs tokens"):
             vimdeploy.verify(scans[2].artifact, model=(nn.Linear(4, 4), torch.randn(2, 4)))
@@ -299,6 +319,7 @@ class TestRefused:
                 r'cannot be traced: GuardOnDataDependentSymNode: .* in forward: "if x.sum\(\) > 0:"\)',
             ),
             (Keeping(), {"precision": "fp8"}, ConfigError, "precision must be one of"),
+            (Keeping(), {"precision": "fp16"}, ConfigError, "Nothing in the model would be in fp16"),
             (Keeping(), {"opset": 7}, ConfigError, "opset must be 20 to 24"),
             (
                 Rows(),

@@ -52,7 +52,7 @@ class Windows(Linear):
 
     def forward(self, x):
         windows = int(x.shape[0] * 4 / 4)
-        return self.layer(x).view(windows, -1)
+        return self.layer(self.layer(x)).view(windows, -1)
 
 
 class Rows(Linear):

@@ -52,7 +52,7 @@ def converted_onnx(
 
     Raises:
         ModelFileError: if the model is not in float32.
-        ConfigError: for a name in ``keep`` that no node has which would be in the type.
+        ConfigError: for a name in ``keep`` that no node has which would be in the type, or if no node has.
         MissingPackageError: without onnx_ir.
         ExecutionError: if ONNX Runtime gives up.
     """
@@ -65,6 +65,11 @@ def converted_onnx(
     except Exception as error:  # it has no common base, and says what is malformed
         raise ModelFileError(f"{artifact} cannot be read as a graph: {reason_of(error)}") from error
     nodes = nodes_by_value_in_t(graph, precision)
+    if not nodes:
+        raise ConfigError(
+            f"Nothing in the model would be in {precision}: it has no products or operators of ours but those that "
+            "give its outputs, which stay in float32."
+        )
     in_t = [node for of_value in nodes.values() for node in of_value]
     asked = _of_task(info, in_t) | _asked_for(keep, in_t)
     ranges = _ranges(artifact, nodes, PRECISIONS[precision], batches)

@@ -71,7 +71,8 @@ def _smoothed(model: onnx.ModelProto, scales: Mapping[str, Scales]) -> onnx.Mode
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     layers = {layer.name: layer for layer in linear_layers(model)}
-    types = {value.name: value for value in model.graph.value_info}
+    graph = model.graph
+    types = {value.name: value for value in (*graph.input, *graph.value_info, *graph.output)}
     nodes = []
     for node in copy.graph.node:
         smoothing = scales[node.name].smoothing if node.name in scales else None
