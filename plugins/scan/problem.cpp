@@ -21,7 +21,8 @@ Status check_flag(const char* op, const std::string& attribute, int64_t found) {
 
 Status check_reverse(const char* op, const std::vector<int64_t>& reverse) {
   if (reverse.empty()) {
-    return Status::error(std::string(op) + ": attribute reverse is empty, wanted one flag (0 or 1) per direction");
+    return Status::error(std::string(op) +
+                         ": attribute reverse is empty, wanted one flag (0 or 1) per direction or group");
   }
   for (size_t k = 0; k < reverse.size(); ++k) {
     if (Status s = check_flag(op, "reverse[" + std::to_string(k) + "]", reverse[k]); !s.ok()) return s;

@@ -6,16 +6,27 @@
 namespace vimdeploy {
 namespace {
 
-// "(K, B, L, R+2N)" has the dimensions K, B, L and R+2N.
-std::vector<std::string_view> dims_of(const TensorSpec& spec) {
-  std::vector<std::string_view> dims;
-  for (std::string_view rest = std::string_view(spec.dims).substr(1); !rest.empty();) {
-    const size_t length = rest.find_first_of(",)");
-    dims.push_back(rest.substr(0, length));
-    rest.remove_prefix(std::min(rest.size(), length + std::string_view(", ").size()));
+// The dimensions of a tensor: "(K, B, L, R+2N)" has K, B, L and R+2N. On the stack: they are read at every call of a
+// node.
+class Dims {
+ public:
+  explicit Dims(const TensorSpec& spec) {
+    for (std::string_view rest = std::string_view(spec.dims).substr(1); !rest.empty();) {
+      const size_t length = rest.find_first_of(",)");
+      dims_[size_++] = rest.substr(0, length);
+      rest.remove_prefix(std::min(rest.size(), length + std::string_view(", ").size()));
+    }
   }
-  return dims;
-}
+
+  size_t size() const { return size_; }
+  std::string_view operator[](size_t axis) const { return dims_[axis]; }
+  const std::string_view* begin() const { return dims_; }
+  const std::string_view* end() const { return dims_ + size_; }
+
+ private:
+  std::string_view dims_[4];
+  size_t size_ = 0;
+};
 
 // The value of a sum such as R+2N.
 int64_t size_of(std::string_view dim, const Sizes& sizes) {
@@ -45,7 +56,7 @@ Status read_sizes(const char* op, const Inputs& inputs, const std::vector<Shape>
                          std::to_string(inputs.size()));
   }
   for (size_t i = 0; i < inputs.size(); ++i) {
-    const std::vector<std::string_view> dims = dims_of(inputs[i]);
+    const Dims dims(inputs[i]);
     if (shapes[i].size() != dims.size()) return error(op, inputs[i], shapes[i], "");
     for (size_t axis = 0; axis < dims.size(); ++axis) {
       if (dims[axis].size() == 1) sizes.set(dims[axis][0], shapes[i][axis]);
@@ -56,8 +67,11 @@ Status read_sizes(const char* op, const Inputs& inputs, const std::vector<Shape>
 
 Status check_shapes(const char* op, const Inputs& inputs, const std::vector<Shape>& shapes, const Sizes& sizes) {
   for (size_t i = 0; i < inputs.size(); ++i) {
-    const Shape wanted = shape_of(inputs[i], sizes);
-    if (shapes[i] != wanted) return error(op, inputs[i], shapes[i], " = " + to_string(wanted));
+    const Dims dims(inputs[i]);
+    const auto is_size = [&](int64_t found, std::string_view dim) { return found == size_of(dim, sizes); };
+    if (!std::equal(shapes[i].begin(), shapes[i].end(), dims.begin(), dims.end(), is_size)) {
+      return error(op, inputs[i], shapes[i], " = " + to_string(shape_of(inputs[i], sizes)));
+    }
   }
   return {};
 }
@@ -66,7 +80,7 @@ Status check_shapes(const char* op, const Inputs& inputs, const std::vector<Shap
 
 Shape shape_of(const TensorSpec& spec, const Sizes& sizes) {
   Shape shape;
-  for (std::string_view dim : dims_of(spec)) shape.push_back(size_of(dim, sizes));
+  for (std::string_view dim : Dims(spec)) shape.push_back(size_of(dim, sizes));
   return shape;
 }
 
@@ -114,9 +128,9 @@ Shape output_shape(const SelectiveScanProblem& problem) {
 
 std::vector<InputAxis> axes_of(const TensorSpec& output, const Inputs& inputs) {
   std::vector<InputAxis> axes;
-  for (std::string_view dim : dims_of(output)) {
+  for (std::string_view dim : Dims(output)) {
     for (size_t input = 0, before = axes.size(); axes.size() == before; ++input) {
-      const std::vector<std::string_view> dims = dims_of(inputs[input]);
+      const Dims dims(inputs[input]);
       const auto found = std::find(dims.begin(), dims.end(), dim);
       if (found != dims.end()) axes.push_back({input, static_cast<size_t>(found - dims.begin())});
     }

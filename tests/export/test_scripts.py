@@ -90,3 +90,12 @@ def test_own_model(tmp_path, capsys):
     session = vimdeploy.load(path)
     assert (session.operators, session.info.task) == ("library", "")
     assert "own.onnx" in capsys.readouterr().out
+
+
+def test_any_mamba(tmp_path, capsys):
+    path = tmp_path / "theirs.onnx"
+    script("export/any_mamba.py").main(str(path))
+    assert vimdeploy.load(path).operators == "library"
+    errors = re.findall(r"'(\S+e-\d+)'", capsys.readouterr().out)
+    assert len(errors) == 2
+    assert max(map(float, errors)) <= tolerance_for("fp32").limit

@@ -49,7 +49,7 @@ TEST(Check, NamesTheFlagThatIsWrong) {
   auto problem = conv();
   problem.reverse = {};
   EXPECT_EQ(check(problem).message(),
-            "BidirectionalConv1d: attribute reverse is empty, wanted one flag (0 or 1) per direction");
+            "BidirectionalConv1d: attribute reverse is empty, wanted one flag (0 or 1) per direction or group");
   problem.reverse = {0, 2};
   EXPECT_EQ(check(problem).message(), "BidirectionalConv1d: attribute reverse[1] is 2, wanted 0 or 1");
 }

@@ -57,7 +57,8 @@ TEST(Creator, RefusesWrongFieldsInOneSentence) {
       return others().raw({"reverse", data, type, length});
     };
     expect_refused(op.name, others(), "field reverse is missing, wanted a list of INT32");
-    expect_refused(op.name, with_reverse({}), "attribute reverse is empty, wanted one flag (0 or 1) per direction");
+    expect_refused(op.name, with_reverse({}),
+                   "attribute reverse is empty, wanted one flag (0 or 1) per direction or group");
     expect_refused(op.name, with_reverse({0, 2}), "attribute reverse[1] is 2, wanted 0 or 1");
     expect_refused(op.name, with_reverse({-1}), "attribute reverse[0] is -1, wanted 0 or 1");
     expect_refused(op.name, raw(flags, PluginFieldType::kINT64, 1),

@@ -158,8 +158,7 @@ TEST_F(KernelResources, TheWarpsThatThePlanCountsOnStay) {
       const int warps = resident_warps(kernel, on);
       std::printf("%-48s %6d %10d %7d %3d/%d\n", kernel.name().c_str(), on.architecture, kernel.registers,
                   static_cast<int>(shared_bytes_of(kernel)), warps, on.warps);
-      EXPECT_GE(warps, cuda::resident_threads(kernel.states) / 32)
-          << kernel.name() << " " << on.architecture;
+      EXPECT_GE(warps, cuda::resident_threads(kernel.states) / 32) << kernel.name() << " " << on.architecture;
     }
   }
 }
