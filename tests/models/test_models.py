@@ -72,6 +72,10 @@ class TestVariantByName:
         with pytest.raises(ConfigError, match=rf"There is no variant '{name}'\. The variants are: vim_tiny_patch16_22"):
             variant_by_name(name)
 
+    def test_a_python_file_wants_its_function(self):
+        with pytest.raises(ConfigError, match=r"wants the function that makes the model: theirs\.py:make"):
+            variant_by_name("theirs.py")
+
 
 class TestDescription:
     """A model of one's own as NAME.json."""

@@ -61,6 +61,10 @@ def variant_by_name(name: str) -> Variant:
     by_name = VARIANTS | {variant.upstream_name: variant for variant in VARIANTS.values() if variant.upstream_name}
     if name in by_name:
         return by_name[name]
+    if name.endswith(".py"):
+        raise ConfigError(
+            f"A Python file wants the function that makes the model: {shortened(name, 100)}:make, for example."
+        )
     near = difflib.get_close_matches(name, VARIANTS, n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]}?" if near else ""
     found = shortened(repr(name), 100)
