@@ -338,7 +338,7 @@ class _Rows(NamedTuple):
     is_free: bool = False
     """Whether the module takes other sizes, and answers for each row as if it were alone."""
     with_batch: tuple[bool, ...] = ()
-    """Of each output, whether it has a row for each of the inputs'; if none has, it does not depend on the batch."""
+    """For each output, whether it has a row for each of the inputs'; if none has, it does not depend on the batch."""
     fixed: int | None = None
     """The only batch that the module takes."""
     note: str = ""

@@ -47,7 +47,7 @@ class Exported:
     passed_over: tuple[str, ...] = ()
     """Tensors of the checkpoint that the task has no use for: a head that was not asked for."""
     notes: tuple[str, ...] = ()
-    """Of a module that somebody brings: what its user should know, a sentence each."""
+    """What the user of a module that somebody brings should know, a sentence each."""
 
 
 @overload

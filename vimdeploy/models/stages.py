@@ -24,7 +24,7 @@ class CallPart:
     """One group, or direction, of what an operator node gives, as a call in PyTorch gives it."""
 
     number: int
-    """Of the call, among those of our operators in one run, from 0."""
+    """The call's, among those of our operators in one run, from 0."""
     group: int
     """Which of the call's groups it is."""
     is_flipped: bool = False
@@ -42,7 +42,7 @@ class OperatorCall:
     kind: str
     """``scan`` or ``conv1d``."""
     parts: tuple[CallPart, ...]
-    """Of each of its groups."""
+    """One for each of its groups."""
 
     @property
     def group_axis(self) -> int:

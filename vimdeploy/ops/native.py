@@ -18,7 +18,7 @@ from vimdeploy.libraries import architectures_cover, library_info, library_path
 from vimdeploy.ops.contract import FLOAT_TYPES
 
 _INPUTS = 8
-"""Of the function that has most; one that is not given is NULL."""
+"""As many as the function with most of them takes; one that is not given is NULL."""
 
 _TYPES = tuple(getattr(torch, name) for name in FLOAT_TYPES)
 """In the order of the C functions' numbers."""

@@ -38,7 +38,7 @@ class _Piece(NamedTuple):
     """One group of what a call gives."""
 
     number: int
-    """Of the call."""
+    """The call's."""
     group: int
     values: FloatArray
     """(B, L, E)."""
