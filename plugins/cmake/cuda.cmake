@@ -57,6 +57,8 @@ function(_add_scan_cuda)
     set(launcher ${CMAKE_CURRENT_SOURCE_DIR}/cmake/keep_ptxas_report ${CMAKE_CUDA_COMPILER_LAUNCHER})
     set_target_properties(vimdeploy_scan_cuda PROPERTIES CUDA_COMPILER_LAUNCHER "${launcher}")
     target_compile_options(vimdeploy_scan_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Xptxas=-v>)
+  else()
+    target_compile_options(vimdeploy_scan_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--threads=0>)  # architectures at once
   endif()
 endfunction()
 
