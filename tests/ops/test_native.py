@@ -40,7 +40,9 @@ def conv1d_tensors(K=2, B=2, L=9, X=8, E=5, W=4, dtype=torch.float32):
 def calls(monkeypatch):
     """The sizes of each call of a C function."""
     if native._loaded("VimdeploySelectiveScan") is None:
-        pytest.skip("the installed library of the compiled operators is missing, or older than its C functions")
+        pytest.skip(
+            "the library of the compiled operators is missing, cannot be loaded, or is older than its C functions"
+        )
     made = []
     call = native._call
 

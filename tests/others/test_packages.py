@@ -25,7 +25,7 @@ def installed(*packages):
     """Skip the test if a package is not installed, and say which."""
     for package in packages:
         if importlib.util.find_spec(package) is None:
-            pytest.skip(f"{package} is not installed")
+            pytest.skip(f"{package} is not installed; the head of this file says how")
 
 
 def compared(module, inputs, path):

@@ -68,6 +68,11 @@ class Operator:
         """The size that ``reverse`` has a flag for each of: K directions or G groups."""
         return "G" if any("G" in value.dims for value in self.inputs) else "K"
 
+    @property
+    def defaults(self) -> dict[str, str]:
+        """The attributes that a node need not have, by name, and their values then."""
+        return {a.name: a.default for a in self.attributes if a.default is not None}
+
 
 AT_LEAST = {"X": "E"}
 """A size that must not be less than another."""

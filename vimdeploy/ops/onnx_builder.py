@@ -65,7 +65,6 @@ class FunctionBuilder:
         """What was written, as a model-local function that returns output."""
         # FunctionProto.attribute holds the names without a default, attribute_proto the others.
         required = [a.name for a in self._operator.attributes if a.default is None]
-        defaults = {a.name: a.default for a in self._operator.attributes if a.default is not None}
         return helper.make_function(
             DOMAIN,
             self._operator.name,
@@ -74,7 +73,7 @@ class FunctionBuilder:
             self._function_nodes,
             [helper.make_opsetid("", opset)],
             required,
-            [helper.make_attribute(name, value) for name, value in defaults.items()],
+            [helper.make_attribute(name, value) for name, value in self._operator.defaults.items()],
             doc_string=self._operator.doc,
         )
 

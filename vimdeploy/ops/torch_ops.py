@@ -368,7 +368,7 @@ def _check(op: Operator, inputs: Sequence[Tensor], reverse: Sequence[int]) -> No
 
 def _node(op: Operator, inputs: Sequence[Tensor], attributes: dict[str, Any], shape: Sequence[int]) -> Tensor:
     """One opaque node of the operator, in the graph that is being traced."""
-    attributes |= {a.name: a.default for a in op.attributes if a.default is not None}
+    attributes |= op.defaults
     node: Tensor = torch.onnx.ops.symbolic(
         f"{DOMAIN}::{op.name}", inputs, attributes, dtype=inputs[0].dtype, shape=shape, version=VERSION
     )

@@ -14,7 +14,7 @@ from vimdeploy.ops.contract import DOMAIN, OPERATORS, VERSION
 
 Dim = int | ir.SymbolicDim
 
-_PLUGIN = {a.name: a.default for a in OPERATORS[0].attributes if a.default is not None}
+_DEFAULTS = {op.name: op.defaults for op in OPERATORS}
 
 
 ELEMENTWISE = (
@@ -128,7 +128,7 @@ class Place:
     ) -> ir.Value:
         """The output of a node of ours."""
         self.edit.graph.opset_imports[DOMAIN] = VERSION
-        attributes = {**attributes, **_PLUGIN}
+        attributes = {**attributes, **_DEFAULTS[name]}
         [output] = self.nodes(name, inputs, attributes, shapes=[shape], domain=DOMAIN, version=VERSION)
         return output
 
