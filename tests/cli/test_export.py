@@ -223,9 +223,7 @@ class TestWrongInput:
 
         hub.hf_hub_download = fail
         error = self.refused(invoke, output, "vim_tiny", "--pretrained")
-        assert (
-            "could not be downloaded (Name or service not known); fetch the file elsewhere and give its path" in error
-        )
+        assert "could not be downloaded (Name or service not known); fetch the file elsewhere" in error
 
     def test_released_weights_of_somebodys_module(self, invoke, output):
         error = self.refused(invoke, output, "theirs.py:make", "--pretrained")
