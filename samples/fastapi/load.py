@@ -1,7 +1,7 @@
 """What serve.py does under load: python samples/fastapi/load.py http://127.0.0.1:8000 PICTURE...
 
-One request at a time and several at a time take turns, so that a machine whose clock drifts treats both alike; then comes
-a flood of requests at once, and what it cost the server in memory.
+One request at a time and several at a time take turns, so that a machine whose clock drifts treats both alike; then
+comes a flood of requests at once, and what it costs the server in memory.
 """
 
 from __future__ import annotations
@@ -107,7 +107,9 @@ async def measure(url: str, pictures: Sequence[bytes], seconds: float, at_once: 
 @click.command()
 @click.argument("url")
 @click.argument("pictures", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--seconds", default=15.0, show_default=True, type=click.FloatRange(0.1), help="For each of the first two.")
+@click.option(
+    "--seconds", default=15.0, show_default=True, type=click.FloatRange(0.1), help="Of each of the first two."
+)
 @click.option("--at-once", default=8, show_default=True, type=click.IntRange(1, 1000), help="Requests at a time.")
 @click.option("--flood", default=500, show_default=True, type=click.IntRange(1, 900), help="Requests at once.")
 def main(url: str, pictures: Sequence[Path], seconds: float, at_once: int, flood: int) -> None:

@@ -176,7 +176,7 @@ def application(
                 raise refusal(answer)
             status = 200
             SECONDS.observe(time.perf_counter() - start)
-            return answer.document()  # type: ignore[no-any-return]
+            return answer.document()
         except HTTPException as error:
             status = error.status_code
             raise
