@@ -9,6 +9,7 @@ import pytest
 import vimdeploy
 
 STAGES = (
+    ("installation",),
     ("errors", "text"),
     ("bilinear", "coco", "files", "onnx_file", "progress", "reading", "recipe", "user_code"),
     ("ops.contract",),
