@@ -24,6 +24,8 @@ class Packaged:
     folder: Path
     """Of the model, with a folder for each version."""
     version: int
+    kept: bool
+    """Whether ``config.pbtxt`` was there and stays as it is, so that it has the last word on what follows."""
     device: str
     """Where the server is to run it: ``cpu``, ``cuda``, or ``auto``: on what it has."""
     operators: str
@@ -91,10 +93,12 @@ def package(
     served = (served_from or str(repository.absolute())).rstrip("/")
     options = TritonOptions(device, operators, max_batch, instances, threads)
     made = triton_model(artifact, f"{served}/{name}", options)
+    kept = (folder / CONFIG).exists()
     number, files = _write(folder, made, version)
     return Packaged(
         folder,
         number,
+        kept,
         made.device,
         made.operators,
         made.max_batch,

@@ -71,8 +71,8 @@ if TYPE_CHECKING:
     type=click.Choice(DEVICES),
     default="auto",
     show_default=True,
-    help="Choose the device of the server to run on. auto takes what the server has, or the CPU if the operator library "
-    "was built without CUDA.",
+    help="Choose the device of the server to run on. auto takes what the server has, or the CPU if the operator "
+    "library was built without CUDA.",
 )
 @operators_option
 @threads_option
@@ -131,8 +131,13 @@ def _document(packaged: Packaged) -> dict[str, object]:
 
 
 def _print(packaged: Packaged) -> None:
-    where = {"cpu": "on the CPU", "cuda": "on GPUs", "auto": "on what the server has"}[packaged.device]
-    how = f", operators computed by {packaged.operators}" if packaged.operators else ""
-    batch = f"batches of up to {packaged.max_batch}" if packaged.max_batch else "the file's own batch alone"
-    say(f"{packaged.folder}: version {packaged.version}, {where}{how}, {batch}")
+    say(f"{packaged.folder}: version {packaged.version}{'' if packaged.kept else _how(packaged)}")
     say(f"Serve it with: {shlex.join(packaged.command)}", err=True)
+
+
+def _how(packaged: Packaged) -> str:
+    """How the server is to run it."""
+    where = {"cpu": "on the CPU", "cuda": "on GPUs", "auto": "on the GPUs that the server has, or else its CPU"}
+    operators = f", operators computed by the {packaged.operators}" if packaged.operators else ""
+    batch = f"up to {packaged.max_batch} requests together" if packaged.max_batch else "in the file's own batch"
+    return f", {where[packaged.device]}{operators}, {batch}"

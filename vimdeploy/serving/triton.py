@@ -169,7 +169,7 @@ def _onnx_backend(artifact: Artifact, folder: str, options: TritonOptions) -> _B
     kind = _KIND_OF[options.device]
     on_gpu = not libraries or bool((library_info() or {})["cuda_architectures"])
     is_half = artifact.info.precision not in ("fp32", INT8)
-    if options.device == "auto" and (is_half or not on_gpu):  # a file of halves is another one on a CPU
+    if options.device == "auto" and (is_half or not on_gpu):  # in float16 and bfloat16, a CPU runs another file
         kind = "KIND_GPU" if on_gpu else "KIND_CPU"
     data = for_providers(artifact, []) if kind == "KIND_CPU" else artifact.data
     entries: dict[str, Any] = {}
@@ -307,7 +307,7 @@ def _tensor(spec: TensorSpec, max_batch: int) -> dict[str, Any]:
 
 
 def _warm_up(info: ModelInfo, backend: _Backend) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
-    """Calls before the first request: alone, and in the largest batch. Pictures are zeros; the rest comes from files."""
+    """Calls before the first request, of one and of the largest batch: pictures of zeros, the rest from files."""
     inputs = random_inputs(info, 1, seed=0, image_size=backend.image_size)
     arrays = inputs.one(0) if backend.max_batch else inputs.call(0, info.fixed_batch or 1)
     picture = info.picture.name if info.picture is not None else None
