@@ -32,6 +32,7 @@ STAGES = (
     ("converters",),
     ("tolerance", "parity", "doctor"),
     ("benchmark", "report"),
+    ("serving",),
     ("api",),
     ("",),  # vimdeploy itself, which hands on what api and runtimes offer
     ("cli",),
