@@ -568,7 +568,7 @@ class TestUnreadable:
 
     def test_without_torch_names_the_extra(self, tiny_pth, monkeypatch):
         monkeypatch.setitem(sys.modules, "torch", None)
-        with pytest.raises(MissingPackageError, match=r"pip install 'vimdeploy\[export\]'"):
+        with pytest.raises(MissingPackageError, match=r"pip install '.*\[export\]'"):
             load_checkpoint(tiny_pth)
 
 
@@ -607,5 +607,5 @@ class TestHub:
 
     def test_without_the_package(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-        with pytest.raises(MissingPackageError, match=r"pip install 'vimdeploy\[hub\]'"):
+        with pytest.raises(MissingPackageError, match=r"pip install '.*\[hub\]'"):
             load_checkpoint("hf://o/r")

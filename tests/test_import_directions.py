@@ -9,6 +9,7 @@ import pytest
 import vimdeploy
 
 STAGES = (
+    ("installation",),
     ("errors", "text"),
     ("bilinear", "coco", "files", "imagenet", "onnx_file", "progress", "reading", "recipe", "user_code"),
     ("ops.contract",),
@@ -31,6 +32,7 @@ STAGES = (
     ("converters",),
     ("tolerance", "parity", "doctor"),
     ("benchmark", "report"),
+    ("serving",),
     ("api",),
     ("",),  # vimdeploy itself, which hands on what api and runtimes offer
     ("cli",),

@@ -10,6 +10,7 @@ from vimdeploy.engine_file import read_engine
 from vimdeploy.errors import ConfigError
 from vimdeploy.exporters import tensorrt_engine
 from vimdeploy.exporters.tensorrt_engine import BuildOptions, BuiltEngine
+from vimdeploy.installation import install_command
 
 
 @pytest.fixture
@@ -210,7 +211,7 @@ class TestWrongInput:
     def test_a_missing_package(self, invoke, output, tiny_onnx, monkeypatch, flavor, module):
         monkeypatch.setitem(sys.modules, module, None)
         error = self.refused(invoke, output, tiny_onnx, "--flavor", flavor)
-        assert error.endswith(f"install it with: pip install 'vimdeploy[{flavor}]'")
+        assert error.endswith(f"install it with: {install_command(flavor)}")
 
     def test_a_layer_report_without_a_gpu(self, invoke, output, tiny_onnx, monkeypatch):
         def none():
