@@ -60,10 +60,10 @@ def show(paths: list[Path], model: Path) -> None:
     fitting = paths[: max(1, console.width // (SIDE + 2))]
     console.print(f'\n>>> vimdeploy.load("{model}").predict(photographs)\n')
     with vimdeploy.load(ROOT / model) as session:
-        answers = [answer.predictions[0] for answer in session.predict([ROOT / path for path in fitting])]
+        answers = [session.predict(ROOT / path).document()["top"][0] for path in fitting]
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_row(*(drawn(photograph(ROOT / path), console.color_system is not None) for path in fitting))
-    table.add_row(*(f"{answer.label}, {answer.probability:.1%}" for answer in answers))
+    table.add_row(*(f"{answer['label']}, {answer['probability']:.1%}" for answer in answers))
     console.print(table)
     console.print(
         f"\nThe proof, a page for a browser: {OUT / 'proof.html'}\n"

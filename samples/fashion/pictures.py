@@ -46,4 +46,6 @@ def write_files(folder: Path, part: str = "test", count: int | None = None) -> i
 
 
 if __name__ == "__main__":
-    print(f"{write_files(Path(sys.argv[1]), *sys.argv[2:3], *map(int, sys.argv[3:]))} pictures in {sys.argv[1]}")
+    folder, *rest = sys.argv[1:]
+    part, *count = rest or ["test"]
+    print(f"{write_files(Path(folder), part, *map(int, count))} pictures in {folder}")
