@@ -11,6 +11,7 @@ import vimdeploy
 STAGES = (
     ("errors", "text"),
     ("bilinear", "coco", "files", "onnx_file", "progress", "reading", "recipe", "user_code"),
+    ("row_file",),
     ("ops.contract",),
     ("model_info",),
     ("engine_file", "gpu", "libraries"),
@@ -28,6 +29,7 @@ STAGES = (
     ("graphs",),
     ("exporters",),
     ("runtimes",),
+    ("bulk",),
     ("converters",),
     ("tolerance", "parity", "doctor"),
     ("benchmark", "report"),
