@@ -9,8 +9,9 @@ import pytest
 import vimdeploy
 
 STAGES = (
+    ("installation",),
     ("errors", "text"),
-    ("bilinear", "coco", "files", "onnx_file", "progress", "reading", "recipe", "user_code"),
+    ("bilinear", "coco", "files", "imagenet", "onnx_file", "progress", "reading", "recipe", "user_code"),
     ("row_file",),
     ("ops.contract",),
     ("model_info",),
@@ -33,6 +34,7 @@ STAGES = (
     ("converters",),
     ("tolerance", "parity", "doctor"),
     ("benchmark", "report"),
+    ("serving",),
     ("api",),
     ("",),  # vimdeploy itself, which hands on what api and runtimes offer
     ("cli",),
