@@ -9,13 +9,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml $(shell find vimdeploy plugins -type f -not -path '*/__pycache__/*')
 DEPS := $(CURDIR)/build/deps
+TORCH := torch==2.13.0
 # The C++ tests' CUDA kernels, so that they are soon built; other devices compile them from PTX. The package has them all.
 TESTED := 75;90
 CPP_FILES = find plugins tests/plugins benchmarks/native samples -name '*.h' -o -name '*.cpp' -o -name '*.cu'
 
 .PHONY: demo check test lint test-cpp test-python format clean
 
-demo: .venv/installed
+demo: .venv/demo
 	$(BIN)/python samples/demo.py
 
 check: lint
@@ -45,16 +46,27 @@ format: .venv/installed
 	$(BIN)/ruff format .
 	$(CPP_FILES) | xargs $(BIN)/clang-format -i
 
-# torch is pinned by itself, before the extras could ask for whatever build is newest.
-.venv/installed: $(SOURCES) | build/deps
+# What the demo needs, with pip's progress to be seen.
+.venv/demo: $(SOURCES) | .venv/torch build/deps
+	@echo "== 2 of 2: vimdeploy and what it runs with; the compiled operators take a minute or two"
+	$(BIN)/python -m pip install '.[cpu,export]' -C cmake.define.VIMDEPLOY_DEPS_DIR=$(DEPS)
+	touch $@
+
+.venv/installed: $(SOURCES) | .venv/torch build/deps
+	$(BIN)/python -m pip install --quiet '.[cpu,dev]' -C cmake.define.VIMDEPLOY_DEPS_DIR=$(DEPS)
+	touch .venv/demo $@
+
+# torch by itself, before an extra could ask for whatever build is newest. PIP_EXTRA_INDEX_URL=URL of PyTorch's index of
+# builds for the CPU saves most of the download on Linux, where pip takes the one with CUDA.
+.venv/torch:
+	@echo "== 1 of 2: PyTorch, the largest piece (200 MB for the CPU, some GB with CUDA)"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet '.[export,hub,rtx,dev]' -C cmake.define.VIMDEPLOY_DEPS_DIR=$(DEPS)
+	$(BIN)/python -m pip install $(TORCH)
 	touch $@
 
 build/deps: tools/fetch_headers
-	tools/fetch_headers build/deps
+	tools/fetch_headers build/deps || echo "CMake will download them instead"
 	mkdir -p build/deps && touch build/deps
 
 build/chromium: tools/fetch_chromium

@@ -63,7 +63,7 @@ class TestRunLengths:
 
     @pytest.mark.parametrize("seed", range(50))
     def test_as_pycocotools_reads_and_writes_it(self, seed):
-        mask_of = pytest.importorskip("pycocotools.mask", reason="needs pycocotools: pip install 'vimdeploy[dev]'")
+        mask_of = pytest.importorskip("pycocotools.mask", reason="needs pycocotools: pip install '.[dev]'")
         generator = np.random.default_rng(seed)
         height, width = (int(side) for side in generator.integers(1, 300, 2))
         top, left = int(generator.integers(0, height)), int(generator.integers(0, width))

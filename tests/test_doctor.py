@@ -9,6 +9,7 @@ from vimdeploy import doctor
 from vimdeploy.doctor import MISSING, PROBLEM, READY, Finding, examine
 from vimdeploy.errors import ConfigError
 from vimdeploy.gpu import Gpu
+from vimdeploy.installation import install_command
 from vimdeploy.runtimes import cuda_provider
 from vimdeploy.runtimes.cuda_provider import INSTALL
 
@@ -94,7 +95,7 @@ class TestPackages:
     def test_a_missing_one_has_the_command_that_brings_it(self, installed, name, extra):
         installed()
         found = finding(name)
-        assert (found.state, found.cure) == (MISSING, f"pip install 'vimdeploy[{extra}]'")
+        assert (found.state, found.cure) == (MISSING, install_command(extra))
 
     def test_two_onnx_runtimes_lie_over_each_other(self, installed):
         installed(onnxruntime="1.31", onnxruntime_gpu="1.31")
@@ -103,10 +104,19 @@ class TestPackages:
         assert found.found.endswith("install into the same folder and break each other: keep only one")
         assert found.cure == INSTALL
 
-    def test_an_onnx_runtime_that_cannot_be_imported(self, monkeypatch):
+    @pytest.mark.parametrize("package", ["onnxruntime", "onnxruntime-gpu"])
+    def test_an_onnx_runtime_that_cannot_be_imported(self, monkeypatch, installed, package):
         monkeypatch.setitem(sys.modules, "onnxruntime", None)
+        installed(**{package.replace("-", "_"): "1.31"})
         found = finding("onnxruntime")
-        assert (found.state, found.cure) == (PROBLEM, "pip install --force-reinstall onnxruntime")
+        assert (found.state, found.cure) == (PROBLEM, f"pip install --force-reinstall {package}")
+
+    def test_no_onnx_runtime_at_all(self, monkeypatch, installed):
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+        installed()
+        found = finding("onnxruntime")
+        assert (found.state, found.cure) == (MISSING, install_command("cpu"))
+        assert "on a GPU, install gpu instead of cpu" in found.found
 
 
 @pytest.fixture

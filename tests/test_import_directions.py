@@ -9,8 +9,9 @@ import pytest
 import vimdeploy
 
 STAGES = (
+    ("installation",),
     ("errors", "text"),
-    ("bilinear", "coco", "files", "onnx_file", "progress", "reading", "recipe", "user_code"),
+    ("bilinear", "coco", "files", "imagenet", "onnx_file", "progress", "reading", "recipe", "user_code"),
     ("ops.contract",),
     ("model_info",),
     ("engine_file", "gpu", "libraries"),

@@ -160,7 +160,7 @@ class TestWeights:
     def test_without_torch_names_the_extra(self, tiny, tiny_info, monkeypatch):
         monkeypatch.setitem(__import__("sys").modules, "torch", None)
         for make in (lambda: network_of_variant(tiny, 0), lambda: network_of_info(tiny_info, None)):
-            with pytest.raises(MissingPackageError, match=r"pip install 'vimdeploy\[export\]'"):
+            with pytest.raises(MissingPackageError, match=r"pip install '.*\[export\]'"):
                 make()
 
 

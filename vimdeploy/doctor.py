@@ -11,13 +11,12 @@ from pathlib import Path
 
 from vimdeploy.errors import ConfigError
 from vimdeploy.gpu import gpus
+from vimdeploy.installation import install_command, rebuild_command
 from vimdeploy.libraries import architectures_cover, library_info, library_path
 from vimdeploy.machine import installed_version
 from vimdeploy.runtimes.cuda_provider import INSTALL, cuda_obstacle, load_cuda_libraries
 
 READY, MISSING, PROBLEM = "ready", "missing", "problem"
-
-_REBUILD = "pip install --force-reinstall --no-binary vimdeploy vimdeploy"
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def _package(package: str, extra: str, purpose: str) -> Finding:
     found = installed_version(package)
     if found:
         return Finding(package, READY, found)
-    return Finding(package, MISSING, f"not installed; for {purpose}", f"pip install 'vimdeploy[{extra}]'")
+    return Finding(package, MISSING, f"not installed; for {purpose}", install_command(extra))
 
 
 def _onnxruntime() -> list[Finding]:
@@ -89,9 +88,10 @@ def _onnxruntime() -> list[Finding]:
 
         providers = ", ".join(ort.get_available_providers())
     except ImportError as error:
-        return [
-            Finding("onnxruntime", PROBLEM, f"cannot be imported: {error}", "pip install --force-reinstall onnxruntime")
-        ]
+        if not cpu and not gpu:
+            return [_package("onnxruntime", "cpu", "running .onnx files; on a GPU, install gpu instead of cpu")]
+        cure = f"pip install --force-reinstall {'onnxruntime' if cpu else 'onnxruntime-gpu'}"
+        return [Finding("onnxruntime", PROBLEM, f"cannot be imported: {error}", cure)]
     return [
         Finding("onnxruntime", READY, f"{'onnxruntime-gpu' if gpu else 'onnxruntime'} {gpu or cpu or ort.__version__}"),
         Finding("providers", READY, providers),
@@ -110,7 +110,7 @@ def _cuda_provider() -> Finding:
 
 
 def _operator_library() -> list[Finding]:
-    cure = f"{_REBUILD}, where a C++ compiler and cmake are"
+    cure = f"{rebuild_command()}, where a C++ compiler is"
     try:
         info = library_info()
     except ConfigError as error:
@@ -129,7 +129,7 @@ def _operator_library() -> list[Finding]:
 
 
 def _cuda_kernels(architectures: list[str], cuda_version: str) -> Finding:
-    cure = f"{_REBUILD}, where CUDA's compiler nvcc is"
+    cure = f"{rebuild_command()}, where CUDA's compiler nvcc is"
     if not architectures:
         return Finding("CUDA kernels", MISSING, "the operator library was built without them", cure)
     found = f"for {', '.join(architectures)}, by CUDA {cuda_version}"
@@ -146,7 +146,7 @@ def _cuda_kernels(architectures: list[str], cuda_version: str) -> Finding:
 def _tensorrt_plugin() -> Finding:
     path = library_path("tensorrt")
     if path is None:
-        cure = f"{_REBUILD} -C cmake.define.VIMDEPLOY_TENSORRT=ON, where CUDA's compiler nvcc is"
+        cure = f"{rebuild_command('-C cmake.define.VIMDEPLOY_TENSORRT=ON')}, where CUDA's compiler nvcc is"
         return Finding("TensorRT plugin", MISSING, "not in this installation", cure)
     return Finding("TensorRT plugin", READY, str(path))
 

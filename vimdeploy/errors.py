@@ -23,6 +23,8 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+from vimdeploy.installation import install_command
+
 
 class VimdeployError(Exception):
     """Base of all errors of vimdeploy."""
@@ -87,5 +89,5 @@ def require(module: str, extra: str) -> ModuleType:
     except ImportError as error:
         raise MissingPackageError(
             f"This needs the package {module}, which cannot be imported here ({error}); "
-            f"install it with: pip install 'vimdeploy[{extra}]'"
+            f"install it with: {install_command(extra)}"
         ) from error

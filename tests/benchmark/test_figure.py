@@ -20,7 +20,7 @@ def row(artifact, side, batch=1, image_size=None):
 
 @pytest.fixture
 def matplotlib():
-    return pytest.importorskip("matplotlib", reason="needs matplotlib: pip install 'vimdeploy[bench]'")
+    return pytest.importorskip("matplotlib", reason="needs matplotlib: pip install '.[bench]'")
 
 
 @pytest.fixture
@@ -114,5 +114,5 @@ def test_a_format_that_is_none():
 
 def test_without_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(MissingPackageError, match=r"pip install 'vimdeploy\[bench\]'"):
+    with pytest.raises(MissingPackageError, match=r"pip install '.*\[bench\]'"):
         check_figure(Path("figure.svg"))

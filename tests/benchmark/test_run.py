@@ -14,6 +14,7 @@ from vimdeploy.artifact import artifact_from_onnx
 from vimdeploy.benchmark.run import exported, measure_all
 from vimdeploy.benchmark.sources import Source, Subject, sources_of
 from vimdeploy.errors import ConfigError
+from vimdeploy.installation import install_command
 from vimdeploy.networks import network_of_variant
 
 
@@ -81,7 +82,7 @@ class TestGroups:
         measure_all([tiny_onnx], ["deit_tiny"], settings=quick)
         ((file, baseline, _),) = measured
         assert (file.error, file.is_there) == ("", True)
-        assert "install it with: pip install 'vimdeploy[export]'" in baseline.error
+        assert f"install it with: {install_command('export')}" in baseline.error
 
     def test_progress_names_the_phase(self, measured, tiny_onnx, quick):
         reports = []

@@ -9,8 +9,8 @@ from helpers.loading import ROOT, script
 
 from vimdeploy.tasks.detections import Detections
 
-pytest.importorskip("pycocotools", reason="judges detections: pip install 'vimdeploy[dev]'")
-pytest.importorskip("sklearn", reason="judges masks: pip install 'vimdeploy[dev]'")
+pytest.importorskip("pycocotools", reason="judges detections: pip install '.[dev]'")
+pytest.importorskip("sklearn", reason="judges masks: pip install '.[dev]'")
 
 DOCUMENT = ROOT / "docs" / "accuracy.md"
 

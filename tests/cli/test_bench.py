@@ -12,6 +12,7 @@ from vimdeploy.benchmark.measure import measure
 from vimdeploy.benchmark.process import Worker
 from vimdeploy.errors import ExecutionError
 from vimdeploy.exporters import onnx_graph
+from vimdeploy.installation import install_command
 from vimdeploy.models import VARIANTS
 from vimdeploy.models.deit.config import DeiTConfig
 from vimdeploy.networks import AnySize, network_of_variant
@@ -153,14 +154,14 @@ class TestEager:
 
 class TestFigure:
     def test_is_written_beside_the_table(self, invoke, tiny_onnx, tmp_path):
-        pytest.importorskip("matplotlib", reason="needs matplotlib: pip install 'vimdeploy[bench]'")
+        pytest.importorskip("matplotlib", reason="needs matplotlib: pip install '.[bench]'")
         result = invoke("bench", tiny_onnx, *QUICK, "--figure", tmp_path / "figure.SVG")
         assert (result.exit_code, result.stdout.split()[0]) == (0, "artifact")
         assert result.stderr.endswith(f"Figure: {tmp_path / 'figure.SVG'}\n")
         assert b"<svg" in (tmp_path / "figure.SVG").read_bytes()
 
     def test_is_not_written_if_nothing_ran(self, invoke, tmp_path):
-        pytest.importorskip("matplotlib", reason="needs matplotlib: pip install 'vimdeploy[bench]'")
+        pytest.importorskip("matplotlib", reason="needs matplotlib: pip install '.[bench]'")
         assert invoke("bench", "none.onnx", *QUICK, "--figure", tmp_path / "figure.png").exit_code == 1
         assert list(tmp_path.iterdir()) == []
 
@@ -174,7 +175,7 @@ class TestFigure:
         monkeypatch.setitem(sys.modules, "matplotlib", None)
         result = invoke("bench", tiny_onnx, *QUICK, "--figure", tmp_path / "figure.svg")
         assert (result.exit_code, result.stdout) == (2, "")
-        assert "install it with: pip install 'vimdeploy[bench]'" in result.stderr
+        assert f"install it with: {install_command('bench')}" in result.stderr
 
 
 class TestProfile:

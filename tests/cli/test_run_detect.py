@@ -43,7 +43,7 @@ class TestResults:
         assert "results.json: 6 objects in 3 pictures" in result.stderr
 
     def test_cocos_own_tools_take_them(self, invoke, pictures, tmp_path):
-        pytest.importorskip("pycocotools", reason="needs pycocotools: pip install 'vimdeploy[dev]'")
+        pytest.importorskip("pycocotools", reason="needs pycocotools: pip install '.[dev]'")
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
 

@@ -348,5 +348,5 @@ def test_the_model_in_pytorch_is_left_as_it_was_and_nothing_is_printed(tiny, cap
 
 def test_without_onnxscript_names_the_extra(tiny, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript.optimizer", None)
-    with pytest.raises(MissingPackageError, match=r"onnxscript.*pip install 'vimdeploy\[export\]'"):
+    with pytest.raises(MissingPackageError, match=r"onnxscript.*pip install '.*\[export\]'"):
         export(tiny, dim=8)

@@ -314,5 +314,5 @@ class TestTensorRT:
 @pytest.mark.parametrize(("flavor", "module"), [("tensorrt", "tensorrt"), ("rtx", "tensorrt_rtx")])
 def test_a_missing_tensorrt_names_its_extra(tiny_onnx, monkeypatch, flavor, module):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingPackageError, match=rf"pip install 'vimdeploy\[{flavor}\]'"):
+    with pytest.raises(MissingPackageError, match=rf"pip install '.*\[{flavor}\]'"):
         engine_from_onnx(open_artifact(tiny_onnx), BuildOptions(flavor))

@@ -20,7 +20,7 @@ from vimdeploy.parity.check import check_parity
 from vimdeploy.runtimes.eager import EagerSession
 from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
 
-pytest.importorskip("sklearn", reason="the digits are in scikit-learn: pip install 'vimdeploy[dev]'")
+pytest.importorskip("sklearn", reason="the digits are in scikit-learn: pip install '.[dev]'")
 
 pytestmark = pytest.mark.slow  # the trained model whole, in every precision
 DIGITS = ROOT / "samples" / "digits"

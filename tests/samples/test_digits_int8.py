@@ -14,7 +14,7 @@ from vimdeploy.models import variant_by_name
 from vimdeploy.networks import network_of_variant
 from vimdeploy.tolerance import tolerance_for
 
-pytest.importorskip("sklearn", reason="the digits are in scikit-learn: pip install 'vimdeploy[dev]'")
+pytest.importorskip("sklearn", reason="the digits are in scikit-learn: pip install '.[dev]'")
 
 pytestmark = pytest.mark.slow  # the trained model whole, in every precision
 DIGITS = ROOT / "samples" / "digits"

@@ -10,7 +10,7 @@ from helpers.loading import ROOT, script
 
 import vimdeploy
 
-pytest.importorskip("sklearn", reason="the digits are in scikit-learn: pip install 'vimdeploy[dev]'")
+pytest.importorskip("sklearn", reason="the digits are in scikit-learn: pip install '.[dev]'")
 pytest.importorskip("mambapy", reason="mambapy is not installed: pip install mambapy==1.2.0")
 
 MODEL = "samples/mambapy/mambapy_digits.py"

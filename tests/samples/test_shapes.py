@@ -18,7 +18,7 @@ from vimdeploy.ops.detection_ops import roi_align
 from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
 
 for package in ("matplotlib", "pycocotools", "skimage", "sklearn"):
-    pytest.importorskip(package, reason="makes and judges the pictures: pip install 'vimdeploy[dev]'")
+    pytest.importorskip(package, reason="makes and judges the pictures: pip install '.[dev]'")
 
 SHAPES = ROOT / "samples" / "shapes"
 

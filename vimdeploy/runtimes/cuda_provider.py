@@ -7,7 +7,7 @@ import io
 import re
 from dataclasses import dataclass
 
-from vimdeploy.errors import ConfigError
+from vimdeploy.errors import ConfigError, require
 from vimdeploy.gpu import gpus
 
 CUDA_PROVIDER = "CUDAExecutionProvider"
@@ -24,14 +24,16 @@ class Obstacle:
 
 
 def cuda_obstacle() -> Obstacle | None:
-    """What keeps ONNX Runtime from CUDA, as far as can be told without a session; None if nothing does."""
-    import onnxruntime as ort
+    """What keeps ONNX Runtime from CUDA, as far as can be told without a session; None if nothing does.
 
+    Raises:
+        MissingPackageError: if there is a GPU and no ONNX Runtime.
+    """
     try:
         gpus()
     except ConfigError as error:
         return Obstacle(str(error), "")
-    providers = ort.get_available_providers()
+    providers = require("onnxruntime", "gpu").get_available_providers()
     if CUDA_PROVIDER not in providers:
         return Obstacle(f"an ONNX Runtime without CUDA (it has: {', '.join(providers)})", INSTALL)
     return None

@@ -12,7 +12,7 @@ from weakref import WeakSet
 
 from vimdeploy import libraries
 from vimdeploy.artifact import Artifact
-from vimdeploy.errors import ConfigError, ModelFileError
+from vimdeploy.errors import ConfigError, ModelFileError, require
 from vimdeploy.graphs.float32_products import with_float32_products
 from vimdeploy.model_info import INT8
 from vimdeploy.networks import stages_of
@@ -227,7 +227,7 @@ def _open(
     model: Path | bytes, providers: Sequence[str], threads: int, library: Path | None, profile: Path | None
 ) -> InferenceSession:
     """A session on these providers and on no others."""
-    import onnxruntime as ort
+    ort = require("onnxruntime", "cpu")
 
     missing_libraries = []
     if CUDA_PROVIDER in providers:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from vimdeploy import libraries
 from vimdeploy.errors import ConfigError, SlowOperatorsWarning
 from vimdeploy.gpu import gpus
+from vimdeploy.installation import rebuild_command
 from vimdeploy.runtimes.cuda_provider import check_cuda
 
 OPERATORS = ("auto", "library", "function-body")
@@ -64,8 +65,8 @@ def _lack_of_library(on_cuda: bool) -> str:
     """Why the library cannot compute, and what to do; empty if it can."""
     if libraries.library_path() is None:
         return (
-            "The compiled operators are not in this installation of vimdeploy; install it where a C++ compiler and "
-            "cmake are: pip install --force-reinstall --no-binary vimdeploy vimdeploy"
+            "The compiled operators are not in this installation of vimdeploy; install it where a C++ compiler is: "
+            f"{rebuild_command()}"
         )
     if not on_cuda:
         return ""

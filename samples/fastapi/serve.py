@@ -1,0 +1,252 @@
+"""A model behind HTTP: python samples/fastapi/serve.py MODEL.onnx
+
+POST /predict       a picture file as the body -> its answer as JSON
+GET  /health/live   200 as long as the process can answer
+GET  /health/ready  200 as long as there is room for another picture, else 503
+GET  /metrics       counts and times in Prometheus' text format
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import warnings
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import click
+import uvicorn
+from fastapi import FastAPI, HTTPException, Request, Response
+from PIL import Image
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
+from starlette.requests import ClientDisconnect
+
+import vimdeploy
+
+BODY_SECONDS = 20
+"""A client that has not sent its picture by then loses its place."""
+STOP_SECONDS = 30
+"""After SIGTERM, what was taken is answered for so long."""
+CONNECTIONS = 1024
+"""At most so many at once; each may have 64 kB of its body in memory before somebody asks for it."""
+
+REQUESTS = Counter("vimdeploy_requests", "Requests to /predict, by HTTP status.", ["status"])
+TAKEN = Gauge("vimdeploy_pictures_taken", "Pictures that are being received, wait, or are in a session.")
+SECONDS = Histogram("vimdeploy_answer_seconds", "Seconds from a request to its answer.")
+BATCHES = Histogram("vimdeploy_batch_pictures", "Pictures in a batch.", buckets=(1, 2, 4, 8, 16, 32, 64))
+
+
+class Batcher:
+    """Pictures that wait, and the sessions that take them, several at a time."""
+
+    def __init__(self, sessions: Sequence[vimdeploy.Session], batch: int, window: float) -> None:
+        """Each session answers at most ``batch`` pictures at once; one that is alone waits ``window`` seconds."""
+        self._sessions, self._batch, self._window = sessions, batch, window
+        self._waiting: asyncio.Queue[tuple[bytes, asyncio.Future[Any]]] = asyncio.Queue()
+        self._threads = ThreadPoolExecutor(len(sessions))
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Answer pictures until the end of the block."""
+        tasks = [asyncio.create_task(self._work(session)) for session in self._sessions]
+        yield
+        for task in tasks:
+            task.cancel()
+        self._threads.shutdown()
+
+    async def answer(self, picture: bytes) -> Any:
+        """The answer to a picture file, or the error that it met."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.put_nowait((picture, future))
+        return await future
+
+    async def _work(self, session: vimdeploy.Session) -> None:
+        """Answer batch after batch."""
+        while True:
+            taken = [await self._waiting.get()]
+            if self._waiting.empty():
+                await asyncio.sleep(self._window)
+            share = -(-(1 + self._waiting.qsize()) // len(self._sessions))  # other sessions want some of them too
+            taken += [self._waiting.get_nowait() for _ in range(min(share, self._batch) - 1)]
+            BATCHES.observe(len(taken))
+            pictures, futures = zip(*taken, strict=True)
+            loop = asyncio.get_running_loop()
+            answers = await loop.run_in_executor(self._threads, _answers, session, pictures)
+            for future, answer in zip(futures, answers, strict=True):
+                if not future.done():  # the server was told to stop, and could not wait any longer
+                    future.set_result(answer)
+
+
+def _answers(session: vimdeploy.Session, pictures: Sequence[bytes]) -> Sequence[Any]:
+    """The answer to each picture, or the error that it met."""
+    try:
+        return list(session.predict_each(pictures, batch=len(pictures)))
+    except Exception as error:  # memory ran out, for example: the next batch may be luckier
+        return [error] * len(pictures)
+
+
+async def picture_of(request: Request, most: int) -> bytes:
+    """The body of a request, of which never more than ``most`` bytes are read.
+
+    Raises:
+        HTTPException: if it is no picture by its type, too large, or too slow.
+    """
+    kind = request.headers.get("content-type", "image/*").partition(";")[0].strip().lower()
+    if not kind.startswith("image/") and kind != "application/octet-stream":
+        raise HTTPException(
+            415,
+            f"Wanted a picture file as the body, with the Content-Type of a picture; found {kind[:100]}. With curl: "
+            "--data-binary @cat.jpg -H 'Content-Type: image/jpeg'.",
+        )
+    too_large = HTTPException(413, f"A picture file may have {most} bytes, this one has more; make it smaller.")
+    if int(request.headers.get("content-length", 0)) > most:
+        raise too_large
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > most:
+            raise too_large
+    return bytes(body)
+
+
+def refusal(error: BaseException) -> HTTPException:
+    """How a client is told that its picture met an error."""
+    while isinstance(error.__cause__, vimdeploy.ImageError):  # which does not speak of a place in a batch
+        error = error.__cause__
+    if isinstance(error.__cause__, Image.DecompressionBombError):
+        return HTTPException(413, str(error))
+    if isinstance(error, vimdeploy.InputError):
+        return HTTPException(422, str(error))
+    return HTTPException(500, f"The model could not be run: {error}")
+
+
+def application(
+    sessions: Sequence[vimdeploy.Session], batch: int, window: float, places: int, most_bytes: int, most_pixels: int
+) -> FastAPI:
+    """The endpoints around some sessions of one model.
+
+    Args:
+        sessions: each answers one batch at a time.
+        batch: most pictures of a batch.
+        window: seconds that a picture waits for others if it is alone.
+        places: most pictures that are taken at once; further ones are refused with 503.
+        most_bytes: of a picture file.
+        most_pixels: of a picture.
+    """
+    Image.MAX_IMAGE_PIXELS = most_pixels // 2  # Pillow warns from here on, and decodes none of twice as many
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    batcher = Batcher(sessions, batch, window)
+    taken = 0
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with batcher.running():
+            yield
+
+    app = FastAPI(title=f"{sessions[0].info.name}, by vimdeploy", docs_url=None, redoc_url=None, lifespan=lifespan)
+
+    def check_room() -> None:
+        if taken >= places:
+            raise HTTPException(503, f"{taken} pictures are waiting; try again in a second.", {"Retry-After": "1"})
+
+    @contextmanager
+    def place() -> Iterator[None]:
+        """A place, taken before the body is read, so that the places bound the memory."""
+        nonlocal taken
+        check_room()
+        taken += 1
+        TAKEN.set(taken)
+        try:
+            yield
+        finally:
+            taken -= 1
+            TAKEN.set(taken)
+
+    @app.post("/predict")
+    async def predict(request: Request) -> dict[str, Any]:
+        start, status = time.perf_counter(), 500
+        try:
+            with place():
+                picture = await asyncio.wait_for(picture_of(request, most_bytes), BODY_SECONDS)
+                answer = await batcher.answer(picture)
+            if isinstance(answer, Exception):
+                raise refusal(answer)
+            status = 200
+            SECONDS.observe(time.perf_counter() - start)
+            return answer.document()
+        except HTTPException as error:
+            status = error.status_code
+            raise
+        except asyncio.TimeoutError as error:
+            status = 408
+            raise HTTPException(status, f"The picture was not here after {BODY_SECONDS} seconds.") from error
+        except ClientDisconnect as error:
+            status = 499  # as nginx has it; nobody is there to read it
+            raise HTTPException(status) from error
+        finally:
+            REQUESTS.labels(status).inc()
+
+    @app.get("/health/live")
+    async def live() -> dict[str, str]:
+        return {"status": "live"}
+
+    @app.get("/health/ready")
+    async def ready() -> dict[str, str]:
+        check_room()
+        return {"status": "ready", "model": sessions[0].info.name, "runs_on": sessions[0].description}
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+def open_sessions(model: str, count: int | None, threads: int) -> list[vimdeploy.Session]:
+    """Sessions of a model, warm; ``count`` of None: one on a GPU, one for each core of a CPU."""
+    sessions = [vimdeploy.load(model, threads=threads or None)]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = count or (cores if sessions[0].device == "cpu" else 1)
+    sessions += [vimdeploy.load(model, threads=threads or None) for _ in range(count - 1)]
+    for session in sessions:
+        session.predict(Image.new("RGB", (64, 64)))
+    return sessions
+
+
+@click.command()
+@click.argument("model", type=click.Path(exists=True, dir_okay=False))
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port; 0: any.")
+@click.option("--sessions", type=click.IntRange(1, 256), help="Sessions beside each other. Default: one a core.")
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(0, 256), help="Of each; 0: all cores.")
+@click.option("--batch", default=8, show_default=True, type=click.IntRange(1, 256), help="Most pictures of a batch.")
+@click.option("--window", default=2.0, show_default=True, type=click.FloatRange(0, 1000), help="ms to wait for others.")
+@click.option("--places", default=64, show_default=True, type=click.IntRange(1), help="Most pictures taken at once.")
+@click.option("--megabytes", default=8.0, show_default=True, type=click.FloatRange(0.001), help="Most of a file.")
+@click.option("--megapixels", default=24.0, show_default=True, type=click.FloatRange(0.001), help="Most of a picture.")
+def main(
+    model: str,
+    host: str,
+    port: int,
+    sessions: int | None,
+    threads: int,
+    batch: int,
+    window: float,
+    places: int,
+    megabytes: float,
+    megapixels: float,
+) -> None:
+    """Serve a model over HTTP until SIGTERM or Ctrl-C; pictures that were taken are answered first."""
+    try:
+        opened = open_sessions(model, sessions, threads)
+    except vimdeploy.VimdeployError as error:
+        raise click.UsageError(str(error)) from error
+    app = application(opened, batch, window / 1000, places, int(megabytes * 1e6), int(megapixels * 1e6))
+    uvicorn.run(app, host=host, port=port, limit_concurrency=CONNECTIONS, timeout_graceful_shutdown=STOP_SECONDS)
+
+
+if __name__ == "__main__":
+    main()
