@@ -184,6 +184,13 @@ threads_option = click.option(
     type=click.IntRange(1, 1024),
     help="Let one operator use this many threads, 1 to 1024. Default: all cores, which is fastest on an idle machine.",
 )
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="On a CPU, run this many pictures or batches side by side, each on one thread; 1 runs one after the other on "
+    "all cores. Default: what is fastest, measured in the first seconds of a run that takes longer.",
+)
 operators_option = click.option(
     "--operators",
     type=OperatorsChoice(OPERATORS),
