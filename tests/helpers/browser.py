@@ -1,10 +1,10 @@
 """Pages in headless Chromium, without a driver.
 
-``look``: a page that runs no script, by its own policy. A frame around it, which is no part of it, holds the page at the
-width and in the colours that are asked for, measures it from outside, and writes what it found where ``--dump-dom`` shows
-it.
+``look``: a page that runs no script, by its own policy. A frame around it, which is no part of it, holds the page at
+the width and in the colours that are asked for, measures it from outside, and writes what it found where ``--dump-dom``
+shows it.
 
-``opened``: a page with scripts, used as somebody would, by the DevTools protocol over a pipe.
+``opened``: a page with scripts, used as somebody would use it, by the DevTools protocol over a pipe.
 """
 
 import base64
@@ -109,7 +109,7 @@ def _console(log):
 
 
 @contextmanager
-def opened(folder, url, width=1024, height=800, scheme="light", phone=False):
+def opened(folder, url):
     """A ``Tab`` with a page, loaded, until the end of the block; ``folder`` holds the browser's profile meanwhile."""
     read_end, commands = (fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in os.pipe())
     messages, write_end = (fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in os.pipe())
@@ -132,7 +132,7 @@ def opened(folder, url, width=1024, height=800, scheme="light", phone=False):
     try:
         with os.fdopen(commands, "wb") as to_browser, os.fdopen(messages, "rb") as from_browser:
             tab = Tab(to_browser, from_browser)
-            tab.open(url, width, height, scheme, phone)
+            tab.open(url)
             yield tab
             process.kill()
     finally:
@@ -151,16 +151,13 @@ class Tab:
         self.events = []
         """What happened so far, as DevTools tells it: ``method`` and ``params``."""
 
-    def open(self, url, width, height, scheme, phone):
-        """Go to a page."""
+    def open(self, url):
+        """Open a page and wait until it is loaded."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
-        size = {"width": width, "height": height, "deviceScaleFactor": 2 if phone else 1, "mobile": phone}
-        self.call("Emulation.setDeviceMetricsOverride", **size)
-        self.call("Emulation.setTouchEmulationEnabled", enabled=phone)
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.show_on(1024, 800)
         self.call("Page.setLifecycleEventsEnabled", enabled=True)
         started = self.call("Page.navigate", url=url)
         assert "errorText" not in started, started["errorText"]
@@ -168,6 +165,13 @@ class Tab:
             e["loaderId"] == started["loaderId"] and e["name"] == "load" for e in self.seen("Page.lifecycleEvent")
         ):
             self._next()
+
+    def show_on(self, width, height, scheme="light", phone=False):
+        """Show the page on another screen, of so many pixels, in light or dark; a phone has fingers and no mouse."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 2 if phone else 1, "mobile": phone}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+        self.call("Emulation.setTouchEmulationEnabled", enabled=phone)
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     def call(self, method, **params):
         """One command of the DevTools protocol, and its result."""

@@ -2,8 +2,8 @@
 
 import { drawStrokes, openReader } from "./reader.js";
 
-const [pad, hint, undo, clear, answer, bars, seen, facts] = ["pad", "hint", "undo", "clear", "answer", "bars", "seen", "facts"]
-  .map((id) => document.getElementById(id));
+const [pad, hint, undo, clear, reading, answer, bars, seen, facts] =
+  ["pad", "hint", "undo", "clear", "reading", "answer", "bars", "seen", "facts"].map((id) => document.getElementById(id));
 const PEN = 0.06; // of the drawing area's side
 const STEP = 0.04; // that an arrow key moves the pen
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -11,7 +11,6 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 const strokes = [];
 const pen = { x: 0.5, y: 0.2, down: false, shown: false }; // of the keys
 let reader;
-let isReading = false;
 let hasChanged = false;
 
 function draw() {
@@ -36,44 +35,47 @@ function draw() {
 function changed() {
   draw();
   hasChanged = true;
-  read();
+  if (reader && reading.ariaBusy === "false") read();
 }
 
 // One reading at a time; the last state of the drawing is always read.
 async function read() {
-  if (!reader || isReading) return;
-  isReading = true;
-  while (hasChanged) {
-    hasChanged = false;
-    show(strokes.length ? await reader.read(strokes) : null);
-    await new Promise(requestAnimationFrame);
+  reading.ariaBusy = "true";
+  try {
+    while (hasChanged) {
+      hasChanged = false;
+      show(strokes.length ? await reader.read(strokes) : null);
+      await new Promise(requestAnimationFrame);
+    }
+  } catch (error) {
+    answer.textContent = `The drawing could not be read: ${error.message}`;
   }
-  isReading = false;
+  reading.ariaBusy = "false";
 }
 
-function show(reading) {
-  const shares = reading?.shares ?? reader.labels.map(() => 0);
+function show(found) {
+  const shares = found?.shares ?? reader.labels.map(() => 0);
   const order = [...shares.keys()].sort((a, b) => shares[b] - shares[a]);
-  const text = reading ? sentence(order.map((index) => reader.labels[index]), shares[order[0]]) : "Waiting for your digit.";
+  const text = found ? sentence(order.map((index) => reader.labels[index]), shares[order[0]]) : "Waiting for your digit.";
   if (answer.textContent !== text) answer.textContent = text;
   [...bars.children].forEach((row, index) => {
     const percent = Math.round(100 * shares[index]);
-    row.classList.toggle("first", Boolean(reading) && index === order[0]);
-    row.querySelector(".share").textContent = reading && percent ? `${percent}%` : "";
+    row.classList.toggle("first", Boolean(found) && index === order[0]);
+    row.querySelector(".share").textContent = found && percent > 1 ? `${percent}%` : "";
     row.querySelector(".bar").style.setProperty("--share", shares[index]);
   });
   const context = seen.getContext("2d");
   const image = context.createImageData(reader.side, reader.side);
-  image.data.forEach((_, i, data) => { data[i] = i % 4 === 3 ? 255 : reading?.seen[i >> 2] ?? 0; });
+  image.data.forEach((_, i, data) => { data[i] = i % 4 === 3 ? 255 : found?.seen[i >> 2] ?? 0; });
   context.putImageData(image, 0, 0);
-  const size = `What the model sees: ${reader.side} × ${reader.side} pixels`;
-  facts.textContent = reading ? `${size}, read in ${reading.milliseconds.toFixed(0)} ms.` : `${size}.`;
+  const size = `What the model sees: ${reader.side} × ${reader.side}\u00a0pixels`;
+  facts.textContent = found ? `${size}, read in ${found.milliseconds.toFixed(0)}\u00a0ms.` : `${size}.`;
 }
 
 function sentence(labels, share) {
   const [first, second] = labels.map((label) => `${label.startsWith("8") ? "an" : "a"} ${label}`);
-  if (share >= 0.9) return `This is ${first}.`;
-  return share >= 0.6 ? `Probably ${first}, perhaps ${second}.` : `Hard to tell: ${first} or ${second}?`;
+  if (share >= 0.8) return `This is ${first}.`;
+  return share >= 0.5 ? `Probably ${first}, perhaps ${second}.` : `Hard to tell: ${first} or ${second}?`;
 }
 
 function pointOf(event) {
@@ -122,18 +124,15 @@ pad.addEventListener("blur", () => {
   draw();
 });
 
-undo.addEventListener("click", () => {
+function takeBack(count) {
   pen.down = false;
-  strokes.pop();
+  strokes.splice(-count);
   changed();
-});
+  if (!strokes.length) pad.focus({ preventScroll: true }); // the buttons, one of which has the focus, are off now
+}
 
-clear.addEventListener("click", () => {
-  pen.down = false;
-  strokes.length = 0;
-  changed();
-  pad.focus({ preventScroll: true });
-});
+undo.addEventListener("click", () => takeBack(1));
+clear.addEventListener("click", () => takeBack(strokes.length));
 
 new ResizeObserver(draw).observe(pad);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
@@ -148,7 +147,9 @@ try {
     }
     return row;
   }));
-  changed();
+  hasChanged = true;
+  read();
 } catch (error) {
   answer.textContent = `The model could not be loaded: ${error.message}`;
+  reading.ariaBusy = "false";
 }

@@ -3,7 +3,7 @@
 import * as ort from "./ort.wasm.bundle.min.mjs";
 
 const SIDE = 128; // pixels of the picture that strokes become
-const PEN = 0.2; // of that side: as thick as in the pictures that the model was trained on
+const PEN = 0.15; // of that side: a bit more than one of the model's 8 pixels
 const SMALLEST = 0.15; // of the drawing area: smaller drawings, a dot for example, are not magnified any further
 
 ort.env.wasm.numThreads = 1; // more would want a server that sends headers for cross-origin isolation
