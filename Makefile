@@ -10,8 +10,6 @@ BIN := .venv/bin
 SOURCES := pyproject.toml $(shell find vimdeploy plugins -type f -not -path '*/__pycache__/*')
 DEPS := $(CURDIR)/build/deps
 TORCH := torch==2.13.0
-# PyTorch's own index has builds for the CPU alone, of a tenth of the size; if it cannot be reached, pip's index will do.
-CPU_TORCH := https://download.pytorch.org/whl/cpu
 # The C++ tests' CUDA kernels, so that they are soon built; other devices compile them from PTX. The package has them all.
 TESTED := 75;90
 CPP_FILES = find plugins tests/plugins benchmarks/native samples -name '*.h' -o -name '*.cpp' -o -name '*.cu'
@@ -58,12 +56,13 @@ format: .venv/installed
 	$(BIN)/python -m pip install --quiet '.[cpu,dev]' -C cmake.define.VIMDEPLOY_DEPS_DIR=$(DEPS)
 	touch .venv/demo $@
 
-# torch by itself, before an extra could ask for whatever build is newest.
+# torch by itself, before an extra could ask for whatever build is newest. PIP_EXTRA_INDEX_URL=URL of PyTorch's index of
+# builds for the CPU saves most of the download on Linux, where pip takes the one with CUDA.
 .venv/torch:
-	@echo "== 1 of 2: PyTorch, the largest piece (200 MB as a build for the CPU)"
+	@echo "== 1 of 2: PyTorch, the largest piece (200 MB for the CPU, some GB with CUDA)"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install $(TORCH) $$(curl -sfIm 5 -o /dev/null $(CPU_TORCH)/ && echo --extra-index-url $(CPU_TORCH))
+	$(BIN)/python -m pip install $(TORCH)
 	touch $@
 
 build/deps: tools/fetch_headers

@@ -74,6 +74,18 @@ def tiny_pth(tmp_path_factory, tiny, tiny_model):
     return path
 
 
+@pytest.fixture
+def hub(monkeypatch, tiny_pth):
+    """huggingface_hub, in the form of a stand-in that downloads nothing: every file is ``tiny_pth``."""
+    hub = ModuleType("huggingface_hub")
+    hub.files = ["README.md", "vim_t.pth"]
+    hub.asked = []
+    hub.list_repo_files = lambda repo: hub.files
+    hub.hf_hub_download = lambda repo, name: hub.asked.append((repo, name)) or str(tiny_pth)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    return hub
+
+
 @pytest.fixture(scope="session")
 def tiny_proto(tiny_network):
     """The tiny model as ONNX, in memory."""

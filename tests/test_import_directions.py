@@ -11,7 +11,7 @@ import vimdeploy
 STAGES = (
     ("installation",),
     ("errors", "text"),
-    ("bilinear", "coco", "files", "onnx_file", "progress", "reading", "recipe", "user_code"),
+    ("bilinear", "coco", "files", "imagenet", "onnx_file", "progress", "reading", "recipe", "user_code"),
     ("ops.contract",),
     ("model_info",),
     ("engine_file", "gpu", "libraries"),
@@ -32,6 +32,7 @@ STAGES = (
     ("converters",),
     ("tolerance", "parity", "doctor"),
     ("benchmark", "report"),
+    ("serving",),
     ("api",),
     ("",),  # vimdeploy itself, which hands on what api and runtimes offer
     ("cli",),

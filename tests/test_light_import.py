@@ -28,7 +28,19 @@ TORCH_MODULES = {
         "torch_module",
     )
 }
-COMMANDS = ("export", "convert", "quantize", "build", "run", "verify", "bench", "models", "inspect", "doctor")
+COMMANDS = (
+    "export",
+    "convert",
+    "quantize",
+    "build",
+    "run",
+    "verify",
+    "bench",
+    "package",
+    "models",
+    "inspect",
+    "doctor",
+)
 
 
 def loaded_by(code):

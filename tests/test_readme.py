@@ -1,8 +1,8 @@
-"""The READMEs keep their word: their blocks run, in order, in a folder with what a reader would have.
+"""The READMEs and the pages of ``docs/`` keep their word: their blocks run, in order, in a folder with what a reader has.
 
 A ``python`` block runs in the namespace of the blocks before it. Of a ``console`` block the lines after ``$`` run,
-of an ``sh`` block all lines: ``vimdeploy ...`` and ``python ...``. A block after ``<!-- not run: reason -->`` is left
-out.
+of an ``sh`` block all lines: ``vimdeploy ...``, in this process, and ``python ...``. A block after
+``<!-- not run: reason -->`` is left out, and a page after ``<!-- wants PACKAGE, PACKAGE -->`` if one is not installed.
 """
 
 import re
@@ -21,7 +21,8 @@ from vimdeploy.models import VARIANTS
 from vimdeploy.networks import network_of_variant
 
 BLOCK = re.compile(r"(?ms)(?P<skip><!-- not run: .+? -->\n+)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$")
-PAGES = ("README.md", "docs/any_mamba.md", "samples/*/README.md")
+WANTED = re.compile(r"<!-- wants (.+) -->")
+PAGES = ("README.md", "docs/**/*.md", "samples/*/README.md")
 READMES = sorted(str(path.relative_to(ROOT)) for page in PAGES for path in ROOT.glob(page))
 
 
@@ -65,16 +66,24 @@ def reader(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("readme", READMES)
-def test_blocks_run(readme, reader, command):
+def test_blocks_run(readme, reader, invoke):
+    page = (ROOT / readme).read_text()
+    for wanted in WANTED.findall(page):
+        for package in wanted.split(", "):
+            pytest.importorskip(package, reason=f"{package} is not installed")
     namespace = {}
-    programs = dict(zip(PROGRAMS, (command, [sys.executable]), strict=True))
-    for line, kind, text in blocks((ROOT / readme).read_text()):
+    for line, kind, text in blocks(page):
         if kind == "python":
             exec(compile("\n" * (line - 1) + text, readme, "exec"), namespace)
             continue
         for program, *arguments in commands(kind, text):
-            result = subprocess.run([*programs[program], *arguments], capture_output=True, text=True)
-            assert result.returncode == 0, f"{readme}:{line}: {program} {shlex.join(arguments)}\n{result.stderr}"
+            said = f"{readme}:{line}: {program} {shlex.join(arguments)}"
+            if program == "vimdeploy":
+                result = invoke(*arguments)
+                assert result.exit_code == 0, f"{said}\n{result.output}"
+            else:
+                result = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+                assert result.returncode == 0, f"{said}\n{result.stderr}"
 
 
 SAMPLE = """

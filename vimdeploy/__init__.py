@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vimdeploy.api.convert import convert
     from vimdeploy.api.export import export
     from vimdeploy.api.inspect import inspect
+    from vimdeploy.api.package import package
     from vimdeploy.api.quantize import quantize
     from vimdeploy.api.verify import verify
     from vimdeploy.errors import (
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-_VERBS = ("export", "convert", "quantize", "build", "verify", "bench", "inspect")
+_VERBS = ("export", "convert", "quantize", "build", "verify", "bench", "package", "inspect")
 _ERRORS = (
     "CheckpointError",
     "ConfigError",
@@ -72,6 +73,7 @@ __all__ = [  # noqa: RUF022  # in the order of use
     "build",
     "verify",
     "bench",
+    "package",
     "inspect",
     "compat",
     "Session",

@@ -133,7 +133,10 @@ def _from_hub(source: str) -> Path:
         checkpoints = [n for n in names if n.endswith((".pth", ".safetensors"))]
         downloaded = hub.hf_hub_download(f"{owner}/{repo}", checkpoints[0]) if len(checkpoints) == 1 else None
     except Exception as error:  # huggingface_hub lets the exceptions of its HTTP client through
-        raise CheckpointError(f"{shortened(source, 200)} could not be downloaded: {reason_of(error)}") from error
+        raise CheckpointError(
+            f"{shortened(source, 200)} could not be downloaded ({reason_of(error)}); fetch the file elsewhere and give "
+            "its path with --checkpoint."
+        ) from error
     if downloaded is None:
         named = ", ".join(shortened(f"hf://{owner}/{repo}/{n}", 100) for n in checkpoints[:6]) or "none"
         named += ", ..." if len(checkpoints) > 6 else ""

@@ -71,6 +71,10 @@ class EngineInfo:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "model"}
         return {"format": FORMAT, **fields, "model": self.model.to_metadata()}
 
+    def to_json(self) -> bytes:
+        """The contents of the file beside the engine."""
+        return (json.dumps(self.to_document(), indent=2, ensure_ascii=False) + "\n").encode()
+
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> EngineInfo:
         """From ``to_document``; entries of others are passed over.
@@ -215,8 +219,7 @@ def write_engine(path: Path, plan: bytes, info: EngineInfo) -> None:
     Raises:
         OutputError: if they cannot be written; nothing is left behind.
     """
-    text = json.dumps(info.to_document(), indent=2, ensure_ascii=False) + "\n"
-    write_together({path: plan, sidecar_path(path): text.encode()})
+    write_together({path: plan, sidecar_path(path): info.to_json()})
 
 
 def read_engine(path: str | Path) -> tuple[bytes, EngineInfo]:

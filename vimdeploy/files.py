@@ -77,6 +77,32 @@ def write_together(files: Mapping[Path, bytes]) -> None:
                     raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
 
 
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write a new folder whole or not at all: aside in the same parent, then renamed.
+
+    Args:
+        folder: which does not exist yet.
+        files: contents by their paths in the folder.
+
+    Raises:
+        OutputError: if it cannot be written, or is there by now; nothing is left behind.
+    """
+    place = Path(os.path.realpath(folder))
+    _sweep(place.parent)
+    with contextlib.ExitStack() as cleanup:
+        try:
+            aside = _folder_aside(place.parent, 0o777, cleanup)
+            for name, data in files.items():
+                (aside / name).parent.mkdir(parents=True, exist_ok=True)
+                with (aside / name).open("xb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            aside.rename(place)
+        except OSError as error:
+            raise OutputError(f"{folder} cannot be written: {error.strerror}; nothing was left behind.") from error
+
+
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
     """A folder for files that nobody keeps; gone at the end, or swept by a later one if the process is killed.
@@ -87,12 +113,7 @@ def scratch_folder() -> Iterator[Path]:
     _sweep(Path(tempfile.gettempdir()))
     with contextlib.ExitStack() as cleanup:
         with temporary_files():
-            while True:
-                folder = Path(tempfile.mkdtemp(_SUFFIX, _PREFIX))
-                cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
-                cleanup.enter_context(_locked(folder))
-                if folder.exists():  # and was not swept before it was locked
-                    break
+            folder = _folder_aside(Path(tempfile.gettempdir()), 0o700, cleanup)
         yield folder
 
 
@@ -197,6 +218,17 @@ def _open_aside(folder: Path) -> tuple[Path, IO[bytes]]:
         if path.exists():  # and was not swept before it was locked
             return path, file
         file.close()
+
+
+def _folder_aside(parent: Path, mode: int, cleanup: contextlib.ExitStack) -> Path:
+    """A new folder for what is not finished, locked, and gone at the end unless it was renamed."""
+    while True:
+        folder = parent / f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
+        folder.mkdir(mode)
+        cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
+        cleanup.enter_context(_locked(folder))
+        if folder.exists():  # and was not swept before it was locked
+            return folder
 
 
 @contextlib.contextmanager

@@ -76,8 +76,8 @@ def network_of_variant(
     usual = architecture.dense(variant.config) if job.dense else variant.config
     config = usual if held is None else held.config
     numbers = job.numbers(config, {} if held is None else _shapes(held.tensors), neck)
-    named = () if isinstance(checkpoint, int) or not job.dense else checkpoint.class_names
-    labels = (variant.labels or named) if job.has_classes else ()
+    named = () if isinstance(checkpoint, int) else checkpoint.class_names
+    labels = (variant.labels or named) if job.dense else variant.class_names(config.num_classes)
     sizes, dims = _sizes(config, image_size, job.least_grid(config, numbers))
     grid = _grid(config, dims)
     info = ModelInfo(
@@ -90,7 +90,7 @@ def network_of_variant(
         config=_numbers(config),
         head=numbers,
         recipe=_recipe(variant.recipe, job),
-        labels=labels,
+        labels=labels if job.has_classes else (),
         origin=FromSeed(checkpoint) if isinstance(checkpoint, int) else FromCheckpoint(checkpoint.sha256, ema),
     )
     job.check(info)

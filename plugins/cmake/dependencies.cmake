@@ -1,5 +1,6 @@
-# Finds each dependency: in VIMDEPLOY_DEPS_DIR (made by tools/fetch_headers), in the system's folders, or on the network,
-# by hash. Highway, ONNX Runtime and TensorRT are headers only here; GoogleTest is built from its sources.
+# Finds each dependency: in VIMDEPLOY_DEPS_DIR (made by tools/fetch_headers), in the system's folders, on the network by
+# hash, or, if that cannot be reached, as Debian's packages by tools/fetch_headers. Highway, ONNX Runtime and TensorRT are
+# headers only here; GoogleTest is built from its sources.
 
 include(FetchContent)
 
@@ -7,17 +8,7 @@ function(_say_found what where)
   message(STATUS "vimdeploy: ${what} found in ${where}")
 endfunction()
 
-function(_say_download what)
-  message(STATUS "vimdeploy: ${what} not found here; downloading (if that fails: install it, or run tools/fetch_headers "
-                 "DIR and pass -DVIMDEPLOY_DEPS_DIR=DIR)")
-endfunction()
-
-function(_say_how_to_get what problem)
-  message(FATAL_ERROR "vimdeploy: ${what} was not found and its download failed (${problem}); run "
-                      "tools/fetch_headers DIR, or install it, and pass -DVIMDEPLOY_DEPS_DIR=DIR, the folder above usr/include.")
-endfunction()
-
-# Sets `result` to the folder that holds `header`, or to nothing.
+# Sets `result` to the folder that holds `header`, or to nothing. ARGN: folders below usr/include that may hold it.
 function(_find_header result header)
   unset(found)
   if(VIMDEPLOY_DEPS_DIR)
@@ -29,6 +20,56 @@ function(_find_header result header)
   set(${result} ${found} PARENT_SCOPE)
 endfunction()
 
+# Downloads a file, unless it is there with this hash already. Sets `problem` to what went wrong, or to nothing.
+function(_download problem url file sha256)
+  if(NOT EXISTS ${file})
+    message(STATUS "vimdeploy: downloading ${url}")
+    file(DOWNLOAD ${url} ${file}.part STATUS status TLS_VERIFY ON TIMEOUT 120 INACTIVITY_TIMEOUT 20)
+    list(POP_FRONT status code)
+    if(NOT code EQUAL 0)
+      set(${problem} "${url}: ${status}" PARENT_SCOPE)
+      return()
+    endif()
+    file(SHA256 ${file}.part hash)
+    if(NOT hash STREQUAL sha256)
+      set(${problem} "${url} has the hash ${hash}, wanted ${sha256}" PARENT_SCOPE)
+      return()
+    endif()
+    file(RENAME ${file}.part ${file})
+  endif()
+  set(${problem} "" PARENT_SCOPE)
+endfunction()
+
+# Downloads headers into a folder. Sets `problem` to what went wrong, or to nothing. ARGN: each header and its SHA-256.
+function(_download_headers problem dir url)
+  set(headers ${ARGN})
+  while(headers)
+    list(POP_FRONT headers header sha256)
+    _download(problem_here ${url}/${header} ${dir}/${header} ${sha256})
+    if(problem_here)
+      break()
+    endif()
+  endwhile()
+  set(${problem} "${problem_here}" PARENT_SCOPE)
+endfunction()
+
+# Sets `result` to the folder that holds `header`, out of Debian's packages. Ends the build if they cannot be had either;
+# `problem` is why they are wanted.
+function(_headers_of_debian result what header problem)
+  set(VIMDEPLOY_DEPS_DIR ${CMAKE_BINARY_DIR}/_deps/debian)
+  set(script ${CMAKE_CURRENT_SOURCE_DIR}/../tools/fetch_headers)
+  message(STATUS "vimdeploy: ${problem}; trying Debian's packages instead (tools/fetch_headers)")
+  execute_process(COMMAND ${script} ${VIMDEPLOY_DEPS_DIR} ERROR_VARIABLE said RESULT_VARIABLE code)
+  string(STRIP "${said}" said)
+  _find_header(dir ${header} ${ARGN})
+  if(NOT code EQUAL 0 OR NOT dir)
+    message(FATAL_ERROR "vimdeploy: ${what} cannot be had: not on this machine, not from the network (${problem}), "
+                        "not from Debian (${said}). Run tools/fetch_headers DIR where there is a network, and build with "
+                        "-C cmake.define.VIMDEPLOY_DEPS_DIR=DIR.")
+  endif()
+  set(${result} ${dir} PARENT_SCOPE)
+endfunction()
+
 function(_add_headers target dir)
   add_library(${target} INTERFACE)
   target_include_directories(${target} SYSTEM INTERFACE ${dir})
@@ -38,50 +79,34 @@ endfunction()
 function(find_highway)
   _find_header(dir hwy/highway.h)
   if(NOT dir)
-    _say_download(Highway)
-    FetchContent_Declare(highway
-      GIT_REPOSITORY https://github.com/google/highway.git
-      GIT_TAG 457c891775a7397bdb0376bb1031e6e027af1c48 # 1.2.0
-      SOURCE_SUBDIR headers-only)
-    FetchContent_MakeAvailable(highway)
-    set(dir ${highway_SOURCE_DIR})
+    set(downloaded ${CMAKE_BINARY_DIR}/_deps)
+    _download(problem https://github.com/google/highway/archive/refs/tags/1.2.0.tar.gz ${downloaded}/highway-1.2.0.tar.gz
+      7e0be78b8318e8bdbf6fa545d2ecb4c90f947df03f7aadc42c1967f019e63343)
+    if(problem)
+      _headers_of_debian(dir Highway hwy/highway.h "${problem}")
+    else()
+      file(ARCHIVE_EXTRACT INPUT ${downloaded}/highway-1.2.0.tar.gz DESTINATION ${downloaded})
+      set(dir ${downloaded}/highway-1.2.0)
+    endif()
   endif()
   _say_found(Highway ${dir})
   _add_headers(vimdeploy_highway ${dir})
-endfunction()
-
-# Sets `result` to the folder `name` of the build tree, with the headers of `url` in it. ARGN: each header and its SHA-256.
-function(_download_headers result what name url)
-  set(dir ${CMAKE_BINARY_DIR}/_deps/${name})
-  set(headers ${ARGN})
-  while(headers)
-    list(POP_FRONT headers header wanted)
-    if(NOT EXISTS ${dir}/${header})
-      file(DOWNLOAD ${url}/${header} ${dir}/${header}.part STATUS status TLS_VERIFY ON)
-      list(POP_FRONT status code)
-      if(NOT code EQUAL 0)
-        _say_how_to_get("${what}" "${status}")
-      endif()
-      file(SHA256 ${dir}/${header}.part hash)
-      if(NOT hash STREQUAL wanted)
-        _say_how_to_get("${what}" "${header} has the hash ${hash}, wanted ${wanted}")
-      endif()
-      file(RENAME ${dir}/${header}.part ${dir}/${header})
-    endif()
-  endwhile()
-  set(${result} ${dir} PARENT_SCOPE)
 endfunction()
 
 # Target vimdeploy_onnxruntime_headers: those of ONNX Runtime 1.21, the oldest version that the library runs on.
 function(find_onnxruntime_headers)
   _find_header(dir onnxruntime_cxx_api.h onnxruntime onnxruntime/core/session)
   if(NOT dir)
-    _download_headers(dir "ONNX Runtime's headers" onnxruntime-headers
+    set(dir ${CMAKE_BINARY_DIR}/_deps/onnxruntime-headers)
+    _download_headers(problem ${dir}
       https://raw.githubusercontent.com/microsoft/onnxruntime/v1.21.0/include/onnxruntime/core/session
       onnxruntime_c_api.h 7783e9664bdb0b1b36145b5c8587dd1bc9a399aa000edf2e3dd03003cafc6882
       onnxruntime_cxx_api.h b3b27d6a6fced0725e3f188379cca008b1d7a456997684756374d4b388f2cf05
       onnxruntime_cxx_inline.h 7f448e994c732eacd9e49900365fefa8f1ac998a6d6eb78e5f4aab1b8d9d8900
       onnxruntime_float16.h 6c4db3d1954b266c4febe413351af86cac922e3448538e7e452e51d646e56a4a)
+    if(problem)
+      _headers_of_debian(dir "ONNX Runtime's headers" onnxruntime_cxx_api.h "${problem}" onnxruntime)
+    endif()
   endif()
   _say_found("ONNX Runtime's headers" ${dir})
   _add_headers(vimdeploy_onnxruntime_headers ${dir})
@@ -112,7 +137,8 @@ function(find_tensorrt_headers)
     endif()
   endif()
   if(NOT dir AND VIMDEPLOY_TENSORRT STREQUAL ON)
-    _download_headers(dir "TensorRT's headers" tensorrt-headers
+    set(dir ${CMAKE_BINARY_DIR}/_deps/tensorrt-headers)
+    _download_headers(problem ${dir}
       https://raw.githubusercontent.com/NVIDIA/TensorRT/82d1dca801c8318a5605399d5240780d0679e4e1/include # 11.1
       NvInferImpl.h c6acddec7e286c18e9cd08511553c2015f99c487ca25717790e54e30c18ade79
       NvInferLegacyDims.h 3e10fe5b85545f2e956e6935271badf0b1c72553b698000a61d46d69c5d53030
@@ -122,6 +148,10 @@ function(find_tensorrt_headers)
       NvInferRuntimeCommon.h eff4c0251cb4813bbc7fe34c6b28fdb6c08734c27ae53b07974d2557bf1431be
       NvInferRuntimePlugin.h d4db4236da9c03e543949247a75478b5ce68fc84eb30cd15b35081b94c8d8391
       NvInferVersion.h 8648df4851fb2df1a15d7dfdae6454428c4b119055f65f6a98de8ff806977b2e)
+    if(problem)
+      message(FATAL_ERROR "vimdeploy: TensorRT's headers are not on this machine, and their download failed (${problem}); "
+                          "pass -DTENSORRT_ROOT=DIR, the folder above include.")
+    endif()
   endif()
   if(dir)
     _say_found("TensorRT's headers" ${dir})
@@ -142,7 +172,7 @@ function(find_googletest)
       _say_found(GoogleTest ${GTest_DIR})
       return()
     endif()
-    _say_download(GoogleTest)
+    message(STATUS "vimdeploy: GoogleTest not found here; downloading")
   endif()
   FetchContent_Declare(googletest
     GIT_REPOSITORY https://github.com/google/googletest.git

@@ -1,11 +1,15 @@
+import dataclasses
+import hashlib
 import shutil
+import sys
 
 import numpy as np
 import pytest
 
 import vimdeploy
 from vimdeploy.api.export import Exported
-from vimdeploy.errors import ConfigError, InputError, OutputError, ParityError
+from vimdeploy.errors import ConfigError, InputError, MissingPackageError, OutputError, ParityError
+from vimdeploy.model_info import FromCheckpoint
 from vimdeploy.networks import AnySize
 from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
 
@@ -43,6 +47,20 @@ def test_from_a_checkpoint(tiny, tiny_pth, tmp_path):
     assert all(result.passed for result in made.parity)
 
 
+def test_the_released_weights(tiny, tiny_pth, tmp_path, hub):
+    released = dataclasses.replace(tiny, checkpoint="hf://hustvl/tiny/tiny.pth")
+    made = vimdeploy.export(released, tmp_path / "tiny.onnx", pretrained=True)
+    assert hub.asked == [("hustvl/tiny", "tiny.pth")]
+    assert made.artifact.info.origin == FromCheckpoint(hashlib.sha256(tiny_pth.read_bytes()).hexdigest())
+
+
+def test_released_weights_without_the_package_that_fetches_them(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(MissingPackageError, match="This needs the package huggingface_hub"):
+        vimdeploy.export("vim_tiny", tmp_path / "tiny.onnx", pretrained=True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_network_of_ones_own(tiny_network, tmp_path):
     made = vimdeploy.export(tiny_network, str(tmp_path / "own.onnx"))
     assert made.artifact.info.labels == tiny_network.info.labels
@@ -60,7 +78,9 @@ def test_names_of_classes_and_bounds(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({}, ConfigError, "Wanted weights"),
+        ({}, ConfigError, "Wanted weights from one source: --checkpoint FILE, or"),
+        ({"pretrained": True, "random_weights": 0}, ConfigError, "Wanted weights from one source"),
+        ({"pretrained": True}, ConfigError, "knows no released weights of tiny; give some with --checkpoint FILE"),
         ({"random_weights": 0, "precision": "fp8"}, ConfigError, "precision must be one of fp32, fp16, bf16"),
         ({"random_weights": 0, "image_size": "big"}, ConfigError, "'dynamic', found 'big'"),
         ({"random_weights": 0, "task": "dreams"}, ConfigError, "task must be one of"),

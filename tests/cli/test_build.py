@@ -46,9 +46,11 @@ class TestRtx:
         assert "without a GPU; operators computed by function body" in second
         assert second.endswith("shapes (min, opt, max): images 1x3x32x32, 2x3x32x32, 4x3x32x32")
 
-    def test_tells_its_time_on_standard_error_and_nothing_else(self, built):
-        (line,) = built[1].stderr.splitlines()
+    def test_tells_its_time_and_the_next_command_on_standard_error(self, built):
+        path, result = built
+        line, following = result.stderr.splitlines()
         assert line.startswith("Building the engine: ")
+        assert following == f"Next: vimdeploy run {path} PICTURE"
 
     def test_can_be_inspected(self, built, invoke):
         document = json.loads(invoke("inspect", built[0], "--json").stdout)

@@ -59,6 +59,7 @@ class TestUsualModel:
         assert second.startswith("Looked at 16 random inputs (seed 0): the largest value is ")
         assert second.endswith("0 nodes are kept in float32")
         assert third.startswith(f"Largest error against {tiny_onnx}: ONNX Runtime (")
+        assert result.stderr.splitlines()[-1] == f"Next: vimdeploy verify {output} --against {tiny_onnx}"
         assert open_artifact(output).info.precision == precision
 
     def test_random_inputs_are_not_passed_off_as_pictures(self, invoke, tiny_onnx, output, pictures):

@@ -79,7 +79,12 @@ class TestFromCheckpoint:
             "Making the model",
             "Tracing the model",
             "Comparing with PyTorch",
+            "Next",
         ]
+
+    def test_the_next_command_is_named(self, exported):
+        path, result = exported
+        assert result.stderr.splitlines()[-1] == f"Next: vimdeploy run {path} PICTURE"
 
     def test_the_file_names_its_checkpoint(self, exported, tiny_pth):
         digest = hashlib.sha256(tiny_pth.read_bytes()).hexdigest()
@@ -205,13 +210,24 @@ class TestWrongInput:
         assert "Did you mean vim_tiny_patch16_224?" in error
 
     def test_no_weights(self, invoke, output):
-        error = self.refused(invoke, output, "vim_tiny_patch16_224")
-        assert "either --checkpoint FILE, or --random-weights SEED" in error
-        assert "hf://hustvl/Vim-tiny-midclstok/vim_t_midclstok_76p1acc.pth" in error
+        error = self.refused(invoke, output, "vim_tiny")
+        assert "--pretrained for hf://hustvl/Vim-tiny-midclstok/vim_t_midclstok_76p1acc.pth, --checkpoint FILE" in error
 
     def test_two_kinds_of_weights(self, invoke, output, tiny_json, tiny_pth):
         error = self.refused(invoke, output, tiny_json, "-c", tiny_pth, "--random-weights", 0)
-        assert "either --checkpoint FILE, or --random-weights SEED" in error
+        assert "Wanted weights from one source: --checkpoint FILE, or --random-weights SEED" in error
+
+    def test_a_download_that_fails(self, invoke, output, hub):
+        def fail(*_):
+            raise OSError("Name or service not known")
+
+        hub.hf_hub_download = fail
+        error = self.refused(invoke, output, "vim_tiny", "--pretrained")
+        assert "could not be downloaded (Name or service not known); fetch the file elsewhere" in error
+
+    def test_released_weights_of_somebodys_module(self, invoke, output):
+        error = self.refused(invoke, output, "theirs.py:make", "--pretrained")
+        assert error == "Error: --pretrained is for models of vimdeploy's own."
 
     @pytest.mark.parametrize(
         ("content", "message"),

@@ -6,7 +6,7 @@ from vimdeploy.models import VARIANTS
 class TestModels:
     def test_a_row_a_variant(self, invoke):
         _, *rows = invoke("models").stdout.splitlines()
-        assert [row.split()[0] for row in rows] == list(VARIANTS)
+        assert [row.split()[0] for row in rows] == [v.short_name for v in VARIANTS.values()]
 
     def test_numbers_of_tiny(self, invoke):
         _, first, *_ = invoke("models").stdout.splitlines()
@@ -17,6 +17,6 @@ class TestModels:
 
     def test_json(self, invoke):
         document = json.loads(invoke("models", "--json").stdout)
-        assert [(m["name"], m["parameters"], m["tokens"]) for m in document] == [
-            (v.name, v.config.parameters, v.config.tokens) for v in VARIANTS.values()
+        assert [(m["name"], m["short_name"], m["parameters"], m["tokens"]) for m in document] == [
+            (v.name, v.short_name, v.config.parameters, v.config.tokens) for v in VARIANTS.values()
         ]

@@ -63,8 +63,9 @@ class TestAFile:
         assert "points of accuracy lost" in answers
 
     def test_progress_is_on_standard_error(self, made):
-        (line,) = made[1].stderr.splitlines()
+        line, following = made[1].stderr.splitlines()
         assert line.startswith("Quantizing: ")
+        assert following.startswith(f"Next: vimdeploy verify {made[0]} --against ")
 
     @pytest.mark.parametrize("arguments", [("inspect",), ("verify", "--count", "2")], ids=lambda a: a[0])
     def test_is_taken_by(self, made, invoke, arguments):

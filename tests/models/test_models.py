@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import pytest
 
+from vimdeploy import imagenet
 from vimdeploy.coco import NAMES
 from vimdeploy.errors import CheckpointError, ConfigError
 from vimdeploy.model_info import ModelInfo
@@ -59,6 +60,18 @@ class TestVariantByName:
     def test_the_upstream_name_is_an_alias(self, variant):
         assert variant_by_name(variant.upstream_name) is variant
 
+    @pytest.mark.parametrize(
+        ("name", "whole"),
+        [
+            ("vim_tiny", "vim_tiny_patch16_224"),
+            ("vim_tiny_stride8", "vim_tiny_patch16_stride8_224"),
+            ("vim_base", "vim_base_patch16_224"),
+            ("deit_small", "deit_small_patch16_224"),
+        ],
+    )
+    def test_a_short_name(self, name, whole):
+        assert variant_by_name(name) is VARIANTS[whole]
+
     def test_the_upstream_name_of_base_is_spelt_in_its_own_way(self):
         name = "vim_base_patch16_224_bimambav2_final_pool_mean_abs_pos_embed_with_middle_cls_token_div2"
         assert variant_by_name(name).name == "vim_base_patch16_224"
@@ -69,7 +82,7 @@ class TestVariantByName:
 
     @pytest.mark.parametrize("name", ["zzz", ""])
     def test_a_variant_like_none_gets_the_list_alone(self, name):
-        with pytest.raises(ConfigError, match=rf"There is no variant '{name}'\. The variants are: vim_tiny_patch16_22"):
+        with pytest.raises(ConfigError, match=rf"There is no variant '{name}'\. The variants are: vim_tiny, vim_t"):
             variant_by_name(name)
 
     def test_a_python_file_wants_its_function(self):
@@ -197,6 +210,9 @@ class TestLabels:
         assert labels_from_file(Path("coco")) == NAMES
         (tmp_path / "coco").write_text("one\ntwo\n")
         assert labels_from_file(Path("coco")) == ("one", "two")
+
+    def test_those_of_imagenet(self):
+        assert labels_from_file(Path("imagenet")) == imagenet.names()
 
     def test_a_missing_file(self, tmp_path):
         with pytest.raises(ConfigError) as caught:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from vimdeploy import imagenet
 from vimdeploy.errors import ConfigError
 from vimdeploy.models.deit.config import DeiTConfig
 from vimdeploy.models.variant import Variant, check_image_size, checked_fields
@@ -145,3 +146,11 @@ def test_what_nobody_said_of_a_variant():
     variant = Variant("mine", "vim", None)
     assert dataclasses.asdict(variant)["labels"] == ()
     assert (variant.recipe, variant.upstream_name, variant.checkpoint, variant.top1) == (Recipe(), "", "", None)
+    assert (variant.short_name, variant.class_names(1000)) == ("mine", ())
+
+
+def test_a_model_that_was_trained_on_imagenet_has_its_classes():
+    variant = Variant("vim_tiny_patch16_224", "vim", None, top1=76.1)
+    assert variant.class_names(1000) == imagenet.names()
+    assert variant.class_names(10) == ()
+    assert dataclasses.replace(variant, labels=("cat", "dog")).class_names(2) == ("cat", "dog")

@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 
+from vimdeploy import imagenet
 from vimdeploy.errors import ConfigError, ImageError
 from vimdeploy.model_info import ModelInfo, TensorSpec
 from vimdeploy.models.deit.config import DeiTConfig
@@ -212,12 +213,17 @@ class TestClassNames:
             TASK.class_names(info(), [name])
 
     def test_two_classes_of_one_name(self):
-        """ImageNet has two cranes: a bird and a machine."""
         cranes = info(labels=("crane", "cat", "crane"))
         with pytest.raises(ImageError, match=r"more than one class of the name 'crane': 0, 2\. Name their sub-folders"):
             TASK.class_names(cranes, ["cat", "crane"])
         number_of = TASK.class_names(cranes, ["0", "2", "cat"])
         assert [number_of(name) for name in ("0", "2", "cat")] == [0, 2, 1]
+
+    def test_folders_of_imagenet_have_the_numbers_of_synsets(self):
+        number_of = TASK.class_names(info(1000, imagenet.names()), ["n01443537", "tench", "999"])
+        assert [number_of(name) for name in ("tench", "n01443537", "999")] == [0, 1, 999]
+        with pytest.raises(ImageError, match="found 'n01443537', which is none of them"):
+            TASK.class_names(info(), ["n01443537"])
 
     def test_without_labels_numbers_whose_order_is_not_sure(self):
         found = sorted(str(number) for number in range(11))

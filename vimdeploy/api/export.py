@@ -56,6 +56,7 @@ def export(
     output: str | Path,
     *,
     checkpoint: str | Path | Checkpoint | None = None,
+    pretrained: bool = False,
     random_weights: int | None = None,
     ema: bool = False,
     task: str = "classification",
@@ -95,6 +96,7 @@ def export(model: Any, *given: Any, **options: Any) -> Exported:
             or a ``Network``: a PyTorch module with its weights, and what its file is to say of itself.
         output: the ONNX file to write.
         checkpoint: its weights: a path, ``hf://owner/repo[/file]``, or a loaded checkpoint. Nothing in it is executed.
+        pretrained: take the weights that the authors released, instead of a checkpoint; they are downloaded once.
         random_weights: a seed, instead of a checkpoint: untrained weights, to try things.
         ema: take the averaged weights, ``model_ema``, of a training state.
         task: one of ``tasks.TASKS``: ``classification``, ``features``, ``pyramid``, ``segment``, ``detect``.
@@ -103,8 +105,8 @@ def export(model: Any, *given: Any, **options: Any) -> Exported:
         image_size: of the pictures, in pixels; ``"dynamic"`` or ``AnySize`` leaves height and width free, in steps of
             the model's stride.
         precision: ``fp32``, ``fp16`` or ``bf16``, of weights and matrix products.
-        labels: names of the classes in the order of the logits, a text file with one per line, or ``"coco"`` for the
-            80 of COCO.
+        labels: names of the classes in the order of the logits, a text file with one per line, or ``"coco"`` or
+            ``"imagenet"`` for theirs. None: the variant's own; a released classifier's are ImageNet's.
         opset: of the ONNX standard, 20 to 24.
         progress: is told how far the work is.
 
@@ -145,6 +147,7 @@ def _export_variant(
     output: str | Path,
     *,
     checkpoint: str | Path | Checkpoint | None = None,
+    pretrained: bool = False,
     random_weights: int | None = None,
     ema: bool = False,
     task: str = "classification",
@@ -164,7 +167,7 @@ def _export_variant(
         network = model
     else:
         variant = _variant(model, labels)
-        _check_weights(variant, checkpoint, random_weights)
+        checkpoint = _checkpoint(variant, checkpoint, pretrained, random_weights)
         with step("Making the model", progress):
             weights = _weights(checkpoint, random_weights, ema)
             network = network_of_variant(variant, weights, task, sizes_of(image_size), blocks, ema, neck)
@@ -270,12 +273,23 @@ def _variant(model: str | Variant, labels: str | Path | Sequence[str] | None) ->
     return dataclasses.replace(variant, labels=names)
 
 
-def _check_weights(variant: Variant, checkpoint: object, random_weights: int | None) -> None:
-    if (checkpoint is None) == (random_weights is None):
-        known = f"; the released weights are {variant.checkpoint}" if variant.checkpoint else ""
+def _checkpoint(
+    variant: Variant, given: str | Path | Checkpoint | None, pretrained: bool, random_weights: int | None
+) -> str | Path | Checkpoint | None:
+    """The checkpoint that is meant; None for random weights.
+
+    Raises:
+        ConfigError: if there is not one source of weights, or nobody released any.
+    """
+    if (given is not None) + pretrained + (random_weights is not None) != 1:
+        known = f"--pretrained for {variant.checkpoint}, " if variant.checkpoint else ""
         raise ConfigError(
-            f"Wanted weights: either --checkpoint FILE, or --random-weights SEED to try things without any{known}."
+            f"Wanted weights from one source: {known}--checkpoint FILE, or --random-weights SEED to try things without "
+            "any."
         )
+    if pretrained and not variant.checkpoint:
+        raise ConfigError(f"vimdeploy knows no released weights of {variant.name}; give some with --checkpoint FILE.")
+    return variant.checkpoint if pretrained else given
 
 
 def _weights(checkpoint: str | Path | Checkpoint | None, seed: int | None, ema: bool) -> Checkpoint | int:

@@ -21,6 +21,7 @@ from vimdeploy.cli.doctor import doctor
 from vimdeploy.cli.export import export
 from vimdeploy.cli.inspect import inspect
 from vimdeploy.cli.models import models
+from vimdeploy.cli.package import package
 from vimdeploy.cli.quantize import quantize
 from vimdeploy.cli.run import run
 from vimdeploy.cli.signals import ended_by_signals, exit_code
@@ -92,10 +93,11 @@ def main() -> None:
     vimdeploy run vim.onnx cat.jpg                                 a picture to answers
     vimdeploy verify vim.onnx -c C.pth                             proof that the answers are PyTorch's
     vimdeploy bench vim.onnx other.onnx                            time and memory, side by side
+    vimdeploy package vim.onnx -o repository                       a folder for Triton Inference Server
 
     Exit codes: 0 good, 1 a check failed, 2 wrong input or usage, 3 a fault of vimdeploy itself, 130 interrupted.
     """
 
 
-for _command in (models, export, convert, quantize, build, run, verify, bench, inspect, doctor):
+for _command in (models, export, convert, quantize, build, run, verify, bench, package, inspect, doctor):
     main.add_command(_command)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vimdeploy.cli.console import phases, print_json, say
+from vimdeploy.cli.console import phases, print_json, print_next, say
 from vimdeploy.cli.options import PATH, Bounds, Bytes, NamedBounds, json_option
 from vimdeploy.engine_file import FLAVORS, HARDWARE_COMPATIBILITY
 
@@ -146,3 +146,7 @@ def _print(output: Path, built: Built, as_json: bool) -> None:
         f"Built by {engine.flavor} {engine.tensorrt_version} {where}; operators computed by {engine.operators}; "
         f"shapes (min, opt, max): {shapes}"
     )
+    if info.task:
+        print_next("run", output, "PICTURE")
+    else:
+        print_next("bench", output)

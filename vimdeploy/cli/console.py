@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import shlex
 import sys
 import time
 import warnings
@@ -100,6 +101,12 @@ def warnings_as_lines() -> Iterator[None]:
 def say(line: str = "", err: bool = False) -> None:
     """Print one line; what a terminal would obey in it is written as escapes."""
     click.echo(printable(line), err=err)
+
+
+def print_next(*words: object, **options: object) -> None:
+    """Print on standard error the command that may come next, with those of the options that are not None."""
+    given = [word for name, value in options.items() if value is not None for word in (f"--{name}", value)]
+    say(f"Next: vimdeploy {shlex.join(map(str, (*words, *given)))}", err=True)
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

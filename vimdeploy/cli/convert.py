@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vimdeploy.cli.console import parity_document, phases, print_json, print_kept, print_parity, say
+from vimdeploy.cli.console import parity_document, phases, print_json, print_kept, print_next, print_parity, say
 from vimdeploy.cli.options import PATH, image_size_option, json_option, model_option, seed_option
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def convert(
         print_json(_document(model, source.bytes, made))
     else:
         _print(model, source.bytes, made)
+        print_next("verify", output, against=model, images=images, model=exported_from)
 
 
 def _document(model: Path, bytes_before: int, made: Converted) -> dict[str, object]:

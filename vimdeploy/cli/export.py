@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from vimdeploy.cli.console import parity_document, phases, print_json, print_kept, print_parity, say
+from vimdeploy.cli.console import parity_document, phases, print_json, print_kept, print_next, print_parity, say
 from vimdeploy.cli.options import PATH, FreeAxes, Names, Numbers, SizeOrRange, checkpoint_option, json_option
 from vimdeploy.cli.signals import signals_kept
 from vimdeploy.model_info import PRECISIONS
@@ -21,7 +21,7 @@ SHOWN = 3
 """Tensors that were passed over, of those that are named."""
 _OF_MODULES = ("input_names", "output_names", "dynamic")
 """Options for modules that somebody brings."""
-_OF_VARIANTS = ("checkpoint", "ema", "random_weights", "task", "blocks", "neck", "image_size", "labels")
+_OF_VARIANTS = ("checkpoint", "pretrained", "ema", "random_weights", "task", "blocks", "neck", "image_size", "labels")
 """Options for our own models."""
 
 
@@ -29,6 +29,12 @@ _OF_VARIANTS = ("checkpoint", "ema", "random_weights", "task", "blocks", "neck",
 @click.argument("model", metavar="VARIANT|FILE.py:FUNCTION")
 @click.option("-o", "--output", type=PATH, required=True, help="Write this ONNX file.")
 @checkpoint_option
+@click.option(
+    "--pretrained",
+    is_flag=True,
+    help="Take the weights that the authors released, instead of a checkpoint. They are downloaded from the Hugging "
+    "Face Hub once, and kept.",
+)
 @click.option(
     "--ema", is_flag=True, help="Take the averaged weights, model_ema, from a training state: they often score higher."
 )
@@ -81,9 +87,9 @@ _OF_VARIANTS = ("checkpoint", "ema", "random_weights", "task", "blocks", "neck",
     "--labels",
     "labels",
     type=PATH,
-    metavar="FILE|coco",
+    metavar="FILE|coco|imagenet",
     help="Store the names of the classes in the file, so that answers have names: from a text file with one per line, "
-    "or coco for the 80 of COCO. Default: the variant's own.",
+    "or coco or imagenet for theirs. Default: the variant's own; a released classifier's are ImageNet's.",
 )
 @click.option(
     "--opset",
@@ -116,6 +122,7 @@ def export(
     model: str,
     output: Path,
     checkpoint: str | None,
+    pretrained: bool,
     ema: bool,
     random_weights: int | None,
     task: str,
@@ -143,15 +150,14 @@ def export(
     you can do.
 
     \b
-    vimdeploy export vim_tiny_patch16_224 -c vim_t_midclstok_76p1acc.pth -o vim_tiny.onnx
-    vimdeploy export vim_small_patch16_224 -o vim_small.onnx \\
-        -c hf://hustvl/Vim-small-midclstok/vim_s_midclstok_80p5acc.pth
-    vimdeploy export vim_tiny_patch16_224 --random-weights 0 --image-size 384x512 -o trial.onnx
-    vimdeploy export vim_tiny_patch16_224 -c upernet_vim_tiny.pth --task features --blocks 5,11,17,23 -o maps.onnx
-    vimdeploy export vim_tiny_patch16_224 -c upernet_vim_tiny.pth --task pyramid -o pyramid.onnx
-    vimdeploy export vim_tiny_patch16_224 -c upernet_vim_tiny.pth --task segment -o segment.onnx
-    vimdeploy export vim_tiny_patch16_224 -c cascade_mask_rcnn_vim_tiny.pth --task detect -o detect.onnx
-    vimdeploy export vim_tiny_patch16_224 -c C.pth --image-size dynamic -o any_size.onnx
+    vimdeploy export vim_tiny --pretrained -o vim_tiny.onnx
+    vimdeploy export vim_small -c vim_s_midclstok_80p5acc.pth -o vim_small.onnx
+    vimdeploy export vim_tiny --random-weights 0 --image-size 384x512 -o trial.onnx
+    vimdeploy export vim_tiny -c upernet_vim_tiny.pth --task features --blocks 5,11,17,23 -o maps.onnx
+    vimdeploy export vim_tiny -c upernet_vim_tiny.pth --task pyramid -o pyramid.onnx
+    vimdeploy export vim_tiny -c upernet_vim_tiny.pth --task segment -o segment.onnx
+    vimdeploy export vim_tiny -c cascade_mask_rcnn_vim_tiny.pth --task detect -o detect.onnx
+    vimdeploy export vim_tiny -c C.pth --image-size dynamic -o any_size.onnx
     vimdeploy export their_model.py:make -o theirs.onnx
 
     Vim's own operators, which the ONNX standard does not have, are in the file as function bodies of standard ones, so
@@ -191,6 +197,7 @@ def export(
                 model,
                 output,
                 checkpoint=checkpoint,
+                pretrained=pretrained,
                 random_weights=random_weights,
                 ema=ema,
                 task=task,
@@ -206,6 +213,12 @@ def export(
         print_json(_document(made))
     else:
         _print(made)
+        if is_module:
+            print_next("verify", made.artifact, model=model)
+        elif random_weights is not None:
+            print_next("verify", made.artifact)
+        else:
+            print_next("run", made.artifact, "PICTURE")
 
 
 def _check_options(context: click.Context, is_module: bool) -> None:

@@ -17,12 +17,15 @@ def models(as_json: bool) -> None:
     from vimdeploy.models import VARIANTS
 
     if as_json:
-        derived = [{"parameters": v.config.parameters, "tokens": v.config.tokens} for v in VARIANTS.values()]
+        derived = [
+            {"short_name": v.short_name, "parameters": v.config.parameters, "tokens": v.config.tokens}
+            for v in VARIANTS.values()
+        ]
         print_json([dataclasses.asdict(v) | d for v, d in zip(VARIANTS.values(), derived, strict=True)])
         return
     rows = [
         (
-            v.name,
+            v.short_name,
             f"{v.config.parameters:,}",
             v.config.tokens,
             "x".join(map(str, v.config.image_size)),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vimdeploy.cli.console import phases, print_json, print_table, say, with_interval
+from vimdeploy.cli.console import phases, print_json, print_next, print_table, say, with_interval
 from vimdeploy.cli.options import PATH, image_size_option, json_option, model_option, threads_option
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def quantize(
         print_json(_document(made))
     else:
         _print(made, source.bytes)
+        print_next("verify", output, against=model, images=images, model=exported_from)
 
 
 def _document(made: Quantized) -> dict[str, object]:

@@ -49,26 +49,28 @@ def variant_by_name(name: str) -> Variant:
     """The variant that a command's VARIANT means.
 
     Args:
-        name: a released variant, an entry point of hustvl/Vim, or a file ``NAME.json`` that describes a model of your
-            own: ``{"architecture": "vim", "config": {...}, "recipe": {...}, "labels": [...]}`` with the fields of the
-            architecture's config and of Recipe.
+        name: a released variant, also by its short name, ``vim_tiny``; an entry point of hustvl/Vim; or a file
+            ``NAME.json`` that describes a model of your own: ``{"architecture": "vim", "config": {...}, "recipe":
+            {...}, "labels": [...]}`` with the fields of the architecture's config and of Recipe.
 
     Raises:
         ConfigError: for any other name (suggests the nearest), or a file that describes no model.
     """
     if name.endswith(".json"):
         return _variant_from_file(Path(name))
-    by_name = VARIANTS | {variant.upstream_name: variant for variant in VARIANTS.values() if variant.upstream_name}
+    short_names = {variant.short_name: variant for variant in VARIANTS.values()}
+    upstream_names = {variant.upstream_name: variant for variant in VARIANTS.values() if variant.upstream_name}
+    by_name = VARIANTS | short_names | upstream_names
     if name in by_name:
         return by_name[name]
     if name.endswith(".py"):
         raise ConfigError(
             f"A Python file wants the function that makes the model: {shortened(name, 100)}:make, for example."
         )
-    near = difflib.get_close_matches(name, VARIANTS, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(name, [*VARIANTS, *short_names], n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]}?" if near else ""
     found = shortened(repr(name), 100)
-    raise ConfigError(f"There is no variant {found}.{hint} The variants are: {', '.join(VARIANTS)}.")
+    raise ConfigError(f"There is no variant {found}.{hint} The variants are: {', '.join(short_names)}.")
 
 
 @dataclass(frozen=True)
@@ -124,16 +126,18 @@ def _object_in(path: Path) -> dict[str, Any]:
 
 
 def labels_from_file(path: Path) -> tuple[str, ...]:
-    """Names of classes, one per line, in the order of the logits; COCO's 80 for ``coco``, if that is no file.
+    """Names of classes, one per line, in the order of the logits.
+
+    ``coco`` and ``imagenet`` stand for COCO's 80 and ImageNet's 1000, if they are no files.
 
     Raises:
         ConfigError: if the file cannot be read.
     """
     try:
-        if str(path) == "coco" and not path.exists():
-            from vimdeploy.coco import NAMES
+        if str(path) in ("coco", "imagenet") and not path.exists():
+            from vimdeploy import coco, imagenet
 
-            return NAMES
+            return coco.NAMES if str(path) == "coco" else imagenet.names()
         return tuple(line.strip() for line in read_text(path).split("\n") if line.strip())
     except (OSError, ValueError) as error:
         raise ConfigError(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from vimdeploy import imagenet
 from vimdeploy.errors import ConfigError
 from vimdeploy.recipe import Recipe
 from vimdeploy.text import shortened
@@ -82,7 +83,18 @@ class Variant:
     checkpoint: str = ""
     """Where the released weights are, as ``--checkpoint`` takes it."""
     top1: float | None = None
-    """Accuracy in percent on ImageNet-1k, as the authors report it."""
+    """Accuracy in percent on ImageNet-1k, as the authors report it; None for a model that was trained on others."""
+
+    @property
+    def short_name(self) -> str:
+        """What users write: ``vim_tiny``, ``vim_tiny_stride8``; the name itself if it says neither patch nor size."""
+        return self.name.removesuffix("_224").replace("_patch16", "")
+
+    def class_names(self, count: int) -> tuple[str, ...]:
+        """Names of the classes of a classifier with so many; ImageNet's if the model was trained on it."""
+        if not self.labels and self.top1 is not None and count == len(imagenet.names()):
+            return imagenet.names()
+        return self.labels
 
 
 def checked_fields(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:

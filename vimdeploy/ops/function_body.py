@@ -11,10 +11,13 @@ in the order they are scanned, become CHUNKS chunks of T = ceil(L / CHUNKS) toke
     2. chunk after chunk: state before the next chunk = exp(A sum of dt) * state before this one + end state;
     3. all chunks side by side again: y += C exp(A sum of dt so far) * state before the chunk.
 
-Only products of numbers in (0, 1] occur, so no dt is too large. A step picks its rows out of the tensors as they lie:
-row (p Q + q) L + l is token l of sequence (p, q), which is (k, b) in Vim's form and (b, g) in that of other models; one
-tensor of row numbers does the flip, the chunks and the padding, and one more puts y back. The padding repeats the last
-scanned token behind the end, where nothing reads it.
+Only products of numbers in (0, 1] occur, so no dt is too large. Row (p Q + q) L + l of a tensor is token l of sequence
+(p, q), which is (k, b) in Vim's form and (b, g) in that of other models; one tensor of row numbers does the flip, the
+chunks and the padding, and one more puts y back. The padding repeats the last scanned token behind the end, where
+nothing reads it.
+
+A loop's body reads nothing from outside: its rows are put in the order of its steps before, and what all steps share is
+a state that stays as it is. OpenVINO wants it so, and loops that picked their rows themselves were no faster.
 
 A number of chunks that does not grow with L keeps a step's tensors in the cache, so the time per token is flat. ms per
 block of Vim-Ti (B 1, K 2, E 384, N 16, R 12), all of its nodes, float32, ONNX Runtime 1.31, two cores of a Xeon with
@@ -38,8 +41,6 @@ take, is a tenth faster.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from onnx import FunctionProto
 
 from vimdeploy.ops.contract import (
@@ -49,7 +50,7 @@ from vimdeploy.ops.contract import (
     LOW_RANK_SCAN,
     SELECTIVE_SCAN,
 )
-from vimdeploy.ops.onnx_builder import FunctionBuilder, Value
+from vimdeploy.ops.onnx_builder import FunctionBuilder, Results, Value
 
 CHUNKS = 12
 """Chunks of a sequence in the scan, whatever its length: the reason is in the head of this file."""
@@ -88,55 +89,61 @@ def function_protos(opset: int) -> list[FunctionProto]:
 def _bidirectional_conv1d(f: FunctionBuilder) -> Value:
     """BIDIRECTIONAL_CONV1D: xz as rows of E, two per token, x and z."""
     xz, weight, bias = f.inputs
-    return _convolution(f, xz, 2, weight, bias, lambda u: _silu(f, u))
+    return _convolution(f, xz, 2, weight, bias)
 
 
 def _causal_conv1d(f: FunctionBuilder) -> Value:
     """CAUSAL_CONV1D."""
     x, weight, bias = f.inputs
-    has_silu = f.flag("silu")
     x = f.op("Slice", x, f.shape(0), f.size(weight, 1), f.shape(2))  # (B, L, E)
-    return _convolution(f, x, 1, weight, bias, lambda u: u * f.op("Where", has_silu, f.op("Sigmoid", u), 1.0))
+    return _convolution(f, x, 1, weight, bias, f.flag("silu"))
 
 
 def _convolution(
-    f: FunctionBuilder, x: Value, rows_of_token: int, weight: Value, bias: Value, activation: Callable[[Value], Value]
+    f: FunctionBuilder, x: Value, rows_of_token: int, weight: Value, bias: Value, *has_silu: Value
 ) -> Value:
     """In steps of CONV1D_ROWS tokens of any sequence, to stay in the cache.
 
     Args:
         x: (B, L, rows_of_token * E), of which the first E channels are read.
+        has_silu: whether SiLU follows, a bool; it does if nothing is said.
     """
     B, L = f.size(x, 0), f.size(x, 1)
     K, E, W = (f.size(weight, axis) for axis in range(3))
     T = CONV1D_ROWS
-    steps = (B * L + (T - 1)) // T
+    steps = (L + (T - 1)) // T
 
-    # One more row, of zeros, is what lies outside of a sequence.
+    # Each step has its tokens of x, and the W - 1 before and behind them, of zeros outside of the sequence.
     zeros = f.op("CastLike", f.expand(0.0, 1, E), x)
     x_rows = f.op("Concat", f.reshape(x, -1, E), zeros, axis=0)  # (rows_of_token BL + 1, E)
-
-    # The row under each tap, for every token of every step.
-    behind = f.range(W, 2) - (W - 1)  # (W, 1, 1)
-    offset = f.op("Where", f.unsqueeze(f.flag("reverse"), 1), -behind, behind)  # (W, K, 1)
-    token = f.op("Min", f.range(steps, 3) * T + f.range(T), B * L - 1)  # (steps, 1, 1, T)
-    position = token % L + offset  # (steps, W, K, T)
+    margin = W - 1
+    position = f.range(steps, 1) * T + (f.range(margin * 2 + T) - margin)  # (steps, T + 2W - 2)
     inside = f.op("And", f.op("GreaterOrEqual", position, 0), f.op("Less", position, L))
-    under_taps = f.op("Where", inside, (token + offset) * rows_of_token, B * L * rows_of_token)
+    sequence = f.range(B, 2) * L  # (B, 1, 1)
+    rows = f.op("Where", inside, (sequence + position) * rows_of_token, B * L * rows_of_token)
+    x_rows = f.reshape(f.rows(x_rows, rows), -1, margin * 2 + T, E)  # (B steps, T + 2W - 2, E)
 
+    # The row of those under each tap.
+    behind = f.range(W, 2)  # (W, 1, 1)
+    under_taps = f.op("Where", f.unsqueeze(f.flag("reverse"), 1), margin * 2 - behind, behind) + f.range(T)  # (W, K, T)
     taps = f.unsqueeze(f.op("Transpose", f.float32(weight), perm=[2, 0, 1]), 2)  # (W, K, 1, E)
+    bias = f.unsqueeze(f.float32(bias), 1)  # (K, 1, E)
 
-    def step(bias: Value, under_taps: Value) -> tuple[list[Value], list[Value]]:
-        x = f.float32(f.rows(x_rows, under_taps))  # (W, K, T, E)
-        u = f.reshape(f.sum_of_rows(x * taps), K, T, E) + bias
-        return [f.op("Identity", bias)], [activation(u)]
+    def step(*given: Value) -> Results:
+        *same, x = given
+        under_taps, taps, bias, *has_silu = same
+        x = f.float32(f.rows(x, under_taps)) * taps  # (W, K, T, E)
+        u = f.op("Reshape", f.sum_of_rows(x), f.op("Shape", x, start=1)) + bias
+        gate = f.op("Sigmoid", u)
+        if has_silu:
+            gate = f.op("Where", has_silu[0], gate, 1.0)
+        return [f.op("Identity", value) for value in same], [u * gate]
 
-    _, [u] = f.scan(step, [f.unsqueeze(f.float32(bias), 1)], [under_taps])  # (steps, K, T, E)
+    _, [u] = f.scan(step, [under_taps, taps, bias, *has_silu], [x_rows])  # (B steps, K, T, E)
 
-    token = f.range(B * L)
-    rows = (token // T * K + f.range(K, 1)) * T + token % T  # (K, BL)
-    u = f.op("CastLike", f.rows(f.reshape(u, -1, E), rows), x)
-    return f.reshape(u, K, B, L, E)
+    token = f.range(L)
+    rows = ((f.range(B, 1) * steps + token // T) * K + f.range(K, 2)) * T + token % T  # (K, B, L)
+    return f.op("CastLike", f.rows(f.reshape(u, -1, E), rows), x)
 
 
 def _bidirectional_scan(f: FunctionBuilder) -> Value:
@@ -204,44 +211,38 @@ def _recurrence(
     S = f.shape(CHUNKS)
     T = (L + (S - 1)) // S
 
-    # One row for each token, in the shape in which a step uses it.
-    dt_rows, dt_u_rows = f.reshape(dt, -1, 1, E), f.reshape(dt_u, -1, 1, E)
-    b_rows, c_rows = f.reshape(b, -1, N, 1), f.reshape(c, -1, 1, N)
-
     # Step t takes token t of each chunk; behind the last token the last one again.
     sequence, last = f.range(P, 1) * Q + f.range(Q), L - 1  # (P, Q)
     position = f.op("Min", f.range(S, 2) * T + f.range(T, 3), last)  # (T, S, 1, 1)
     rows = sequence * L + f.op("Where", is_reversed, last - position, position)  # (T, S, P, Q)
+    dt, dt_u = f.rows(f.reshape(dt, -1, 1, E), rows), f.rows(f.reshape(dt_u, -1, 1, E), rows)  # (T, S, P, Q, 1, E)
+    b = f.float32(f.rows(f.reshape(b, -1, N, 1), rows))  # (T, S, P, Q, N, 1)
+    c = f.float32(f.rows(f.reshape(c, -1, 1, N), rows))  # (T, S, P, Q, 1, N)
 
-    def decay(dt: Value) -> Value:
+    def decay(dt: Value, A: Value) -> Value:
         return f.op("Exp", f.op("Max", dt * A, LEAST_EXPONENT))
 
     # 1. From zero to the end of each chunk.
-    def local_step(h: Value, dt_sum: Value, rows: Value) -> tuple[list[Value], list[Value]]:
-        dt, dt_u = f.rows(dt_rows, rows), f.rows(dt_u_rows, rows)  # (S, P, Q, 1, E)
-        b, c = f.float32(f.rows(b_rows, rows)), f.float32(f.rows(c_rows, rows))  # (S, P, Q, N, 1) and (…, 1, N)
-        h = decay(dt) * h + b * dt_u
-        return [h, dt_sum + dt], [c @ h]
+    def local_step(A: Value, h: Value, dt: Value, dt_u: Value, b: Value, c: Value) -> Results:
+        h = decay(dt, A) * h + b * dt_u
+        return [f.op("Identity", A), h], [c @ h]
 
-    zero_states, zero_sums = f.expand(0.0, S, P, Q, N, E), f.expand(0.0, S, P, Q, 1, E)
-    [h_ends, dt_sums], [y] = f.scan(local_step, [zero_states, zero_sums], [rows])  # y (T, S, P, Q, 1, E)
+    [_, h_ends], [y] = f.scan(local_step, [A, f.expand(0.0, S, P, Q, N, E)], [dt, dt_u, b, c])  # y (T, S, P, Q, 1, E)
 
     # 2. From chunk to chunk.
-    def chunk_step(h: Value, h_end: Value, dt_sum: Value) -> tuple[list[Value], list[Value]]:
-        return [decay(dt_sum) * h + h_end], [f.op("Identity", h)]
+    def chunk_step(A: Value, h: Value, h_end: Value, dt_sum: Value) -> Results:
+        return [f.op("Identity", A), decay(dt_sum, A) * h + h_end], [f.op("Identity", h)]
 
-    _, [h_starts] = f.scan(chunk_step, [f.expand(0.0, P, Q, N, E)], [h_ends, dt_sums])
-
-    # TensorRT-RTX 1.7 cannot build a Scan that reads another's output from outside, but for a node between them.
-    h_starts = f.op("Identity", h_starts)
+    dt_sums = f.reshape(f.sum_of_rows(dt), S, P, Q, 1, E)
+    _, [h_starts] = f.scan(chunk_step, [A, f.expand(0.0, P, Q, N, E)], [h_ends, dt_sums])
 
     # 3. What is left of each chunk's start.
-    def start_step(dt_sum: Value, rows: Value, y: Value) -> tuple[list[Value], list[Value]]:
-        dt_sum = dt_sum + f.rows(dt_rows, rows)
-        c = f.float32(f.rows(c_rows, rows))
-        return [dt_sum], [y + c @ (decay(dt_sum) * h_starts)]
+    def start_step(A: Value, h_starts: Value, dt_sum: Value, dt: Value, c: Value, y: Value) -> Results:
+        dt_sum = dt_sum + dt
+        y = y + c @ (decay(dt_sum, A) * h_starts)
+        return [f.op("Identity", A), f.op("Identity", h_starts), dt_sum], [y]
 
-    _, [y] = f.scan(start_step, [zero_sums], [rows, y])
+    _, [y] = f.scan(start_step, [A, h_starts, f.expand(0.0, S, P, Q, 1, E)], [dt, c, y])
 
     # Back to the tokens' order.
     token = f.range(L)

@@ -11,7 +11,8 @@ from onnx import AttributeProto, FunctionProto, NodeProto, TensorProto, ValueInf
 from vimdeploy.ops.contract import DOMAIN, Operator
 
 Operand: TypeAlias = "Value | int | float"
-Step: TypeAlias = "Callable[..., tuple[Sequence[Value], Sequence[Value]]]"
+Results: TypeAlias = "tuple[Sequence[Value], Sequence[Value]]"
+"""The states after a step of a Scan, and the outputs of the step."""
 
 
 class Value:
@@ -55,9 +56,8 @@ class FunctionBuilder:
 
     def __init__(self, operator: Operator) -> None:
         self._operator = operator
-        self._function_nodes: list[NodeProto] = []
-        self._nodes = self._function_nodes  # or those of the Scan body that is being written
-        self._constants: dict[str, Value] = {}
+        self._nodes: list[NodeProto] = []  # of the function, or of the Scan body that is being written
+        self._constants: dict[str, Value] = {}  # as its nodes
         self._named = 0
         self.inputs = [Value(self, f"{operator.name}_{value.name}") for value in operator.inputs]
 
@@ -70,7 +70,7 @@ class FunctionBuilder:
             self._operator.name,
             [value.name for value in self.inputs],
             [output.name],
-            self._function_nodes,
+            self._nodes,
             [helper.make_opsetid("", opset)],
             required,
             [helper.make_attribute(name, value) for name, value in self._operator.defaults.items()],
@@ -81,23 +81,27 @@ class FunctionBuilder:
         """A node of the standard operators with one output."""
         return self._emit(op_type, inputs, 1, attributes)[0]
 
-    def scan(self, step: Step, states: Sequence[Value], slices: Sequence[Value]) -> tuple[list[Value], list[Value]]:
+    def scan(
+        self, step: Callable[..., Results], states: Sequence[Value], slices: Sequence[Value]
+    ) -> tuple[list[Value], list[Value]]:
         """A Scan over the first axis of slices.
 
         Args:
-            step: (*states, *slices without the first axis) → (states after the step, outputs of the step), all made
-                inside it. It may use any value from outside.
+            step: (*states, *slices without the first axis) → (states after the step, outputs of the step). All of them
+                are made inside it, of nothing but what it is given: OpenVINO, for one, refuses a body that reads a
+                value from outside.
             states: at least one, or TensorRT refuses the node.
 
         Returns:
             The last states, and the outputs of all steps, stacked on a new first axis.
         """
-        outside, self._nodes = self._nodes, []
+        outside = self._nodes, self._constants
+        self._nodes, self._constants = [], {}
         formals = [self._new_value("state") for _ in states] + [self._new_value("slice") for _ in slices]
         next_states, outputs = step(*formals)
         results = [*next_states, *outputs]
         body = helper.make_graph(self._nodes, self._new_value("step").name, _untyped(formals), _untyped(results))
-        self._nodes = outside
+        self._nodes, self._constants = outside
         attributes = {"num_scan_inputs": len(slices), "body": body}
         values = self._emit("Scan", [*states, *slices], len(results), attributes)
         return values[: len(states)], values[len(states) :]
@@ -170,13 +174,13 @@ class FunctionBuilder:
         return values
 
     def _constant(self, number: int | float | list[int]) -> Value:
-        """One node for each number, outside every Scan."""
+        """One node for each number."""
         key = repr(number)
         if key not in self._constants:
             value = self._constants[key] = self._new_value("Constant")
             # As a tensor: tools that clean graphs up read a value_float as float64.
             content = numpy_helper.from_array(np.array(number, np.float32 if isinstance(number, float) else np.int64))
-            self._function_nodes.append(helper.make_node("Constant", [], [value.name], name=value.name, value=content))
+            self._nodes.append(helper.make_node("Constant", [], [value.name], name=value.name, value=content))
         return self._constants[key]
 
     def _new_value(self, role: str) -> Value:

@@ -168,7 +168,7 @@ def open_model(
     for choice in choices:
         try:
             library, lack = _library(artifact, operators, CUDA_PROVIDER in choice)
-            session = _open(_for_providers(artifact, choice), choice, threads or 0, library, profile)
+            session = _open(for_providers(artifact, choice), choice, threads or 0, library, profile)
             break
         except ConfigError:
             if choice is choices[-1]:
@@ -207,8 +207,12 @@ def _library(artifact: Artifact, operators: str, on_cuda: bool) -> ChosenLibrary
     return chosen
 
 
-def _for_providers(artifact: Artifact, providers: Sequence[str]) -> Path | bytes:
-    """The model as these providers can run it."""
+def for_providers(artifact: Artifact, providers: Sequence[str]) -> Path | bytes:
+    """The model as these providers can run it, which for a CPU may not be as it is stored.
+
+    Raises:
+        ModelFileError: if a CPU would have to know what another tool has dropped.
+    """
     if artifact.info.precision in ("fp32", INT8) or CUDA_PROVIDER in providers:
         return artifact.path or artifact.data
     if not artifact.model.graph.value_info:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from vimdeploy import imagenet
 from vimdeploy.errors import ConfigError, ImageError
 from vimdeploy.model_info import BATCH, ModelInfo, TensorSpec
 from vimdeploy.models.stages import StageSpec, StoredWeight
@@ -173,6 +174,8 @@ class Classification(Task):
         numbers = {name: number for number, name in enumerate(labels)}
         if not any(name.isdecimal() for name in labels):
             numbers |= {str(number): number for number in range(classes)}
+        if info.labels == imagenet.names():  # its folders have WordNet's numbers, n01440764
+            numbers |= {synset: number for number, synset in enumerate(imagenet.synsets())}
         for name in found:
             if name not in numbers:
                 raise ImageError(
