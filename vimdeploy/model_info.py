@@ -29,6 +29,9 @@ PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 INT8 = "int8"
 """The precision of a file whose Linear layers are int8 and all else float32."""
 
+FORMS = ("", "portable", "unrolled")
+"""The forms of a file of ours."""
+
 BATCH, HEIGHT, WIDTH = "batch", "height", "width"
 """The words that free dimensions of pictures have in every file of ours."""
 
@@ -145,12 +148,17 @@ class ModelInfo:
     operators_version: int = VERSION
     versions: Mapping[str, str] = field(default_factory=dict)
     """The versions of vimdeploy and of the packages that made the file."""
+    form: str = ""
+    """``portable`` if vimdeploy has put standard operators of fixed shapes in place of its own, ``unrolled`` if without
+    loops too; else empty."""
     kept_in_float32: Mapping[str, str] = field(default_factory=dict)
     """Nodes that would be in the file's precision but for a reason: that reason, by the node's name."""
 
     def __post_init__(self) -> None:
         if self.precision not in (*PRECISIONS, INT8):
             raise ConfigError(f"precision must be one of {', '.join((*PRECISIONS, INT8))}, found {self.precision!r}.")
+        if self.form not in FORMS:
+            raise ConfigError(f"form must be one of {', '.join(FORMS[1:])}, or empty; found {self.form!r}.")
         if self.picture is not None and self.task and len(self.recipe.mean) != self.channels:
             raise ConfigError(
                 f"The recipe's mean has {len(self.recipe.mean)} values, the model {self.channels} channels."
@@ -333,6 +341,7 @@ def _from_format_2(entries: Mapping[str, str]) -> ModelInfo:
         precision=entries["precision"],
         origin=origins[origin.pop("type")](**origin) if origin else None,
         versions=json.loads(entries["versions"]),
+        form=entries.get("form", ""),
         kept_in_float32=dict(json.loads(entries["kept_in_float32"])),
     )
 
