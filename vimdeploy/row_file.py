@@ -137,24 +137,30 @@ class RowFile:
             yield row["image"]
 
     def _rows_of_csv(self) -> Iterator[str]:
-        read, image = 0, ""
+        read, is_over = 0, False
 
         def lines() -> Iterator[str]:
-            nonlocal read
+            nonlocal read, is_over
             for line in _whole_lines(self._file):
                 read += len(line)
                 yield line.decode(*UTF8)
+            is_over = True
 
         rows = csv.reader(lines(), strict=True)
         header = next(rows, None)
         if header is not None and tuple(header) != self._columns:
             raise ValueError(f"its columns are {', '.join(header)}; wanted {', '.join(self._columns)}")
         self._end = end = read
-        for row in rows:
-            if image and row[0] != image:
-                self._end = end
-                yield image
-            image, end = row[0], read
+        image = None
+        try:
+            for row in rows:
+                if image is not None and row[0] != image:
+                    self._end = end
+                    yield image
+                image, end = row[0], read
+        except csv.Error:
+            if not is_over:  # else the last line ended within a name
+                raise
 
 
 def _whole_lines(file: IO[bytes]) -> Iterator[bytes]:
