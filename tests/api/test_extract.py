@@ -139,9 +139,7 @@ def test_pictures_without_a_vector_are_in_the_index(tiny_onnx, folder, tmp_path)
 class TestRefused:
     def test_a_task_without_a_vector(self, tiny_onnx, tmp_path, monkeypatch):
         monkeypatch.setattr(Classification, "vector", "")
-        with pytest.raises(
-            ConfigError, match=r"Wanted a file of the task features or classification, found .*tiny\.onnx"
-        ):
+        with pytest.raises(ConfigError, match=r"^Wanted a file of the task features or classification, found .*"):
             vimdeploy.extract(tiny_onnx, "none", tmp_path / "vectors")
         assert not (tmp_path / "vectors").exists()
 
