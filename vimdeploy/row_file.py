@@ -159,6 +159,8 @@ class RowFile:
         image = None
         try:
             for row in rows:
+                if len(row) != len(self._columns):
+                    raise ValueError(f"a row has {len(row)} cells of {len(self._columns)}")
                 if image is not None and row[0] != image:
                     self._end = end
                     yield image

@@ -247,7 +247,7 @@ def rows_files() -> SearchStrategy[Files]:
     shard = save({"logits": np.zeros((1, 5), np.float32)}, {"model": "tiny", "sha256": "abc"})
     files = {"answers.csv": seeds.ROWS, "answers.jsonl": seeds.JSON_ROWS, "list.txt": seeds.PATHS}
     files |= {"00000.csv": seeds.INDEX, "00000.safetensors": shard}
-    return st.fixed_dictionaries({name: mutations.broken_bytes([data]) for name, data in files.items()})
+    return st.fixed_dictionaries({name: st.just(data) | mutations.broken_bytes([data]) for name, data in files.items()})
 
 
 def enter_rows(folder: Path) -> None:
