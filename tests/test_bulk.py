@@ -127,6 +127,15 @@ def test_pictures_are_not_listed():
     assert len(taken) < 300 + 6 * 8 + 4 * bulk.usable_cores()
 
 
+def test_what_nobody_wants_is_not_run_to_its_end():
+    session = Shared()
+    rows = answers_of(session, frames(200), workers=1, batch=50)
+    session.wanted = lambda: next(rows)
+    session.wanted()
+    rows.close()
+    assert len(session.batches) <= 3
+
+
 def test_the_end_of_the_rows_ends_the_threads():
     before = threading.active_count()
     rows = answers_of(Shared(), itertools.cycle(frames(200)), workers=2)
@@ -176,13 +185,17 @@ class TestChoice:
         assert chosen({1: 30, 8: 20, 4: 15}) == ([1, 8, 4], [1])
 
     def test_no_more_than_memory_holds(self, chosen):
-        assert chosen({1: 10, 3: 12}, left=6_000, taken=1_000, count=2) == ([1, 3], [3])
+        assert chosen({1: 10, 3: 12}, left=6_000, taken=1_000) == ([1, 3], [3])
 
     def test_no_room_for_two(self, chosen):
         assert chosen({1: 10}, left=1_000, taken=1_000) == ([1], [1])
 
-    def test_a_short_run_is_over_before(self, chosen):
-        assert chosen({1: 10}, count=1) == ([1], [1])
+    @pytest.mark.parametrize("count", [1, 8])
+    def test_a_run_without_a_picture_left_for_each(self, chosen, count):
+        assert chosen({1: 10}, count=count) == ([1], [1])
+
+    def test_with_one_left_for_each(self, chosen):
+        assert chosen({1: 10, 8: 20, 4: 15}, count=9) == ([1, 8, 4], [8])
 
     def test_one_core(self, chosen):
         assert chosen({1: 10}, cores=1) == ([1], [1])
