@@ -187,7 +187,7 @@ def check_unchanged(artifact: Artifact) -> None:
 def _changes(artifact: Artifact) -> Iterator[str]:
     """What another tool has done to a file of ours."""
     architecture = ARCHITECTURES.get(artifact.info.architecture)
-    wanted = () if architecture is None else architecture.operators
+    wanted = () if architecture is None or artifact.info.form else architecture.operators
     lost = [name for name in wanted if name not in artifact.operators]
     if lost:
         yield f"the operators {' and '.join(lost)} are gone, dissolved into standard ones by another tool"
@@ -201,7 +201,7 @@ def _changes(artifact: Artifact) -> Iterator[str]:
     if others or (said not in ("fp32", *stored) and not artifact.info.kept_in_float32):
         found = " and ".join(others or ["fp32"])
         yield f"the weights are {found}, changed by another tool, though the file says {artifact.info.precision}"
-    if artifact.info.task and artifact.info.fixed_batch is not None:
+    if artifact.info.task and artifact.info.fixed_batch is not None and not artifact.info.form:
         yield f"the batch is {artifact.info.fixed_batch}, fixed by another tool"
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 SUFFIXES = (".csv", ".jsonl")
+UTF8 = "utf-8", "surrogateescape"
+"""Names of files may be no UTF-8; they come back as they were."""
 _LONGEST_LINE = 256 << 20
 """Bytes of a line: the masks of a thousand objects in a large picture have fewer."""
 
@@ -46,7 +48,7 @@ class Names:
 
 def _digest(name: str) -> int:
     """Two of a hundred million names have the same with a probability of one in four thousand."""
-    return int.from_bytes(blake2b(name.encode(*_UTF8), digest_size=8).digest(), "little")
+    return int.from_bytes(blake2b(name.encode(*UTF8), digest_size=8).digest(), "little")
 
 
 class RowFile:
@@ -75,7 +77,7 @@ class RowFile:
             self._file.seek(self._end)
             self._file.truncate()
             if self._csv and not self._end:
-                self._write(_csv_line(self._columns).encode())
+                self._write(csv_line(self._columns).encode())
         except BaseException:
             self._file.close()
             raise
@@ -106,7 +108,7 @@ class RowFile:
             return
         items = row.get(self._items, [row]) or [{}]  # a picture with nothing in it has a line too
         self._write(
-            "".join(map(_csv_line, ([image, *map(item.get, self._columns[1:])] for item in items))).encode(*_UTF8)
+            "".join(map(csv_line, ([image, *map(item.get, self._columns[1:])] for item in items))).encode(*UTF8)
         )
 
     def _write(self, line: bytes) -> None:
@@ -130,7 +132,7 @@ class RowFile:
         for line in _whole_lines(self._file):
             row = json.loads(line)
             if not isinstance(row, dict) or not isinstance(row.get("image"), str):
-                raise ValueError(f"{shortened(line.decode(*_UTF8), 80)} is no answer")
+                raise ValueError(f"{shortened(line.decode(*UTF8), 80)} is no answer")
             self._end += len(line)
             yield row["image"]
 
@@ -141,7 +143,7 @@ class RowFile:
             nonlocal read
             for line in _whole_lines(self._file):
                 read += len(line)
-                yield line.decode(*_UTF8)
+                yield line.decode(*UTF8)
 
         rows = csv.reader(lines(), strict=True)
         header = next(rows, None)
@@ -153,10 +155,6 @@ class RowFile:
                 self._end = end
                 yield image
             image, end = row[0], read
-
-
-_UTF8 = "utf-8", "surrogateescape"
-"""Names of files may be no UTF-8; they come back as they were."""
 
 
 def _whole_lines(file: IO[bytes]) -> Iterator[bytes]:
@@ -172,7 +170,7 @@ def _json_line(row: Mapping[str, Any]) -> bytes:
         return f"{json.dumps(row)}\n".encode()
 
 
-def _csv_line(cells: Iterable[Any]) -> str:
+def csv_line(cells: Iterable[Any]) -> str:
     """A line; lists become JSON."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(

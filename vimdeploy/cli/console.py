@@ -178,6 +178,13 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def no_answer(first: Sequence[Exception], wrong: int, images: int, what: str = "answer") -> str:
+    """How many of some pictures have no answer, and why the first of them have none."""
+    have = "has" if wrong == 1 else "have"
+    more = f" ... and {wrong - len(first)} more." if wrong > len(first) else ""
+    return f"{wrong} of {images} pictures {have} no {what}: {' '.join(map(str, first))}{more}"
+
+
 def with_interval(proportion: Proportion) -> str:
     """A part of some inputs, and its 95 % confidence interval."""
     low, high = proportion.interval

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vimdeploy.cli.console import phases, print_json, print_table, say, tally
+from vimdeploy.cli.console import no_answer, phases, print_json, print_table, say, tally
 from vimdeploy.cli.options import (
     PATH,
     ImageSize,
     artifact_argument,
     device_option,
     engine_code_option,
+    images_argument,
     json_option,
     operators_option,
+    resume_option,
     threads_option,
     workers_option,
 )
@@ -37,7 +39,7 @@ SHOWN = 5
 
 @click.command()
 @artifact_argument
-@click.argument("images", nargs=-1, required=True)  # pictures that are none are told one by one
+@images_argument
 @click.option(
     "--top",
     type=click.IntRange(min=1),
@@ -83,12 +85,7 @@ SHOWN = 5
     "results, so that its tools can read them, with image_id (the picture's name, as a number if it is one), "
     "category_id, bbox in pixels, score, and the mask as RLE. Default: no file.",
 )
-@click.option(
-    "--resume",
-    is_flag=True,
-    help="Go on with the .csv or .jsonl of -o if it is there: pictures that are in it already are passed over, so that "
-    "an interrupted run can be started again by the same command.",
-)
+@resume_option
 @click.option(
     "--save",
     type=PATH,
@@ -205,7 +202,7 @@ def _write_rows(
             before = f", beside {len(file.done)} that were there" if len(file.done) else ""
             say(f"{output}: {done} pictures{before}", err=True)
     if wrong:
-        raise ExecutionError(_no_answer(first, wrong, done))
+        raise ExecutionError(no_answer(first, wrong, done))
 
 
 def _show(
@@ -279,14 +276,7 @@ def _together(errors: list[VimdeployError], images: int) -> VimdeployError:
     from vimdeploy.errors import InputError
 
     first = next((error for error in errors if isinstance(error, InputError)), errors[0])
-    return first if images == 1 else type(first)(_no_answer(errors[:SHOWN], len(errors), images))
-
-
-def _no_answer(first: Sequence[VimdeployError], wrong: int, images: int) -> str:
-    """How many have no answer, and why the first of them have none."""
-    have = "has" if wrong == 1 else "have"
-    more = f" ... and {wrong - len(first)} more." if wrong > len(first) else ""
-    return f"{wrong} of {images} pictures {have} no answer: {' '.join(map(str, first))}{more}"
+    return first if images == 1 else type(first)(no_answer(errors[:SHOWN], len(errors), images))
 
 
 def _names(images: Sequence[Path]) -> list[str]:
