@@ -49,7 +49,7 @@ format: .venv/installed
 # What the demo needs, with pip's progress to be seen.
 .venv/demo: $(SOURCES) | .venv/torch build/deps
 	@echo "== 2 of 2: vimdeploy and what it runs with; the compiled operators take a minute or two"
-	$(BIN)/python -m pip install '.[cpu,export]' -C cmake.define.VIMDEPLOY_DEPS_DIR=$(DEPS)
+	$(BIN)/python -m pip install '.[cpu,export,hub]' -C cmake.define.VIMDEPLOY_DEPS_DIR=$(DEPS)
 	touch $@
 
 .venv/installed: $(SOURCES) | .venv/torch build/deps

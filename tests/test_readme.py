@@ -1,4 +1,4 @@
-"""The READMEs and the pages of ``docs/`` keep their word: their blocks run, in order, in a folder with what a reader has.
+"""READMEs and pages of ``docs/`` keep their word: their blocks run, in order, in a folder such as a reader has.
 
 A ``python`` block runs in the namespace of the blocks before it. Of a ``console`` block the lines after ``$`` run,
 of an ``sh`` block all lines: ``vimdeploy ...``, in this process, and ``python ...``. A block after

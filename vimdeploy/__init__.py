@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from vimdeploy.api.build import build
     from vimdeploy.api.convert import convert
     from vimdeploy.api.export import export
+    from vimdeploy.api.extract import extract
     from vimdeploy.api.inspect import inspect
     from vimdeploy.api.package import package
     from vimdeploy.api.quantize import quantize
+    from vimdeploy.api.run import run
     from vimdeploy.api.verify import verify
     from vimdeploy.errors import (
         CheckpointError,
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-_VERBS = ("export", "convert", "quantize", "build", "verify", "bench", "package", "inspect")
+_VERBS = ("export", "convert", "quantize", "build", "run", "extract", "verify", "bench", "package", "inspect")
 _ERRORS = (
     "CheckpointError",
     "ConfigError",
@@ -71,6 +73,8 @@ __all__ = [  # noqa: RUF022  # in the order of use
     "convert",
     "quantize",
     "build",
+    "run",
+    "extract",
     "verify",
     "bench",
     "package",

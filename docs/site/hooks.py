@@ -1,7 +1,8 @@
 """Makes README the first page, and leads links out of ``docs/`` to the repository.
 
 Pages are written to be read in the repository too, so their links are paths there. A picture outside ``docs/`` comes
-into the site; any other file is linked as the repository shows it. What is not there stays as it is, and mkdocs refuses it.
+into the site; any other file is linked as the repository shows it. What is not there stays as it is, and mkdocs
+refuses it.
 """
 
 from __future__ import annotations

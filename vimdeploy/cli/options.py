@@ -176,6 +176,7 @@ class OperatorsChoice(click.Choice):  # type: ignore[type-arg]
 PATH = click.Path(path_type=Path)
 
 artifact_argument = click.argument("artifact", type=PATH)
+images_argument = click.argument("images", nargs=-1, required=True)  # pictures that are none are told one by one
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document instead of a table, for programs."
 )
@@ -183,6 +184,19 @@ threads_option = click.option(
     "--threads",
     type=click.IntRange(1, 1024),
     help="Let one operator use this many threads, 1 to 1024. Default: all cores, which is fastest on an idle machine.",
+)
+resume_option = click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with what -o has already, if it is there: pictures in it are passed over, so that the command that was "
+    "interrupted can be given again.",
+)
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="On a CPU, run this many pictures or batches side by side, each on one thread; 1 runs one after the other on "
+    "all cores. Default: what is fastest, measured in the first seconds of a run that takes longer.",
 )
 operators_option = click.option(
     "--operators",
