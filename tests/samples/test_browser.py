@@ -242,15 +242,17 @@ def test_says_that_the_model_is_not_there(url, tmp_path):
         tab.wait_for(f"document.getElementById('answer') && {ANSWER}.startsWith('The model could not be loaded: ')")
 
 
-def test_other_models_are_refused(tiny_onnx, tmp_path):
-    done = build(tiny_onnx, tmp_path / "page")
+@pytest.mark.parametrize("model", ["tiny_onnx", "foreign_onnx"])
+def test_other_models_are_refused(request, model, tmp_path):
+    done = build(request.getfixturevalue(model), tmp_path / "page")
     assert done.returncode == 2
     assert "Wanted a classifier of square grey pictures" in done.stderr
     assert not (tmp_path / "page").exists()
 
 
-def test_without_npm_says_what_to_install(digits, tmp_path, monkeypatch):
+def test_without_npm_says_what_to_install_and_leaves_nothing(digits, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     done = build(digits, tmp_path / "page")
     assert done.returncode == 1
     assert "npm is wanted" in done.stderr
+    assert not (tmp_path / "page").exists()
