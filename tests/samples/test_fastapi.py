@@ -107,7 +107,7 @@ def until(condition):
 @pytest.fixture(scope="module")
 def server(tiny_onnx):
     limits = ("--places", PLACES, "--megabytes", MEGABYTES, "--megapixels", MEGAPIXELS)
-    with serving(tiny_onnx, "--sessions", 2, "--window", 300, *limits) as server:
+    with serving(tiny_onnx, "--sessions", 2, "--window", 50, *limits) as server:
         yield server
 
 
@@ -134,7 +134,7 @@ def test_answers_as_a_session_does(server, pictures, tiny_onnx):
 
 
 def test_concurrent_requests_make_batches_and_each_gets_its_own_answer(tiny_onnx, pictures):
-    with serving(tiny_onnx, "--sessions", 1, "--window", 500) as server, ThreadPoolExecutor(PLACES) as clients:
+    with serving(tiny_onnx, "--sessions", 1, "--window", 300) as server, ThreadPoolExecutor(PLACES) as clients:
         one_by_one = [server.post(picture)[2] for picture in pictures]
         batches, answered = (server.metric(f"vimdeploy_batch_pictures_{name}") for name in ("count", "sum"))
         assert batches == answered == len(pictures)
