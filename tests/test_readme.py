@@ -23,7 +23,8 @@ from vimdeploy.networks import network_of_variant
 BLOCK = re.compile(r"(?ms)(?P<skip><!-- not run: .+? -->\n+)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$")
 WANTED = re.compile(r"<!-- wants (.+) -->")
 PAGES = ("README.md", "docs/**/*.md", "samples/*/README.md")
-READMES = sorted(str(path.relative_to(ROOT)) for page in PAGES for path in ROOT.glob(page))
+READMES = sorted({str(path.relative_to(ROOT)) for page in PAGES for path in ROOT.glob(page)} - {"docs/accuracy.md"})
+"""All but what benchmarks/accuracy.py writes, whose blocks it has run."""
 
 
 def blocks(text):
