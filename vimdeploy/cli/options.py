@@ -241,6 +241,26 @@ image_size_option = click.option(
     help="Set the image size in pixels, if the file leaves it open. Default: the size that the weights were trained "
     "at.",
 )
+portable_option = click.option(
+    "--portable",
+    is_flag=True,
+    help="Write standard operators of fixed shapes in place of vimdeploy's own, for runtimes that refuse the file "
+    "otherwise: OpenVINO, IREE, TVM and others.",
+)
+batch_option = click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    help="With --portable, fix the batch at this many pictures; run takes any number, in parts of it. Default: 1, or "
+    "the one that the model takes.",
+)
+loops_option = click.option(
+    "--no-loops",
+    "loops",
+    flag_value=False,
+    default=True,
+    help="With --portable, write the steps of loops out, for runtimes without Scan, such as TVM and MNN; OpenVINO is "
+    "several times as fast so. The file has five times as many nodes.",
+)
 seed_option = click.option(
     "--seed",
     type=int,
