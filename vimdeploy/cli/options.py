@@ -10,6 +10,8 @@ import click
 
 DEVICES = ("auto", "cpu", "cuda")
 OPERATORS = ("auto", "library", "function-body")
+RUNTIMES = ("auto", "onnxruntime", "openvino", "tensorrt")
+COMPUTE_PRECISIONS = ("fp32", "bf16")
 _SIZE = re.compile(r"([1-9]\d*)(?:[xX]([1-9]\d*))?")
 
 
@@ -213,6 +215,20 @@ device_option = click.option(
     show_default=True,
     help="Choose the device to run on. auto uses a GPU if one is usable; cuda fails instead of falling back to the "
     "CPU.",
+)
+runtime_option = click.option(
+    "--runtime",
+    type=click.Choice(RUNTIMES),
+    default="auto",
+    show_default=True,
+    help="Choose the program that runs the file: auto takes ONNX Runtime, and TensorRT for engines. openvino computes "
+    "with the function body, which it runs faster than ONNX Runtime does, but slower than the operator library.",
+)
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(COMPUTE_PRECISIONS),
+    help="With --runtime openvino, compute in this type: bf16 is faster on processors that have instructions for it, "
+    "but rounds every value, the recurrence's too: verify tells what that costs. Default: fp32.",
 )
 engine_code_option = click.option(
     "--allow-engine-code",
