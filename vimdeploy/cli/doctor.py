@@ -53,8 +53,8 @@ def _print_library_path(runtime: str, as_json: bool) -> None:
     if path is None:
         lack = "a C++ compiler is" if runtime == "onnxruntime" else "CUDA's compiler nvcc and TensorRT's headers are"
         raise ConfigError(
-            f"Wanted the operators for {runtime}, this installation of vimdeploy has none; build it again where {lack}: "
-            f"{rebuild_command()}"
+            f"Wanted the operators for {runtime}, this installation of vimdeploy has none; build it again where "
+            f"{lack}: {rebuild_command()}"
         )
     if as_json:
         print_json({"path": str(path)})
