@@ -29,6 +29,9 @@ PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 INT8 = "int8"
 """The precision of a file whose Linear layers are int8 and all else float32."""
 
+FORMS = ("", "portable", "unrolled")
+"""The forms of a file of ours."""
+
 BATCH, HEIGHT, WIDTH = "batch", "height", "width"
 """The words that free dimensions of pictures have in every file of ours."""
 
@@ -38,9 +41,11 @@ class TensorSpec:
     """An input or an output: its name, shape and type."""
 
     name: str
+    """As the graph has it."""
     dims: tuple[int | str, ...]
     """A number if the dimension is fixed, a word if it is free: ``("batch", 3, "height", "width")``."""
     type: str = "float32"
+    """As NumPy names it."""
 
     def __str__(self) -> str:
         return f"{self.name} ({', '.join(map(str, self.dims))}) of {self.type}"
@@ -55,9 +60,11 @@ class SizeRange:
     """
 
     least: int = 1
+    """The smallest size."""
     most: int | None = None
-    """None: as large as memory allows."""
+    """The largest size; None: as large as memory allows."""
     step: int = 1
+    """From one size to the next."""
     typical: int | None = None
     """The size to take if nobody asks for another, such as the one that the weights were trained at."""
 
@@ -106,6 +113,7 @@ class FromSeed:
     """Random weights that were never trained."""
 
     seed: int
+    """The seed of the random numbers."""
 
     def __str__(self) -> str:
         return f"random seed {self.seed}"
@@ -126,7 +134,9 @@ class ModelInfo:
     name: str
     """The model's name: a released variant's, or what its maker calls it."""
     inputs: tuple[TensorSpec, ...]
+    """In the order of the graph; pictures are the first."""
     outputs: tuple[TensorSpec, ...]
+    """In the order of the graph."""
     task: str = ""
     """One of ``tasks.TASKS``; empty if the file does not say."""
     sizes: Mapping[str, SizeRange] = field(default_factory=dict)
@@ -138,19 +148,28 @@ class ModelInfo:
     head: Mapping[str, Any] = field(default_factory=dict)
     """The task's own numbers: what stands on the backbone; nobody else reads them."""
     recipe: Recipe = Recipe()
+    """How a picture becomes an input."""
     labels: tuple[str, ...] = ()
     """Names of the classes; empty if nobody named them, or the task has none."""
     precision: str = "fp32"
+    """One of ``PRECISIONS``, or ``int8``: what matrix products and operators compute in."""
     origin: Origin = None
+    """Where the weights came from."""
     operators_version: int = VERSION
+    """The version of the domain of our operators."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """The versions of vimdeploy and of the packages that made the file."""
+    form: str = ""
+    """``portable`` if vimdeploy has put standard operators of fixed shapes in place of its own, ``unrolled`` if without
+    loops too; else empty."""
     kept_in_float32: Mapping[str, str] = field(default_factory=dict)
     """Nodes that would be in the file's precision but for a reason: that reason, by the node's name."""
 
     def __post_init__(self) -> None:
         if self.precision not in (*PRECISIONS, INT8):
             raise ConfigError(f"precision must be one of {', '.join((*PRECISIONS, INT8))}, found {self.precision!r}.")
+        if self.form not in FORMS:
+            raise ConfigError(f"form must be one of {', '.join(FORMS[1:])}, or empty; found {self.form!r}.")
         if self.picture is not None and self.task and len(self.recipe.mean) != self.channels:
             raise ConfigError(
                 f"The recipe's mean has {len(self.recipe.mean)} values, the model {self.channels} channels."
@@ -333,6 +352,7 @@ def _from_format_2(entries: Mapping[str, str]) -> ModelInfo:
         precision=entries["precision"],
         origin=origins[origin.pop("type")](**origin) if origin else None,
         versions=json.loads(entries["versions"]),
+        form=entries.get("form", ""),
         kept_in_float32=dict(json.loads(entries["kept_in_float32"])),
     )
 

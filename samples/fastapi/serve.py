@@ -89,10 +89,10 @@ def _answers(session: vimdeploy.Session, pictures: Sequence[bytes]) -> Sequence[
 
 
 async def picture_of(request: Request, most: int) -> bytes:
-    """The body of a request, of which never more than ``most`` bytes are read.
+    """The body of a request; reading ends as soon as there are more than ``most`` bytes.
 
     Raises:
-        HTTPException: if it is no picture by its type, too large, or too slow.
+        HTTPException: if it is no picture by its type, or too large.
     """
     kind = request.headers.get("content-type", "image/*").partition(";")[0].strip().lower()
     if not kind.startswith("image/") and kind != "application/octet-stream":
@@ -205,12 +205,12 @@ def application(
     return app
 
 
-def open_sessions(model: str, count: int | None, threads: int) -> list[vimdeploy.Session]:
-    """Sessions of a model, warm; ``count`` of None: one on a GPU, one for each core of a CPU."""
-    sessions = [vimdeploy.load(model, threads=threads or None)]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = count or (cores if sessions[0].device == "cpu" else 1)
-    sessions += [vimdeploy.load(model, threads=threads or None) for _ in range(count - 1)]
+def open_sessions(model: str, count: int | None) -> list[vimdeploy.Session]:
+    """Sessions of a model, warm: ``count`` of one thread each, None for one a core; on a GPU, or for 0, a whole one."""
+    whole = vimdeploy.load(model)
+    if count is None:
+        count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    sessions = [session for _ in range(count) if (session := whole.on_one_thread())] or [whole]  # a GPU has none
     for session in sessions:
         session.predict(Image.new("RGB", (64, 64)))
     return sessions
@@ -220,11 +220,26 @@ def open_sessions(model: str, count: int | None, threads: int) -> list[vimdeploy
 @click.argument("model", type=click.Path(exists=True, dir_okay=False))
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port; 0: any.")
-@click.option("--sessions", type=click.IntRange(1, 256), help="Sessions beside each other. Default: one a core.")
-@click.option("--threads", default=1, show_default=True, type=click.IntRange(0, 256), help="Of each; 0: all cores.")
+@click.option(
+    "--sessions",
+    type=click.IntRange(0, 256),
+    help="Sessions of one thread each, on a CPU; 0: one session of all threads. Default: one for each core.",
+)
 @click.option("--batch", default=8, show_default=True, type=click.IntRange(1, 256), help="Most pictures of a batch.")
-@click.option("--window", default=2.0, show_default=True, type=click.FloatRange(0, 1000), help="ms to wait for others.")
-@click.option("--places", default=64, show_default=True, type=click.IntRange(1), help="Most pictures taken at once.")
+@click.option(
+    "--window",
+    default=2.0,
+    show_default=True,
+    type=click.FloatRange(0, 1000),
+    help="Milliseconds that a picture waits for others if it is alone.",
+)
+@click.option(
+    "--places",
+    default=64,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Most pictures taken at once; further ones are refused with 503, so that memory is bounded.",
+)
 @click.option("--megabytes", default=8.0, show_default=True, type=click.FloatRange(0.001), help="Most of a file.")
 @click.option("--megapixels", default=24.0, show_default=True, type=click.FloatRange(0.001), help="Most of a picture.")
 def main(
@@ -232,7 +247,6 @@ def main(
     host: str,
     port: int,
     sessions: int | None,
-    threads: int,
     batch: int,
     window: float,
     places: int,
@@ -241,7 +255,7 @@ def main(
 ) -> None:
     """Serve a model over HTTP until SIGTERM or Ctrl-C; pictures that were taken are answered first."""
     try:
-        opened = open_sessions(model, sessions, threads)
+        opened = open_sessions(model, sessions)
     except vimdeploy.VimdeployError as error:
         raise click.UsageError(str(error)) from error
     app = application(opened, batch, window / 1000, places, int(megabytes * 1e6), int(megapixels * 1e6))

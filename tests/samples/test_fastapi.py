@@ -75,10 +75,10 @@ class Server:
 
 
 @contextmanager
-def serving(model, *options):
+def serving(model, *options, script=("serve.py",)):
     """A server of a model, until the end of the block."""
-    command = [sys.executable, SAMPLE / "serve.py", model, "--port", "0", *map(str, options)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    command = [sys.executable, *script, model, "--port", "0", *map(str, options)]
+    process = subprocess.Popen(command, cwd=SAMPLE, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     try:
         lines = []
         for line in process.stderr:
@@ -107,7 +107,7 @@ def until(condition):
 @pytest.fixture(scope="module")
 def server(tiny_onnx):
     limits = ("--places", PLACES, "--megabytes", MEGABYTES, "--megapixels", MEGAPIXELS)
-    with serving(tiny_onnx, "--sessions", 2, "--window", 300, *limits) as server:
+    with serving(tiny_onnx, "--sessions", 2, "--window", 50, *limits) as server:
         yield server
 
 
@@ -134,7 +134,7 @@ def test_answers_as_a_session_does(server, pictures, tiny_onnx):
 
 
 def test_concurrent_requests_make_batches_and_each_gets_its_own_answer(tiny_onnx, pictures):
-    with serving(tiny_onnx, "--sessions", 1, "--window", 500) as server, ThreadPoolExecutor(PLACES) as clients:
+    with serving(tiny_onnx, "--sessions", 1, "--window", 300) as server, ThreadPoolExecutor(PLACES) as clients:
         one_by_one = [server.post(picture)[2] for picture in pictures]
         batches, answered = (server.metric(f"vimdeploy_batch_pictures_{name}") for name in ("count", "sum"))
         assert batches == answered == len(pictures)
@@ -214,6 +214,17 @@ def test_a_client_that_goes_away_gives_its_place_back(server, pictures):
         until(lambda: server.metric("vimdeploy_pictures_taken") == 1)
     until(lambda: server.metric("vimdeploy_pictures_taken") == 0)
     assert server.metric('vimdeploy_requests_total{status="499"}') >= 1
+
+
+def test_a_client_that_is_too_slow_loses_its_place(tiny_onnx, pictures):
+    impatient = ("-c", "import serve; serve.BODY_SECONDS = 0.5; serve.main()")
+    with serving(tiny_onnx, "--sessions", 1, script=impatient) as server, server.upload(pictures[0]) as finish:
+        until(lambda: server.metric("vimdeploy_pictures_taken") == 1)
+        until(lambda: server.metric("vimdeploy_pictures_taken") == 0)
+        status, document = finish()
+        assert status == 408
+        assert document["detail"] == "The picture was not here after 0.5 seconds."
+        assert server.post(pictures[0])[0] == 200
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")

@@ -41,6 +41,9 @@ take, is a tenth faster.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 from onnx import FunctionProto
 
 from vimdeploy.ops.contract import (
@@ -48,7 +51,9 @@ from vimdeploy.ops.contract import (
     BIDIRECTIONAL_SCAN,
     CAUSAL_CONV1D,
     LOW_RANK_SCAN,
+    OPERATORS,
     SELECTIVE_SCAN,
+    Operator,
 )
 from vimdeploy.ops.onnx_builder import FunctionBuilder, Results, Value
 
@@ -72,6 +77,17 @@ def function_protos(opset: int) -> list[FunctionProto]:
     Args:
         opset: of the standard operators, 20 or newer: that of the model, else onnx.inliner passes the functions over.
     """
+    return [function_proto(op, opset) for op in OPERATORS]
+
+
+def function_proto(op: Operator, opset: int, sizes: Mapping[str, int] | None = None) -> FunctionProto:
+    """The body of an operator.
+
+    Args:
+        op: one of ``contract.OPERATORS``.
+        opset: as of ``function_protos``.
+        sizes: None for any; else all of them by the contract's letters, for a body without loops.
+    """
     bodies = {
         BIDIRECTIONAL_CONV1D: _bidirectional_conv1d,
         BIDIRECTIONAL_SCAN: _bidirectional_scan,
@@ -79,22 +95,24 @@ def function_protos(opset: int) -> list[FunctionProto]:
         SELECTIVE_SCAN: _selective_scan,
         LOW_RANK_SCAN: _selective_scan,
     }
-    protos = []
-    for op, body in bodies.items():
-        f = FunctionBuilder(op)
-        protos.append(f.function(body(f), opset))
-    return protos
+    f = FunctionBuilder(op, sizes)
+    return f.function(bodies[op](f), opset)
 
 
 def _bidirectional_conv1d(f: FunctionBuilder) -> Value:
     """BIDIRECTIONAL_CONV1D: xz as rows of E, two per token, x and z."""
     xz, weight, bias = f.inputs
+    if f.sizes is not None:
+        return f.op("CastLike", _silu(f, _convolution_at_once(f, xz, weight, bias, f.sizes)), xz)
     return _convolution(f, xz, 2, weight, bias)
 
 
 def _causal_conv1d(f: FunctionBuilder) -> Value:
     """CAUSAL_CONV1D."""
     x, weight, bias = f.inputs
+    if f.sizes is not None:
+        u = _convolution_at_once(f, x, weight, bias, f.sizes)
+        return f.op("CastLike", f.op("Where", f.flag("silu"), _silu(f, u), u), x)
     x = f.op("Slice", x, f.shape(0), f.size(weight, 1), f.shape(2))  # (B, L, E)
     return _convolution(f, x, 1, weight, bias, f.flag("silu"))
 
@@ -131,7 +149,7 @@ def _convolution(
 
     def step(*given: Value) -> Results:
         *same, x = given
-        under_taps, taps, bias, *has_silu = same
+        bias, taps, under_taps, *has_silu = same
         x = f.float32(f.rows(x, under_taps)) * taps  # (W, K, T, E)
         u = f.op("Reshape", f.sum_of_rows(x), f.op("Shape", x, start=1)) + bias
         gate = f.op("Sigmoid", u)
@@ -139,11 +157,33 @@ def _convolution(
             gate = f.op("Where", has_silu[0], gate, 1.0)
         return [f.op("Identity", value) for value in same], [u * gate]
 
-    _, [u] = f.scan(step, [under_taps, taps, bias, *has_silu], [x_rows])  # (B steps, K, T, E)
+    _, [u] = f.scan(step, [bias, taps, under_taps, *has_silu], [x_rows], B * steps)  # (B steps, K, T, E)
 
     token = f.range(L)
     rows = ((f.range(B, 1) * steps + token // T) * K + f.range(K, 2)) * T + token % T  # (K, B, L)
     return f.op("CastLike", f.rows(f.reshape(u, -1, E), rows), x)
+
+
+def _convolution_at_once(f: FunctionBuilder, x: Value, weight: Value, bias: Value, sizes: Mapping[str, int]) -> Value:
+    """As one Conv, whose kernels reach W - 1 tokens to both sides: its taps are 0 on the side that is not looked at.
+
+    Args:
+        x: (B, L, ·), of which the first E channels are read.
+
+    Returns:
+        u (K, B, L, E) float32, before SiLU.
+    """
+    B, L, K, E, W = (sizes[letter] for letter in "BLKEW")
+    behind = f.range(W, 1)  # (W, 1)
+    place = f.op("Where", f.unsqueeze(f.flag("reverse"), 1, 2), -behind + 2 * (W - 1), behind)  # (K, W, 1)
+    kernels = f.float32(weight) @ f.float32(f.op("Equal", place, f.range(2 * W - 1)))  # (K, E, 2W - 1)
+    kernels = f.reshape(f.op("Transpose", kernels, perm=[1, 0, 2]), E * K, 1, 1, 2 * W - 1)
+    biases = f.reshape(f.op("Transpose", f.float32(bias), perm=[1, 0]), E * K)
+
+    x = f.op("Slice", f.float32(x), f.shape(0), f.shape(E), f.shape(2))
+    x = f.reshape(f.op("Transpose", x, perm=[0, 2, 1]), B, E, 1, L)
+    u = f.op("Conv", x, kernels, biases, group=E, pads=[0, W - 1, 0, W - 1])  # (B, EK, 1, L)
+    return f.op("Transpose", f.reshape(u, B, E, K, L), perm=[2, 0, 3, 1])
 
 
 def _bidirectional_scan(f: FunctionBuilder) -> Value:
@@ -208,8 +248,7 @@ def _recurrence(
         y (P, Q, L, E) float32, at its token.
     """
     P, Q, L, E, N = sizes
-    S = f.shape(CHUNKS)
-    T = (L + (S - 1)) // S
+    S, T = _chunks(f, L)
 
     # Step t takes token t of each chunk; behind the last token the last one again.
     sequence, last = f.range(P, 1) * Q + f.range(Q), L - 1  # (P, Q)
@@ -227,14 +266,16 @@ def _recurrence(
         h = decay(dt, A) * h + b * dt_u
         return [f.op("Identity", A), h], [c @ h]
 
-    [_, h_ends], [y] = f.scan(local_step, [A, f.expand(0.0, S, P, Q, N, E)], [dt, dt_u, b, c])  # y (T, S, P, Q, 1, E)
+    [_, h_ends], [y] = f.scan(
+        local_step, [A, f.expand(0.0, S, P, Q, N, E)], [dt, dt_u, b, c], T
+    )  # y (T, S, P, Q, 1, E)
 
     # 2. From chunk to chunk.
     def chunk_step(A: Value, h: Value, h_end: Value, dt_sum: Value) -> Results:
         return [f.op("Identity", A), decay(dt_sum, A) * h + h_end], [f.op("Identity", h)]
 
     dt_sums = f.reshape(f.sum_of_rows(dt), S, P, Q, 1, E)
-    _, [h_starts] = f.scan(chunk_step, [A, f.expand(0.0, P, Q, N, E)], [h_ends, dt_sums])
+    _, [h_starts] = f.scan(chunk_step, [A, f.expand(0.0, P, Q, N, E)], [h_ends, dt_sums], S)
 
     # 3. What is left of each chunk's start.
     def start_step(A: Value, h_starts: Value, dt_sum: Value, dt: Value, c: Value, y: Value) -> Results:
@@ -242,13 +283,22 @@ def _recurrence(
         y = y + c @ (decay(dt_sum, A) * h_starts)
         return [f.op("Identity", A), f.op("Identity", h_starts), dt_sum], [y]
 
-    _, [y] = f.scan(start_step, [A, h_starts, f.expand(0.0, S, P, Q, 1, E)], [dt, c, y])
+    _, [y] = f.scan(start_step, [A, h_starts, f.expand(0.0, S, P, Q, 1, E)], [dt, c, y], T)
 
     # Back to the tokens' order.
     token = f.range(L)
     position = f.op("Where", f.unsqueeze(is_reversed, -1), last - token, token)
     rows = (position % T * S + position // T) * (P * Q) + f.unsqueeze(sequence, 2)  # (P, Q, L)
     return f.rows(f.reshape(y, -1, E), rows)
+
+
+def _chunks(f: FunctionBuilder, L: Value) -> tuple[int, Value | int]:
+    """How many chunks, and their tokens. Without loops as few nodes as can be: a token takes 14, a chunk 5."""
+    if f.sizes is None:
+        return CHUNKS, (L + (CHUNKS - 1)) // CHUNKS
+    chunks = math.ceil(math.sqrt(f.sizes["L"] * 14 / 5))
+    tokens = math.ceil(f.sizes["L"] / chunks)
+    return math.ceil(f.sizes["L"] / tokens), tokens
 
 
 def _states_first(f: FunctionBuilder, x: Value) -> Value:

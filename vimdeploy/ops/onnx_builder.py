@@ -54,7 +54,14 @@ class FunctionBuilder:
     in different functions, and later ones warn of them.
     """
 
-    def __init__(self, operator: Operator) -> None:
+    def __init__(self, operator: Operator, sizes: Mapping[str, int] | None = None) -> None:
+        """Begin a function.
+
+        Args:
+            operator: that it computes.
+            sizes: None for any; else all of the operator's by the contract's letters, for a function without loops.
+        """
+        self.sizes = sizes
         self._operator = operator
         self._nodes: list[NodeProto] = []  # of the function, or of the Scan body that is being written
         self._constants: dict[str, Value] = {}  # as its nodes
@@ -82,19 +89,26 @@ class FunctionBuilder:
         return self._emit(op_type, inputs, 1, attributes)[0]
 
     def scan(
-        self, step: Callable[..., Results], states: Sequence[Value], slices: Sequence[Value]
+        self, step: Callable[..., Results], states: Sequence[Value], slices: Sequence[Value], steps: Value | int
     ) -> tuple[list[Value], list[Value]]:
-        """A Scan over the first axis of slices.
+        """A loop over the first axis of slices: a Scan, or its steps if their number is known.
+
+        A step that is written out is given all with a first axis of size 1, and gives all so: it has to be of sums,
+        products and functions of single values, which do not mind.
 
         Args:
             step: (*states, *slices without the first axis) → (states after the step, outputs of the step). All of them
                 are made inside it, of nothing but what it is given: OpenVINO, for one, refuses a body that reads a
                 value from outside.
             states: at least one, or TensorRT refuses the node.
+            steps: how many; a number if the sizes are known.
 
         Returns:
             The last states, and the outputs of all steps, stacked on a new first axis.
         """
+        if self.sizes is not None:
+            assert isinstance(steps, int)
+            return self._written_out(step, states, slices, steps)
         outside = self._nodes, self._constants
         self._nodes, self._constants = [], {}
         formals = [self._new_value("state") for _ in states] + [self._new_value("slice") for _ in slices]
@@ -105,6 +119,19 @@ class FunctionBuilder:
         attributes = {"num_scan_inputs": len(slices), "body": body}
         values = self._emit("Scan", [*states, *slices], len(results), attributes)
         return values[: len(states)], values[len(states) :]
+
+    def _written_out(
+        self, step: Callable[..., Results], states: Sequence[Value], slices: Sequence[Value], steps: int
+    ) -> tuple[list[Value], list[Value]]:
+        """The steps of ``scan``, one after the other."""
+        states = [self.unsqueeze(x, 0) for x in states]
+        parts = [self._emit("Split", [x], steps, {"axis": 0, "num_outputs": steps}) for x in slices]
+        outputs = []
+        for given in zip(*parts, strict=True):
+            states, of_step = step(*states, *given)
+            outputs.append(of_step)
+        stacked = [self.op("Concat", *of_all, axis=0) for of_all in zip(*outputs, strict=True)]
+        return [self.op("Squeeze", x, self._constant([0])) for x in states], stacked
 
     def attribute(self, name: str) -> Value:
         """An attribute of the operator's node: (n,) int64 for "ints", () int64 for "int", () float32 for "float"."""
