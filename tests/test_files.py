@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from vimdeploy.errors import OutputError
-from vimdeploy.files import check_outputs, check_writable, scratch_folder, write_together, write_whole
+from vimdeploy.files import (
+    check_outputs,
+    check_writable,
+    scratch_folder,
+    write_folder,
+    write_together,
+    write_whole,
+)
 
 
 class TestWriteWhole:
@@ -159,6 +166,39 @@ class TestWriteTogether:
             list(pool.map(write, [b"1", b"2", b"3", b"4"]))
         assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
         assert len(list(tmp_path.iterdir())) == 2
+
+
+class TestWriteFolder:
+    def test_writes(self, tmp_path):
+        write_folder(tmp_path / "new", {"file": b"content", "inner/file": b"more"})
+        found = {str(path.relative_to(tmp_path)): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        assert found == {"new/file": b"content", "new/inner/file": b"more"}
+        assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+    def test_others_may_read_it_as_the_umask_says(self, tmp_path):
+        before = os.umask(0o027)
+        try:
+            write_folder(tmp_path / "new", {"inner/file": b"content"})
+        finally:
+            os.umask(before)
+        modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("new", "new/inner", "new/inner/file")]
+        assert modes == [0o750, 0o750, 0o640]
+
+    def test_one_that_is_there_stays(self, tmp_path):
+        write_folder(tmp_path / "new", {"file": b"content"})
+        with pytest.raises(OutputError, match="new cannot be written"):
+            write_folder(tmp_path / "new", {"file": b"other"})
+        assert (tmp_path / "new" / "file").read_bytes() == b"content"
+        assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+    def test_a_full_disk_leaves_nothing(self, tmp_path, monkeypatch):
+        def full(descriptor):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(OutputError, match="No space left on device; nothing was left behind"):
+            write_folder(tmp_path / "new", {"file": b"content"})
+        assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows locks nothing in this way")

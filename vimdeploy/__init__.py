@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from vimdeploy.api.build import build
     from vimdeploy.api.convert import convert
     from vimdeploy.api.export import export
+    from vimdeploy.api.extract import extract
     from vimdeploy.api.inspect import inspect
     from vimdeploy.api.package import package
     from vimdeploy.api.quantize import quantize
-    from vimdeploy.api.verify import verify
+    from vimdeploy.api.run import run
+    from vimdeploy.api.verify import save_inputs, verify
     from vimdeploy.errors import (
         CheckpointError,
         ConfigError,
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-_VERBS = ("export", "convert", "quantize", "build", "verify", "bench", "package", "inspect")
+_VERBS = ("export", "convert", "quantize", "build", "run", "extract", "verify", "bench", "package", "inspect")
 _ERRORS = (
     "CheckpointError",
     "ConfigError",
@@ -62,6 +64,7 @@ _HOMES = {
     **dict.fromkeys(_ERRORS, "vimdeploy.errors"),
     "Session": "vimdeploy.runtimes.base",
     "load": "vimdeploy.runtimes.load",
+    "save_inputs": "vimdeploy.api.verify",
 }
 """Where each name is: modules are imported when a name is used, so that ``import vimdeploy`` stays light."""
 
@@ -71,7 +74,10 @@ __all__ = [  # noqa: RUF022  # in the order of use
     "convert",
     "quantize",
     "build",
+    "run",
+    "extract",
     "verify",
+    "save_inputs",
     "bench",
     "package",
     "inspect",

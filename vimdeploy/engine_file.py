@@ -35,14 +35,19 @@ class EngineInfo:
     """What is known of an engine beside its plan."""
 
     model: ModelInfo
+    """What the ONNX file said of the model."""
     flavor: str
     """One of ``FLAVORS``: who builds and runs it."""
     tensorrt_version: str
+    """The version that built it."""
     profile: Mapping[str, tuple[tuple[int, ...], ...]]
     """The shapes of each input: smallest, the one it is fastest at, largest."""
     onnx_sha256: str
+    """The SHA-256 of the ONNX file that it was built from, in hexadecimal."""
     engine_sha256: str
+    """The SHA-256 of the plan, in hexadecimal."""
     engine_bytes: int
+    """Size of the plan."""
     plugin_version: str | None = None
     """Version of the plugin layers in the plan; None if our operators are their function bodies."""
     plugin_in_engine: bool = False
@@ -52,7 +57,9 @@ class EngineInfo:
     compute_capability: str | None = None
     """Compute capability of that GPU: ``8.7``."""
     version_compatible: bool = False
+    """Whether newer versions of TensorRT run it too; it carries a runtime then."""
     hardware_compatibility: str = "none"
+    """One of ``HARDWARE_COMPATIBILITY``: which other GPUs run it too."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Versions of the packages that built it."""
 
@@ -87,7 +94,7 @@ class EngineInfo:
                 f"it has format {_shown(document.get('format'))}, this vimdeploy reads format {FORMAT}"
             )
         for f in dataclasses.fields(cls):
-            wanted, fits = _ENTRIES[f.name]
+            wanted, fits = ENTRIES[f.name]
             if f.name not in document:
                 if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
                     raise ModelFileError(f"it lacks the entry {f.name}, {wanted}")
@@ -151,7 +158,7 @@ def _or_null(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or fits(value)
 
 
-_ENTRIES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+ENTRIES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "model": ("an object of texts", _are_texts),
     "flavor": (f"one of {', '.join(FLAVORS)}", lambda value: value in FLAVORS),
     "tensorrt_version": ("a version such as 10.3.0", _is_version),

@@ -1,5 +1,7 @@
 """How files are written: whole or not at all, over nothing that is read, and by one writer after the other.
 
+Rows of a run that may take days are the exception: their file grows, and what is there is kept.
+
 What is not finished has a name of its own, ``.vimdeploy-*.part``, and is locked. One that nobody locks was left by a
 process that was killed; the next writer in its folder removes it.
 """
@@ -75,6 +77,34 @@ def write_together(files: Mapping[Path, bytes]) -> None:
                     aside.replace(place)
                 except OSError as error:
                     raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def open_to_grow(path: str | Path, go_on: bool) -> IO[bytes]:
+    """Open a file that grows bit by bit, and is kept as far as it came; nobody else may while it is open.
+
+    Args:
+        path: of the file.
+        go_on: with a file that is there already; else it must be new.
+
+    Raises:
+        OutputError: if it cannot be written, is there and should be new, or if another process is writing it.
+    """
+    check_writable(path)
+    try:
+        file = Path(path).open("r+b" if go_on and Path(path).exists() else "x+b")  # noqa: SIM115  # is handed on
+    except FileExistsError as error:
+        raise OutputError(f"{path} is there already: go on with it by --resume, or choose another name.") from error
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise OutputError(f"{path} is being written by another process; wait for its end.") from error
+        except OSError:  # some network file systems lock nothing
+            pass
+    return file
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -1,4 +1,4 @@
-"""What a reader of measurements has to know about the machine."""
+"""The machine: what a reader of measurements has to know about it, and how much of it this process may use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vimdeploy.errors import ConfigError
 from vimdeploy.gpu import gpus
 from vimdeploy.libraries import library_info
 
-_PACKAGES = ("vimdeploy", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx", "torch", "numpy")
+_PACKAGES = ("vimdeploy", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx", "torch", "numpy")
 
 
 def describe_machine() -> dict[str, Any]:
@@ -20,7 +20,7 @@ def describe_machine() -> dict[str, Any]:
     versions = {name: found for name in _PACKAGES if (found := installed_version(name)) is not None}
     return {
         "processor": _processor(),
-        "cores": _cores(),
+        "cores": usable_cores(),
         "gpus": _gpu_names(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
@@ -47,9 +47,41 @@ def _processor() -> str:
     return next(names, "") or platform.processor() or "unknown processor"
 
 
-def _cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def usable_cores() -> int:
+    """How many this process may use: of the machine's those that it is bound to, in a container its share of them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = _of_control_group("cpu.max").partition(" ")
+    return max(1, min(cores, -(-int(quota) // int(period)))) if quota.isdigit() and period.isdigit() else cores
+
+
+def memory_left() -> int | None:
+    """Bytes that this process may still take, in a container those of its share; None if the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    left = next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), None)
+    most, taken = _of_control_group("memory.max"), _of_control_group("memory.current")
+    if left is not None and most.isdigit() and taken.isdigit():
+        left = min(left, max(int(most) - int(taken), 0))
+    return left
+
+
+def _of_control_group(name: str) -> str:
+    """What the control group of a container says; empty outside of one."""
+    try:
+        return Path("/sys/fs/cgroup", name).read_text().strip()
+    except OSError:
+        return ""
+
+
+def status_bytes(field: str) -> int | None:
+    """A number of bytes that Linux tells of this process, ``VmRSS`` for example; None elsewhere."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith(f"{field}:")), None)
 
 
 def _gpu_names() -> list[str]:

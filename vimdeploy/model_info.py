@@ -41,9 +41,11 @@ class TensorSpec:
     """An input or an output: its name, shape and type."""
 
     name: str
+    """As the graph has it."""
     dims: tuple[int | str, ...]
     """A number if the dimension is fixed, a word if it is free: ``("batch", 3, "height", "width")``."""
     type: str = "float32"
+    """As NumPy names it."""
 
     def __str__(self) -> str:
         return f"{self.name} ({', '.join(map(str, self.dims))}) of {self.type}"
@@ -58,9 +60,11 @@ class SizeRange:
     """
 
     least: int = 1
+    """The smallest size."""
     most: int | None = None
-    """None: as large as memory allows."""
+    """The largest size; None: as large as memory allows."""
     step: int = 1
+    """From one size to the next."""
     typical: int | None = None
     """The size to take if nobody asks for another, such as the one that the weights were trained at."""
 
@@ -109,6 +113,7 @@ class FromSeed:
     """Random weights that were never trained."""
 
     seed: int
+    """The seed of the random numbers."""
 
     def __str__(self) -> str:
         return f"random seed {self.seed}"
@@ -129,7 +134,9 @@ class ModelInfo:
     name: str
     """The model's name: a released variant's, or what its maker calls it."""
     inputs: tuple[TensorSpec, ...]
+    """In the order of the graph; pictures are the first."""
     outputs: tuple[TensorSpec, ...]
+    """In the order of the graph."""
     task: str = ""
     """One of ``tasks.TASKS``; empty if the file does not say."""
     sizes: Mapping[str, SizeRange] = field(default_factory=dict)
@@ -141,11 +148,15 @@ class ModelInfo:
     head: Mapping[str, Any] = field(default_factory=dict)
     """The task's own numbers: what stands on the backbone; nobody else reads them."""
     recipe: Recipe = Recipe()
+    """How a picture becomes an input."""
     labels: tuple[str, ...] = ()
     """Names of the classes; empty if nobody named them, or the task has none."""
     precision: str = "fp32"
+    """One of ``PRECISIONS``, or ``int8``: what matrix products and operators compute in."""
     origin: Origin = None
+    """Where the weights came from."""
     operators_version: int = VERSION
+    """The version of the domain of our operators."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """The versions of vimdeploy and of the packages that made the file."""
     form: str = ""

@@ -33,9 +33,11 @@ class Recipe:
     crop: float = 0.875
     """Part of the resized picture's side that the centre crop keeps."""
     interpolation: str = "bicubic"
+    """How pictures are resized: one of ``INTERPOLATIONS``."""
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     """One value per channel, of values in [0, 1]: one for grey pictures, three for RGB."""
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    """One value per channel; the mean is subtracted, then this divides."""
     fit: str = CROP
     """One of ``FITS``: ``crop`` resizes the short side to the input's / ``crop`` and takes the middle; ``slide``
     resizes it to the input's, the long side to four times that at most, and takes windows at a stride of two thirds;

@@ -1,7 +1,8 @@
 """Makes README the first page, and leads links out of ``docs/`` to the repository.
 
 Pages are written to be read in the repository too, so their links are paths there. A picture outside ``docs/`` comes
-into the site; any other file is linked as the repository shows it. What is not there stays as it is, and mkdocs refuses it.
+into the site; any other file is linked as the repository shows it. What is not there stays as it is, and mkdocs
+refuses it.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         own = uri.removeprefix("docs/")
         if files.get_file_from_path(own) is not None:
             return posixpath.relpath(own, posixpath.dirname(page.file.src_uri))
-        return f"{config.extra['repository']}/{'tree' if target.is_dir() else 'blob'}/main/{uri}"
+        return f"{config.extra['repository']}/{'tree' if target.is_dir() else 'blob'}/HEAD/{uri}"
 
     return _LINK.sub(led, markdown)
 

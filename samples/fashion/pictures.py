@@ -2,6 +2,7 @@
 
 python samples/fashion/pictures.py FOLDER                writes the test pictures as FOLDER/<class>/<number>.png
 python samples/fashion/pictures.py FOLDER calibration    writes the training pictures, for vimdeploy quantize
+python samples/fashion/pictures.py FOLDER test 200       writes the first 200 alone
 
 A part is two files: a grey picture of all its pictures, 50 a row, and a text with their classes, a digit a picture.
 """
@@ -33,10 +34,10 @@ def pictures_and_classes(part: str = "test") -> tuple[npt.NDArray[np.uint8], npt
     return rows.swapaxes(1, 2).reshape(-1, SIDE, SIDE), np.array([int(digit) for digit in digits])
 
 
-def write_files(folder: Path, part: str = "test") -> int:
-    """The pictures of a part as PNG files, one sub-folder a class; how many there are."""
+def write_files(folder: Path, part: str = "test", count: int | None = None) -> int:
+    """The pictures of a part, or the first of them, as PNG files, one sub-folder a class; how many there are."""
     names = json.loads((HERE / "fashion.json").read_text(encoding="utf-8"))["labels"]
-    pictures, classes = pictures_and_classes(part)
+    pictures, classes = (values[:count] for values in pictures_and_classes(part))
     for name in names:
         (folder / name).mkdir(parents=True, exist_ok=True)
     for number, (picture, of_class) in enumerate(zip(pictures, classes, strict=True)):
@@ -45,4 +46,6 @@ def write_files(folder: Path, part: str = "test") -> int:
 
 
 if __name__ == "__main__":
-    print(f"{write_files(Path(sys.argv[1]), *sys.argv[2:])} pictures in {sys.argv[1]}")
+    folder, *rest = sys.argv[1:]
+    part, *count = rest or ["test"]
+    print(f"{write_files(Path(folder), part, *map(int, count))} pictures in {folder}")

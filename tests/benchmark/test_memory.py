@@ -37,7 +37,7 @@ class TestOnLinux:
 
 
 def test_other_systems_tell_the_peak_of_the_whole_life(monkeypatch, tmp_path):
-    monkeypatch.setattr(memory, "_STATUS", tmp_path / "none" / "status")
+    monkeypatch.setattr(memory, "status_bytes", lambda field: None)
     monkeypatch.setattr(memory, "_CLEAR", tmp_path / "none" / "clear_refs")
     assert memory.forget_peak() == memory.WHOLE_LIFE
     assert memory.peak_bytes() == memory.resident_bytes() > 10 * MEGABYTE

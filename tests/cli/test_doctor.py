@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -35,3 +36,28 @@ class TestDoctor:
     def test_a_problem_is(self, invoke, finds):
         finds(*self.FINDINGS, Finding("onnxruntime", PROBLEM, "twice"))
         assert invoke("doctor").exit_code == 1
+
+
+class TestLibraryPath:
+    @pytest.fixture
+    def libraries(self, monkeypatch):
+        """An installation with the library for ONNX Runtime alone."""
+        path = {"onnxruntime": Path("/lib/libvimdeploy_onnxruntime.so")}
+        monkeypatch.setattr("vimdeploy.libraries.library_path", path.get)
+
+    @pytest.mark.parametrize("arguments", [(), ("onnxruntime",)])
+    def test_is_all_that_is_printed(self, invoke, libraries, arguments):
+        assert invoke("doctor", "--library-path", *arguments).stdout == "/lib/libvimdeploy_onnxruntime.so\n"
+
+    def test_json(self, invoke, libraries):
+        result = invoke("doctor", "--json", "--library-path")
+        assert json.loads(result.stdout) == {"path": "/lib/libvimdeploy_onnxruntime.so"}
+
+    def test_of_a_library_that_was_not_built(self, invoke, libraries):
+        result = invoke("doctor", "--library-path", "tensorrt")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "this installation of vimdeploy has none; build it again where CUDA's compiler nvcc" in result.stderr
+
+    def test_of_a_runtime_that_has_none(self, invoke):
+        result = invoke("doctor", "--library-path", "openvino")
+        assert (result.exit_code, "'onnxruntime', 'tensorrt'" in result.stderr) == (2, True)

@@ -5,7 +5,8 @@ import pytest
 
 from vimdeploy.cli import main
 
-COMMANDS = ["models", "export", "convert", "quantize", "build", "run", "verify", "bench", "inspect", "doctor"]
+COMMANDS = ["models", "export", "convert", "quantize", "build", "run", "extract", "verify", "bench"]
+COMMANDS += ["package", "inspect", "doctor"]
 
 
 def test_version(invoke):

@@ -79,7 +79,8 @@ def package(
     if server not in SERVERS:
         raise ConfigError(f"server must be one of {', '.join(SERVERS)}, found {server!r}.")
     artifact = open_artifact(model)
-    name = name or (artifact.info.name if artifact.path is None else artifact.path.stem)
+    if name is None:
+        name = artifact.info.name if artifact.path is None else artifact.path.stem
     if not _NAME.fullmatch(name):
         raise ConfigError(
             f"A model's name has letters, digits, _, . and - alone, found {name!r}; give it another name."

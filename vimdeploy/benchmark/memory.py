@@ -9,8 +9,9 @@ from pathlib import Path
 
 from vimdeploy.errors import ConfigError
 from vimdeploy.gpu import memory_in_use
+from vimdeploy.machine import status_bytes
 
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_CLEAR = Path("/proc/self/clear_refs")
 
 RESET = "resident memory, VmHWM of /proc/self/status, reset once the session is loaded"
 WHOLE_LIFE = "resident memory, which cannot be reset here, so that loading is in it"
@@ -31,20 +32,12 @@ def forget_peak() -> str:
 
 def resident_bytes() -> int:
     """What this process holds now; its peak if the system does not tell."""
-    return _status_bytes("VmRSS") or peak_bytes()
+    return status_bytes("VmRSS") or peak_bytes()
 
 
 def peak_bytes() -> int:
     """The most that this process has held, since ``forget_peak`` if that was possible."""
-    return _status_bytes("VmHWM") or _rusage_bytes()
-
-
-def _status_bytes(field: str) -> int | None:
-    try:
-        lines = _STATUS.read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) << 10 for line in lines if line.startswith(f"{field}:")), None)
+    return status_bytes("VmHWM") or _rusage_bytes()
 
 
 def _rusage_bytes() -> int:

@@ -19,6 +19,7 @@ from vimdeploy.cli.console import every_name_printed, say, warnings_as_lines
 from vimdeploy.cli.convert import convert
 from vimdeploy.cli.doctor import doctor
 from vimdeploy.cli.export import export
+from vimdeploy.cli.extract import extract
 from vimdeploy.cli.inspect import inspect
 from vimdeploy.cli.models import models
 from vimdeploy.cli.package import package
@@ -86,11 +87,12 @@ def main() -> None:
 
     \b
     vimdeploy models                                               list the variants
-    vimdeploy export vim_tiny_patch16_224 -c C.pth -o vim.onnx     checkpoint to ONNX, checked
+    vimdeploy export vim_tiny --pretrained -o vim.onnx             checkpoint to ONNX, checked
     vimdeploy convert vim.onnx -o half.onnx --precision fp16       float32 to float16, checked
     vimdeploy quantize vim.onnx -o vim8.onnx --images DIR          Linear layers to int8
     vimdeploy build vim.onnx -o vim.engine                         ONNX to an engine for a GPU
     vimdeploy run vim.onnx cat.jpg                                 a picture to answers
+    vimdeploy extract features.onnx DIR -o vectors                 many pictures to vectors
     vimdeploy verify vim.onnx -c C.pth                             proof that the answers are PyTorch's
     vimdeploy bench vim.onnx other.onnx                            time and memory, side by side
     vimdeploy package vim.onnx -o repository                       a folder for Triton Inference Server
@@ -99,5 +101,5 @@ def main() -> None:
     """
 
 
-for _command in (models, export, convert, quantize, build, run, verify, bench, package, inspect, doctor):
+for _command in (models, export, convert, quantize, build, run, extract, verify, bench, package, inspect, doctor):
     main.add_command(_command)

@@ -9,8 +9,8 @@ import shlex
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from vimdeploy.parity.results import Verification
     from vimdeploy.progress import Progress
     from vimdeploy.tasks.base import Proportion
+
+_LOGGED = 30.0
+"""Seconds between two lines of a log."""
 
 
 @contextmanager
@@ -63,6 +66,44 @@ def phases(title: str, quiet: bool = False, each: bool = False) -> Iterator[Prog
         yield progress
     if not each:
         console.print(f"{title}: {time.perf_counter() - begin:.1f} s")
+
+
+@contextmanager
+def tally() -> Iterator[Callable[[int, int], None]]:
+    """Show how many pictures are done, if nobody knows how many there are: in a log a line every half minute.
+
+    Yields:
+        Is told how many are done, and how many of them have no answer.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False, markup=False)
+    begin = shown = time.perf_counter()
+    done = wrong = 0
+
+    def line() -> str:
+        seconds = time.perf_counter() - begin
+        lacking = f", {wrong} without an answer" if wrong else ""
+        return f"{done} pictures in {seconds:.0f} s, {done / max(seconds, 1e-9):.1f} a second{lacking}"
+
+    with console.status(line()) if console.is_terminal else nullcontext() as status:
+
+        def told(new_done: int, new_wrong: int) -> None:
+            nonlocal shown, done, wrong
+            done, wrong = new_done, new_wrong
+            if time.perf_counter() - shown < (_LOGGED if status is None else 0.1):
+                return
+            shown = time.perf_counter()
+            if status is None:
+                say(line(), err=True)
+            else:
+                status.update(line())
+
+        try:
+            yield told
+        finally:
+            final = line()
+    say(final, err=True)
 
 
 @contextmanager
@@ -135,6 +176,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def no_answer(first: Sequence[Exception], wrong: int, images: int, what: str = "answer") -> str:
+    """How many of some pictures have no answer, and why the first of them have none."""
+    have = "has" if wrong == 1 else "have"
+    more = f" ... and {wrong - len(first)} more." if wrong > len(first) else ""
+    return f"{wrong} of {images} pictures {have} no {what}: {' '.join(map(str, first))}{more}"
 
 
 def with_interval(proportion: Proportion) -> str:

@@ -11,12 +11,24 @@ from vimdeploy.cli.options import json_option
 
 
 @click.command()
+@click.option(
+    "--library-path",
+    "library",
+    type=click.Choice(["onnxruntime", "tensorrt"]),
+    is_flag=False,
+    flag_value="onnxruntime",
+    help="Print the path of the compiled operators for this runtime and nothing else, for programs that load them "
+    "without Python. Without a name: for onnxruntime.",
+)
 @json_option
-def doctor(as_json: bool) -> None:
+def doctor(library: str | None, as_json: bool) -> None:
     """Show what this machine can run and what is missing, with the command that installs it.
 
     The exit code is 1 if something that is installed does not work.
     """
+    if library is not None:
+        _print_library_path(library, as_json)
+        return
     from vimdeploy.doctor import PROBLEM, examine
 
     findings = examine()
@@ -30,3 +42,21 @@ def doctor(as_json: bool) -> None:
         print_table(("what", "state", "found"), rows)
     if any(finding.state == PROBLEM for finding in findings):
         click.get_current_context().exit(1)
+
+
+def _print_library_path(runtime: str, as_json: bool) -> None:
+    from vimdeploy.errors import ConfigError
+    from vimdeploy.installation import rebuild_command
+    from vimdeploy.libraries import library_path
+
+    path = library_path(runtime)
+    if path is None:
+        lack = "a C++ compiler is" if runtime == "onnxruntime" else "CUDA's compiler nvcc and TensorRT's headers are"
+        raise ConfigError(
+            f"Wanted the operators for {runtime}, this installation of vimdeploy has none; build it again where "
+            f"{lack}: {rebuild_command()}"
+        )
+    if as_json:
+        print_json({"path": str(path)})
+    else:
+        click.echo(path)

@@ -10,6 +10,8 @@ import click
 
 DEVICES = ("auto", "cpu", "cuda")
 OPERATORS = ("auto", "library", "function-body")
+RUNTIMES = ("auto", "onnxruntime", "openvino", "tensorrt")
+COMPUTE_PRECISIONS = ("fp32", "bf16")
 _SIZE = re.compile(r"([1-9]\d*)(?:[xX]([1-9]\d*))?")
 
 
@@ -176,6 +178,7 @@ class OperatorsChoice(click.Choice):  # type: ignore[type-arg]
 PATH = click.Path(path_type=Path)
 
 artifact_argument = click.argument("artifact", type=PATH)
+images_argument = click.argument("images", nargs=-1, required=True)  # pictures that are none are told one by one
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document instead of a table, for programs."
 )
@@ -183,6 +186,19 @@ threads_option = click.option(
     "--threads",
     type=click.IntRange(1, 1024),
     help="Let one operator use this many threads, 1 to 1024. Default: all cores, which is fastest on an idle machine.",
+)
+resume_option = click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with what -o has already, if it is there: pictures in it are passed over, so that the command that was "
+    "interrupted can be given again.",
+)
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="On a CPU, run this many pictures or batches side by side, each on one thread; 1 runs one after the other on "
+    "all cores. Default: what is fastest, measured in the first seconds of a run that takes longer.",
 )
 operators_option = click.option(
     "--operators",
@@ -199,6 +215,20 @@ device_option = click.option(
     show_default=True,
     help="Choose the device to run on. auto uses a GPU if one is usable; cuda fails instead of falling back to the "
     "CPU.",
+)
+runtime_option = click.option(
+    "--runtime",
+    type=click.Choice(RUNTIMES),
+    default="auto",
+    show_default=True,
+    help="Choose the program that runs the file: auto takes ONNX Runtime, and TensorRT for engines. openvino computes "
+    "with the function body, which it runs faster than ONNX Runtime does, but slower than the operator library.",
+)
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(COMPUTE_PRECISIONS),
+    help="With --runtime openvino, compute in this type: bf16 is faster on processors that have instructions for it, "
+    "but rounds every value, the recurrence's too: verify tells what that costs. Default: fp32.",
 )
 engine_code_option = click.option(
     "--allow-engine-code",

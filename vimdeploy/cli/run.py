@@ -11,21 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vimdeploy.cli.console import phases, print_json, print_table, say
+from vimdeploy.cli.console import no_answer, phases, print_json, print_table, say, tally
 from vimdeploy.cli.options import (
     PATH,
     ImageSize,
     artifact_argument,
     device_option,
     engine_code_option,
+    images_argument,
     json_option,
     operators_option,
+    resume_option,
     threads_option,
+    workers_option,
 )
 
 if TYPE_CHECKING:
-    from vimdeploy.errors import ImageError, VimdeployError
-    from vimdeploy.model_info import ModelInfo
+    from vimdeploy.bulk import Row
+    from vimdeploy.errors import VimdeployError
+    from vimdeploy.preprocess import Picture
+    from vimdeploy.runtimes.base import Session
     from vimdeploy.tasks.base import Answer
 
 SHOWN = 5
@@ -34,7 +39,7 @@ SHOWN = 5
 
 @click.command()
 @artifact_argument
-@click.argument("images", type=click.Path(readable=False, path_type=Path), nargs=-1, required=True)  # told one by one
+@images_argument
 @click.option(
     "--top",
     type=click.IntRange(min=1),
@@ -75,10 +80,12 @@ SHOWN = 5
     "--output",
     type=PATH,
     metavar="FILE",
-    help="With --task detect, write the objects in all pictures to this file as COCO's results, so that its tools can "
-    "read them: a JSON list with image_id (the picture's name, as a number if it is one), category_id, bbox in pixels, "
-    "score, and the mask as RLE. Default: no file.",
+    help="Write the answers to this file: .csv or .jsonl gets them as they come, a picture without an answer as a line "
+    "that says why, and they are not printed. With --task detect also .json: the objects in all pictures as COCO's "
+    "results, so that its tools can read them, with image_id (the picture's name, as a number if it is one), "
+    "category_id, bbox in pixels, score, and the mask as RLE. Default: no file.",
 )
+@resume_option
 @click.option(
     "--save",
     type=PATH,
@@ -86,6 +93,7 @@ SHOWN = 5
     help="Save each answer to this folder, for programs that go on with it: arrays as NAME.npz, a drawing as NAME.png; "
     "NAME is the picture's. Only for answers that are arrays, such as features. Default: nothing is saved.",
 )
+@workers_option
 @device_option
 @operators_option
 @threads_option
@@ -93,81 +101,164 @@ SHOWN = 5
 @json_option
 def run(
     artifact: Path,
-    images: tuple[Path, ...],
+    images: tuple[str, ...],
     top: int,
     score_threshold: float | None,
     max_detections: int | None,
     image_size: tuple[int, int] | None,
     batch: int | None,
     output: Path | None,
+    resume: bool,
     save: Path | None,
+    workers: int | None,
     device: str,
     operators: str,
     threads: int | None,
     allow_engine_code: bool,
     as_json: bool,
 ) -> None:
-    """Run a file on pictures, and show its answers.
+    """Run a file on pictures, and show its answers or write them to a file.
 
-    ARTIFACT is a file of vimdeploy export or vimdeploy build; IMAGES are pictures, or folders of them: PNG, JPEG, BMP,
-    WebP, TIFF, GIF, PPM or AVIF, and for models of other channels than grey or RGB arrays (H, W, C) of uint8 as .npy.
-    They are prepared by the recipe that the file carries, as they are stored: an EXIF orientation is told, not applied.
+    ARTIFACT is a file of vimdeploy export or vimdeploy build. IMAGES are pictures: PNG, JPEG, BMP, WebP, TIFF, GIF, PPM
+    or AVIF, and for models of other channels than grey or RGB arrays (H, W, C) of uint8 as .npy; folders of them and
+    all below; patterns in quotes; addresses of http or https; lists of paths and addresses in a .txt, one a line; - for
+    such a list on standard input. They are prepared by the recipe that the file carries, as they are stored: an EXIF
+    orientation is told, not applied.
 
     A picture that has no answer is named at the end, and does not cost the others theirs. The exit code is 2 if one
-    that you name cannot be read, and 1 if one in a folder cannot, or if an answer is not finite.
+    that you name cannot be read, and 1 if another cannot, or if an answer is not finite; with -o .csv or .jsonl always
+    1.
 
     \b
     vimdeploy run vim_tiny.onnx cat.jpg dog.png --top 3
+    vimdeploy run vim_tiny.onnx photographs -o answers.csv --resume
+    find /data -name '*.jpg' | vimdeploy run vim_tiny.onnx - -o answers.jsonl --top 1
     vimdeploy run features.onnx cat.jpg --save features
     vimdeploy run segment.onnx street.jpg --image-size 2000x3000 --save masks
     vimdeploy run detect.onnx val2017 -o results.json
     """
-    from vimdeploy.errors import ExecutionError, ImageError, OutputError, VimdeployError
-    from vimdeploy.files import check_outputs, write_whole
-    from vimdeploy.progress import tracked
+    from vimdeploy.bulk import answers_of
+    from vimdeploy.errors import ConfigError, OutputError
+    from vimdeploy.row_file import SUFFIXES
     from vimdeploy.runtimes.load import load
 
+    as_rows = output is not None and output.suffix.lower() in SUFFIXES
     if save is not None and save.is_file():
         raise OutputError(f"Wanted a folder to save to, found the file {save}.")
+    if resume and not as_rows:
+        raise ConfigError("--resume goes on with the .csv or .jsonl that -o names; name one.")
+    if as_rows and (save is not None or as_json):
+        raise ConfigError(f"{'--json' if as_json else '--save'} does not go with {output}: run once for each.")
     session = load(artifact, device, threads, operators, allow_engine_code=allow_engine_code)
-    pictures, listed = _pictures(images, session.info)
-    places = [] if save is None else [save / name for name in _names(pictures)]
-    numbers = _numbers(pictures) if output is not None else []
-    written = [] if output is None else [output]
-    if save is not None and save.is_dir():
-        written += [Path(f"{place}{suffix}") for place in places for suffix in (".npz", ".png")]
-    if written:
-        check_outputs(written, [artifact, *images, *pictures])
-    columns: tuple[str, ...] = ()
-    rows: list[tuple[str, ...]] = []
-    documents: list[dict[str, Any]] = []
-    lines: list[dict[str, Any]] = []
-    errors: list[VimdeployError] = []
-    with session, phases("Running") as progress:
-        each = partial(
-            session.predict_each,
+    with session:
+        answers = partial(
+            answers_of,
+            session,
             image_size=image_size,
             batch=batch,
             score_threshold=score_threshold,
             max_detections=max_detections,
-            progress=progress,
+            workers=workers,
+            threads=threads,
         )
-        answers = tracked(_answers(each, pictures), "Running", len(pictures), progress)
-        for number, (image, answer) in enumerate(zip(pictures, answers, strict=True)):
-            if isinstance(answer, VimdeployError):
-                is_skipped = isinstance(answer, ImageError) and image in listed
-                errors.append(ExecutionError(str(answer)) if is_skipped else answer)
-                documents.append({"image": str(image), "error": str(answer)})
+        if as_rows:
+            assert output is not None
+            _write_rows(session, answers, artifact, images, output, resume, top)
+        else:
+            _show(session, answers, artifact, images, output, save, top, as_json)
+
+
+def _write_rows(
+    session: Session,
+    answers: Callable[..., Iterator[Row]],
+    artifact: Path,
+    images: Sequence[str],
+    output: Path,
+    resume: bool,
+    top: int,
+) -> None:
+    """Answers to a file as they come."""
+    from vimdeploy.errors import ExecutionError
+    from vimdeploy.files import check_outputs
+    from vimdeploy.picture_files import pictures_of
+    from vimdeploy.row_file import RowFile
+
+    task = session.task()
+    check_outputs([output], [artifact, *images])
+    done, wrong, first = 0, 0, []
+    with RowFile(output, task.fields, task.items, resume) as file:
+        pictures = (found for found in pictures_of(images, session.info) if found.name not in file.done)
+        say(session.description, err=True)
+        try:
+            with tally() as told:
+                for done, row in enumerate(answers(pictures), 1):  # is told at the end
+                    document = None if row.answer is None else row.answer.first(top).document()
+                    file.add(row.image, document, str(row.error or ""))
+                    if row.error is not None:
+                        wrong += 1
+                        first += [row.error] if wrong <= SHOWN else []
+                    told(done, wrong)
+        finally:
+            before = f", beside {len(file.done)} that were there" if len(file.done) else ""
+            say(f"{output}: {done} pictures{before}", err=True)
+    if wrong:
+        raise ExecutionError(no_answer(first, wrong, done))
+
+
+def _show(
+    session: Session,
+    answers: Callable[..., Iterator[Row]],
+    artifact: Path,
+    images: Sequence[str],
+    output: Path | None,
+    save: Path | None,
+    top: int,
+    as_json: bool,
+) -> None:
+    """Answers as a table or a document, and to the places that are wanted."""
+    from vimdeploy.errors import ConfigError, ExecutionError, ImageError
+    from vimdeploy.files import check_outputs, write_whole
+    from vimdeploy.picture_files import pictures_of
+    from vimdeploy.progress import tracked
+
+    if output is not None and session.task().name != "detect":
+        raise ConfigError(
+            f"Wanted a file to write that ends in .csv or .jsonl, found {output}; COCO's results are for the task "
+            "detect."
+        )
+    pictures = list(pictures_of(images, session.info))
+    names = [Path(found.name) for found in pictures]
+    places = [] if save is None else [save / name for name in _names(names)]
+    numbers = _numbers(names) if output is not None else []
+    written = [] if output is None else [output]
+    if save is not None and save.is_dir():
+        written += [Path(f"{place}{suffix}") for place in places for suffix in (".npz", ".png")]
+    if written:
+        check_outputs(written, [artifact, *images, *names])
+    columns: tuple[str, ...] = ()
+    table: list[tuple[str, ...]] = []
+    documents: list[dict[str, Any]] = []
+    lines: list[dict[str, Any]] = []
+    errors: list[VimdeployError] = []
+    with phases("Running") as progress:
+        rows = tracked(answers(pictures, progress=progress), "Running", len(pictures), progress)
+        for number, row in enumerate(rows):
+            if row.answer is None:
+                assert row.error is not None
+                is_skipped = isinstance(row.error, ImageError) and not row.is_named
+                errors.append(ExecutionError(str(row.error)) if is_skipped else row.error)
+                documents.append({"image": row.image, "error": str(row.error)})
                 continue
+            answer = row.answer
             if output is not None:
-                lines += _lines(answer, numbers[number])
+                lines += answer.results(numbers[number]) or []
             if save is not None:
-                _save(answer, image, places[number])
+                _save(answer, row.picture, places[number])
             answer, columns = answer.first(top), answer.columns
             if as_json:
-                documents.append({"image": str(image)} | answer.document())
+                documents.append({"image": row.image} | answer.document())
             else:
-                rows += [(str(image) if i == 0 else "", *row) for i, row in enumerate(answer.rows())]
+                table += [(row.image if i == 0 else "", *cells) for i, cells in enumerate(answer.rows())]
     if output is not None and columns:
         write_whole(output, json.dumps(lines).encode())
         say(f"{output}: {len(lines)} objects in {len(pictures) - len(errors)} pictures", err=True)
@@ -175,56 +266,9 @@ def run(
         print_json({"session": session.description, "images": documents})
     elif columns:
         say(session.description, err=True)
-        print_table(("image", *columns), rows)
+        print_table(("image", *columns), table)
     if errors:
         raise _together(errors, len(pictures))
-
-
-def _pictures(images: Sequence[Path], info: ModelInfo) -> tuple[list[Path], set[Path]]:
-    """All pictures, and those of them that were found in folders."""
-    from vimdeploy.files import is_folder
-    from vimdeploy.picture_files import pictures_in
-
-    pictures: list[Path] = []
-    listed: set[Path] = set()
-    for image in images:
-        found = pictures_in(image, info) if is_folder(image) else []
-        pictures += found or [image]
-        listed |= set(found) - set(images)
-    return pictures, listed
-
-
-def _answers(
-    each: Callable[[Sequence[Path]], Iterator[Answer | ImageError]], images: Sequence[Path]
-) -> Iterator[Answer | VimdeployError]:
-    """The answer to each picture, or why there is none."""
-    from vimdeploy.errors import ExecutionError
-
-    done = 0
-    while done < len(images):
-        try:
-            for answer in each(images[done:]):
-                yield _finite(answer, images[done])
-                done += 1
-        except ExecutionError:  # of a batch: each picture alone says whether it was that
-            try:
-                (answer,) = each(images[done : done + 1])
-                yield _finite(answer, images[done])
-            except ExecutionError as error:
-                yield ExecutionError(f"{images[done]}: {error}")
-            done += 1
-
-
-def _finite(answer: Answer | ImageError, image: Path) -> Answer | VimdeployError:
-    """An answer, unless it is none because values are not finite."""
-    from vimdeploy.errors import ExecutionError, ImageError
-
-    if isinstance(answer, ImageError) or not answer.not_finite:
-        return answer
-    return ExecutionError(
-        f"{image} has no answer: {answer.not_finite}. vimdeploy verify finds the first stage of the model that is "
-        "wrong."
-    )
 
 
 def _together(errors: list[VimdeployError], images: int) -> VimdeployError:
@@ -232,13 +276,7 @@ def _together(errors: list[VimdeployError], images: int) -> VimdeployError:
     from vimdeploy.errors import InputError
 
     first = next((error for error in errors if isinstance(error, InputError)), errors[0])
-    if images == 1:
-        return first
-    have = "has" if len(errors) == 1 else "have"
-    more = f" ... and {len(errors) - SHOWN} more." if len(errors) > SHOWN else ""
-    return type(first)(
-        f"{len(errors)} of {images} pictures {have} no answer: {' '.join(map(str, errors[:SHOWN]))}{more}"
-    )
+    return first if images == 1 else type(first)(no_answer(errors[:SHOWN], len(errors), images))
 
 
 def _names(images: Sequence[Path]) -> list[str]:
@@ -270,17 +308,7 @@ def _numbers(images: Sequence[Path]) -> list[int | str]:
     return list(numbers)
 
 
-def _lines(answer: Answer, number: int | str) -> list[dict[str, Any]]:
-    """What was found in a picture, as lines of COCO's results."""
-    from vimdeploy.errors import ConfigError
-
-    lines = answer.results(number)
-    if lines is None:
-        raise ConfigError("COCO's results are for the task detect; --json has the answers of others, for programs.")
-    return lines
-
-
-def _save(answer: Answer, image: Path, place: Path) -> None:
+def _save(answer: Answer, image: Picture, place: Path) -> None:
     """Save the answer to a picture at a place, to which the suffix is added."""
     import io
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, cast, overload
 
@@ -14,17 +14,17 @@ import numpy.typing as npt
 from vimdeploy.errors import ConfigError, ImageError, InputError
 from vimdeploy.inputs import picture_windows, stacked
 from vimdeploy.model_info import ModelInfo
-from vimdeploy.preprocess import FloatArray, Picture
+from vimdeploy.preprocess import FloatArray, Picture, Placement
 from vimdeploy.progress import Progress, silent
 from vimdeploy.tasks import task_of
-from vimdeploy.tasks.base import Answer
+from vimdeploy.tasks.base import Answer, Task
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_BATCH = 8
+BATCH = 8
 """How many pictures run together, if nobody says."""
-_VALUES = _BATCH * 3 * 224 * 224
+VALUES = BATCH * 3 * 224 * 224
 """More at once take memory on a CPU, and no less time."""
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
@@ -77,6 +77,9 @@ class Session(ABC):
     """What the model says of itself."""
     device: str
     """Where it runs: ``cpu``, ``cuda``."""
+    is_shared: ClassVar[bool] = False
+    """Whether several threads may run it at once; one that has a single thread then computes on those of its callers.
+    """
     operators: str
     """What computes our operators: ``library``, ``plugin``, ``function body`` or ``eager``; empty if it has none."""
 
@@ -229,18 +232,43 @@ class Session(ABC):
         progress: Progress = silent,
     ) -> Iterator[Answer]:
         """The answer to each picture that can be read; the others' numbers and reasons go to ``errors``."""
+        limits = self.task().limits(score_threshold, max_detections)
+        return self.answers(picture_windows(images, self.info, image_size, limits, errors, progress), batch)
+
+    def answers(self, windows: Iterable[tuple[Arrays, Placement]], batch: int | None = None) -> Iterator[Answer]:
+        """The answer to each picture, from windows that are prepared.
+
+        Args:
+            windows: as of ``inputs.picture_windows``.
+            batch: how many run together; None as of ``predict``.
+
+        Raises:
+            ConfigError: if the file does not say what its outputs mean, or for a batch of none.
+            ExecutionError: if the runtime gives up.
+        """
+        task = self.task()
+        if batch is not None and (not isinstance(batch, Integral) or batch < 1):
+            raise ConfigError(f"batch must be a whole number of at least 1, found {batch!r}.")
+        several = stacked(windows, batch or BATCH, self.most_values if batch is None else math.inf)
+        return task.gathered(((self.run(arrays), placements) for arrays, placements in several), self.info)
+
+    @property
+    def most_values(self) -> float:
+        """So many values of inputs run together at most, if nobody says how many pictures do."""
+        return VALUES if self.device == "cpu" else math.inf
+
+    def task(self) -> Task:
+        """What the model is for.
+
+        Raises:
+            ConfigError: if the file does not say.
+        """
         task = task_of(self.info)
         if task is None:
             raise ConfigError(
                 f"{self.info.name} does not say what its outputs mean; vimdeploy.load(FILE).run(arrays) gives them raw."
             )
-        if batch is not None and (not isinstance(batch, Integral) or batch < 1):
-            raise ConfigError(f"batch must be a whole number of at least 1, found {batch!r}.")
-        limits = task.limits(score_threshold, max_detections)
-        windows = picture_windows(images, self.info, image_size, limits, errors, progress)
-        values = _VALUES if batch is None and self.device == "cpu" else math.inf
-        outputs = ((self.run(arrays), placements) for arrays, placements in stacked(windows, batch or _BATCH, values))
-        return task.gathered(outputs, self.info)
+        return task
 
     def open_stages(self) -> Stages:
         """The inner values of the same model, computed as this session computes them.

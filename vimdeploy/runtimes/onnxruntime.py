@@ -39,6 +39,7 @@ class OnnxRuntimeSession(Session):
     """An ONNX file in ONNX Runtime."""
 
     runtime = "ONNX Runtime"
+    is_shared = True
 
     def __init__(
         self,

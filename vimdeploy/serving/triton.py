@@ -109,6 +109,8 @@ class _Backend:
     entries: Mapping[str, Any] = field(default_factory=dict)
     """Of the configuration, for this backend alone."""
     server_options: tuple[str, ...] = ()
+    batch: int = 1
+    """Of the warm-up, if the file has a batch of its own."""
     image_size: tuple[int, int] | None = None
     """Of the warm-up; None: the file's own, or the one it was trained at."""
 
@@ -191,6 +193,7 @@ def _onnx_backend(artifact: Artifact, folder: str, options: TritonOptions) -> _B
         operators=("library" if libraries else "function body") if artifact.has_operators else "",
         libraries=libraries,
         entries=entries,
+        batch=artifact.info.fixed_batch or 1,
     )
 
 
@@ -271,6 +274,7 @@ def _engine_backend(artifact: Artifact, engine: EngineInfo, folder: str, options
         operators=engine.operators,
         libraries=libraries,
         server_options=tuple(server_options),
+        batch=best[0],
         image_size=(best[2], best[3]) if picture else None,
     )
 
@@ -309,22 +313,23 @@ def _tensor(spec: TensorSpec, max_batch: int) -> dict[str, Any]:
 def _warm_up(info: ModelInfo, backend: _Backend) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
     """Calls before the first request, of one and of the largest batch: pictures of zeros, the rest from files."""
     inputs = random_inputs(info, 1, seed=0, image_size=backend.image_size)
-    arrays = inputs.one(0) if backend.max_batch else inputs.call(0, info.fixed_batch or 1)
+    arrays = inputs.one(0) if backend.max_batch else inputs.call(0, backend.batch)
     picture = info.picture.name if info.picture is not None else None
-    files = {f"{WARM_UP}/{name}": array.tobytes() for name, array in arrays.items() if name != picture}
+    names = {spec.name: f"input_{number}" for number, spec in enumerate(info.inputs) if spec.name != picture}
     entries = [
         {
             "key": spec.name,
             "value": {
                 "data_type": _Word(_TYPES[spec.type]),
                 "dims": list(arrays[spec.name].shape) or [1],
-                **({"zero_data": True} if spec.name == picture else {"input_data_file": spec.name}),
+                **({"input_data_file": names[spec.name]} if spec.name in names else {"zero_data": True}),
             },
         }
         for spec in info.inputs
     ]
     sizes = sorted({1, backend.max_batch or 1})
-    return [{"name": f"batch of {size}", "batch_size": size, "inputs": entries} for size in sizes], files
+    samples = [{"name": f"batch of {size}", "batch_size": size, "inputs": entries} for size in sizes]
+    return samples, {f"{WARM_UP}/{file}": arrays[name].tobytes() for name, file in names.items()}
 
 
 def _text(message: Mapping[str, Any]) -> str:

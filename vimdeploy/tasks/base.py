@@ -222,6 +222,13 @@ class Task(ABC):
     fit: str = CROP
     """How pictures come into the input: the ``Recipe.fit`` that its networks were trained for."""
 
+    fields: tuple[str, ...] = ()
+    """What a table for programs has of an answer: keys of its document, or of the items of the document's list."""
+    items: str = ""
+    """The list in an answer's document that gives a line of such a table for each item; empty if it has none."""
+    vector: str = ""
+    """The output with one vector for a picture, which is an attribute of answers too; empty if there is none."""
+
     def numbers(self, config: Any, shapes: Shapes, neck: str = "") -> dict[str, Any]:
         """What the head is made of, as plain values for ``ModelInfo.head``.
 

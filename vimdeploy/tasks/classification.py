@@ -119,6 +119,9 @@ class Classification(Task):
     parts: Mapping[str, str] = {"head.": "classifier head"}
     counts = ("accuracy", "equal top-1 answers")
     has_classes = True
+    fields = ("index", "label", "probability")
+    items = "top"
+    vector = LOGITS
 
     def outputs(
         self, config: Any, grid: tuple[int | str, int | str], blocks: Sequence[int], numbers: Mapping[str, Any]

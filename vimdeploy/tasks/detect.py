@@ -69,6 +69,8 @@ class Detection(Task):
     summary = "the objects, their boxes and masks"
     parts: Mapping[str, str] = {"neck.": "neck", "roi_heads.": "detection head"}
     counts = ("score-weighted F1 with the reference", "score-weighted F1 with the reference")
+    fields = ("category_id", "label", "score", "bbox")
+    items = "detections"
     has_classes = True
     dense = True
     fit = PAD

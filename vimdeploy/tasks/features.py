@@ -96,6 +96,8 @@ class FeatureExtraction(Task):
     name = "features"
     summary = "feature maps and a vector"
     counts = ("nearest neighbours of the same class", "equal nearest neighbours")
+    fields = ("shapes", POOLED)
+    vector = POOLED
 
     def outputs(
         self, config: Any, grid: tuple[int | str, int | str], blocks: Sequence[int], numbers: Mapping[str, Any]

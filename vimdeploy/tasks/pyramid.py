@@ -70,6 +70,7 @@ class Pyramid(Task):
     summary = "feature maps of several resolutions"
     parts: Mapping[str, str] = {"neck.": "neck"}
     counts = ("nearest neighbours of the same class", "equal nearest neighbours")
+    fields = ("shapes", "resized")
     dense = True
     fit = PAD
 

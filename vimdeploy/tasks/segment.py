@@ -160,6 +160,8 @@ class Segmentation(Task):
     summary = "the class of each pixel"
     parts: Mapping[str, str] = {"neck.": "neck", "decode_head.": "segmentation head"}
     counts = ("mean IoU with the reference", "mean IoU with the reference")
+    fields = ("index", "label", "share")
+    items = "top"
     has_classes = True
     dense = True
     fit = SLIDE

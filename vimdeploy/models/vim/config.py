@@ -29,19 +29,27 @@ class VimConfig:
     stride: int = 16
     """Pixels from one patch to the next; smaller than patch_size if patches overlap."""
     in_channels: int = 3
+    """Channels of a picture: 1 for grey, 3 for RGB."""
     dim: int = 192
+    """Channels of a token."""
     depth: int = 24
+    """Number of blocks."""
     num_classes: int = 1000
+    """Classes of the classifier."""
     class_token: str = "middle"
     """``middle`` (index M // 2 of M patches), ``first``, or ``none``: the mean of all tokens is classified."""
     direction_scale: float = 0.5
     """Factor on the sum of the two directions; 0.5 is their mean, as in the released weights."""
     state_size: int = 16
+    """N, the states of a channel."""
     conv_width: int = 4
+    """Taps of the causal convolution."""
     expand: int = 2
+    """Channels inside a block, in multiples of dim."""
     dt_rank: int = 0
     """Rank of the step size; 0 stands for dim / 16, rounded up."""
     norm_eps: float = 1e-5
+    """What RMSNorm adds to the mean square."""
     rotary: bool = False
     """Whether the residual is turned by each token's row and column before every block (backbones of hustvl/Vim's seg
     and det folders)."""
