@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vimdeploy.engine_file import EngineInfo, is_engine, read_engine
 from vimdeploy.errors import ConfigError, ModelFileError
-from vimdeploy.model_info import PRECISIONS, PREFIX, ModelInfo, TensorSpec
+from vimdeploy.model_info import BATCH, PRECISIONS, PREFIX, ModelInfo, TensorSpec
 from vimdeploy.models import ARCHITECTURES
 from vimdeploy.onnx_file import check_model, nodes_of_graph, parse
 from vimdeploy.ops.contract import DOMAIN
@@ -173,11 +173,13 @@ def require_onnx(path: str | Path | Artifact) -> Artifact:
 
 
 def check_unchanged(artifact: Artifact) -> None:
-    """Refuse a file that another tool has changed, for work that goes by what vimdeploy wrote.
+    """Refuse a file that another tool has changed, or a portable one, for work that goes by what vimdeploy wrote first.
 
     Raises:
         ModelFileError: says what was changed.
     """
+    if artifact.info.form:
+        raise ModelFileError(f"{artifact} is {artifact.info.form} already; wanted the file that it was made from.")
     if artifact.changes:
         raise ModelFileError(
             f"Wanted a file as vimdeploy wrote it; in {artifact}, {' and '.join(artifact.changes)}. Export it again."
@@ -326,13 +328,20 @@ def check_same_interface(first: Artifact, second: Artifact) -> None:
     wanted, found = first.info, second.info
     for what, one, other in (
         ("tasks", wanted.task or "none", found.task or "none"),
-        ("inputs", wanted.inputs, found.inputs),
-        ("outputs", wanted.outputs, found.outputs),
+        ("inputs", _of_any_batch(wanted.inputs, wanted), _of_any_batch(found.inputs, found)),
+        ("outputs", _of_any_batch(wanted.outputs, wanted), _of_any_batch(found.outputs, found)),
         ("labels", wanted.labels, found.labels),
     ):
         if one != other:
             shown = "" if what == "labels" else f": {_shown(one)} and {_shown(other)}"
             raise ConfigError(f"The two files cannot be compared, because their {what} differ{shown}.")
+
+
+def _of_any_batch(specs: tuple[TensorSpec, ...], info: ModelInfo) -> tuple[TensorSpec, ...]:
+    """Inputs or outputs with the batch free, for a session takes any number of rows if the file takes one."""
+    if not info.has_batch:
+        return specs
+    return tuple(dataclasses.replace(spec, dims=(BATCH, *spec.dims[1:])) for spec in specs)
 
 
 def _shown(value: str | tuple[object, ...]) -> str:

@@ -12,7 +12,7 @@ from vimdeploy.errors import ConfigError
 from vimdeploy.gpu import gpus
 from vimdeploy.libraries import library_info
 
-_PACKAGES = ("vimdeploy", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx", "torch", "numpy")
+_PACKAGES = ("vimdeploy", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx", "torch", "numpy")
 
 
 def describe_machine() -> dict[str, Any]:

@@ -179,15 +179,21 @@ class TestEager:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "runtime"), [("tiny_onnx", "onnxruntime"), ("tiny_pth", "eager")])
+@pytest.mark.parametrize(
+    ("name", "runtime"), [("tiny_onnx", "onnxruntime"), ("tiny_onnx", "openvino"), ("tiny_pth", "eager")]
+)
 def test_loading_imports_nothing_more(request, tiny_json, name, runtime):
     """What the first import of a package takes is not the session's time."""
+    openvino = ""
+    if runtime == "openvino":
+        pytest.importorskip("openvino", reason="openvino is not installed")
+        openvino = "fp32"
     code = f"""
 import sys
 from pathlib import Path
 from vimdeploy.benchmark.opened import import_runtime, open_session
 from vimdeploy.benchmark.sources import Settings, Subject
-subject = Subject("tiny", Path({str(request.getfixturevalue(name))!r}))
+subject = Subject("tiny", Path({str(request.getfixturevalue(name))!r}), openvino={openvino!r})
 assert subject.runtime == {runtime!r}
 import_runtime(subject)
 before = set(sys.modules)

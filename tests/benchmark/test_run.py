@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import sys
 from collections import Counter
@@ -53,6 +54,14 @@ class TestGroups:
     def test_no_size_is_each_ones_own(self, measured, tiny_onnx, quick):
         measure_all([tiny_onnx], settings=quick)
         assert measured == [[Seen(Subject(str(tiny_onnx), tiny_onnx), "", True)]]
+
+    def test_openvino_can_be_wanted_for_all(self, measured, tiny_onnx, quick):
+        settings = dataclasses.replace(quick, runtime="openvino")
+        measure_all([tiny_onnx], ["openvino-bf16"], settings=settings)
+        assert [(seen.subject.openvino, seen.subject.runtime) for seen in measured[0]] == [
+            ("fp32", "openvino"),
+            ("bf16", "openvino"),
+        ]
 
     def test_variants_are_exported_at_every_size(self, measured, tiny_json, quick):
         measure_all([str(tiny_json)], image_sizes=[(32, 32), (33, 32), (8, 16)], settings=quick)

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,15 @@ class TestArtifacts:
 
 
 class TestAgainst:
+    @pytest.mark.parametrize(
+        ("given", "name", "precision"),
+        [("openvino", "a.onnx, OpenVINO", "fp32"), ("openvino-bf16", "a.onnx, OpenVINO in bf16", "bf16")],
+    )
+    def test_openvino_is_the_first_artifact_again(self, given, name, precision):
+        first, _, again = sources_of(["a.onnx", "b.onnx"], [given])
+        assert again == dataclasses.replace(first, name=name, openvino=precision)
+        assert Subject(name, Path("a.onnx"), openvino=precision).runtime == "openvino"
+
     @pytest.mark.parametrize("given", ["vim.onnx", "vim_tiny_patch16_224"])
     def test_eager_is_the_first_artifact_again(self, given):
         first, _, eager = sources_of([given, "b.onnx"], ["eager"])
@@ -66,7 +76,8 @@ class TestAgainst:
 
     def test_a_name_that_is_nothing(self):
         with pytest.raises(
-            ConfigError, match=r"against must be eager, deit_tiny, .*found 'resnet'\. There is no variant"
+            ConfigError,
+            match=r"against must be eager, openvino, openvino-bf16, deit_tiny, .*found 'resnet'\. There is no variant",
         ):
             sources_of(["a.onnx"], ["resnet"])
 
@@ -95,3 +106,15 @@ def test_numbers_that_cannot_be(name, value):
 def test_a_turn_ends():
     with pytest.raises(ConfigError, match="seconds must be at most 3600, found inf"):
         Settings(seconds=float("inf"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"runtime": "tensorrt"}, "runtime must be one of auto, onnxruntime, openvino, found 'tensorrt'"),
+        ({"precision": "bf16"}, "precision is for OpenVINO"),
+    ],
+)
+def test_settings_that_no_runtime_has(options, message):
+    with pytest.raises(ConfigError, match=message):
+        Settings(**options)

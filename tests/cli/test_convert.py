@@ -182,9 +182,63 @@ class TestWrongInput:
         error = self.refused(invoke, tiny_onnx, tmp_path / "none" / "half.onnx")
         assert "none for half.onnx does not exist; create it first" in error
 
-    def test_no_precision(self, invoke, tiny_onnx, output):
+    def test_nothing_to_do(self, invoke, tiny_onnx, output):
         result = invoke("convert", tiny_onnx, "-o", output)
-        assert (result.exit_code, "Missing option '--precision'" in result.stderr) == (2, True)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "Wanted something to convert to: --precision fp16 or bf16, --portable, or both." in result.stderr
+
+    @pytest.mark.parametrize("option", [("--batch", 2), ("--no-loops",)], ids=str)
+    def test_what_only_a_portable_file_has(self, invoke, tiny_onnx, output, option):
+        assert "for portable files: add --portable" in self.refused(invoke, tiny_onnx, output, *option)
+
+    def test_a_batch_of_none(self, invoke, tiny_onnx, output):
+        self.refused(invoke, tiny_onnx, output, "--portable", "--batch", 0)
+
+    def test_nodes_kept_in_float32_of_float32(self, invoke, tiny_onnx, output):
+        result = invoke("convert", tiny_onnx, "-o", output, "--portable", "--keep", SCAN)
+        assert result.exit_code == 2
+        assert "add --precision fp16 or bf16" in result.stderr
+
+
+class TestPortable:
+    @pytest.mark.parametrize(("options", "form"), [((), "portable"), (("--no-loops",), "unrolled")], ids=str)
+    def test_is_written_and_told(self, invoke, tiny_onnx, output, options, form):
+        result = invoke("convert", tiny_onnx, "-o", output, "--portable", "--batch", 2, *options)
+        assert result.exit_code == 0, result.output
+        first, second = result.stdout.splitlines()
+        assert first.startswith(f"{output}: tiny, 32x32, fp32, {form}, ")
+        assert second.startswith(f"Largest error against {tiny_onnx}: ONNX Runtime (cpu) ")
+        info = open_artifact(output).info
+        assert (info.form, info.fixed_batch) == (form, 2)
+
+    def test_in_half_precision(self, invoke, tiny_onnx, pictures, output):
+        options = ("--precision", "fp16", "--portable", "--images", pictures, "--json")
+        result = invoke("convert", tiny_onnx, "-o", output, *options)
+        assert result.exit_code == 0, result.output
+        document = json.loads(result.stdout)
+        assert (document["precision"], document["form"]) == ("fp16", "portable")
+        assert document["ranges"]
+        stored = {tensor.data_type for tensor in open_artifact(output).model.graph.initializer}
+        assert onnx.TensorProto.FLOAT16 in stored
+
+    @pytest.mark.slow
+    def test_is_taken_by_the_other_commands(self, invoke, tiny_onnx, picture, output):
+        assert invoke("convert", tiny_onnx, "-o", output, "--portable").exit_code == 0
+        assert invoke("inspect", output).exit_code == 0
+        assert invoke("run", output, picture, picture).exit_code == 0
+        assert invoke("verify", output, "--count", 2).exit_code == 0
+        assert invoke("verify", output, "--against", tiny_onnx, "--count", 2).exit_code == 0
+        result = invoke("bench", output, "--against", tiny_onnx, "--seconds", "0", "--rounds", "1")
+        assert result.exit_code == 0, result.output
+
+    def test_again(self, invoke, tiny_onnx, output):
+        assert invoke("convert", tiny_onnx, "-o", output, "--portable").exit_code == 0
+        again = output.with_name("again.onnx")
+        for options in (("--portable",), ("--precision", "fp16")):
+            result = invoke("convert", output, "-o", again, *options)
+            assert result.exit_code == 2
+            assert f"{output} is portable already; wanted the file that it was made from." in result.stderr
+        assert not again.exists()
 
 
 def test_a_file_that_answers_otherwise_is_not_written(invoke, tiny_onnx, output, monkeypatch):

@@ -9,6 +9,7 @@ from helpers.one_node import model_of
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+import vimdeploy
 from vimdeploy.artifact import artifact_from_onnx, open_artifact
 from vimdeploy.errors import ConfigError, ModelFileError
 from vimdeploy.graphs.portable import portable
@@ -124,6 +125,7 @@ class TestOfOneOperator:
     def test_is_of_standard_operators_and_fixed_shapes(self, op, loops, type_):
         made = portable(one_node(op, type_), loops=loops)
         assert_portable(made)
+        assert "Where" not in {node.op_type for node in nodes_of_graph(made.graph)}
         assert ("Scan" in {node.op_type for node in made.graph.node}) == loops
 
     @EACH
@@ -152,6 +154,15 @@ class TestOfOneOperator:
         made = portable(one_node(op, L=197, E=384, N=16, R=12), loops=False)
         assert len(made.graph.node) <= most
 
+    @EACH
+    def test_what_all_steps_share_is_in_the_loop_and_no_state(self, op):
+        for node in portable(one_node(op)).graph.node:
+            if node.op_type == "Scan":
+                attributes = {a.name: a for a in node.attribute}
+                states = len(node.input) - attributes["num_scan_inputs"].i
+                copied = [inner for inner in attributes["body"].g.node if inner.op_type == "Identity"]
+                assert states == 1 or len(copied) < states
+
     @BOTH
     def test_equal_constants_are_stored_once(self, loops):
         made = portable(one_node(BIDIRECTIONAL_SCAN), loops=loops)
@@ -164,6 +175,14 @@ def answers(artifact, inputs):
 
 
 class TestOfAModel:
+    @BOTH
+    def test_every_stage_is_verified(self, tmp_path, tiny_proto, loops):
+        path = tmp_path / "portable.onnx"
+        onnx.save(portable(tiny_proto, loops=loops), path)
+        [result] = vimdeploy.verify(path, count=2)
+        assert result.passed
+        assert len(result.stages) == 18
+
     @BOTH
     @pytest.mark.parametrize("batch", [1, 3])
     def test_answers_as_the_file_it_is_made_from(self, tiny_artifact, loops, batch):
@@ -224,9 +243,13 @@ class TestWrongInput:
         with pytest.raises(ConfigError, match="Wanted a batch of 0, the file takes 1 or more"):
             portable(tiny_proto, 0)
 
-    def test_a_batch_that_is_fixed_already(self, tiny_proto):
-        with pytest.raises(ConfigError, match="Wanted a batch of 2; the file takes 1 alone"):
-            portable(portable(tiny_proto), 2)
+    def test_a_portable_file(self, tiny_proto):
+        with pytest.raises(ModelFileError, match="is portable already; wanted the one that it was made from"):
+            portable(portable(tiny_proto))
+
+    def test_a_batch_of_a_model_that_has_none(self):
+        with pytest.raises(ConfigError, match="Wanted a batch of 2; the model has none"):
+            portable(one_node(OPERATORS[0]), 2)
 
     def test_a_file_of_another_program(self):
         with pytest.raises(ModelFileError, match=r"no vimdeploy\.\* metadata"):

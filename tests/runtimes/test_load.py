@@ -65,6 +65,9 @@ class TestOptions:
             ({"gpu": 1}, r"gpu is for engines; .*tiny\.onnx is none"),
             ({"device": "tpu"}, "device must be one of auto, cpu, cuda, found 'tpu'"),
             ({"operators": "plugin"}, "operators must be one of auto, library, function-body, found 'plugin'"),
+            ({"runtime": "tvm"}, "runtime must be one of auto, onnxruntime, openvino, tensorrt, found 'tvm'"),
+            ({"runtime": "tensorrt"}, r"Wanted tensorrt as the runtime; .*tiny\.onnx is an ONNX file"),
+            ({"precision": "bf16"}, "precision is for OpenVINO"),
         ],
     )
     def test_that_an_onnx_file_does_not_have(self, tiny_onnx, options, message):
@@ -79,6 +82,7 @@ class TestOptions:
             ({"threads": 2}, "An engine runs on a GPU: it takes no threads"),
             ({"operators": "library"}, "computes our operators by plugin; 'library' is not in it"),
             ({"gpu": 1}, "gpu must be 0 to 0, found 1"),
+            ({"runtime": "openvino"}, r"Wanted openvino as the runtime; .*tiny\.engine is an engine"),
         ],
     )
     def test_that_an_engine_does_not_have(self, orin, engine_file, options, message):

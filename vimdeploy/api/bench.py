@@ -37,6 +37,8 @@ def bench(
     variant: str = "",
     profile: bool = False,
     allow_engine_code: bool = False,
+    runtime: str = "auto",
+    precision: str | None = None,
     progress: Progress = silent,
 ) -> list[Result]:
     """Measure the time and memory of artifacts side by side.
@@ -50,7 +52,8 @@ def bench(
             their paths, or opened already; or names of variants, which are exported for the run with random weights:
             they change no time. The first is the one that the others' times are divided by.
         against: more of these to compare with; ``"FILE.py:FUNCTION"``: somebody's module in PyTorch, by the compiled
-            kernels; ``"eager"``: the first artifact's model in PyTorch with random weights;
+            kernels; ``"openvino"`` or ``"openvino-bf16"``: the first artifact in OpenVINO; ``"eager"``: its model in
+            PyTorch with random weights;
             ``"deit_tiny"``, ``"deit_small"``, ``"deit_base"``: as torch exports it, and with its attention fused.
         batches: pictures in a call.
         image_sizes: (height, width) in pixels; none stands for each artifact's own. Variants are exported at each, a
@@ -65,6 +68,8 @@ def bench(
         variant: of checkpoints: the model; empty for the released one that fits.
         profile: also find out how long each type of node takes in ONNX files.
         allow_engine_code: run the code that a version-compatible engine carries, if you trust its builder.
+        runtime: of ONNX files: ``auto``, ``onnxruntime`` or ``openvino``.
+        precision: that OpenVINO computes in: ``fp32``, as None, or ``bf16``.
         progress: is told how far each phase is.
 
     Returns:
@@ -79,6 +84,8 @@ def bench(
         device=device,
         operators=operators,
         threads=threads,
+        runtime=runtime,
+        precision=precision,
         allow_engine_code=allow_engine_code,
         task=task,
         variant=variant,

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vimdeploy.api.export import refuse_other_answers
+from vimdeploy.api.export import portable_form, refuse_other_answers
 from vimdeploy.artifact import Artifact, check_unchanged, open_artifact, require_onnx
 from vimdeploy.engine_file import check_name
 from vimdeploy.errors import ConfigError, VimdeployWarning
 from vimdeploy.files import check_outputs, write_whole
 from vimdeploy.inputs import some_inputs
 from vimdeploy.model_file import given_network
-from vimdeploy.model_info import PRECISIONS
-from vimdeploy.progress import Progress, silent, tracked
+from vimdeploy.model_info import HEIGHT, PRECISIONS, WIDTH, ModelInfo
+from vimdeploy.progress import Progress, silent, step, tracked
 
 if TYPE_CHECKING:
     from vimdeploy.converters.ranges import Range
@@ -35,7 +35,8 @@ class Converted:
     inputs: str
     """What was looked at: ``16 pictures of DIR``."""
     ranges: Mapping[str, Range]
-    """The range of each tensor that would be stored in the precision, weights included, in the order of the graph."""
+    """The range of each tensor that would be stored in the precision, weights included, in the order of the graph; none
+    if the precision stays."""
     parity: tuple[Verification, ...]
     """With the operator library, if it is installed, and with the function bodies."""
 
@@ -43,8 +44,11 @@ class Converted:
 def convert(
     model: str | Path | Artifact,
     output: str | Path,
-    precision: str,
+    precision: str | None = None,
     *,
+    portable: bool = False,
+    batch: int | None = None,
+    loops: bool = True,
     images: str | Path | None = None,
     exported_from: GivenModel | None = None,
     count: int = 16,
@@ -53,40 +57,48 @@ def convert(
     keep: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Converted:
-    """Bring a float32 file to float16 or bfloat16, half the size; written only if its answers stay the same.
+    """Bring a file to float16 or bfloat16, half the size, or into portable form; written only if its answers stay.
 
-    Sample inputs go through the model. A node stays in float32 if one of its tensors comes close to overflowing the new
-    type, or is so small that it would lose precision.
+    For another precision sample inputs go through the model. A node stays in float32 if one of its tensors comes close
+    to overflowing the new type, or is so small that it would lose precision.
 
     Args:
-        model: a float32 ONNX file of ours.
+        model: an ONNX file of ours; for another precision, in float32.
         output: the ONNX file to write.
-        precision: ``fp16`` or ``bf16``.
+        precision: ``fp16`` or ``bf16``; None leaves it.
+        portable: write standard operators of fixed shapes in place of our own, for runtimes that know nothing else.
+        batch: of a portable file; None: 1, or the one that the model takes.
+        loops: False: a portable file without them, for runtimes without Scan.
         images: a folder of real pictures to look at; None: random inputs, with a warning.
         exported_from: the PyTorch module of a file without a task, for its example inputs: (module, example inputs) or
             ``FILE.py:FUNCTION``.
         count: how many inputs, evenly spread over the folder.
         seed: of the random inputs.
-        image_size: height and width in pixels of the inputs, if the file leaves them open.
+        image_size: height and width in pixels of the inputs, and of a portable file, if the file leaves them open.
         keep: names of further nodes to keep in float32; ``*`` stands for anything.
         progress: is told how far the work is.
 
     Raises:
-        ModelFileError: if the file is not ours, an engine, or not in float32.
-        ConfigError: for another precision, or a node that is not there.
+        ModelFileError: if the file is not ours, an engine, portable already, or not in float32.
+        ConfigError: if nothing is to be done, for another precision, or a node that is not there.
         OutputError: if the file cannot be written.
         ParityError: if the new file does not answer as the old one; nothing is written then.
         MissingPackageError: without onnx_ir.
     """
-    if precision not in PRECISIONS or precision == "fp32":
+    form = portable_form(portable, batch, loops)
+    if precision is None and form is None:
+        raise ConfigError("Wanted something to convert to: --precision fp16 or bf16, --portable, or both.")
+    if precision is not None and (precision not in PRECISIONS or precision == "fp32"):
         raise ConfigError(f"precision must be fp16 or bf16, found {precision!r}.")
+    if precision is None and keep:
+        raise ConfigError("Nodes are kept in float32 if another precision is wanted: add --precision fp16 or bf16.")
     artifact = require_onnx(model)
     check_unchanged(artifact)
     check_outputs([output], [path for path in (artifact.path, images) if path])
     check_name(output, engine=False)
     with given_network(exported_from, artifact.info) as (_, examples):
         inputs = some_inputs(artifact.info, images, count, seed, image_size=image_size, examples=examples).spread(count)
-    if images is None and not examples:
+    if precision is not None and images is None and not examples:
         cure = "pictures may reach further: give some with --images DIR"
         if not artifact.info.task:
             cure = "inputs may reach further: give the model's examples with --model FILE.py:FUNCTION"
@@ -100,15 +112,29 @@ def convert(
     from vimdeploy.parity.check import check_parity
     from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, sessions_of_all_operators
 
-    # One at a time, because all inner values of a batch are in memory.
-    looked_at = tracked(inputs.batches(1), "Looking at the tensors", len(inputs), progress)
-    converted = converted_onnx(artifact, precision, looked_at, keep)
+    made = artifact
+    ranges: Mapping[str, Range] = {}
+    if precision is not None:
+        # One at a time, because all inner values of a batch are in memory.
+        looked_at = tracked(inputs.batches(1), "Looking at the tensors", len(inputs), progress)
+        converted = converted_onnx(artifact, precision, looked_at, keep)
+        made, ranges = converted.artifact, converted.ranges
+    if form is not None:
+        with step("Writing standard operators", progress):
+            made = form.of(made, _sizes(artifact.info, image_size))
     parity = check_parity(
         OnnxRuntimeSession(artifact, device="cpu"),
-        sessions_of_all_operators(converted.artifact),
+        sessions_of_all_operators(made),
         tracked(inputs.batches(BATCH), "Comparing", inputs.batch_count(BATCH), progress),
         names=inputs.names,
     )
     refuse_other_answers(parity, str(artifact), output)
-    write_whole(output, converted.artifact.data)
-    return Converted(open_artifact(output), inputs.description, converted.ranges, tuple(parity))
+    write_whole(output, made.data)
+    return Converted(open_artifact(output), inputs.description, ranges, tuple(parity))
+
+
+def _sizes(info: ModelInfo, image_size: tuple[int, int] | None) -> dict[str, int]:
+    """The height and width that a portable file takes, of those that a file leaves open."""
+    if info.picture is None:
+        return {}
+    return dict(zip((HEIGHT, WIDTH), info.fixed_image_size(image_size), strict=True))

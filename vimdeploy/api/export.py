@@ -15,7 +15,7 @@ from vimdeploy.engine_file import check_name
 from vimdeploy.errors import ConfigError, ParityError, require
 from vimdeploy.files import check_outputs, write_whole
 from vimdeploy.inputs import random_inputs
-from vimdeploy.model_info import PRECISIONS, ModelInfo
+from vimdeploy.model_info import BATCH, PRECISIONS, ModelInfo
 from vimdeploy.models import labels_from_file, variant_by_name
 from vimdeploy.models.variant import Variant
 from vimdeploy.networks import AnySize, Network, network_of_variant
@@ -50,6 +50,20 @@ class Exported:
     """What the user of a module that somebody brings should know, a sentence each."""
 
 
+@dataclass(frozen=True)
+class PortableForm:
+    """What is asked of a portable file."""
+
+    batch: int | None
+    loops: bool
+
+    def of(self, artifact: Artifact, sizes: Mapping[str, int] | None = None) -> Artifact:
+        """A file of ours in this form; all else as of ``graphs.portable``."""
+        from vimdeploy.graphs.portable import portable
+
+        return artifact_from_onnx(portable(artifact.model, self.batch, self.loops, sizes))
+
+
 @overload
 def export(
     model: str | Variant | Network,
@@ -66,6 +80,9 @@ def export(
     precision: str = "fp32",
     labels: str | Path | Sequence[str] | None = None,
     opset: int = 20,
+    portable: bool = False,
+    batch: int | None = None,
+    loops: bool = True,
     progress: Progress = silent,
 ) -> Exported: ...
 
@@ -82,6 +99,9 @@ def export(
     name: str = "",
     precision: str = "fp32",
     opset: int = 20,
+    portable: bool = False,
+    batch: int | None = None,
+    loops: bool = True,
     progress: Progress = silent,
 ) -> Exported: ...
 
@@ -108,6 +128,9 @@ def export(model: Any, *given: Any, **options: Any) -> Exported:
         labels: names of the classes in the order of the logits, a text file with one per line, or ``"coco"`` or
             ``"imagenet"`` for theirs. None: the variant's own; a released classifier's are ImageNet's.
         opset: of the ONNX standard, 20 to 24.
+        portable: write standard operators of fixed shapes in place of our own, for runtimes that know nothing else.
+        batch: of a portable file; None: 1, or the one that the model takes.
+        loops: False: a portable file without them, for runtimes without Scan.
         progress: is told how far the work is.
 
     ``export(module, example_inputs, output, ...)`` takes a module that somebody brings, unmodified, within
@@ -124,6 +147,9 @@ def export(model: Any, *given: Any, **options: Any) -> Exported:
         name: that the file has for the model; empty: that of its class.
         precision: as above.
         opset: as above.
+        portable: as above.
+        batch: as above.
+        loops: as above.
         progress: as above.
 
     Returns:
@@ -157,11 +183,15 @@ def _export_variant(
     precision: str = "fp32",
     labels: str | Path | Sequence[str] | None = None,
     opset: int = 20,
+    portable: bool = False,
+    batch: int | None = None,
+    loops: bool = True,
     progress: Progress = silent,
 ) -> Exported:
     """A model of ours: the first form of ``export``."""
     check_outputs([output], [source for source in (model, checkpoint, labels) if isinstance(source, (str, Path))])
     _check_choices(output, precision)
+    form = portable_form(portable, batch, loops)
 
     if isinstance(model, Network):
         network = model
@@ -171,9 +201,10 @@ def _export_variant(
         with step("Making the model", progress):
             weights = _weights(checkpoint, random_weights, ema)
             network = network_of_variant(variant, weights, task, sizes_of(image_size), blocks, ema, neck)
+    _check_sizes(form, network.info)
     with step("Tracing the model", progress):
         artifact = _traced(network, opset)
-    return _finished(network, artifact, output, precision, {}, progress)
+    return _finished(network, artifact, output, precision, form, {}, progress)
 
 
 def _export_module(
@@ -187,11 +218,15 @@ def _export_module(
     name: str = "",
     precision: str = "fp32",
     opset: int = 20,
+    portable: bool = False,
+    batch: int | None = None,
+    loops: bool = True,
     progress: Progress = silent,
 ) -> Exported:
     """A module that somebody brings: the second form of ``export``."""
     check_outputs([output], [])
     _check_choices(output, precision)
+    form = portable_form(portable, batch, loops)
     torch = require("torch", "export")
     if not isinstance(model, torch.nn.Module):
         raise ConfigError(f"Wanted a variant or a PyTorch module to export, found {type(model).__name__}.")
@@ -208,6 +243,7 @@ def _export_module(
                 output_names=output_names,
                 dynamic=dynamic,
             )
+        _check_sizes(form, info)
         with step("Tracing the model", progress):
             artifact, batch_note = _traced_module(module, info, opset)
         network = Network(module, artifact.info)
@@ -216,7 +252,7 @@ def _export_module(
             examples = {name: array[:COMPARED] for name, array in examples.items()}
         with step("Looking at the operators", progress):
             artifact, steps_note = _with_steps(artifact, module, examples)
-        made = _finished(network, artifact, output, precision, examples, progress)
+        made = _finished(network, artifact, output, precision, form, examples, progress)
     return dataclasses.replace(made, notes=(*mode, *notes, *batch_note, *steps_note))
 
 
@@ -227,21 +263,54 @@ def _check_choices(output: str | Path, precision: str) -> None:
     require("torch", "export")
 
 
+def portable_form(portable: bool, batch: int | None, loops: bool) -> PortableForm | None:
+    """What is asked of a portable file; None if none is wanted.
+
+    Raises:
+        ConfigError: for a wish that only a portable file can fulfil, or a batch of none.
+    """
+    if not portable and (batch is not None or not loops):
+        raise ConfigError(
+            "A fixed batch and a file without loops are for portable files: add --portable (portable=True)."
+        )
+    if batch is not None and batch < 1:
+        raise ConfigError(f"batch must be a whole number of at least 1, found {batch!r}.")
+    return PortableForm(batch, loops) if portable else None
+
+
+def _check_sizes(form: PortableForm | None, info: ModelInfo) -> None:
+    """Refuse a portable file of a model that is to leave sizes free.
+
+    Raises:
+        ConfigError: names them.
+    """
+    free = dict.fromkeys(dim for spec in info.inputs for dim in spec.dims if isinstance(dim, str) and dim != BATCH)
+    if form is not None and free:
+        raise ConfigError(
+            f"Wanted a portable file, whose shapes are fixed, of a model that leaves {' and '.join(free)} free; export "
+            "it at one size."
+        )
+
+
 def _finished(
     network: Network,
     artifact: Artifact,
     output: str | Path,
     precision: str,
+    form: PortableForm | None,
     examples: Mapping[str, Array],
     progress: Progress,
 ) -> Exported:
-    """Bring a traced network to its precision, compare it with PyTorch, and write it."""
+    """Bring a traced network to its precision and form, compare it with PyTorch, and write it."""
     if precision != "fp32":
         from vimdeploy.converters.conversion import converted_onnx
 
         with step("Looking at the tensors", progress):
             batches = random_inputs(network.info, LOOKED_AT, seed=0, examples=examples).batches(1)
             artifact = converted_onnx(artifact, precision, batches).artifact
+    if form is not None:
+        with step("Writing standard operators", progress):
+            artifact = form.of(artifact)
     with step("Comparing with PyTorch", progress):
         parity = _compared(network, artifact, examples)
     refuse_other_answers(parity, "PyTorch", output)

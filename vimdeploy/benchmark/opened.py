@@ -22,6 +22,7 @@ from vimdeploy.preprocess import Placement
 from vimdeploy.runtimes.base import Arrays, Session
 from vimdeploy.runtimes.load import load
 from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
+from vimdeploy.runtimes.openvino import import_openvino
 from vimdeploy.tasks import TASKS, task_of
 from vimdeploy.tasks.base import Limits
 
@@ -39,6 +40,7 @@ _IMPORTS = {
         "vimdeploy.runtimes.eager",
     ),
     "onnxruntime": ("onnx", "onnxruntime"),
+    "openvino": ("onnx.inliner", "vimdeploy.ops.function_body", "vimdeploy.runtimes.openvino"),
     "tensorrt": (),
 }
 """What loading imports, by the runtime."""
@@ -49,8 +51,10 @@ def import_runtime(subject: Subject) -> None:
     """Import everything that ``open_session`` needs, so that its time and memory are the session's alone.
 
     Raises:
-        MissingPackageError: if PyTorch is wanted and not installed.
+        MissingPackageError: if PyTorch or OpenVINO is wanted and not installed.
     """
+    if subject.runtime == "openvino":
+        import_openvino()
     if subject.runtime == "eager":
         torch = require("torch", "export")
         with torch.device("meta"):
@@ -73,6 +77,8 @@ def open_session(subject: Subject, settings: Settings) -> Session:
         return _eager_session(subject, settings)
     if subject.runtime == "tensorrt":
         return load(subject.path, settings.device, allow_engine_code=settings.allow_engine_code)
+    if subject.runtime == "openvino":
+        return load(subject.path, settings.device, settings.threads, runtime="openvino", precision=subject.openvino)
     return load(subject.path, settings.device, settings.threads, settings.operators)
 
 

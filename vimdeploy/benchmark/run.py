@@ -46,6 +46,9 @@ def measure_all(
         ConfigError: for no artifacts, a batch below 1, or a task or an ``against`` that does not exist.
     """
     sources = sources_of(artifacts, against)
+    if settings.runtime == "openvino":
+        precision = settings.precision or "fp32"
+        sources = [dataclasses.replace(source, openvino=source.openvino or precision) for source in sources]
     task_by_name(settings.task)
     wrong = [batch for batch in batches if batch < 1]
     if wrong:
@@ -80,7 +83,7 @@ def _prepared(
         stem: of the file's path, if it is made.
         before: the rows before this one.
     """
-    subject = Subject(source.name, stem, image_size=image_size)
+    subject = Subject(source.name, stem, image_size=image_size, openvino=source.openvino)
     try:
         if source.kind == "eager":
             return Series(_in_pytorch(before[0], subject), error=before[0].error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +16,8 @@ from vimdeploy.models import VARIANTS, variant_by_name
 
 EAGER = "eager"
 """The first artifact's model in PyTorch, with random weights."""
+OPENVINO = {"openvino": ("OpenVINO", "fp32"), "openvino-bf16": ("OpenVINO in bf16", "bf16")}
+"""The first artifact in OpenVINO: what the row is called, and the precision."""
 BASELINES = {name.removesuffix("_patch16_224"): name for name in VARIANTS if name.startswith("deit_")}
 """Attention models of the sizes of Vim-Ti, S and B: their variants by the names that users write."""
 
@@ -38,6 +40,8 @@ class Source:
     somebody's module."""
     fused_attention: bool = False
     """Whether the variant, a DeiT, is exported with ONNX Runtime's MultiHeadAttention instead of torch's own nodes."""
+    openvino: str = ""
+    """The precision in which OpenVINO is to run it, if it is an ONNX file; empty: as the settings say."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +58,17 @@ class Subject:
     """What PyTorch is to run with random weights; None if ``path`` is what runs."""
     module: str = ""
     """``FILE.py:FUNCTION``, whose model PyTorch is to run; empty if there is none."""
+    openvino: str = ""
+    """The precision in which OpenVINO is to run it, if it is an ONNX file; empty: ONNX Runtime runs it."""
 
     @property
-    def runtime(self) -> Literal["tensorrt", "onnxruntime", "eager"]:
+    def runtime(self) -> Literal["tensorrt", "onnxruntime", "openvino", "eager"]:
         """What runs it."""
         if self.model is not None or self.module or self.path.suffix in _CHECKPOINTS:
             return "eager"
-        return "tensorrt" if is_engine(self.path) else "onnxruntime"
+        if is_engine(self.path):
+            return "tensorrt"
+        return "openvino" if self.openvino else "onnxruntime"
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,10 @@ class Settings:
     operators: str = "auto"
     threads: int | None = None
     """Threads of ONNX files and PyTorch; None leaves the choice to the runtime."""
+    runtime: str = "auto"
+    """What runs ONNX files: ``onnxruntime``, as ``auto``, or ``openvino``."""
+    precision: str | None = None
+    """That OpenVINO computes in; None for float32."""
     allow_engine_code: bool = False
     task: str = "classification"
     """What variants and checkpoints are for; a file has its own task."""
@@ -93,6 +105,10 @@ class Settings:
         for name, least in (("rounds", 1), ("warm_up", 1), ("seconds", 0)):
             if not getattr(self, name) >= least:
                 raise ConfigError(f"{name} must be at least {least}, found {getattr(self, name)}.")
+        if self.runtime not in ("auto", "onnxruntime", "openvino"):
+            raise ConfigError(f"runtime must be one of auto, onnxruntime, openvino, found {self.runtime!r}.")
+        if self.precision is not None and self.runtime != "openvino":
+            raise ConfigError("precision is for OpenVINO: give runtime openvino with it.")
         if self.seconds > _LONGEST_TURN:
             raise ConfigError(f"seconds must be at most {_LONGEST_TURN}, found {self.seconds}.")
 
@@ -105,7 +121,8 @@ def sources_of(
     Args:
         artifacts: files, opened or not; ``hf://`` addresses of checkpoints; names of variants, or descriptions of
             models, ``NAME.json``; ``FILE.py:FUNCTION``, somebody's module.
-        against: more of these, or ``EAGER``, or some of ``BASELINES``, each of which becomes two rows.
+        against: more of these, or ``EAGER``, or some of ``OPENVINO``, or of ``BASELINES``, each of which becomes two
+            rows.
 
     Raises:
         ConfigError: if there are no artifacts, or ``against`` is nothing that can be measured.
@@ -113,22 +130,25 @@ def sources_of(
     sources = [_source_of(given) for given in artifacts]
     if not sources:
         raise ConfigError("Wanted at least one artifact to measure, found none.")
-    name = sources[0].name
-    return sources + [source for given in against for source in sources_against(given, name)]
+    return sources + [source for given in against for source in sources_against(given, sources[0])]
 
 
-def sources_against(given: str | Path | Artifact, first: str) -> list[Source]:
+def sources_against(given: str | Path | Artifact, first: Source) -> list[Source]:
     """The rows that one value of ``against`` stands for.
 
     Args:
-        given: a file, a checkpoint or a variant as ``sources_of`` takes them, ``EAGER``, or one of ``BASELINES``.
-        first: the name of the first row.
+        given: a file, a checkpoint or a variant as ``sources_of`` takes them, ``EAGER``, or one of ``OPENVINO`` or
+            ``BASELINES``.
+        first: the first row.
 
     Raises:
         ConfigError: if it is none of these.
     """
     if given == EAGER:
-        return [Source(f"{first}, eager PyTorch", kind="eager")]
+        return [Source(f"{first.name}, eager PyTorch", kind="eager")]
+    if isinstance(given, str) and given in OPENVINO:
+        name, precision = OPENVINO[given]
+        return [replace(first, name=f"{first.name}, {name}", openvino=precision)]
     if isinstance(given, str) and given in BASELINES:
         variant = BASELINES[given]
         return [
@@ -141,7 +161,8 @@ def sources_against(given: str | Path | Artifact, first: str) -> list[Source]:
             variant_by_name(str(given))
         except ConfigError as error:
             raise ConfigError(
-                f"against must be {EAGER}, {', '.join(BASELINES)}, a file or a variant, found {str(given)!r}. {error}"
+                f"against must be {EAGER}, {', '.join((*OPENVINO, *BASELINES))}, a file or a variant, found "
+                f"{str(given)!r}. {error}"
             ) from error
     return [source]
 

@@ -53,6 +53,7 @@ def _from_order(document: dict[str, Any]) -> tuple[Subject, Settings]:
         None if size is None else tuple(size),
         None if model is None else ModelInfo.from_metadata(model),
         fields["module"],
+        fields["openvino"],
     )
     return subject, Settings(**document["settings"])
 

@@ -17,6 +17,8 @@ from vimdeploy.cli.options import (
     engine_code_option,
     json_option,
     operators_option,
+    precision_option,
+    runtime_option,
     threads_option,
 )
 from vimdeploy.cli.signals import signals_kept
@@ -28,12 +30,12 @@ if TYPE_CHECKING:
 
 def _check_against(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
     if values:
-        from vimdeploy.benchmark.sources import sources_against
+        from vimdeploy.benchmark.sources import Source, sources_against
         from vimdeploy.errors import ConfigError
 
         for value in values:
             try:
-                sources_against(value, "")
+                sources_against(value, Source(""))
             except ConfigError as error:
                 raise click.BadParameter(str(error), ctx, param) from error
     return values
@@ -64,8 +66,8 @@ def _check_against(ctx: click.Context, param: click.Parameter, values: tuple[str
     metavar="NAME|FILE|FILE.py:FUNCTION",
     callback=_check_against,
     help="Compare with this too, in the same run: deit_tiny, deit_small or deit_base, as torch exports it and with its "
-    "attention fused; eager, the first artifact's model in PyTorch with random weights; FILE.py:FUNCTION, somebody's "
-    "model in PyTorch; or a file. Repeat for more.",
+    "attention fused; openvino or openvino-bf16, the first artifact in OpenVINO; eager, its model in PyTorch with "
+    "random weights; FILE.py:FUNCTION, somebody's model in PyTorch; or a file. Repeat for more.",
 )
 @click.option(
     "--task",
@@ -107,6 +109,8 @@ def _check_against(ctx: click.Context, param: click.Parameter, values: tuple[str
 @device_option
 @operators_option
 @threads_option
+@runtime_option
+@precision_option
 @engine_code_option
 @json_option
 def bench(
@@ -124,6 +128,8 @@ def bench(
     device: str,
     operators: str,
     threads: int | None,
+    runtime: str,
+    precision: str | None,
     allow_engine_code: bool,
     as_json: bool,
 ) -> None:
@@ -135,9 +141,10 @@ def bench(
 
     \b
     vimdeploy bench vim_tiny.onnx vim_tiny.engine other.onnx --batch 1,8
-    vimdeploy bench vim_tiny_patch16_224 --against deit_tiny --image-size 224,1248
-    vimdeploy bench vim_tiny_patch16_224 --against deit_tiny --task pyramid --image-size 512,1248 --figure figure.svg
+    vimdeploy bench vim_tiny --against deit_tiny --image-size 224,1248
+    vimdeploy bench vim_tiny --against deit_tiny --task pyramid --image-size 512,1248 --figure figure.svg
     vimdeploy bench vim_tiny.onnx vim_t_midclstok_76p1acc.pth --against eager
+    vimdeploy bench vim_tiny.onnx --against openvino --against openvino-bf16
     vimdeploy bench theirs.onnx --against their_model.py:make
 
     Artifacts run in turn, A B A B, each in its own subprocess; while one works, the others wait. If one fails, its row
@@ -158,7 +165,20 @@ def bench(
     if figure is not None:
         check_outputs([figure], (*artifacts, *against))
         check_figure(figure)
-    settings = Settings(device, operators, threads, allow_engine_code, task, variant, rounds, seconds, warm_up, profile)
+    settings = Settings(
+        device=device,
+        operators=operators,
+        threads=threads,
+        runtime=runtime,
+        precision=precision,
+        allow_engine_code=allow_engine_code,
+        task=task,
+        variant=variant,
+        rounds=rounds,
+        seconds=seconds,
+        warm_up=warm_up,
+        profile=profile,
+    )
     results: list[Result] = []
     interrupted = False
     try:

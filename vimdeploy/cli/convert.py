@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 import click
 
 from vimdeploy.cli.console import parity_document, phases, print_json, print_kept, print_next, print_parity, say
-from vimdeploy.cli.options import PATH, image_size_option, json_option, model_option, seed_option
+from vimdeploy.cli.options import (
+    PATH,
+    batch_option,
+    image_size_option,
+    json_option,
+    loops_option,
+    model_option,
+    portable_option,
+    seed_option,
+)
 
 if TYPE_CHECKING:
     from vimdeploy.api.convert import Converted
@@ -21,9 +30,12 @@ if TYPE_CHECKING:
 @click.option(
     "--precision",
     type=click.Choice(["fp16", "bf16"]),
-    required=True,
-    help="Store weights and compute matrix products in this type: fp16 has more digits, bf16 the range of float32.",
+    help="Store weights and compute matrix products in this type: fp16 has more digits, bf16 the range of float32. "
+    "Default: the precision of MODEL.",
 )
+@portable_option
+@batch_option
+@loops_option
 @click.option(
     "--images",
     type=PATH,
@@ -51,7 +63,10 @@ if TYPE_CHECKING:
 def convert(
     model: Path,
     output: Path,
-    precision: str,
+    precision: str | None,
+    portable: bool,
+    batch: int | None,
+    loops: bool,
     images: Path | None,
     count: int,
     seed: int,
@@ -60,15 +75,20 @@ def convert(
     keep: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Bring a float32 file to float16 or bfloat16, half the size.
+    """Bring a file to float16 or bfloat16, half the size, or into the portable form that any runtime takes.
 
-    MODEL is a file of vimdeploy export. Sample inputs go through it. A node stays in float32 if one of its tensors
-    comes close to overflowing the new type, or is so small that it would lose precision. vimdeploy inspect lists these
-    nodes and the reasons.
+    MODEL is a file of vimdeploy export. For another precision it is in float32, and sample inputs go through it: a node
+    stays in float32 if one of its tensors comes close to overflowing the new type, or is so small that it would lose
+    precision. vimdeploy inspect lists these nodes and the reasons.
+
+    A portable file has no operators of vimdeploy's own and no free sizes. Standard operators compute as the file's
+    function bodies do, so with ONNX Runtime and TensorRT the file that it is made from is several times as fast.
 
     \b
     vimdeploy convert vim_tiny.onnx -o vim_tiny_fp16.onnx --precision fp16 --images pictures
     vimdeploy convert vim_tiny.onnx -o vim_tiny_fp16.onnx --precision fp16 --keep 'layers.0.mixer.*'
+    vimdeploy convert vim_tiny.onnx -o vim_tiny_portable.onnx --portable
+    vimdeploy convert vim_tiny.onnx -o vim_tiny_unrolled.onnx --portable --no-loops --batch 8
 
     The file is written only if its answers are those of MODEL; if they are not, the exit code is 1.
     """
@@ -81,6 +101,9 @@ def convert(
             source,
             output,
             precision,
+            portable=portable,
+            batch=batch,
+            loops=loops,
             images=images,
             exported_from=exported_from,
             count=count,
@@ -101,6 +124,7 @@ def _document(model: Path, bytes_before: int, made: Converted) -> dict[str, obje
         "model": str(model),
         "output": str(made.artifact),
         "precision": made.artifact.info.precision,
+        "form": made.artifact.info.form,
         "bytes_before": bytes_before,
         "bytes": made.artifact.bytes,
         "inputs": made.inputs,
@@ -112,14 +136,13 @@ def _document(model: Path, bytes_before: int, made: Converted) -> dict[str, obje
 
 def _print(model: Path, bytes_before: int, made: Converted) -> None:
     info = made.artifact.info
-    say(
-        f"{made.artifact}: {info.name}, {info.size_text}, {info.precision}, {made.artifact.bytes / 1e6:.1f} MB "
-        f"(before: {bytes_before / 1e6:.1f} MB)"
-    )
-    largest = max(made.ranges, key=lambda name: made.ranges[name].largest)
-    say(
-        f"Looked at {made.inputs}: the largest value is {made.ranges[largest].largest:.3g}, in {largest}; "
-        f"{len(info.kept_in_float32)} nodes are kept in float32"
-    )
+    parts = (info.name, info.size_text, info.precision, info.form, f"{made.artifact.bytes / 1e6:.1f} MB")
+    say(f"{made.artifact}: {', '.join(part for part in parts if part)} (before: {bytes_before / 1e6:.1f} MB)")
+    if made.ranges:
+        largest = max(made.ranges, key=lambda name: made.ranges[name].largest)
+        say(
+            f"Looked at {made.inputs}: the largest value is {made.ranges[largest].largest:.3g}, in {largest}; "
+            f"{len(info.kept_in_float32)} nodes are kept in float32"
+        )
     print_kept(info)
     print_parity(made.parity, str(model))

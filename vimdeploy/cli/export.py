@@ -9,7 +9,18 @@ import click
 from click.core import ParameterSource
 
 from vimdeploy.cli.console import parity_document, phases, print_json, print_kept, print_next, print_parity, say
-from vimdeploy.cli.options import PATH, FreeAxes, Names, Numbers, SizeOrRange, checkpoint_option, json_option
+from vimdeploy.cli.options import (
+    PATH,
+    FreeAxes,
+    Names,
+    Numbers,
+    SizeOrRange,
+    batch_option,
+    checkpoint_option,
+    json_option,
+    loops_option,
+    portable_option,
+)
 from vimdeploy.cli.signals import signals_kept
 from vimdeploy.model_info import PRECISIONS
 from vimdeploy.tasks import TASKS
@@ -115,6 +126,9 @@ _OF_VARIANTS = ("checkpoint", "pretrained", "ema", "random_weights", "task", "bl
     help="With FILE.py:FUNCTION, leave these axes of inputs free too: images:2=height,images:3=width. Default: the "
     "batch alone, axis 0 of all inputs, unless the model fixes it.",
 )
+@portable_option
+@batch_option
+@loops_option
 @json_option
 @click.pass_context
 def export(
@@ -135,6 +149,9 @@ def export(
     input_names: tuple[str, ...] | None,
     output_names: tuple[str, ...] | None,
     dynamic: dict[str, dict[int, str]] | None,
+    portable: bool,
+    batch: int | None,
+    loops: bool,
     as_json: bool,
 ) -> None:
     """Turn a checkpoint, or any PyTorch model, into an ONNX file, compared with PyTorch on the spot.
@@ -190,6 +207,9 @@ def export(
                     dynamic=dynamic,
                     precision=precision,
                     opset=opset,
+                    portable=portable,
+                    batch=batch,
+                    loops=loops,
                     progress=progress,
                 )
         else:
@@ -207,6 +227,9 @@ def export(
                 precision=precision,
                 labels=labels,
                 opset=opset,
+                portable=portable,
+                batch=batch,
+                loops=loops,
                 progress=progress,
             )
     if as_json:
@@ -246,7 +269,7 @@ def _document(made: Exported) -> dict[str, Any]:
 
 def _print(made: Exported) -> None:
     info = made.artifact.info
-    parts = (info.name, info.task, info.size_text, info.precision, f"{made.artifact.bytes / 1e6:.1f} MB")
+    parts = (info.name, info.task, info.size_text, info.precision, info.form, f"{made.artifact.bytes / 1e6:.1f} MB")
     say(f"{made.artifact}: {', '.join(part for part in parts if part)}")
     for note in made.notes:
         say(note)

@@ -10,6 +10,8 @@ import click
 
 DEVICES = ("auto", "cpu", "cuda")
 OPERATORS = ("auto", "library", "function-body")
+RUNTIMES = ("auto", "onnxruntime", "openvino", "tensorrt")
+COMPUTE_PRECISIONS = ("fp32", "bf16")
 _SIZE = re.compile(r"([1-9]\d*)(?:[xX]([1-9]\d*))?")
 
 
@@ -214,6 +216,20 @@ device_option = click.option(
     help="Choose the device to run on. auto uses a GPU if one is usable; cuda fails instead of falling back to the "
     "CPU.",
 )
+runtime_option = click.option(
+    "--runtime",
+    type=click.Choice(RUNTIMES),
+    default="auto",
+    show_default=True,
+    help="Choose the program that runs the file: auto takes ONNX Runtime, and TensorRT for engines. openvino computes "
+    "with the function body, which it runs faster than ONNX Runtime does, but slower than the operator library.",
+)
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(COMPUTE_PRECISIONS),
+    help="With --runtime openvino, compute in this type: bf16 is faster on processors that have instructions for it, "
+    "but rounds every value, the recurrence's too: verify tells what that costs. Default: fp32.",
+)
 engine_code_option = click.option(
     "--allow-engine-code",
     is_flag=True,
@@ -240,6 +256,26 @@ image_size_option = click.option(
     metavar=ImageSize.name,
     help="Set the image size in pixels, if the file leaves it open. Default: the size that the weights were trained "
     "at.",
+)
+portable_option = click.option(
+    "--portable",
+    is_flag=True,
+    help="Write standard operators of fixed shapes in place of vimdeploy's own, for runtimes that refuse the file "
+    "otherwise: OpenVINO, IREE, TVM and others.",
+)
+batch_option = click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    help="With --portable, fix the batch at this many pictures; run takes any number, in parts of it. Default: 1, or "
+    "the one that the model takes.",
+)
+loops_option = click.option(
+    "--no-loops",
+    "loops",
+    flag_value=False,
+    default=True,
+    help="With --portable, write the steps of loops out, for runtimes without Scan, such as TVM and MNN; OpenVINO is "
+    "several times as fast so. The file has five times as many nodes.",
 )
 seed_option = click.option(
     "--seed",

@@ -38,13 +38,13 @@ _SMALL = 1 << 10
 
 
 def portable(
-    model: onnx.ModelProto, batch: int = 1, loops: bool = True, sizes: Mapping[str, int] | None = None
+    model: onnx.ModelProto, batch: int | None = None, loops: bool = True, sizes: Mapping[str, int] | None = None
 ) -> onnx.ModelProto:
     """The same model in standard operators of fixed shapes.
 
     Args:
         model: a file of ours, in any precision.
-        batch: that it is to take.
+        batch: that it is to take; None: 1, or the one that the file takes.
         loops: False writes the steps of the recurrence out, for runtimes without Scan.
         sizes: of the other free dimensions, by their words; None: the sizes that the file calls typical.
 
@@ -53,9 +53,12 @@ def portable(
 
     Raises:
         ConfigError: if a free dimension has no size, or not that one.
-        ModelFileError: if the file is not ours, has operators of another program, or contradicts itself.
+        ModelFileError: if the file is not ours, is portable already, has operators of another program, or contradicts
+            itself.
     """
     info = ModelInfo.from_metadata({entry.key: entry.value for entry in model.metadata_props})
+    if info.form:
+        raise ModelFileError(f"The file is {info.form} already; wanted the one that it was made from.")
     fixed = _chosen(info, batch, sizes or {})
     given = _with_sizes([*model.graph.input, *model.graph.output, *model.graph.value_info], fixed)
     graph = _Graph(model, {value.name: value.type for value in given}, loops)
@@ -76,18 +79,20 @@ def portable(
     return made
 
 
-def _chosen(info: ModelInfo, batch: int, sizes: Mapping[str, int]) -> dict[str, int]:
+def _chosen(info: ModelInfo, batch: int | None, sizes: Mapping[str, int]) -> dict[str, int]:
     """The size of each free dimension of the inputs, by its word.
 
     Raises:
         ConfigError: if one has none, or not that one.
     """
-    if info.fixed_batch not in (None, batch):
+    if batch is not None and not info.has_batch:
+        raise ConfigError(f"Wanted a batch of {batch}; the model has none.")
+    if batch is not None and info.fixed_batch not in (None, batch):
         raise ConfigError(f"Wanted a batch of {batch}; the file takes {info.fixed_batch} alone.")
     chosen: dict[str, int] = {}
     for word in (dim for spec in info.inputs for dim in spec.dims if isinstance(dim, str)):
         allowed = info.sizes.get(word, SizeRange())
-        size = batch if word == BATCH else sizes.get(word, allowed.typical)
+        size = (1 if batch is None else batch) if word == BATCH else sizes.get(word, allowed.typical)
         if size is None:
             raise ConfigError(f"The model takes any {word}; say which, for in a portable file it is fixed.")
         if not allowed.allows(size):
@@ -170,8 +175,10 @@ class _Graph:
     def add(self, node: NodeProto) -> None:
         """Write a node, in whatever form it takes here."""
         if node.domain == DOMAIN:
+            first = len(self._nodes)
             for inner in self._body(node):
                 self.add(inner)
+            self._name_after(node.output[0], self._nodes[first:])
             return
         if node.domain not in _STANDARD:
             raise ModelFileError(
@@ -233,6 +240,16 @@ class _Graph:
         names = dict(zip((*function.input, *function.output), (*node.input, *node.output), strict=True))
         for inner in function.node:
             yield _instance(inner, f"{node.name}.", f"{op.name}_", names, attributes)
+
+    def _name_after(self, output: str, nodes: Iterable[NodeProto]) -> None:
+        """Give what an operator gave its name back if a node of the body gives it: stages are found by it."""
+        inner = self._renamed.get(output, output)
+        if inner != output and any(inner in node.output for node in nodes):
+            del self._renamed[output]
+            self._types[output] = self._types.pop(inner)
+            for node in nodes:
+                node.input[:] = [output if name == inner else name for name in node.input]
+                node.output[:] = [output if name == inner else name for name in node.output]
 
     def _opset(self) -> int:
         return next(entry.version for entry in self._model.opset_import if entry.domain in _STANDARD)
@@ -304,16 +321,12 @@ class _Graph:
 
     def _inner(self, node: NodeProto, graph: GraphProto) -> GraphProto:
         """The graph inside of a node, written anew; its constants are nodes, which more runtimes take."""
-        given = list(graph.input)
-        if node.op_type == "Scan":
-            given = [ValueInfoProto(name=value.name) for value in given]
-            slices = next(attribute.i for attribute in node.attribute if attribute.name == "num_scan_inputs")
-            for number, (value, name) in enumerate(zip(given, node.input, strict=True)):
-                value.type.CopyFrom(self._types[name])
-                if number >= len(given) - slices:
-                    del value.type.tensor_type.shape.dim[0]
+        same = self._without_constant_states(node, graph) if node.op_type == "Scan" else {}
+        given = self._formals(node, graph) if node.op_type == "Scan" else list(graph.input)
         types = {value.name: value.type for value in (*given, *graph.value_info)}
         inner = _Graph(self._model, types, self._loops, self, [value.name for value in graph.output])
+        for name, constant in same.items():
+            inner._store(name, numpy_helper.to_array(self._constants[constant]))
         for tensor in graph.initializer:
             inner._store(tensor.name, numpy_helper.to_array(tensor))
         for each in graph.node:
@@ -328,6 +341,41 @@ class _Graph:
         del written.initializer[:], written.node[:]
         written.node.extend(nodes)
         return written
+
+    def _without_constant_states(self, node: NodeProto, graph: GraphProto) -> dict[str, str]:
+        """Take the states of a Scan that are constants and stay as they are out of it: they can stand in its body.
+
+        One state is left, or TensorRT refuses the node.
+
+        Returns:
+            The constants, by the names that the body has for them.
+        """
+        states = len(node.input) - next(a.i for a in node.attribute if a.name == "num_scan_inputs")
+        copied = {each.output[0]: each.input[0] for each in graph.node if each.op_type == "Identity"}
+        same: dict[str, str] = {}
+        for i in reversed(range(states)):
+            formal = graph.input[i].name
+            if (
+                node.input[i] in self._constants
+                and copied.get(graph.output[i].name) == formal
+                and len(same) < states - 1
+            ):
+                same[formal] = node.input[i]
+                del node.input[i], node.output[i], graph.input[i], graph.output[i]
+        return same
+
+    def _formals(self, scan: NodeProto, body: GraphProto) -> list[ValueInfoProto]:
+        """What a Scan gives to its body, with the types that follow from what it is given itself."""
+        attributes = {attribute.name: attribute for attribute in scan.attribute}
+        states = len(scan.input) - attributes["num_scan_inputs"].i
+        axes = attributes["scan_input_axes"].ints if "scan_input_axes" in attributes else [0] * len(scan.input)
+        formals = []
+        for number, (formal, name) in enumerate(zip(body.input, scan.input, strict=True)):
+            value = ValueInfoProto(name=formal.name, type=self._types[name])
+            if number >= states:
+                del value.type.tensor_type.shape.dim[axes[number - states]]
+            formals.append(value)
+        return formals
 
     # -- types
 

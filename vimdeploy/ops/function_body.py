@@ -149,7 +149,7 @@ def _convolution(
 
     def step(*given: Value) -> Results:
         *same, x = given
-        under_taps, taps, bias, *has_silu = same
+        bias, taps, under_taps, *has_silu = same
         x = f.float32(f.rows(x, under_taps)) * taps  # (W, K, T, E)
         u = f.op("Reshape", f.sum_of_rows(x), f.op("Shape", x, start=1)) + bias
         gate = f.op("Sigmoid", u)
@@ -157,7 +157,7 @@ def _convolution(
             gate = f.op("Where", has_silu[0], gate, 1.0)
         return [f.op("Identity", value) for value in same], [u * gate]
 
-    _, [u] = f.scan(step, [under_taps, taps, bias, *has_silu], [x_rows], B * steps)  # (B steps, K, T, E)
+    _, [u] = f.scan(step, [bias, taps, under_taps, *has_silu], [x_rows], B * steps)  # (B steps, K, T, E)
 
     token = f.range(L)
     rows = ((f.range(B, 1) * steps + token // T) * K + f.range(K, 2)) * T + token % T  # (K, B, L)

@@ -9,6 +9,8 @@ from vimdeploy.artifact import Artifact, open_artifact
 from vimdeploy.errors import ConfigError
 from vimdeploy.runtimes.base import Session
 
+RUNTIMES = ("auto", "onnxruntime", "openvino", "tensorrt")
+
 
 def load(
     artifact: str | Path | Artifact,
@@ -18,6 +20,8 @@ def load(
     providers: Sequence[str] | None = None,
     gpu: int = 0,
     allow_engine_code: bool = False,
+    runtime: str = "auto",
+    precision: str | None = None,
 ) -> Session:
     """Open an ONNX file or an engine, ready to run.
 
@@ -31,6 +35,10 @@ def load(
         providers: of ONNX files: ONNX Runtime's names of execution providers, instead of the device's.
         gpu: of engines: CUDA's number of the GPU.
         allow_engine_code: of engines: run the code that a version-compatible engine carries, if you trust its builder.
+        runtime: ``onnxruntime`` or ``openvino``, which run ONNX files; ``tensorrt``, which runs engines; ``auto``: ONNX
+            Runtime or TensorRT, as the file wants.
+        precision: of OpenVINO: ``fp32``, as None, or ``bf16``, which rounds every value to 8 bits and is faster on
+            processors that have instructions for it; ``verify`` tells what that costs.
 
     Returns:
         A session: ``run(arrays)``, ``predict(pictures)``.
@@ -38,18 +46,32 @@ def load(
     Raises:
         ModelFileError: if the file is not there, damaged, or of a version unknown here.
         ConfigError: for an option that this machine, this file or this vimdeploy does not have.
-        MissingPackageError: for an engine without TensorRT or pycuda.
+        MissingPackageError: for an engine without TensorRT or pycuda; without openvino, if it is wanted.
     """
+    if runtime not in RUNTIMES:
+        raise ConfigError(f"runtime must be one of {', '.join(RUNTIMES)}, found {runtime!r}.")
     artifact = open_artifact(artifact, foreign=True)
-    if artifact.engine is not None:
-        if providers is not None:
-            raise ConfigError(f"providers are of ONNX Runtime; {artifact} is an engine.")
+    is_engine = artifact.engine is not None
+    if runtime != "auto" and (runtime == "tensorrt") != is_engine:
+        what = "an engine, which TensorRT alone runs" if is_engine else "an ONNX file, and TensorRT runs engines"
+        raise ConfigError(f"Wanted {runtime} as the runtime; {artifact} is {what}.")
+    if precision is not None and runtime != "openvino":
+        raise ConfigError("precision is for OpenVINO; elsewhere a file runs in its own. Give runtime openvino with it.")
+    if providers is not None and (is_engine or runtime == "openvino"):
+        raise ConfigError(
+            f"providers are of ONNX Runtime; {f'{artifact} is an engine' if is_engine else 'OpenVINO is wanted'}."
+        )
+    if is_engine:
         from vimdeploy.runtimes.tensorrt import session_from_engine
 
         return session_from_engine(artifact, device, threads, operators, gpu, allow_engine_code)
     if allow_engine_code or gpu:
         option = "allow_engine_code" if allow_engine_code else "gpu"
         raise ConfigError(f"{option} is for engines; {artifact} is none.")
+    if runtime == "openvino":
+        from vimdeploy.runtimes.openvino import OpenVinoSession
+
+        return OpenVinoSession(artifact, device, threads, operators, precision)
     from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
 
     return OnnxRuntimeSession(artifact, device, threads, operators, providers)
