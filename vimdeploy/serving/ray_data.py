@@ -112,7 +112,7 @@ class Predictor:
             )
         rows = list(answers_of(self._session, _found(batch, column), workers=1, **self._options))
         kept = {
-            name: self._arrow.array(list(values))
+            name: self._arrow.array(values if values.ndim == 1 else list(values))
             for name, values in batch.items()
             if name == "path" or name not in (*COLUMNS, column)
         }
