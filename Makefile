@@ -45,6 +45,7 @@ format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(CPP_FILES) | xargs $(BIN)/clang-format -i
+	$(BIN)/python docs/site/generate.py
 
 # What the demo needs, with pip's progress to be seen. It runs on a CPU: CUDA kernels would take minutes to compile. A folder
 # of its own, because CMake remembers in build/ what it was told.

@@ -43,6 +43,11 @@ def test_what_pages_repeat_from_the_code_is_what_it_says(page):
     assert generate().written(text) == text, "it is old: run python docs/site/generate.py"
 
 
+def test_links_lead_to_the_repository_of_the_package():
+    [repository] = re.findall(r'^Repository = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert f"repository: {repository} " in (SITE / "mkdocs.yml").read_text()
+
+
 @pytest.mark.slow
 def test_the_site_has_every_page_and_asks_nobody_for_anything(site):
     pages = {path.relative_to(ROOT / "docs").with_suffix(".html") for path in (ROOT / "docs").rglob("*.md")}

@@ -15,6 +15,7 @@ STAGES = (
     ("row_file",),
     ("ops.contract",),
     ("model_info",),
+    ("array_file",),
     ("engine_file", "gpu", "libraries"),
     ("flavors", "machine"),
     ("torch_file", "preprocess"),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vimdeploy.api.package import package
     from vimdeploy.api.quantize import quantize
     from vimdeploy.api.run import run
-    from vimdeploy.api.verify import verify
+    from vimdeploy.api.verify import save_inputs, verify
     from vimdeploy.errors import (
         CheckpointError,
         ConfigError,
@@ -64,6 +64,7 @@ _HOMES = {
     **dict.fromkeys(_ERRORS, "vimdeploy.errors"),
     "Session": "vimdeploy.runtimes.base",
     "load": "vimdeploy.runtimes.load",
+    "save_inputs": "vimdeploy.api.verify",
 }
 """Where each name is: modules are imported when a name is used, so that ``import vimdeploy`` stays light."""
 
@@ -76,6 +77,7 @@ __all__ = [  # noqa: RUF022  # in the order of use
     "run",
     "extract",
     "verify",
+    "save_inputs",
     "bench",
     "package",
     "inspect",

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from vimdeploy.array_file import read_arrays
 from vimdeploy.errors import ConfigError, ImageError, InputError
 from vimdeploy.model_info import ModelInfo, SizeRange, TensorSpec
 from vimdeploy.picture_files import in_folder, in_table
@@ -410,3 +411,31 @@ def some_inputs(
     if table is not None:
         raise ConfigError("A table names the classes of pictures: give their folder too, with --images DIR.")
     return random_inputs(info, count, seed, image_size, examples)
+
+
+def stored_inputs(path: str | Path, info: ModelInfo) -> Inputs:
+    """The inputs in a file of ``numpy.savez``, as ``stacked_inputs`` gives them.
+
+    Raises:
+        InputError: if the file cannot be read, or holds other arrays than the model takes.
+    """
+    arrays = read_arrays(path, info.inputs, info.has_batch)
+    count = len(next(iter(arrays.values())))
+    return Inputs(
+        f"{_counted(count, 'input')} of {path}",
+        [f"input {number}" for number in range(count)],
+        lambda number: {name: array[number] for name, array in arrays.items()},
+        whole=not info.has_batch,
+    )
+
+
+def stacked_inputs(inputs: Inputs) -> Arrays:
+    """All inputs as one array for each of the model's, one below the other along axis 0.
+
+    Raises:
+        ConfigError: if they are of several sizes.
+    """
+    several = [inputs.one(number) for number in range(len(inputs))]
+    if any(_shapes(one) != _shapes(several[0]) for one in several):
+        raise ConfigError("The inputs are of several sizes, which one array cannot hold; give --image-size.")
+    return {name: np.stack([one[name] for one in several]) for name in several[0]}

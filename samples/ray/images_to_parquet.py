@@ -52,7 +52,7 @@ def main(
     checkpoint = Path(f"{output}.checkpoint")  # the paths of the pictures that are done; removed at the end
     if not checkpoint.is_dir() and Path(output).is_dir() and any(Path(output).iterdir()):
         raise click.UsageError(f"{output} is finished, or somebody else's; choose another folder.")
-    ray.init(address, **({} if address else {"include_dashboard": False}))
+    ray.init(address, include_dashboard=None if address else False)
     ray.data.DataContext.get_current().checkpoint_config = CheckpointConfig("path", str(checkpoint))
     found = int(ray.cluster_resources().get("GPU" if gpu else "CPU", 1))
     ray.data.read_binary_files(pictures, include_paths=True, file_extensions=SUFFIXES, num_cpus=HELPER).map_batches(

@@ -1,6 +1,7 @@
 import dataclasses
 import warnings
 
+import numpy as np
 import onnx
 import pytest
 
@@ -8,6 +9,7 @@ import vimdeploy
 from vimdeploy.artifact import artifact_from_onnx
 from vimdeploy.checkpoint import load_checkpoint
 from vimdeploy.errors import ConfigError, OutputError, VimdeployWarning
+from vimdeploy.inputs import Inputs
 from vimdeploy.libraries import library_path
 from vimdeploy.model_info import FromCheckpoint
 from vimdeploy.parity.results import Verification
@@ -78,3 +80,12 @@ def test_what_cannot_be(tiny_artifact, tiny_onnx, tiny_pth, tmp_path):
         vimdeploy.verify(tiny_onnx, report=tiny_onnx)
     with pytest.raises(OutputError, match="does not exist; create it first"):
         vimdeploy.verify(tiny_artifact, report=tmp_path / "none" / "page.html")
+
+
+def test_inputs_of_several_sizes_cannot_be_saved(tiny_artifact, tmp_path, monkeypatch):
+    sizes = iter(((3, 32, 32), (3, 40, 32)))
+    several = Inputs("two", ["a", "b"], lambda number: {"images": np.zeros(next(sizes))})
+    monkeypatch.setattr("vimdeploy.api.verify.some_inputs", lambda *_: several)
+    with pytest.raises(ConfigError, match="The inputs are of several sizes"):
+        vimdeploy.save_inputs(tiny_artifact, tmp_path / "inputs.npz")
+    assert not (tmp_path / "inputs.npz").exists()

@@ -76,7 +76,8 @@ class TestAgainst:
 
     def test_a_name_that_is_nothing(self):
         with pytest.raises(
-            ConfigError, match=r"against must be eager, deit_tiny, .*found 'resnet'\. There is no variant"
+            ConfigError,
+            match=r"against must be eager, openvino, openvino-bf16, deit_tiny, .*found 'resnet'\. There is no variant",
         ):
             sources_of(["a.onnx"], ["resnet"])
 

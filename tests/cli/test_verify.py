@@ -269,6 +269,79 @@ class TestWrongInput:
         assert "does not exist" in self.refused(invoke, tiny_onnx, "--report", "none/page.html")
 
 
+class TestOtherRuntimes:
+    """A runtime that vimdeploy drives, and one that it does not: somebody runs the inputs and brings the outputs."""
+
+    @pytest.fixture
+    def outputs(self, invoke, exported, tmp_path):
+        """Inputs that were saved, and what ONNX Runtime makes of them, each in its file."""
+        inputs = tmp_path / "inputs.npz"
+        result = invoke("verify", exported, "--save-inputs", inputs, "--count", 3, "--seed", 5)
+        assert (result.exit_code, result.stdout) == (0, "")
+        assert "3 random inputs (seed 5); nothing was compared" in result.stderr
+        assert f"vimdeploy verify {exported} --inputs {inputs} --against outputs.npz" in result.stderr
+        images = np.load(inputs)["images"]
+        np.savez(tmp_path / "outputs.npz", **vimdeploy.load(exported, operators="function-body").run(images))
+        return inputs, tmp_path / "outputs.npz"
+
+    def test_outputs_of_another_program_pass(self, invoke, exported, tiny_pth, outputs, tmp_path):
+        inputs, found = outputs
+        result = invoke("verify", exported, "-c", tiny_pth, "--inputs", inputs, "--against", found)
+        assert result.exit_code == 0
+        assert result.stdout.startswith(f"Passed: {found} agrees with PyTorch (eager, cpu)")
+        assert f"3 inputs of {inputs}." in result.stdout
+        assert "Determinism" not in result.stdout
+
+    def test_seeds_say_which_inputs(self, invoke, exported, outputs):
+        result = invoke("verify", exported, "--against", outputs[1], "--count", 3, "--seed", 5)
+        assert (result.exit_code, "Passed: " in result.stdout) == (0, True)
+        assert "is compared with ONNX Runtime (" in result.stderr
+
+    def test_outputs_for_other_inputs_fail(self, invoke, exported, tiny_pth, outputs):
+        result = invoke("verify", exported, "-c", tiny_pth, "--against", outputs[1], "--count", 3, "--seed", 6)
+        assert (result.exit_code, result.stdout.startswith("Output logits: an error of ")) == (1, True)
+
+    def test_a_wrong_row_is_named(self, invoke, exported, tiny_pth, outputs):
+        logits = np.load(outputs[1])["logits"]
+        logits[1, 3] += 1
+        np.savez(outputs[1], logits=logits)
+        result = invoke("verify", exported, "-c", tiny_pth, "--inputs", outputs[0], "--against", outputs[1])
+        assert result.exit_code == 1
+        assert "(input 1, element (3,):" in result.stdout
+
+    def test_outputs_of_too_few_inputs(self, invoke, exported, outputs):
+        result = invoke("verify", exported, "--against", outputs[1])
+        assert (result.exit_code, "has the outputs of 3 inputs, compared are 8" in result.stderr) == (2, True)
+
+    def test_inputs_of_ones_own(self, invoke, exported, tiny_pth, outputs):
+        result = invoke("verify", exported, "-c", tiny_pth, "--inputs", outputs[0])
+        assert (result.exit_code, f"3 inputs of {outputs[0]}" in result.stdout) == (0, True)
+
+    def test_a_page_over_what_is_read(self, invoke, exported, outputs):
+        result = invoke("verify", exported, "--inputs", outputs[0], "--report", outputs[0])
+        assert result.exit_code == 2
+
+    def test_saving_compares_nothing(self, invoke, exported, outputs):
+        result = invoke("verify", exported, "--save-inputs", "x.npz", "--against", outputs[1])
+        assert (result.exit_code, "--save-inputs compares nothing" in result.stderr) == (2, True)
+
+    def test_pictures_and_stored_inputs(self, invoke, exported, by_class, outputs):
+        result = invoke("verify", exported, "--inputs", outputs[0], "--images", by_class)
+        assert (result.exit_code, "either --inputs or --images" in result.stderr) == (2, True)
+
+    @pytest.mark.slow
+    def test_openvino(self, invoke, exported, tiny_pth):
+        pytest.importorskip("openvino", reason="openvino is not installed")
+        result = invoke("verify", exported, "-c", tiny_pth, "--runtime", "openvino")
+        assert result.exit_code == 0
+        assert result.stdout.startswith("Passed: OpenVINO (function body, cpu) agrees with PyTorch (eager, cpu)")
+        assert "gives its outputs alone, no stages" in result.stdout
+
+    def test_a_precision_without_openvino(self, invoke, exported, tiny_pth):
+        result = invoke("verify", exported, "-c", tiny_pth, "--precision", "bf16")
+        assert (result.exit_code, "precision is for OpenVINO" in result.stderr) == (2, True)
+
+
 @pytest.mark.slow
 class TestOtherFiles:
     def test_features_of_any_size_at_another_size(self, invoke, tiny_json, tmp_path):

@@ -110,8 +110,8 @@ def extract(
         vector = session.task().vector
         if not vector:
             raise ConfigError(
-                f"Wanted a file of the task features or classification, found {session.info.task}: {opened} has no "
-                "vector for a picture."
+                f"Wanted a file of the task features or classification, found {opened} of {session.info.task}, which "
+                "has no vector for a picture."
             )
         shards = _Shards(
             Path(output), file_format, vector, {"model": opened.info.name, "sha256": opened.sha256}, resume

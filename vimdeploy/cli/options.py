@@ -228,7 +228,7 @@ precision_option = click.option(
     "--precision",
     type=click.Choice(COMPUTE_PRECISIONS),
     help="With --runtime openvino, compute in this type: bf16 is faster on processors that have instructions for it, "
-    "and keeps 3 digits. Default: fp32, so that answers are PyTorch's.",
+    "but rounds every value, the recurrence's too: verify tells what that costs. Default: fp32.",
 )
 engine_code_option = click.option(
     "--allow-engine-code",

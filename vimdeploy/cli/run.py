@@ -121,8 +121,8 @@ def run(
 
     ARTIFACT is a file of vimdeploy export or vimdeploy build. IMAGES are pictures: PNG, JPEG, BMP, WebP, TIFF, GIF, PPM
     or AVIF, and for models of other channels than grey or RGB arrays (H, W, C) of uint8 as .npy; folders of them and
-    all below; patterns in quotes; addresses of http or https; lists of all these in a .txt, one a line; - for such a
-    list on standard input. They are prepared by the recipe that the file carries, as they are stored: an EXIF
+    all below; patterns in quotes; addresses of http or https; lists of paths and addresses in a .txt, one a line; - for
+    such a list on standard input. They are prepared by the recipe that the file carries, as they are stored: an EXIF
     orientation is told, not applied.
 
     A picture that has no answer is named at the end, and does not cost the others theirs. The exit code is 2 if one

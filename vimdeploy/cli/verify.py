@@ -16,6 +16,8 @@ from vimdeploy.cli.options import (
     image_size_option,
     json_option,
     model_option,
+    precision_option,
+    runtime_option,
     seed_option,
     threads_option,
 )
@@ -29,9 +31,10 @@ from vimdeploy.cli.verification import document_of, print_verifications
 @click.option(
     "--against",
     type=PATH,
-    metavar="FILE",
+    metavar="FILE|OUTPUTS.npz",
     help="Compare with this ONNX file or engine instead of PyTorch, for example a half-precision file with its "
-    "original.",
+    "original. OUTPUTS.npz holds what another program gave for the inputs, an array for each output: it is judged in "
+    "place of ARTIFACT's own answers.",
 )
 @click.option(
     "--images",
@@ -57,6 +60,19 @@ from vimdeploy.cli.verification import document_of, print_verifications
 @seed_option
 @image_size_option
 @click.option(
+    "--save-inputs",
+    type=PATH,
+    metavar="FILE.npz",
+    help="Write the inputs to this file and compare nothing, so that a program that vimdeploy does not drive can run "
+    "the model on them: an array for each input, by name.",
+)
+@click.option(
+    "--inputs",
+    type=PATH,
+    metavar="FILE.npz",
+    help="Compare on the inputs in this file, as --save-inputs wrote it or you did, instead of random ones.",
+)
+@click.option(
     "--stages",
     "all_stages",
     is_flag=True,
@@ -67,6 +83,8 @@ from vimdeploy.cli.verification import document_of, print_verifications
 )
 @device_option
 @threads_option
+@runtime_option
+@precision_option
 @engine_code_option
 @json_option
 def verify(
@@ -79,10 +97,14 @@ def verify(
     count: int,
     seed: int,
     image_size: tuple[int, int] | None,
+    save_inputs: Path | None,
+    inputs: Path | None,
     all_stages: bool,
     report: Path | None,
     device: str,
     threads: int | None,
+    runtime: str,
+    precision: str | None,
     allow_engine_code: bool,
     as_json: bool,
 ) -> None:
@@ -101,11 +123,36 @@ def verify(
     vimdeploy verify vim_tiny.onnx -c vim_tiny.pth --images pictures --report proof.html
     vimdeploy verify vim_tiny_fp16.onnx --against vim_tiny.onnx
     vimdeploy verify theirs.onnx --model their_model.py:make
+    vimdeploy verify vim_tiny.onnx -c vim_tiny.pth --runtime openvino
+
+    \b
+    A runtime that vimdeploy does not drive:
+    vimdeploy verify vim_tiny.onnx --save-inputs inputs.npz
+    vimdeploy verify vim_tiny.onnx -c vim_tiny.pth --inputs inputs.npz --against outputs.npz
 
     The exit code is 1 if anything is out of its tolerance; the first sentence says where.
     """
+    from vimdeploy.api.verify import save_inputs as save
     from vimdeploy.api.verify import verify as verify_artifact
 
+    if save_inputs is not None:
+        if against is not None or inputs is not None or report is not None:
+            raise click.UsageError("--save-inputs compares nothing: leave out --against, --inputs and --report.")
+        saved = save(
+            artifact,
+            save_inputs,
+            model=exported_from,
+            images=images,
+            count=count,
+            seed=seed,
+            image_size=image_size,
+        )
+        say(
+            f"{save_inputs}: {saved.description}; nothing was compared. Run the model on them elsewhere, write its "
+            f"outputs with numpy.savez, then: vimdeploy verify {artifact} --inputs {save_inputs} --against outputs.npz",
+            err=True,
+        )
+        return
     with phases("Verifying") as progress:
         results = verify_artifact(
             artifact,
@@ -117,9 +164,12 @@ def verify(
             count=count,
             seed=seed,
             image_size=image_size,
+            inputs=inputs,
             report=report,
             device=device,
             threads=threads,
+            runtime=runtime,
+            precision=precision,
             allow_engine_code=allow_engine_code,
             progress=progress,
         )

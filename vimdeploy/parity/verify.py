@@ -74,6 +74,33 @@ def verify_sessions(
     return verifications
 
 
+def verify_outputs(
+    reference: Session,
+    recorded: Session,
+    inputs: Inputs,
+    weights: WeightCheck | None = None,
+    progress: Progress = silent,
+) -> Verification:
+    """Compare outputs that another program has given, and nothing else of it.
+
+    Args:
+        reference: whose values count as right.
+        recorded: the outputs.
+        inputs: that they belong to.
+        weights: what ``check_weights`` found in the file that the program ran.
+        progress: is told how far the work is.
+    """
+    batches = tracked(inputs.batches(BATCH), "Comparing answers", inputs.batch_count(BATCH), progress)
+    (result,) = check_parity(reference, [recorded], batches, inputs.classes, inputs.names)
+    return dataclasses.replace(
+        result,
+        inputs=inputs.description,
+        answers=_with_pictures(result.answers, inputs, reference.info),
+        stages_note="a file of outputs tells no stages, and not whether they change from run to run.",
+        weights=weights,
+    )
+
+
 def _with_pictures(answers: Agreement, inputs: Inputs, info: ModelInfo) -> Agreement:
     """The changed answers with their pictures in small, and drawn on what the model saw of them."""
     changes = []

@@ -37,8 +37,8 @@ def load(
         allow_engine_code: of engines: run the code that a version-compatible engine carries, if you trust its builder.
         runtime: ``onnxruntime`` or ``openvino``, which run ONNX files; ``tensorrt``, which runs engines; ``auto``: ONNX
             Runtime or TensorRT, as the file wants.
-        precision: of OpenVINO: ``fp32``, as None, or ``bf16``, which rounds more and is faster on processors that have
-            instructions for it.
+        precision: of OpenVINO: ``fp32``, as None, or ``bf16``, which rounds every value to 8 bits and is faster on
+            processors that have instructions for it; ``verify`` tells what that costs.
 
     Returns:
         A session: ``run(arrays)``, ``predict(pictures)``.

@@ -45,8 +45,8 @@ class OpenVinoSession(Session):
             device: ``cpu``, or ``auto``, which is the same.
             threads: that a run may use; None leaves the choice to OpenVINO (all cores).
             operators: ``function-body``, or ``auto``, which is the same.
-            precision: ``fp32``, as None; or ``bf16``, which rounds the factors of matrix products to 8 bits of
-                mantissa and is faster on processors that have instructions for it.
+            precision: ``fp32``, as None; or ``bf16``, which rounds every value to 8 bits, the recurrence's too, and is
+                faster on processors that have instructions for it.
 
         Raises:
             ConfigError: for an option that is none of these, or a processor without bf16.
