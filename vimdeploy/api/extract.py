@@ -133,7 +133,7 @@ def extract(
         rows = answers_of(session, pictures, image_size=image_size, batch=batch, workers=workers, threads=threads)
         done, without, errors = 0, 0, []
         try:
-            for done, row in enumerate(rows, 1):  # is told at the end
+            for done, row in enumerate(rows, 1):
                 shards.add(row)
                 if row.error is not None:
                     without += 1
