@@ -286,3 +286,11 @@ def test_names_are_quoted(parsed):
 def test_a_name_in_a_file_is_no_path():
     info = ModelInfo("mine", (TensorSpec("../../x", ("batch", 7)),), (TensorSpec("y", ("batch", 7)),))
     assert list(model_of(made(info)).beside) == ["warmup/input_0"]
+
+
+@pytest.mark.parametrize("sizes", [{}, {"rows": SizeRange(1 << 40)}])
+def test_an_input_that_nobody_has_the_memory_for(sizes):
+    dims = ("batch", "rows") if sizes else ("batch", 1 << 20, 1 << 20)
+    info = ModelInfo("mine", (TensorSpec("x", dims),), (TensorSpec("y", ("batch", 7)),), sizes=sizes)
+    with pytest.raises(ConfigError, match="is larger than anything"):
+        model_of(made(info))

@@ -6,6 +6,7 @@ Triton runs the file by itself, by its backends ``onnxruntime`` and ``tensorrt``
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,8 @@ _USUAL_BATCH = 8
 """The largest batch of an ONNX file, unless another is asked for: as many as ``Session.predict`` runs together."""
 _MOST = 1024
 """More of anything nobody means."""
+_MOST_VALUES = 1 << 28
+"""Of an input: pictures of 9000 x 9000 pixels have fewer."""
 _KIND_OF = {"auto": "", "cpu": "KIND_CPU", "cuda": "KIND_GPU"}
 _DEVICE_OF = {"KIND_CPU": "cpu", "KIND_GPU": "cuda"}
 _TYPES = {
@@ -312,6 +315,11 @@ def _tensor(spec: TensorSpec, max_batch: int) -> dict[str, Any]:
 
 def _warm_up(info: ModelInfo, backend: _Backend) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
     """Calls before the first request, of one and of the largest batch: pictures of zeros, the rest from files."""
+    for spec in info.inputs:
+        usual = [info.sizes.get(str(dim), SizeRange()) for dim in spec.dims]
+        sizes = [d if isinstance(d, int) else r.typical or r.least for d, r in zip(spec.dims, usual, strict=True)]
+        if math.prod(sizes) > _MOST_VALUES:
+            raise ConfigError(f"{spec} is larger than anything that a server is asked for.")
     inputs = random_inputs(info, 1, seed=0, image_size=backend.image_size)
     arrays = inputs.one(0) if backend.max_batch else inputs.call(0, backend.batch)
     picture = info.picture.name if info.picture is not None else None
