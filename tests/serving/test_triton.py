@@ -1,6 +1,8 @@
 """What Triton is told of a file, read by Triton's own schema."""
 
 import dataclasses
+import importlib.util
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -18,9 +20,13 @@ from vimdeploy.serving.triton import TritonOptions, triton_model
 @pytest.fixture(scope="module")
 def parsed():
     """``parsed(model)`` -> its configuration as an object."""
-    schema = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="tritonclient[grpc] is not installed")
     from google.protobuf import text_format
 
+    client = pytest.importorskip("tritonclient", reason="tritonclient, which has Triton's schema, is not installed")
+    path = Path(client.__path__[0], "grpc", "model_config_pb2.py")  # the package around it wants grpcio
+    spec = importlib.util.spec_from_file_location("model_config_pb2", path)
+    schema = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(schema)
     return lambda model: text_format.Parse(model.config, schema.ModelConfig())
 
 

@@ -176,7 +176,7 @@ def _onnx_backend(artifact: Artifact, folder: str, options: TritonOptions) -> _B
     is_half = artifact.info.precision not in ("fp32", INT8)
     if options.device == "auto" and (is_half or not on_gpu):  # in float16 and bfloat16, a CPU runs another file
         kind = "KIND_GPU" if on_gpu else "KIND_CPU"
-    data = for_providers(artifact, []) if kind == "KIND_CPU" else artifact.data
+    data = for_providers(artifact, ["CPUExecutionProvider"]) if kind == "KIND_CPU" else artifact.data
     entries: dict[str, Any] = {}
     if kind != "KIND_CPU":  # TF32 would round the factors of float32 products to 10 bits
         exact = {"name": "cuda", "parameters": {"key": "use_tf32", "value": "0"}}
