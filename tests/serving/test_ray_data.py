@@ -12,7 +12,6 @@ from PIL import Image
 
 from vimdeploy import load
 from vimdeploy.errors import ConfigError, ModelFileError
-
 from vimdeploy.serving.ray_data import Predictor
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
@@ -87,6 +86,8 @@ class TestPictures:
         table = Predictor(tiny_onnx)({"image": pixels, **others})
         assert table["matrix"].to_pylist() == np.zeros((3, 2, 2)).tolist()
         assert str(table["when"].type) == "timestamp[s]"
+        with pytest.raises(ConfigError, match="The column odd cannot be kept"):
+            Predictor(tiny_onnx)({"image": pixels, "odd": np.array([object()] * 3)})
 
     def test_in_a_column_of_another_name(self, tiny_onnx, pixels):
         table = Predictor(tiny_onnx, column="frame")({"frame": pixels, "second": np.arange(3.0)})

@@ -62,6 +62,8 @@ def extract(
     image_size: tuple[int, int] | None = None,
     batch: int | None = None,
     workers: int | None = None,
+    runtime: str = "auto",
+    precision: str | None = None,
     device: str = "auto",
     threads: int | None = None,
     operators: str = "auto",
@@ -86,6 +88,8 @@ def extract(
         image_size: as of ``vimdeploy.run``, and so the following.
         batch: how many pictures run together.
         workers: how many run side by side on a CPU.
+        runtime: as ``vimdeploy.load`` takes it, and so the following.
+        precision: of OpenVINO.
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: that one operator may use on a CPU.
         operators: ``auto``, ``library`` or ``function-body``.
@@ -106,7 +110,16 @@ def extract(
         raise ConfigError(f"shard_size must be from 1 to {_MOST}, found {shard_size}.")
     require(FORMATS[file_format].module, file_format)
     opened = open_artifact(artifact, foreign=True)
-    with load(opened, device, threads, operators, allow_engine_code=allow_engine_code) as session:
+    session = load(
+        opened,
+        device,
+        threads,
+        operators,
+        allow_engine_code=allow_engine_code,
+        runtime=runtime,
+        precision=precision,
+    )
+    with session:
         vector = session.task().vector
         if not vector:
             raise ConfigError(

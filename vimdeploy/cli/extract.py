@@ -16,7 +16,9 @@ from vimdeploy.cli.options import (
     images_argument,
     json_option,
     operators_option,
+    precision_option,
     resume_option,
+    runtime_option,
     threads_option,
     workers_option,
 )
@@ -67,6 +69,8 @@ from vimdeploy.cli.options import (
     "pixels than 8 pictures of 224x224 have, because it is no faster with more.",
 )
 @workers_option
+@runtime_option
+@precision_option
 @device_option
 @operators_option
 @threads_option
@@ -82,6 +86,8 @@ def extract(
     image_size: tuple[int, int] | None,
     batch: int | None,
     workers: int | None,
+    runtime: str,
+    precision: str | None,
     device: str,
     operators: str,
     threads: int | None,
@@ -117,6 +123,8 @@ def extract(
             image_size=image_size,
             batch=batch,
             workers=workers,
+            runtime=runtime,
+            precision=precision,
             device=device,
             threads=threads,
             operators=operators,

@@ -21,7 +21,9 @@ from vimdeploy.cli.options import (
     images_argument,
     json_option,
     operators_option,
+    precision_option,
     resume_option,
+    runtime_option,
     threads_option,
     workers_option,
 )
@@ -94,6 +96,8 @@ SHOWN = 5
     "NAME is the picture's. Only for answers that are arrays, such as features. Default: nothing is saved.",
 )
 @workers_option
+@runtime_option
+@precision_option
 @device_option
 @operators_option
 @threads_option
@@ -111,6 +115,8 @@ def run(
     resume: bool,
     save: Path | None,
     workers: int | None,
+    runtime: str,
+    precision: str | None,
     device: str,
     operators: str,
     threads: int | None,
@@ -149,7 +155,15 @@ def run(
         raise ConfigError("--resume goes on with the .csv or .jsonl that -o names; name one.")
     if as_rows and (save is not None or as_json):
         raise ConfigError(f"{'--json' if as_json else '--save'} does not go with {output}: run once for each.")
-    session = load(artifact, device, threads, operators, allow_engine_code=allow_engine_code)
+    session = load(
+        artifact,
+        device,
+        threads,
+        operators,
+        allow_engine_code=allow_engine_code,
+        runtime=runtime,
+        precision=precision,
+    )
     with session:
         answers = partial(
             answers_of,
