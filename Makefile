@@ -45,11 +45,14 @@ format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(CPP_FILES) | xargs $(BIN)/clang-format -i
+	$(BIN)/python docs/site/generate.py
 
-# What the demo needs, with pip's progress to be seen.
+# What the demo needs, with pip's progress to be seen. It runs on a CPU: CUDA kernels would take minutes to compile. A folder
+# of its own, because CMake remembers in build/ what it was told.
 .venv/demo: $(SOURCES) | .venv/torch build/deps
 	@echo "== 2 of 2: vimdeploy and what it runs with; the compiled operators take a minute or two"
-	$(BIN)/python -m pip install '.[cpu,export,hub]' -C cmake.define.VIMDEPLOY_DEPS_DIR=$(DEPS)
+	$(BIN)/python -m pip install '.[cpu,export,hub]' -C build-dir=build/demo \
+		-C cmake.define.VIMDEPLOY_DEPS_DIR=$(DEPS) -C cmake.define.VIMDEPLOY_CUDA=OFF
 	touch $@
 
 .venv/installed: $(SOURCES) | .venv/torch build/deps

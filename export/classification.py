@@ -1,6 +1,6 @@
 """A Vim classifier from its checkpoint to ONNX, proved and tried: what the commands do, to copy and change.
 
-python export/classification.py vim_tiny_patch16_224 vim_t_midclstok_76p1acc.pth vim_tiny.onnx [fp16 or bf16]
+python export/classification.py vim_tiny vim_t_midclstok_76p1acc.pth vim_tiny.onnx [fp16 or bf16]
 """
 
 import sys

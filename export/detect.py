@@ -1,6 +1,6 @@
 """Cascade Mask R-CNN on a Vim from detectron2's checkpoint to ONNX, and the objects in a picture.
 
-python export/detect.py vim_tiny_patch16_224 cascade_mask_rcnn_vim_tiny.pth detect.onnx
+python export/detect.py vim_tiny cascade_mask_rcnn_vim_tiny.pth detect.onnx
 """
 
 import sys

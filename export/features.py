@@ -1,6 +1,6 @@
 """The backbone of a Vim from a classifier's, mmsegmentation's or detectron2's checkpoint to ONNX, at every image size.
 
-python export/features.py vim_tiny_patch16_224 upernet_vim_tiny.pth features.onnx 5,11,17,23
+python export/features.py vim_tiny upernet_vim_tiny.pth features.onnx 5,11,17,23
 """
 
 import sys

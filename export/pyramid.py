@@ -1,6 +1,6 @@
 """The backbone and the neck of an mmsegmentation or a detectron2 checkpoint to ONNX: maps of several resolutions.
 
-python export/pyramid.py vim_tiny_patch16_224 upernet_vim_tiny.pth pyramid.onnx
+python export/pyramid.py vim_tiny upernet_vim_tiny.pth pyramid.onnx
 """
 
 import sys

@@ -1,6 +1,6 @@
 """UperNet on a Vim from mmsegmentation's checkpoint to ONNX, and the mask of a picture.
 
-python export/segment.py vim_tiny_patch16_224 upernet_vim_tiny.pth segment.onnx
+python export/segment.py vim_tiny upernet_vim_tiny.pth segment.onnx
 """
 
 import sys

@@ -1,4 +1,5 @@
 import os
+import sys
 from importlib.metadata import version
 
 import pytest
@@ -28,3 +29,30 @@ def test_a_machine_that_tells_nothing(monkeypatch):
 @pytest.mark.parametrize(("package", "found"), [("numpy", version("numpy")), ("vimdeploy-of-nobody", None)])
 def test_the_version_of_a_package(package, found):
     assert machine.installed_version(package) == found
+
+
+class TestShares:
+    """What a container may use of a machine."""
+
+    @pytest.fixture
+    def group(self, monkeypatch):
+        def set_files(**files):
+            monkeypatch.setattr(machine, "_of_control_group", lambda name: files.get(name.replace(".", "_"), ""))
+
+        return set_files
+
+    @pytest.mark.parametrize(
+        ("quota", "cores"), [("150000 100000", 2), ("20000 100000", 1), ("max 100000", 8), ("", 8)]
+    )
+    def test_of_cores(self, group, monkeypatch, quota, cores):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+        group(cpu_max=quota)
+        assert machine.usable_cores() == cores
+
+    @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells these numbers")
+    @pytest.mark.parametrize(
+        ("most", "taken", "left"), [("3000", "1000", 2000), ("1000", "3000", 0), ("max", "5", None)]
+    )
+    def test_of_memory(self, group, most, taken, left):
+        group(memory_max=most, memory_current=taken)
+        assert machine.memory_left() == left or (left is None and machine.memory_left() > 1 << 20)

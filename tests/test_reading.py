@@ -1,8 +1,12 @@
 import os
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from vimdeploy.reading import check_regular, read_text, shown, why
+from vimdeploy import reading
+from vimdeploy.reading import check_regular, downloaded, read_text, shown, why
 
 
 class TestText:
@@ -64,3 +68,82 @@ def test_why_is_the_reason_alone():
 def test_names_are_shown_in_full_unless_they_are_none():
     assert shown("a  b.png") == "a  b.png"
     assert len(shown("x" * 100_000)) <= 300
+
+
+@pytest.fixture(scope="module")
+def server():
+    """The address of a server on this machine."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+class TestDownloads:
+    @pytest.mark.parametrize("path", ["/whole", "/moved", "/no length", "/w%68ole"])
+    def test_are_whole(self, server, path):
+        assert downloaded(server + path) == CONTENT
+
+    @pytest.mark.parametrize(
+        ("path", "reason"),
+        [
+            ("/none", "the server answers 404, Not Found"),
+            ("/cut", "it ended after 1000 bytes of 2000"),
+            ("/loop", "the server answers 302, .* infinite loop"),
+            ("/to a file", "the server answers 302, .*is not allowed"),
+            ("/nonsense", r"the server does not speak HTTP \(nonsense"),
+        ],
+    )
+    def test_are_refused(self, server, path, reason):
+        with pytest.raises(OSError, match=reason):
+            downloaded(server + path)
+
+    def test_are_bounded(self, server, monkeypatch):
+        monkeypatch.setattr(reading, "_MOST_DOWNLOADED", 500)
+        with pytest.raises(OSError, match="it has more than 0 MiB"):
+            downloaded(f"{server}/whole")
+
+    def test_a_server_that_says_nothing(self, server, monkeypatch):
+        monkeypatch.setattr(reading, "_SILENCE", 0.1)
+        with pytest.raises(TimeoutError):
+            downloaded(f"{server}/silence")
+
+    def test_a_server_that_takes_its_time_with_every_byte(self, server, monkeypatch):
+        monkeypatch.setattr(reading, "_WHOLE", 0.0)
+        with pytest.raises(TimeoutError, match="it was not there after 0 seconds"):
+            downloaded(f"{server}/whole")
+
+    @pytest.mark.parametrize("address", ["http://127.0.0.1:1/a.png", "http://", "http://[", "http://127.0.0.1:x/"])
+    def test_where_there_is_no_server(self, address):
+        with pytest.raises((OSError, ValueError)):
+            downloaded(address)
+
+
+CONTENT = bytes(range(250)) * 4
+
+
+class Server(BaseHTTPRequestHandler):
+    def do_GET(self):
+        moved = {"/moved": "/whole", "/loop": "/loop", "/to%20a%20file": "file:///etc/passwd"}
+        lengths = {"/whole": 1000, "/w%68ole": 1000, "/cut": 2000}
+        if self.path == "/silence":
+            time.sleep(0.5)
+        elif self.path == "/nonsense":
+            self.wfile.write(b"nonsense\r\n\r\n")
+        elif self.path in moved:
+            self.send_response(302)
+            self.send_header("Location", moved[self.path])
+            self.end_headers()
+        elif self.path in lengths or self.path == "/no%20length":
+            self.send_response(200)
+            if self.path in lengths:
+                self.send_header("Content-Length", str(lengths[self.path]))
+            self.end_headers()
+            self.wfile.write(CONTENT)
+        else:
+            self.send_error(404)
+
+    def log_message(self, *_):
+        pass

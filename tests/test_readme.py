@@ -23,7 +23,8 @@ from vimdeploy.networks import network_of_variant
 BLOCK = re.compile(r"(?ms)(?P<skip><!-- not run: .+? -->\n+)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$")
 WANTED = re.compile(r"<!-- wants (.+) -->")
 PAGES = ("README.md", "docs/**/*.md", "samples/*/README.md")
-READMES = sorted(str(path.relative_to(ROOT)) for page in PAGES for path in ROOT.glob(page))
+READMES = sorted({str(path.relative_to(ROOT)) for page in PAGES for path in ROOT.glob(page)} - {"docs/accuracy.md"})
+"""All but what benchmarks/accuracy.py writes, whose blocks it has run."""
 
 
 def blocks(text):
@@ -64,26 +65,49 @@ def reader(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def exported():
+    """What pages have exported from the samples, so that no page does it again: file and contents by the command."""
+    return {}
+
+
+@pytest.fixture
+def vimdeploy(reader, invoke, exported):
+    """``vimdeploy(arguments)``: the command, in this process, in the reader's folder."""
+
+    def run(arguments):
+        command = shlex.join(arguments)
+        if command not in exported:
+            result = invoke(*arguments)
+            assert result.exit_code == 0, f"vimdeploy {command}\n{result.output}"
+        if command.startswith("export samples/"):
+            path = reader / arguments[arguments.index("-o") + 1]
+            if command in exported:
+                path.write_bytes(exported[command])
+            exported[command] = path.read_bytes()
+
+    return run
+
+
+def python(arguments):
+    result = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+    assert result.returncode == 0, f"python {shlex.join(arguments)}\n{result.stderr}"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("readme", READMES)
-def test_blocks_run(readme, reader, invoke):
+def test_blocks_run(readme, vimdeploy):
     page = (ROOT / readme).read_text()
-    for wanted in WANTED.findall(page):
-        for package in wanted.split(", "):
+    for package in ", ".join(WANTED.findall(page)).split(", "):
+        if package:
             pytest.importorskip(package, reason=f"{package} is not installed")
-    namespace = {}
+    programs, namespace = dict(zip(PROGRAMS, (vimdeploy, python), strict=True)), {}
     for line, kind, text in blocks(page):
         if kind == "python":
             exec(compile("\n" * (line - 1) + text, readme, "exec"), namespace)
             continue
         for program, *arguments in commands(kind, text):
-            said = f"{readme}:{line}: {program} {shlex.join(arguments)}"
-            if program == "vimdeploy":
-                result = invoke(*arguments)
-                assert result.exit_code == 0, f"{said}\n{result.output}"
-            else:
-                result = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
-                assert result.returncode == 0, f"{said}\n{result.stderr}"
+            programs[program](arguments)
 
 
 SAMPLE = """

@@ -7,8 +7,8 @@ Every arrow holds a few pictures and then waits for the one behind it, so that m
 On a CPU, one session whose operators share all cores leaves cores idle between the operators. So a run that is long
 enough for it goes over to one-thread sessions: it is really one session with one thread, called by several threads at
 once (``Session.is_shared``), so that the weights are held once; such threads are as fast as processes of their own. The
-rule: the first seconds run on all cores. If there is more to do then, as many workers as there are cores take over, but
-no more than half of the free memory holds if each takes what the run has taken so far. They are tried for some seconds,
+rule: the first seconds run on all cores. If something is left for each then, as many workers as there are cores take
+over, or as half of the free memory holds if each takes what the run has taken so far. They are tried for some seconds,
 then half of them, and so on as long as that is faster; what was fastest goes on. Compared is how long pictures take in
 a worker, so that it does not matter how fast the rows are taken.
 """
@@ -131,6 +131,7 @@ class _Stream:
         self._took: list[tuple[float, int]] = []
         """Seconds and pictures of each call of ``_answered``."""
         self._is_ended = False
+        """Whether nobody wants what runs."""
 
     def rows(self, pictures: Iterable[Found], workers: int | None) -> Iterator[Row]:
         """The rows of all pictures; with None workers as many as pay."""
@@ -138,13 +139,7 @@ class _Stream:
         with ThreadPoolExecutor(cores, "prepare") as readers:
             prepared = _in_order(readers, self._prepared, pictures, 2 * max(cores, size))
             few = self._few_at_once(prepared, size)
-            try:
-                if workers is None:
-                    yield from self._as_fast_as_it_goes(few, cores)
-                else:
-                    yield from self._side_by_side(workers, few)
-            finally:
-                self._is_ended = True
+            yield from self._as_fast_as_it_goes(few, cores) if workers is None else self._side_by_side(workers, few)
 
     def _as_fast_as_it_goes(self, few: Iterator[list[_Prepared]], cores: int) -> Iterator[Row]:
         """First on all cores, then by as many workers as were seen to be fastest."""
@@ -154,8 +149,11 @@ class _Stream:
         taken, left = (status_bytes("VmRSS") or 0) - before, memory_left()
         workers = cores if left is None else min(cores, left // 2 // max(taken, 1))
         last = 0.0
-        while workers > 1 and (first := next(few, None)) is not None:
-            few = itertools.chain([first], few)
+        while workers > 1:
+            waiting = list(itertools.islice(few, workers))
+            few = itertools.chain(waiting, few)
+            if len(waiting) < workers:
+                break
             found = yield from self._tried(workers, few)
             if found > most:
                 best, most = workers, found
@@ -177,8 +175,12 @@ class _Stream:
         if workers > 1:
             session, progress = self._on_one_thread, silent
         with ThreadPoolExecutor(workers, "run") as pool:
-            for rows in _in_order(pool, partial(self._answered, session, progress), few, 2 * workers):
-                yield from rows
+            try:
+                for rows in _in_order(pool, partial(self._answered, session, progress), few, 2 * workers):
+                    yield from rows
+            except BaseException:
+                self._is_ended = True
+                raise
 
     @cached_property
     def _on_one_thread(self) -> Session:
@@ -217,13 +219,21 @@ class _Stream:
         good = [one for one in few if one.error is None]
         results: list[Answer | VimdeployError]
         try:
-            windows = itertools.chain.from_iterable(_told(one, progress) for one in good)
+            windows = itertools.chain.from_iterable(self._windows(one, progress) for one in good)
             results = [*session.answers(windows, self._batch)]
         except (ExecutionError, ImageError):
             results = [self._alone(session, one) for one in good]
         self._took.append((time.perf_counter() - begin, len(good)))
         left = iter(results)
         return [_row(one, one.error or next(left)) for one in few]
+
+    def _windows(self, one: _Prepared, progress: Progress) -> Iterator[tuple[Arrays, Placement]]:
+        """The windows of a picture; if it has several, progress is told of them."""
+        count = len(one.placement.windows) if one.placement else 0
+        for window in tracked(one.windows, "Windows", count, progress if count > 1 else silent):
+            if self._is_ended:
+                raise ExecutionError("The run was ended.")
+            yield window
 
     def _alone(self, session: Session, one: _Prepared) -> Answer | VimdeployError:
         """The answer to a picture, or why there is none."""
@@ -247,12 +257,6 @@ def _row(one: _Prepared, result: Answer | VimdeployError) -> Row:
         )
     answer, error = (None, result) if isinstance(result, VimdeployError) else (result, None)
     return Row(name, answer, error, one.picture, one.found.is_named)
-
-
-def _told(one: _Prepared, progress: Progress) -> Iterator[tuple[Arrays, Placement]]:
-    """The windows of a picture; if it has several, progress is told of them."""
-    count = len(one.placement.windows) if one.placement else 0
-    return tracked(one.windows, "Windows", count, progress if count > 1 else silent)
 
 
 def _in_order(pool: Executor, function: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:

@@ -125,9 +125,9 @@ def _below(folder: Path, suffixes: Sequence[str]) -> Iterator[Found]:
 
     Hidden ones are passed over, and so are notes beside pictures, and links that lead back up.
     """
-    folders = [(folder, frozenset({os.path.realpath(folder)}))]
+    folders = [(folder, frozenset[str]())]
     while folders:
-        here, above = folders.pop()
+        here, followed = folders.pop()
         inside: list[str] = []
         try:
             with os.scandir(here) as entries:
@@ -141,9 +141,12 @@ def _below(folder: Path, suffixes: Sequence[str]) -> Iterator[Found]:
                 raise reason from error
             yield Found(str(here), reason)
         for name in sorted(inside, reverse=True):  # the first of them is taken next
+            if not (here / name).is_symlink():
+                folders.append((here / name, followed))
+                continue
             place = os.path.realpath(here / name)
-            if place not in above:
-                folders.append((here / name, above | {place}))
+            if place not in followed and not Path(os.path.realpath(here)).is_relative_to(place):
+                folders.append((here / name, followed | {place}))
 
 
 def _no_folders(entries: Iterable[os.DirEntry[str]], folders: list[str]) -> Iterator[str]:

@@ -69,6 +69,7 @@ class RowFile:
         self._path, self._items = path, items
         self._columns = ("image", *fields, "error")
         self._csv = path.suffix.lower() == ".csv"
+        self._begin = csv_line(self._columns).encode() if self._csv else b'{"image": '
         self._file = open_to_grow(path, resume)
         try:
             self._end = 0
@@ -77,7 +78,7 @@ class RowFile:
             self._file.seek(self._end)
             self._file.truncate()
             if self._csv and not self._end:
-                self._write(csv_line(self._columns).encode())
+                self._write(self._begin)
         except BaseException:
             self._file.close()
             raise
@@ -122,6 +123,10 @@ class RowFile:
         """The names of the pictures whose rows are there; ``_end`` is behind the last of them."""
         try:
             yield from self._rows_of_csv() if self._csv else self._rows_of_json()
+            if not self._end:
+                self._file.seek(0)
+                if not self._begin.startswith(self._file.read(len(self._begin))):
+                    raise ValueError("it begins with something else")
         except (ValueError, csv.Error) as error:
             raise OutputError(
                 f"{self._path} is no file of answers that this run can go on with: {reason_of(error)}. Choose another "
@@ -137,24 +142,32 @@ class RowFile:
             yield row["image"]
 
     def _rows_of_csv(self) -> Iterator[str]:
-        read, image = 0, ""
+        read, is_over = 0, False
 
         def lines() -> Iterator[str]:
-            nonlocal read
+            nonlocal read, is_over
             for line in _whole_lines(self._file):
                 read += len(line)
                 yield line.decode(*UTF8)
+            is_over = True
 
         rows = csv.reader(lines(), strict=True)
         header = next(rows, None)
         if header is not None and tuple(header) != self._columns:
             raise ValueError(f"its columns are {', '.join(header)}; wanted {', '.join(self._columns)}")
         self._end = end = read
-        for row in rows:
-            if image and row[0] != image:
-                self._end = end
-                yield image
-            image, end = row[0], read
+        image = None
+        try:
+            for row in rows:
+                if len(row) != len(self._columns):
+                    raise ValueError(f"a row has {len(row)} cells of {len(self._columns)}")
+                if image is not None and row[0] != image:
+                    self._end = end
+                    yield image
+                image, end = row[0], read
+        except csv.Error:
+            if not is_over:  # else the last line ended within a name
+                raise
 
 
 def _whole_lines(file: IO[bytes]) -> Iterator[bytes]:

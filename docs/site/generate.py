@@ -179,15 +179,24 @@ def _sidecar() -> str:
     return _table(("entry", "must be", "is"), rows)
 
 
+def _context() -> click.Context:
+    """That of ``vimdeploy``, in lines that do not depend on the terminal."""
+    return click.Context(main, info_name="vimdeploy", terminal_width=100, **main.context_settings)
+
+
+def _command_table() -> str:
+    """Every command in a line."""
+    rows = ((f"[{name}](#vimdeploy-{name})", c.get_short_help_str(200)) for name, c in main.commands.items())
+    return _table(("command", "does"), rows)
+
+
 def _commands() -> str:
     """Every command with its options."""
-    context = click.Context(main, info_name="vimdeploy", terminal_width=100)  # whatever the terminal is
-    commands = ((name, main.get_command(context, name)) for name in main.list_commands(context))
-    return "\n\n".join("\n\n".join(_command(name, command, context)) for name, command in commands if command)
+    return "\n\n".join("\n\n".join(_command(name, command)) for name, command in main.commands.items())
 
 
-def _command(name: str, command: click.Command, group: click.Context) -> Iterator[str]:
-    context = click.Context(command, info_name=name, parent=group)
+def _command(name: str, command: click.Command) -> Iterator[str]:
+    context = click.Context(command, info_name=name, parent=_context())
     yield f"## vimdeploy {name}"
     yield f"```text\n{command.get_usage(context).removeprefix('Usage: ')}\n```"
     for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(command.help or "")):
@@ -208,6 +217,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "oracle": _oracle,
     "tasks": _tasks,
     "sidecar": _sidecar,
+    "command_table": _command_table,
     "commands": _commands,
     **{cls.__name__: _fields(cls) for cls in (SizeRange, FromCheckpoint, FromSeed, Recipe, VimConfig)},
     **{cls.__name__: _fields(cls, has_defaults=False) for cls in (ModelInfo, TensorSpec)},  # all are always there

@@ -48,7 +48,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         own = uri.removeprefix("docs/")
         if files.get_file_from_path(own) is not None:
             return posixpath.relpath(own, posixpath.dirname(page.file.src_uri))
-        return f"{config.extra['repository']}/{'tree' if target.is_dir() else 'blob'}/main/{uri}"
+        return f"{config.extra['repository']}/{'tree' if target.is_dir() else 'blob'}/HEAD/{uri}"
 
     return _LINK.sub(led, markdown)
 

@@ -21,6 +21,8 @@ import vimdeploy
 PAGE = Path(__file__).with_name("page")
 RUNTIME = "onnxruntime-web@1.30.0"
 RUNTIME_FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
+RECIPE = {"fit": "crop", "crop": 1.0, "interpolation": "bicubic"}
+"""What page/reader.js does."""
 
 
 def facts_of(model: Path) -> dict[str, Any]:
@@ -30,32 +32,27 @@ def facts_of(model: Path) -> dict[str, Any]:
         VimdeployError: if the file cannot be read, or the page cannot prepare pictures as its recipe has it.
     """
     info = vimdeploy.inspect(model)["model"]
-    [(name, images)], [(logits, scores)] = info["inputs"].items(), info["outputs"].items()
-    recipe, (_, channels, height, width) = info["recipe"], images["dims"]
-    plain = {"crop": 1.0, "fit": "crop", "interpolation": "bicubic"}
-    if info["task"] != "classification" or channels != 1 or height != width or plain != plain | subset(recipe, plain):
+    recipe, inputs = info["recipe"], {name: spec["dims"] for name, spec in info["inputs"].items()}
+    sizes = [size for dims in inputs.values() for size in dims[1:]]
+    fits = len(sizes) == 3 and sizes[0] == 1 and sizes[1] == sizes[2] and isinstance(sizes[1], int)
+    if info["task"] != "classification" or not fits or any(recipe[key] != RECIPE[key] for key in RECIPE):
         raise vimdeploy.ConfigError(
-            f"Wanted a classifier of square grey pictures that are resized bicubically and not cropped, as "
-            f"samples/digits is; found {info['name']}, {info['task'] or 'no task'}, {images['dims']}, {recipe}."
+            "Wanted a classifier of square grey pictures that are resized bicubically and not cropped, as the one of "
+            f"samples/digits; found {info['name']}, task {info['task'] or 'none'}, inputs {inputs}, recipe {recipe}."
         )
+    [[output, scores]] = info["outputs"].items()
     return {
-        "name": info["name"],
-        "input": name,
-        "output": logits,
-        "side": height,
+        "input": next(iter(inputs)),
+        "output": output,
+        "side": sizes[1],
         "mean": recipe["mean"][0],
         "std": recipe["std"][0],
-        "labels": [str(label) for label in info["labels"]] or [str(number) for number in range(scores["dims"][1])],
+        "labels": [str(label) for label in info["labels"] or range(scores["dims"][1])],
     }
 
 
-def subset(values: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
-    """Some of the values."""
-    return {name: values[name] for name in names}
-
-
 def fetch_runtime(folder: Path) -> None:
-    """Put onnxruntime-web's files into a folder; they come from npm's registry.
+    """Put onnxruntime-web's files into an empty folder; they come from npm's registry.
 
     Raises:
         ClickException: if npm is not here, or cannot bring them.
@@ -63,17 +60,17 @@ def fetch_runtime(folder: Path) -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise click.ClickException("npm is wanted, which brings onnxruntime-web; install Node.js.")
-    with tempfile.TemporaryDirectory() as work:
-        done = subprocess.run([npm, "pack", RUNTIME, "--silent"], cwd=work, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise click.ClickException(f"npm could not bring {RUNTIME}: {done.stderr.strip() or done.stdout.strip()}")
-        [package] = Path(work).glob("*.tgz")
-        with tarfile.open(package) as members:
-            for name in RUNTIME_FILES:
-                member = members.extractfile(f"package/dist/{name}")
-                assert member is not None
-                with member, (folder / name).open("wb") as file:
-                    shutil.copyfileobj(member, file)
+    done = subprocess.run([npm, "pack", RUNTIME, "--silent"], cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise click.ClickException(f"npm could not bring {RUNTIME}: {done.stderr.strip() or done.stdout.strip()}")
+    [package] = folder.glob("*.tgz")
+    with tarfile.open(package) as members:
+        for name in RUNTIME_FILES:
+            member = members.extractfile(f"package/dist/{name}")
+            assert member is not None
+            with member, (folder / name).open("wb") as file:
+                shutil.copyfileobj(member, file)
+    package.unlink()
 
 
 @click.command()
@@ -83,13 +80,17 @@ def main(model: Path, folder: Path) -> None:
     """Put the page, MODEL and onnxruntime-web into FOLDER."""
     try:
         facts = facts_of(model)
+        with tempfile.TemporaryDirectory() as work:
+            if not all((folder / name).is_file() for name in RUNTIME_FILES):
+                fetch_runtime(Path(work))
+            shutil.copytree(work, folder, dirs_exist_ok=True)
+        shutil.copytree(PAGE, folder, dirs_exist_ok=True)
+        shutil.copyfile(model, folder / "model.onnx")
+        (folder / "model.json").write_text(json.dumps(facts), encoding="utf-8")
     except vimdeploy.VimdeployError as error:
         raise click.UsageError(str(error)) from error
-    shutil.copytree(PAGE, folder, dirs_exist_ok=True)
-    shutil.copyfile(model, folder / "model.onnx")
-    (folder / "model.json").write_text(json.dumps(facts), encoding="utf-8")
-    if not all((folder / name).is_file() for name in RUNTIME_FILES):
-        fetch_runtime(folder)
+    except OSError as error:
+        raise click.ClickException(f"{folder} cannot be written: {error}") from error
     click.echo(f"{folder}: the page is ready; python -m http.server --directory {folder}")
 
 

@@ -9,12 +9,14 @@ GET  /metrics       counts and times in Prometheus' text format
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 import warnings
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -26,17 +28,33 @@ from starlette.requests import ClientDisconnect
 
 import vimdeploy
 
+LOG = logging.getLogger("uvicorn.error")
+
 BODY_SECONDS = 20
 """A client that has not sent its picture by then loses its place."""
 STOP_SECONDS = 30
 """After SIGTERM, what was taken is answered for so long."""
-CONNECTIONS = 1024
-"""At most so many at once; each may have 64 kB of its body in memory before somebody asks for it."""
+CONNECTIONS = 512
+"""At most so many at once; uvicorn may hold a third of a megabyte of each before somebody asks for it."""
 
 REQUESTS = Counter("vimdeploy_requests", "Requests to /predict, by HTTP status.", ["status"])
 TAKEN = Gauge("vimdeploy_pictures_taken", "Pictures that are being received, wait, or are in a session.")
 SECONDS = Histogram("vimdeploy_answer_seconds", "Seconds from a request to its answer.")
 BATCHES = Histogram("vimdeploy_batch_pictures", "Pictures in a batch.", buckets=(1, 2, 4, 8, 16, 32, 64))
+
+
+@dataclass(frozen=True, eq=False)
+class Waiting:
+    """A picture that waits for its answer."""
+
+    request: Request
+    picture: bytes
+    answer: asyncio.Future[Any]
+
+    def give(self, answer: Any) -> None:
+        """Give it the answer, or the error that it met."""
+        if not self.answer.done():  # the server was told to stop, and could not wait any longer
+            self.answer.set_result(answer)
 
 
 class Batcher:
@@ -45,7 +63,7 @@ class Batcher:
     def __init__(self, sessions: Sequence[vimdeploy.Session], batch: int, window: float) -> None:
         """Each session answers at most ``batch`` pictures at once; one that is alone waits ``window`` seconds."""
         self._sessions, self._batch, self._window = sessions, batch, window
-        self._waiting: asyncio.Queue[tuple[bytes, asyncio.Future[Any]]] = asyncio.Queue()
+        self._queue: asyncio.Queue[Waiting] = asyncio.Queue()
         self._threads = ThreadPoolExecutor(len(sessions))
 
     @asynccontextmanager
@@ -57,27 +75,30 @@ class Batcher:
             task.cancel()
         self._threads.shutdown()
 
-    async def answer(self, picture: bytes) -> Any:
-        """The answer to a picture file, or the error that it met."""
-        future = asyncio.get_running_loop().create_future()
-        self._waiting.put_nowait((picture, future))
-        return await future
+    async def answer(self, request: Request, picture: bytes) -> Any:
+        """The answer to the picture file of a request, or the error that it met."""
+        one = Waiting(request, picture, asyncio.get_running_loop().create_future())
+        self._queue.put_nowait(one)
+        return await one.answer
 
     async def _work(self, session: vimdeploy.Session) -> None:
         """Answer batch after batch."""
         while True:
-            taken = [await self._waiting.get()]
-            if self._waiting.empty():
+            taken = [await self._queue.get()]
+            if self._queue.empty():
                 await asyncio.sleep(self._window)
-            share = -(-(1 + self._waiting.qsize()) // len(self._sessions))  # other sessions want some of them too
-            taken += [self._waiting.get_nowait() for _ in range(min(share, self._batch) - 1)]
-            BATCHES.observe(len(taken))
-            pictures, futures = zip(*taken, strict=True)
-            loop = asyncio.get_running_loop()
-            answers = await loop.run_in_executor(self._threads, _answers, session, pictures)
-            for future, answer in zip(futures, answers, strict=True):
-                if not future.done():  # the server was told to stop, and could not wait any longer
-                    future.set_result(answer)
+            share = -(-(1 + self._queue.qsize()) // len(self._sessions))  # other sessions want some of them too
+            taken += [self._queue.get_nowait() for _ in range(min(share, self._batch) - 1)]
+            for one in list(taken):
+                if await one.request.is_disconnected():
+                    one.give(ClientDisconnect())
+                    taken.remove(one)
+            if taken:
+                BATCHES.observe(len(taken))
+                pictures = [one.picture for one in taken]
+                answers = await asyncio.get_running_loop().run_in_executor(self._threads, _answers, session, pictures)
+                for one, answer in zip(taken, answers, strict=True):
+                    one.give(answer)
 
 
 def _answers(session: vimdeploy.Session, pictures: Sequence[bytes]) -> Sequence[Any]:
@@ -89,10 +110,10 @@ def _answers(session: vimdeploy.Session, pictures: Sequence[bytes]) -> Sequence[
 
 
 async def picture_of(request: Request, most: int) -> bytes:
-    """The body of a request, of which never more than ``most`` bytes are read.
+    """The body of a request; reading ends as soon as there are more than ``most`` bytes.
 
     Raises:
-        HTTPException: if it is no picture by its type, too large, or too slow.
+        HTTPException: if it is no picture by its type, or too large.
     """
     kind = request.headers.get("content-type", "image/*").partition(";")[0].strip().lower()
     if not kind.startswith("image/") and kind != "application/octet-stream":
@@ -104,23 +125,30 @@ async def picture_of(request: Request, most: int) -> bytes:
     too_large = HTTPException(413, f"A picture file may have {most} bytes, this one has more; make it smaller.")
     if int(request.headers.get("content-length", 0)) > most:
         raise too_large
-    body = bytearray()
+    parts, size = [], 0
     async for part in request.stream():
-        body += part
-        if len(body) > most:
+        parts.append(part)
+        size += len(part)
+        if size > most:
             raise too_large
-    return bytes(body)
+    return b"".join(parts)
 
 
 def refusal(error: BaseException) -> HTTPException:
-    """How a client is told that its picture met an error."""
+    """How a client is told of an error."""
     while isinstance(error.__cause__, vimdeploy.ImageError):  # which does not speak of a place in a batch
         error = error.__cause__
-    if isinstance(error.__cause__, Image.DecompressionBombError):
-        return HTTPException(413, str(error))
+    if isinstance(error, HTTPException):
+        return error
+    if isinstance(error, asyncio.TimeoutError):
+        return HTTPException(408, f"The picture was not here after {BODY_SECONDS} seconds.")
+    if isinstance(error, ClientDisconnect):
+        return HTTPException(499)  # as nginx has it; nobody is there to read it
     if isinstance(error, vimdeploy.InputError):
-        return HTTPException(422, str(error))
-    return HTTPException(500, f"The model could not be run: {error}")
+        is_large = isinstance(error.__cause__, Image.DecompressionBombError)
+        return HTTPException(413 if is_large else 422, str(error))
+    LOG.error("A picture was not answered.", exc_info=error)
+    return HTTPException(500, "The picture was not answered; the server's log says why.")
 
 
 def application(
@@ -167,25 +195,20 @@ def application(
 
     @app.post("/predict")
     async def predict(request: Request) -> dict[str, Any]:
-        start, status = time.perf_counter(), 500
+        start, status = time.perf_counter(), 200
         try:
             with place():
                 picture = await asyncio.wait_for(picture_of(request, most_bytes), BODY_SECONDS)
-                answer = await batcher.answer(picture)
+                answer = await batcher.answer(request, picture)
             if isinstance(answer, Exception):
-                raise refusal(answer)
-            status = 200
+                raise answer
+            document: dict[str, Any] = answer.document()
             SECONDS.observe(time.perf_counter() - start)
-            return answer.document()
-        except HTTPException as error:
-            status = error.status_code
-            raise
-        except asyncio.TimeoutError as error:
-            status = 408
-            raise HTTPException(status, f"The picture was not here after {BODY_SECONDS} seconds.") from error
-        except ClientDisconnect as error:
-            status = 499  # as nginx has it; nobody is there to read it
-            raise HTTPException(status) from error
+            return document
+        except Exception as error:
+            refused = refusal(error)
+            status = refused.status_code
+            raise refused from None
         finally:
             REQUESTS.labels(status).inc()
 
@@ -205,12 +228,12 @@ def application(
     return app
 
 
-def open_sessions(model: str, count: int | None, threads: int) -> list[vimdeploy.Session]:
-    """Sessions of a model, warm; ``count`` of None: one on a GPU, one for each core of a CPU."""
-    sessions = [vimdeploy.load(model, threads=threads or None)]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = count or (cores if sessions[0].device == "cpu" else 1)
-    sessions += [vimdeploy.load(model, threads=threads or None) for _ in range(count - 1)]
+def open_sessions(model: str, count: int | None) -> list[vimdeploy.Session]:
+    """Sessions of a model, warm: ``count`` of one thread each, None for one a core; on a GPU, or for 0, a whole one."""
+    whole = vimdeploy.load(model)
+    if count is None:
+        count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    sessions = [session for _ in range(count) if (session := whole.on_one_thread())] or [whole]  # a GPU has none
     for session in sessions:
         session.predict(Image.new("RGB", (64, 64)))
     return sessions
@@ -220,11 +243,26 @@ def open_sessions(model: str, count: int | None, threads: int) -> list[vimdeploy
 @click.argument("model", type=click.Path(exists=True, dir_okay=False))
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port; 0: any.")
-@click.option("--sessions", type=click.IntRange(1, 256), help="Sessions beside each other. Default: one a core.")
-@click.option("--threads", default=1, show_default=True, type=click.IntRange(0, 256), help="Of each; 0: all cores.")
+@click.option(
+    "--sessions",
+    type=click.IntRange(0, 256),
+    help="Sessions of one thread each, on a CPU; 0: one session of all threads. Default: one for each core.",
+)
 @click.option("--batch", default=8, show_default=True, type=click.IntRange(1, 256), help="Most pictures of a batch.")
-@click.option("--window", default=2.0, show_default=True, type=click.FloatRange(0, 1000), help="ms to wait for others.")
-@click.option("--places", default=64, show_default=True, type=click.IntRange(1), help="Most pictures taken at once.")
+@click.option(
+    "--window",
+    default=2.0,
+    show_default=True,
+    type=click.FloatRange(0, 1000),
+    help="Milliseconds that a picture waits for others if it is alone.",
+)
+@click.option(
+    "--places",
+    default=64,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Most pictures taken at once; further ones are refused with 503, so that memory is bounded.",
+)
 @click.option("--megabytes", default=8.0, show_default=True, type=click.FloatRange(0.001), help="Most of a file.")
 @click.option("--megapixels", default=24.0, show_default=True, type=click.FloatRange(0.001), help="Most of a picture.")
 def main(
@@ -232,7 +270,6 @@ def main(
     host: str,
     port: int,
     sessions: int | None,
-    threads: int,
     batch: int,
     window: float,
     places: int,
@@ -241,7 +278,7 @@ def main(
 ) -> None:
     """Serve a model over HTTP until SIGTERM or Ctrl-C; pictures that were taken are answered first."""
     try:
-        opened = open_sessions(model, sessions, threads)
+        opened = open_sessions(model, sessions)
     except vimdeploy.VimdeployError as error:
         raise click.UsageError(str(error)) from error
     app = application(opened, batch, window / 1000, places, int(megabytes * 1e6), int(megapixels * 1e6))

@@ -256,6 +256,26 @@ class TestOperators:
         assert (made.artifact.info.precision, stages_of(made.artifact.info)[0].kind) == ("fp16", "conv1d")
         assert all(result.passed for result in vimdeploy.verify(made.artifact, model=(module, examples), count=2))
 
+    @pytest.mark.parametrize("loops", [True, False])
+    def test_portable(self, scans, tmp_path, loops):
+        module, examples, _ = scans
+        made = vimdeploy.export(module, examples, tmp_path / "portable.onnx", portable=True, batch=2, loops=loops)
+        assert (made.artifact.info.form, made.artifact.info.fixed_batch) == ("portable" if loops else "unrolled", 2)
+        rows = torch.randn(5, 9, 6)
+        found = vimdeploy.load(made.artifact, device="cpu").run(rows)["output"]
+        np.testing.assert_allclose(found, module(rows).detach(), atol=1e-5)
+        [result] = vimdeploy.verify(made.artifact, model=(module, examples), count=2)
+        assert result.passed
+        assert len(result.stages) == 4
+
+    def test_portable_with_axes_that_are_free(self, scans, tmp_path):
+        module, examples, _ = scans
+        with pytest.raises(ConfigError, match="a model that leaves length free; export it at one size"):
+            vimdeploy.export(
+                module, examples, tmp_path / "portable.onnx", dynamic={"tokens": {1: "length"}}, portable=True
+            )
+        assert not list(tmp_path.iterdir())
+
     def test_int8(self, scans, tmp_path):
         module, examples, made = scans
         small = vimdeploy.quantize(made.artifact, tmp_path / "int8.onnx", exported_from=(module, examples))
@@ -264,6 +284,10 @@ class TestOperators:
         assert {layer.layer.split(".")[-1] for layer in small.layers} == {"MatMul"}
         results = vimdeploy.verify(small.artifact, model=(module, examples), count=2)
         assert all(result.passed and result.stages for result in results)
+        portable = vimdeploy.convert(
+            small.artifact, tmp_path / "portable.onnx", portable=True, exported_from=(module, examples)
+        )
+        assert (portable.artifact.info.precision, portable.artifact.info.form) == ("int8", "portable")
 
     def test_int8_of_layers_that_read_an_input_and_an_output(self, tmp_path):
         class Ends(nn.Module):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
@@ -237,6 +238,35 @@ def enter_table(folder: Path) -> None:
     list(inputs.batches(2))
 
 
+# rows
+
+
+def rows_files() -> SearchStrategy[Files]:
+    from safetensors.numpy import save
+
+    shard = save({"logits": np.zeros((1, 5), np.float32)}, {"model": "tiny", "sha256": "abc"})
+    files = {"answers.csv": seeds.ROWS, "answers.jsonl": seeds.JSON_ROWS, "list.txt": seeds.PATHS}
+    files |= {"00000.csv": seeds.INDEX, "00000.safetensors": shard}
+    return st.fixed_dictionaries({name: st.just(data) | mutations.broken_bytes([data]) for name, data in files.items()})
+
+
+def enter_rows(folder: Path) -> None:
+    from vimdeploy.api.extract import _Shards
+    from vimdeploy.picture_files import pictures_of
+    from vimdeploy.row_file import RowFile
+
+    def go_on(name: str) -> None:
+        with RowFile(folder / name, ("index", "label"), "top", resume=True) as file:
+            file.add("new.png", {"top": []})
+
+    in_turn(
+        lambda: go_on("answers.csv"),
+        lambda: go_on("answers.jsonl"),
+        lambda: list(pictures_of(folder / "list.txt", seeds.network().info)),
+        lambda: _Shards(folder, "safetensors", "logits", {"sha256": "abc"}, resume=True),
+    )
+
+
 # picture
 
 
@@ -337,6 +367,7 @@ COMMANDS = {
         "verify model.onnx --against classifier.onnx --count 2 --report out.html",
         "verify classifier.onnx --against model.onnx --count 2 --json",
         "build model.onnx --flavor rtx -o out.engine",
+        "package model.onnx -o repository --device cpu",
     ),
     "picture": (
         "run classifier.onnx picture.png",
@@ -344,7 +375,11 @@ COMMANDS = {
         "run detect.onnx picture.png --score-threshold 0 -o results.json",
         "quantize classifier.onnx -o out.onnx --images . --budget 100",
     ),
-    "sidecar": ("inspect model.engine", "run model.engine good.png --device cuda"),
+    "sidecar": (
+        "inspect model.engine",
+        "run model.engine good.png --device cuda",
+        "package model.engine -o repository",
+    ),
     "table": ("verify classifier.onnx --against classifier.onnx --images . --classes table.csv",),
 }
 """What comes in at the doors above, through the command line."""
@@ -396,6 +431,7 @@ DOORS = {
     "onnx": Door(onnx_files, enter_onnx),
     "operators": Door(operators.operators_files, operators.enter_operators, operators.build),
     "picture": Door(picture_files, enter_picture),
+    "rows": Door(rows_files, enter_rows),
     "sidecar": Door(sidecar_files, enter_sidecar),
     "table": Door(table_files, enter_table),
 }

@@ -64,6 +64,12 @@ def _is_whole_npz(path: Path) -> None:
         assert [arrays[name] for name in arrays.files], "no arrays"
 
 
+def _is_whole_shard(path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    assert len(load_file(path)["logits"]) == 2, "not the vectors of both pictures"
+
+
 COMMANDS = {
     "export": Command("export tiny.json -c weights -o out/model.onnx", ("model.onnx",), open_artifact),
     "convert": Command("convert good.onnx -o out/model.onnx --precision fp16", ("model.onnx",), open_artifact),
@@ -77,6 +83,9 @@ COMMANDS = {
         ("tensorrt_rtx", "polygraphy"),
     ),
     "run": Command("run features.onnx pictures/one.png --save out", ("one.npz", "one.png"), _is_whole_npz),
+    "extract": Command(
+        "extract good.onnx pictures -o out --resume", ("00000.safetensors", "00000.csv"), _is_whole_shard
+    ),
     "verify": Command(
         "verify good.onnx -c weights --report out/page.html", ("page.html",), _is_whole_page, ("jinja2",)
     ),

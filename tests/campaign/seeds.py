@@ -45,6 +45,10 @@ DESCRIPTION = json.dumps(
 DENSE_DESCRIPTION = json.dumps({"config": dataclasses.asdict(MINE.config)}).encode()
 """A backbone under heads of segmentation and detection."""
 LABELS = b"ant\nbee\ncat\n"
+ROWS = b'image,index,label,error\n"a, b.png",0,ant,\n"a, b.png",1,bee,\nc.png,,,gone\n'
+JSON_ROWS = b'{"image": "a.png", "top": [{"index": 0, "label": "ant"}]}\n{"image": "b.png", "error": "gone"}\n'
+INDEX = b"image,row,error\na.png,0,\nb.png,,gone\n"
+PATHS = b"a.png\n/b/c d.jpg\nhttps://example.com/e.png\n"
 TABLE = b"file,class\none.png,ant\ntwo.png,bee\n"
 PLAN = b"a plan"
 

@@ -108,6 +108,8 @@ class TestCommandLine:
 SOUND = {
     "description": {"tiny.json": seeds.DESCRIPTION},
     "labels": {"labels.txt": seeds.LABELS},
+    "rows": {"answers.csv": seeds.ROWS, "answers.jsonl": seeds.JSON_ROWS, "00000.csv": seeds.INDEX}
+    | {"list.txt": seeds.PATHS},
     "table": {"table.csv": seeds.TABLE, "one.png": seeds.pictures()[0], "two.png": seeds.pictures()[1]},
 }
 

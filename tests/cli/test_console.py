@@ -1,12 +1,14 @@
 import io
 import json
+import re
 import sys
 import threading
 import warnings
 
 import pytest
 
-from vimdeploy.cli.console import every_name_printed, phases, print_json, print_table, say, warnings_as_lines
+from vimdeploy.cli import console
+from vimdeploy.cli.console import every_name_printed, phases, print_json, print_table, say, tally, warnings_as_lines
 from vimdeploy.errors import SlowOperatorsWarning, VimdeployWarning
 from vimdeploy.progress import step, tracked
 from vimdeploy.text import printable
@@ -37,6 +39,38 @@ class TestJson:
     def test_what_json_does_not_have_is_null(self, capsys, number):
         print_json({"largest": [number, 1.5]})
         assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {"largest": [None, 1.5]}
+
+
+class TestTally:
+    def test_tells_the_whole_at_the_end(self, capsys):
+        with tally() as told:
+            for done in range(1, 4):
+                told(done, done // 2)
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert re.fullmatch(r"3 pictures in 0 s, \d+\.\d a second, 1 without an answer\n", err)
+
+    def test_writes_lines_to_a_log(self, capsys, monkeypatch):
+        monkeypatch.setattr(console, "_LOGGED", 0.0)
+        with tally() as told:
+            told(1, 0)
+            told(2, 0)
+        assert [line.split(" in ")[0] for line in capsys.readouterr().err.splitlines()] == [
+            "1 picture",
+            "2 pictures",
+            "2 pictures",
+        ]
+
+    def test_draws_on_a_terminal(self, capsys, monkeypatch):
+        monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes standard error for a terminal
+        with tally() as told:
+            told(1, 0)
+        assert "\x1b[" in capsys.readouterr().err
+
+    def test_tells_nothing_of_an_end_that_is_none(self, capsys):
+        with pytest.raises(KeyboardInterrupt), tally():
+            raise KeyboardInterrupt
+        assert capsys.readouterr().err == ""
 
 
 class TestPhases:

@@ -56,6 +56,35 @@ def export_once(tmp_path_factory, tiny_json):
     return export
 
 
+class TestPortable:
+    @pytest.mark.parametrize(
+        ("options", "form"), [((), "portable"), (("--no-loops", "--batch", 3), "unrolled")], ids=str
+    )
+    def test_is_written_and_told(self, export_once, tiny_pth, tiny_network, options, form):
+        path, result = export_once("-c", tiny_pth, "--portable", *options)
+        assert result.exit_code == 0, result.output
+        assert f"tiny, classification, 32x32, fp32, {form}, " in result.stdout
+        assert "Largest error against PyTorch: ONNX Runtime (cpu) " in result.stdout
+        images = np.random.default_rng(0).standard_normal((2, 3, 32, 32), dtype=np.float32)
+        wanted = EagerSession(tiny_network).run(images)["logits"]
+        np.testing.assert_allclose(vimdeploy.load(path).run(images)["logits"], wanted, atol=1e-3 * wanted.std())
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (("--portable", "--image-size", "dynamic"), "that leaves height and width free; export it at one size"),
+            (("--batch", 2), "for portable files: add --portable"),
+            (("--no-loops",), "for portable files: add --portable"),
+            (("--portable", "--batch", 0), "--batch"),
+        ],
+        ids=str,
+    )
+    def test_wrong_options(self, invoke, tiny_json, tiny_pth, output, options, message):
+        result = invoke("export", tiny_json, "-c", tiny_pth, "-o", output, *options)
+        assert (result.exit_code, result.stdout, list(output.parent.iterdir())) == (2, "", [])
+        assert message in result.stderr
+
+
 class TestFromCheckpoint:
     @pytest.fixture
     def exported(self, export_once, tiny_pth):

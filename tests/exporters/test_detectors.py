@@ -7,6 +7,7 @@ from onnx import numpy_helper
 from vimdeploy.artifact import artifact_from_onnx
 from vimdeploy.converters.conversion import converted_onnx
 from vimdeploy.exporters.onnx_graph import onnx_from_model
+from vimdeploy.graphs.portable import portable
 from vimdeploy.inputs import random_inputs
 from vimdeploy.networks import AnySize, stages_of
 from vimdeploy.parity.verify import verify_sessions
@@ -67,6 +68,14 @@ def test_a_file_of_free_size_answers_as_one_of_that_size(sessions):
     network = small_detector(AnySize())
     free = sessions_of_all_operators(artifact_from_onnx(onnx_from_model(network.module, network.info)))
     for wanted, found in zip(detections(sessions[0].run), detections(free[0].run), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("loops", [True, False])
+def test_a_portable_file_detects_the_same(proto, sessions, loops):
+    session = OnnxRuntimeSession(artifact_from_onnx(portable(proto, loops=loops)))
+    asked = {"sizes": (SIZE, (40, 50))}
+    for wanted, found in zip(detections(sessions[1].run, **asked), detections(session.run, **asked), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)
 
 

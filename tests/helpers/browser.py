@@ -127,7 +127,7 @@ def opened(folder, url):
     )
     os.close(read_end)
     os.close(write_end)
-    watchdog = threading.Timer(120, process.kill)
+    watchdog = threading.Timer(300, process.kill)
     watchdog.start()
     try:
         with os.fdopen(commands, "wb") as to_browser, os.fdopen(messages, "rb") as from_browser:
@@ -189,7 +189,7 @@ class Tab:
         """The next message; an event is kept."""
         text = bytearray()
         while (byte := self._from.read(1)) != b"\0":
-            assert byte, "Chromium has ended, or took longer than two minutes"
+            assert byte, "Chromium has ended, or took longer than five minutes"
             text += byte
         message = json.loads(text)
         if "method" in message:

@@ -10,6 +10,7 @@ import sys
 import threading
 
 import numpy as np
+import onnx
 import pytest
 from helpers.browser import CHROMIUM, opened
 from helpers.loading import ROOT
@@ -18,6 +19,7 @@ from PIL import Image
 import vimdeploy
 from vimdeploy.checkpoint import load_checkpoint
 from vimdeploy.exporters.onnx_graph import onnx_from_model
+from vimdeploy.graphs.portable import portable
 from vimdeploy.models import variant_by_name
 from vimdeploy.networks import network_of_variant
 from vimdeploy.preprocess import tensor_from_image
@@ -61,18 +63,26 @@ def build(*arguments):
 
 
 @pytest.fixture(scope="module")
-def url(digits, tmp_path_factory):
-    """Where the page is given out, by a server of files alone."""
-    folder = tmp_path_factory.mktemp("page")
-    done = build(digits, folder)
+def pages(digits, tmp_path_factory):
+    """Where two pages are given out, by a server of files alone: of the portable file, and of the plain one."""
+    folder = tmp_path_factory.mktemp("pages")
+    onnx.save(portable(onnx.load(digits)), folder / "portable.onnx")
+    done = build(folder / "portable.onnx", folder / "portable")
     if "npm could not bring" in done.stderr:
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr
+    shutil.copytree(folder / "portable", folder / "plain")  # which need not fetch the runtime again
+    assert build(digits, folder / "plain").returncode == 0
     handler = functools.partial(Quiet, directory=folder)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
+        yield {name: f"http://127.0.0.1:{server.server_port}/{name}/" for name in ("portable", "plain")}
         server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def url(pages):
+    return pages["portable"]
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -143,7 +153,7 @@ def test_a_drawn_digit_is_read_and_python_reads_the_same(tab, session, digit):
 
 
 def test_a_picture_becomes_the_tensor_that_python_makes(tab, session):
-    script = f"""import("/reader.js").then(async reader => {{
+    script = f"""import("./reader.js").then(async reader => {{
       const recipe = {{mean: {session.info.recipe.mean[0]}, std: {session.info.recipe.std[0]}}};
       const made = Object.values({json.dumps(STROKES)}).map(strokes => reader.pictureOf(strokes));
       const noise = Uint8ClampedArray.from({{length: 128 * 128}}, (_, i) => (i * 7919 + (i >> 7) * 104729) % 256);
@@ -218,6 +228,13 @@ def test_a_finger_on_a_phone(tab, scheme):
     assert (sum(paper) > sum(ink)) == (scheme == "light")
 
 
+def test_the_plain_file_is_read_too(pages, tmp_path):
+    with opened(tmp_path, pages["plain"]) as tab:
+        tab.wait_for(f"{ANSWER} === 'Waiting for your digit.'")
+        draw(tab.drag, tab, STROKES["3"])
+        tab.wait_for(f"{ANSWER} === 'This is a 3.'")
+
+
 def test_says_that_the_model_is_not_there(url, tmp_path):
     with opened(tmp_path, "about:blank") as tab:
         tab.call("Network.setBlockedURLs", urls=["*/model.onnx"])
@@ -225,15 +242,17 @@ def test_says_that_the_model_is_not_there(url, tmp_path):
         tab.wait_for(f"document.getElementById('answer') && {ANSWER}.startsWith('The model could not be loaded: ')")
 
 
-def test_other_models_are_refused(tiny_onnx, tmp_path):
-    done = build(tiny_onnx, tmp_path / "page")
+@pytest.mark.parametrize("model", ["tiny_onnx", "foreign_onnx"])
+def test_other_models_are_refused(request, model, tmp_path):
+    done = build(request.getfixturevalue(model), tmp_path / "page")
     assert done.returncode == 2
     assert "Wanted a classifier of square grey pictures" in done.stderr
     assert not (tmp_path / "page").exists()
 
 
-def test_without_npm_says_what_to_install(digits, tmp_path, monkeypatch):
+def test_without_npm_says_what_to_install_and_leaves_nothing(digits, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     done = build(digits, tmp_path / "page")
     assert done.returncode == 1
     assert "npm is wanted" in done.stderr
+    assert not (tmp_path / "page").exists()

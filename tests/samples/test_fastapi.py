@@ -107,7 +107,14 @@ def until(condition):
 @pytest.fixture(scope="module")
 def server(tiny_onnx):
     limits = ("--places", PLACES, "--megabytes", MEGABYTES, "--megapixels", MEGAPIXELS)
-    with serving(tiny_onnx, "--sessions", 2, "--window", 300, *limits) as server:
+    with serving(tiny_onnx, "--sessions", 2, "--window", 50, *limits) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def patient(tiny_onnx):
+    """A server that waits long for other pictures."""
+    with serving(tiny_onnx, "--sessions", 1, "--window", 1000) as server:
         yield server
 
 
@@ -133,17 +140,27 @@ def test_answers_as_a_session_does(server, pictures, tiny_onnx):
     assert document["top"][0]["probability"] == pytest.approx(wanted["top"][0]["probability"], rel=1e-5)
 
 
-def test_concurrent_requests_make_batches_and_each_gets_its_own_answer(tiny_onnx, pictures):
-    with serving(tiny_onnx, "--sessions", 1, "--window", 500) as server, ThreadPoolExecutor(PLACES) as clients:
-        one_by_one = [server.post(picture)[2] for picture in pictures]
-        batches, answered = (server.metric(f"vimdeploy_batch_pictures_{name}") for name in ("count", "sum"))
-        assert batches == answered == len(pictures)
-        together = [document for _, _, document in clients.map(server.post, pictures)]
-        assert server.metric("vimdeploy_batch_pictures_sum") == 2 * len(pictures)
-        assert server.metric("vimdeploy_batch_pictures_count") < 2 * len(pictures)
-    for alone, among in zip(one_by_one, together, strict=True):
+def test_concurrent_requests_make_batches_and_each_gets_its_own_answer(server, patient, pictures):
+    batches, answered = (patient.metric(f"vimdeploy_batch_pictures_{name}") for name in ("count", "sum"))
+    with ThreadPoolExecutor(PLACES) as clients:
+        together = [document for _, _, document in clients.map(patient.post, pictures)]
+    assert patient.metric("vimdeploy_batch_pictures_sum") == answered + len(pictures)
+    assert patient.metric("vimdeploy_batch_pictures_count") < batches + len(pictures)
+    for picture, among in zip(pictures, together, strict=True):
+        _, _, alone = server.post(picture)
         assert [line["index"] for line in alone["top"]] == [line["index"] for line in among["top"]]
         assert alone["top"][0]["probability"] == pytest.approx(among["top"][0]["probability"], rel=1e-5)
+
+
+def test_nothing_is_computed_for_a_client_that_has_gone(patient, pictures):
+    gone, computed = 'vimdeploy_requests_total{status="499"}', "vimdeploy_batch_pictures_sum"
+    before = patient.metric(gone), patient.metric(computed)
+    connection = http.client.HTTPConnection("127.0.0.1", patient.port, timeout=60)
+    connection.request("POST", "/predict", pictures[0], {"Content-Type": "image/png"})
+    until(lambda: patient.metric("vimdeploy_pictures_taken") == 1)
+    connection.close()
+    until(lambda: patient.metric("vimdeploy_pictures_taken") == 0)
+    assert (patient.metric(gone), patient.metric(computed)) == (before[0] + 1, before[1])
 
 
 @pytest.mark.parametrize(
@@ -269,6 +286,15 @@ def test_the_load_table(server, pictures, tmp_path):
     assert answered + refused == 40
     assert re.fullmatch(r"3 at a time: \d+\.\d\d times the pictures a second of one at a time", lines[4])
     assert re.search(r"memory \d+ MB before, at most \d+ MB$", lines[5])
+
+
+def test_load_ends_with_the_reason_if_no_picture_is_answered(server, tmp_path):
+    (tmp_path / "no.png").write_bytes(b"no picture")
+    command = [sys.executable, SAMPLE / "load.py", server.url, tmp_path / "no.png", "--seconds", "0.1"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "No picture was answered; the last response was 422" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ import vimdeploy
 from vimdeploy.artifact import artifact_from_onnx
 from vimdeploy.errors import CheckpointError, ConfigError, ModelFileError
 from vimdeploy.exporters.onnx_graph import onnx_from_model
+from vimdeploy.graphs.portable import portable
 from vimdeploy.inputs import picture_inputs
 from vimdeploy.model_info import ModelInfo, TensorSpec
-from vimdeploy.networks import AnySize, network_of_info, network_of_variant
+from vimdeploy.networks import AnySize, network_of_info, network_of_variant, stages_of
 from vimdeploy.preprocess import Placement
 from vimdeploy.tasks.pyramid import NECKS, Pyramid, PyramidMaps, blocks_of
 
@@ -244,6 +245,14 @@ def exported(request):
 class TestInTheFile:
     def test_answers_and_stages_are_pytorchs(self, exported):
         assert check_proven(*exported)
+
+    @pytest.mark.parametrize("loops", [True, False])
+    def test_and_of_a_portable_file(self, exported, loops):
+        network, proto = exported
+        [result] = verified(network, portable(proto, loops=loops))
+        assert result.fault is None
+        if not network.info.sizes:  # else a fixed file has the names of a free one, by which stages are not found
+            assert len(result.stages) == len(stages_of(network.info))
 
     def test_every_weight_of_the_neck_is_compared(self, exported):
         network, _ = exported

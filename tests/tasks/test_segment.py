@@ -12,8 +12,9 @@ import vimdeploy
 from vimdeploy.artifact import artifact_from_onnx
 from vimdeploy.errors import CheckpointError, ConfigError, ModelFileError
 from vimdeploy.exporters.onnx_graph import onnx_from_model
+from vimdeploy.graphs.portable import portable
 from vimdeploy.model_info import ModelInfo, TensorSpec
-from vimdeploy.networks import AnySize, network_of_info, network_of_variant
+from vimdeploy.networks import AnySize, network_of_info, network_of_variant, stages_of
 from vimdeploy.preprocess import Placement
 from vimdeploy.tasks.base import Proportion
 from vimdeploy.tasks.segment import Mask, Segmentation, color_of
@@ -261,6 +262,14 @@ class TestInTheFile:
     def test_answers_and_stages_are_pytorchs(self, exported):
         for result in check_proven(*exported):
             assert result.answers.measures[0].candidate.part == 1
+
+    @pytest.mark.parametrize("loops", [True, False])
+    def test_and_of_a_portable_file(self, exported, loops):
+        network, proto = exported
+        [result] = verified(network, portable(proto, loops=loops))
+        assert result.fault is None
+        if not network.info.sizes:  # else a fixed file has the names of a free one, by which stages are not found
+            assert len(result.stages) == len(stages_of(network.info))
 
     def test_every_weight_of_the_head_is_compared(self, exported):
         network, _ = exported

@@ -87,7 +87,7 @@ def main() -> None:
 
     \b
     vimdeploy models                                               list the variants
-    vimdeploy export vim_tiny_patch16_224 -c C.pth -o vim.onnx     checkpoint to ONNX, checked
+    vimdeploy export vim_tiny --pretrained -o vim.onnx             checkpoint to ONNX, checked
     vimdeploy convert vim.onnx -o half.onnx --precision fp16       float32 to float16, checked
     vimdeploy quantize vim.onnx -o vim8.onnx --images DIR          Linear layers to int8
     vimdeploy build vim.onnx -o vim.engine                         ONNX to an engine for a GPU

@@ -141,8 +141,8 @@ def bench(
 
     \b
     vimdeploy bench vim_tiny.onnx vim_tiny.engine other.onnx --batch 1,8
-    vimdeploy bench vim_tiny_patch16_224 --against deit_tiny --image-size 224,1248
-    vimdeploy bench vim_tiny_patch16_224 --against deit_tiny --task pyramid --image-size 512,1248 --figure figure.svg
+    vimdeploy bench vim_tiny --against deit_tiny --image-size 224,1248
+    vimdeploy bench vim_tiny --against deit_tiny --task pyramid --image-size 512,1248 --figure figure.svg
     vimdeploy bench vim_tiny.onnx vim_t_midclstok_76p1acc.pth --against eager
     vimdeploy bench vim_tiny.onnx --against openvino --against openvino-bf16
     vimdeploy bench theirs.onnx --against their_model.py:make

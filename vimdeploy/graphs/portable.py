@@ -31,8 +31,10 @@ _COMPUTED = {
     *("Transpose", "Unsqueeze", "Where"),
 }
 """Operators whose results are computed here if all their inputs are known."""
-_MOST_COMPUTED = 1 << 26
-"""Elements of all results that are computed here; what is beyond stays in the graph."""
+_LARGEST = 1 << 24
+"""Elements of a result that is computed here."""
+_MOST = 1 << 26
+"""Elements of all different results that are computed here; what is beyond stays in the graph."""
 _SMALL = 1 << 10
 """Elements of a constant whose values, not only its shape, tell the shape of what is made of it."""
 
@@ -60,8 +62,10 @@ def portable(
     if info.form:
         raise ModelFileError(f"The file is {info.form} already; wanted the one that it was made from.")
     fixed = _chosen(info, batch, sizes or {})
-    given = _with_sizes([*model.graph.input, *model.graph.output, *model.graph.value_info], fixed)
-    graph = _Graph(model, {value.name: value.type for value in given}, loops)
+    inputs, outputs, inner = (
+        _with_sizes(values, fixed) for values in (model.graph.input, model.graph.output, model.graph.value_info)
+    )
+    graph = _Graph(model, {value.name: value.type for value in (*inner, *outputs, *inputs)}, loops)
     for node in model.graph.node:
         graph.add(node)
 
@@ -69,9 +73,10 @@ def portable(
         ir_version=model.ir_version, producer_name=model.producer_name, producer_version=model.producer_version
     )
     made.opset_import.extend(entry for entry in model.opset_import if not entry.domain)
-    made.graph.CopyFrom(graph.written([value.name for value in model.graph.output]))
+    made.graph.CopyFrom(graph.written([value.name for value in outputs]))
     made.graph.name = model.graph.name
-    made.graph.input.extend(given[: len(model.graph.input)])
+    made.graph.input.extend(inputs)
+    _restore_words(made.graph.output, outputs)
     info = _with_fixed_dims(info, fixed, made.graph, "portable" if loops else "unrolled")
     entries = {entry.key: entry.value for entry in model.metadata_props if not entry.key.startswith(PREFIX)}
     helper.set_model_props(made, entries | info.to_metadata())
@@ -114,6 +119,14 @@ def _with_sizes(values: Iterable[ValueInfoProto], sizes: Mapping[str, int]) -> l
                 dim.dim_value = sizes[dim.dim_param]
         copies.append(copy)
     return copies
+
+
+def _restore_words(values: Iterable[ValueInfoProto], given: Iterable[ValueInfoProto]) -> None:
+    """Give outputs whose size hangs on the pictures, such as detections, their words back."""
+    for value, before in zip(values, given, strict=True):
+        for dim, word in zip(value.type.tensor_type.shape.dim, before.type.tensor_type.shape.dim, strict=True):
+            if not dim.HasField("dim_value"):
+                dim.CopyFrom(word)
 
 
 def _with_fixed_dims(info: ModelInfo, sizes: Mapping[str, int], graph: GraphProto, form: str) -> ModelInfo:
@@ -160,7 +173,7 @@ class _Graph:
             outputs: of a graph inside of another.
         """
         self._model, self._loops = model, loops
-        self._left: list[int] = outer._left if outer else [_MOST_COMPUTED]  # elements to compute yet, one number
+        self._left: list[int] = outer._left if outer else [_MOST]  # elements to store yet, one number
         graph = model.graph
         self._kept = {*outputs, *(() if outer else (value.name for value in graph.output))}  # names that must stay
         self._nodes: list[NodeProto] = []
@@ -291,10 +304,8 @@ class _Graph:
                 return False
             self._types.update(self._inferred(node))
             shapes = [self._shape(name) for name in node.output]
-            elements = sum(self._left[0] + 1 if shape is None else math.prod(shape) for shape in shapes)
-            if elements > self._left[0]:
+            if any(shape is None or math.prod(shape) > min(_LARGEST, self._left[0]) for shape in shapes):
                 return False
-            self._left[0] -= elements
         constants = [self._constants[name] for name in node.input if name]
         alone = GraphProto(name="node", node=[node], initializer=constants)
         alone.output.extend(ValueInfoProto(name=name) for name in node.output)
@@ -314,6 +325,7 @@ class _Graph:
         if first != name:
             self._renamed[name] = first
             return
+        self._left[0] -= value.size
         self._own[name] = tensor
         self._types[name] = helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
 
@@ -391,6 +403,8 @@ class _Graph:
             inferred = onnx.shape_inference.infer_shapes(self._model_of(alone))
         except Exception as error:  # it has a type of its own, protobuf another
             raise ModelFileError(f"Its node {node.name} ({node.op_type}) is wrong: {reason_of(error)}") from error
+        for dim in (dim for value in inferred.graph.output for dim in value.type.tensor_type.shape.dim):
+            dim.ClearField("dim_param")  # a word that is made up here would stand for another size elsewhere
         return {value.name: value.type for value in inferred.graph.output if value.type.WhichOneof("value")}
 
     def _model_of(self, graph: GraphProto) -> onnx.ModelProto:
