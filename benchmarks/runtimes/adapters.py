@@ -51,7 +51,7 @@ def onnx_reference(model: Path) -> tuple[str, Call]:
     from onnx.reference import ReferenceEvaluator
 
     session = ReferenceEvaluator(str(model))
-    return version("onnx"), lambda x: np.asarray([*session.run(None, {session.input_names[0]: x})][0])
+    return version("onnx"), lambda x: np.asarray(next(iter(session.run(None, {session.input_names[0]: x}))))
 
 
 def openvino(model: Path) -> tuple[str, Call]:
