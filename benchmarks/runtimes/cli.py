@@ -220,10 +220,10 @@ def _row(
 
 
 def _worth_trying(runtime: Runtime, row: Row, model: str) -> Iterator[str]:
-    """All forms of the small model; of the large one those that were right there, one alone if that is the first."""
+    """All forms of the small model; of the large one those that ran there, but no other form than the first if it did."""
     for form in runtime.forms:
         before = row.of("digits", form)
-        if model == "digits" or (before is not None and before.word in ("yes", "builds")):
+        if model == "digits" or (before is not None and before.word != "no"):
             yield form
             if model != "digits" and form == "exported":
                 return
