@@ -220,7 +220,7 @@ def _row(
 
 
 def _worth_trying(runtime: Runtime, row: Row, model: str) -> Iterator[str]:
-    """All forms of the small model; of the large one those that ran there, but no other form than the first if it did."""
+    """All forms of the small model; of the large one those that ran there, the first alone if it did."""
     for form in runtime.forms:
         before = row.of("digits", form)
         if model == "digits" or (before is not None and before.word != "no"):
