@@ -225,6 +225,13 @@ class TestLeftByAKilledProcess:
             assert list(tmp_path.iterdir()) == [folder]
         assert list(tmp_path.iterdir()) == []
 
+    def test_a_new_folder_is_swept_by_the_next_writer(self, tmp_path):
+        code = "from vimdeploy.files import write_folder; write_folder(Path('new'), {'inner/file': b'content'})"
+        self.killed(f"from pathlib import Path; os.fsync = die; {code}", tmp_path)
+        assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
+        write_folder(tmp_path / "other", {"file": b"content"})
+        assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
     def test_what_is_being_written_is_not_swept(self, tmp_path, monkeypatch):
         fsync = os.fsync
 

@@ -148,3 +148,20 @@ def test_pictures_themselves(tiny_info):
         ("picture 0", True),
         ("picture 1", True),
     ]
+
+
+class TestWeb:
+    def test_a_picture_is_downloaded_when_it_is_read(self, tiny_info, monkeypatch):
+        [found] = pictures_of("http://example.com/a.png", tiny_info)
+        monkeypatch.setattr(picture_files, "downloaded", lambda address: address.encode())
+        assert found.read() == b"http://example.com/a.png"
+
+    @pytest.mark.parametrize("error", [OSError("it is gone"), ValueError("it is gone"), TimeoutError("it is gone.")])
+    def test_one_that_cannot_be(self, tiny_info, monkeypatch, error):
+        def refuse(address):
+            raise error
+
+        [found] = pictures_of("http://example.com/a.png", tiny_info)
+        monkeypatch.setattr(picture_files, "downloaded", refuse)
+        with pytest.raises(ImageError, match=r"^The picture http://example\.com/a\.png cannot be .*: it is gone\.$"):
+            found.read()

@@ -8,9 +8,9 @@ On a CPU, one session whose operators share all cores leaves cores idle between 
 enough for it goes over to one-thread sessions: it is really one session with one thread, called by several threads at
 once (``Session.is_shared``), so that the weights are held once; such threads are as fast as processes of their own. The
 rule: the first seconds run on all cores. If something is left for each then, as many workers as there are cores take
-over, but no more than half of the free memory holds if each takes what the run has taken so far. They are tried for some
-seconds, then half of them, and so on as long as that is faster; what was fastest goes on. Compared is how long pictures
-take in a worker, so that it does not matter how fast the rows are taken.
+over, or as half of the free memory holds if each takes what the run has taken so far. They are tried for some seconds,
+then half of them, and so on as long as that is faster; what was fastest goes on. Compared is how long pictures take in
+a worker, so that it does not matter how fast the rows are taken.
 """
 
 from __future__ import annotations

@@ -181,7 +181,7 @@ def _sidecar() -> str:
 
 def _context() -> click.Context:
     """That of ``vimdeploy``, in lines that do not depend on the terminal."""
-    return click.Context(main, info_name="vimdeploy", terminal_width=100)
+    return click.Context(main, info_name="vimdeploy", terminal_width=100, **main.context_settings)
 
 
 def _command_table() -> str:

@@ -30,6 +30,8 @@ class Load:
         """Of each request that was answered."""
         self.duration = 0.0
         self.statuses: Counter[int] = Counter()
+        self.last = ""
+        """The last response."""
 
     async def request(self) -> None:
         """One picture."""
@@ -38,6 +40,7 @@ class Load:
             "/predict", content=next(self._pictures), headers={"Content-Type": "image/*"}
         )
         self.statuses[response.status_code] += 1
+        self.last = f"{response.status_code} {response.text[:500]}"
         if response.status_code == 200:
             self.seconds.append(time.perf_counter() - start)
 
@@ -84,6 +87,8 @@ async def measure(url: str, pictures: Sequence[bytes], seconds: float, at_once: 
         await Load(client, pictures).several(at_once, 1)  # warm up
         for _ in range(TURNS):
             await alone.several(1, seconds / TURNS)
+            if not alone.seconds:
+                raise click.ClickException(f"No picture was answered; the last response was {alone.last}")
             await together.several(at_once, seconds / TURNS)
         memory = [await memory_of(client)]
         request = asyncio.create_task(flooded.flood(flood))
@@ -111,7 +116,7 @@ async def measure(url: str, pictures: Sequence[bytes], seconds: float, at_once: 
     "--seconds", default=15.0, show_default=True, type=click.FloatRange(0.1), help="Of each of the first two."
 )
 @click.option("--at-once", default=8, show_default=True, type=click.IntRange(1, 1000), help="Requests at a time.")
-@click.option("--flood", default=500, show_default=True, type=click.IntRange(1, 900), help="Requests at once.")
+@click.option("--flood", default=400, show_default=True, type=click.IntRange(1, 500), help="Requests at once.")
 def main(url: str, pictures: Sequence[Path], seconds: float, at_once: int, flood: int) -> None:
     """Measure a server that was started with serve.py."""
     try:

@@ -34,8 +34,8 @@ BODY_SECONDS = 20
 """A client that has not sent its picture by then loses its place."""
 STOP_SECONDS = 30
 """After SIGTERM, what was taken is answered for so long."""
-CONNECTIONS = 1024
-"""At most so many at once; each may have 64 kB of its body in memory before somebody asks for it."""
+CONNECTIONS = 512
+"""At most so many at once; uvicorn may hold a third of a megabyte of each before somebody asks for it."""
 
 REQUESTS = Counter("vimdeploy_requests", "Requests to /predict, by HTTP status.", ["status"])
 TAKEN = Gauge("vimdeploy_pictures_taken", "Pictures that are being received, wait, or are in a session.")
@@ -125,12 +125,13 @@ async def picture_of(request: Request, most: int) -> bytes:
     too_large = HTTPException(413, f"A picture file may have {most} bytes, this one has more; make it smaller.")
     if int(request.headers.get("content-length", 0)) > most:
         raise too_large
-    body = bytearray()
+    parts, size = [], 0
     async for part in request.stream():
-        body += part
-        if len(body) > most:
+        parts.append(part)
+        size += len(part)
+        if size > most:
             raise too_large
-    return bytes(body)
+    return b"".join(parts)
 
 
 def refusal(error: BaseException) -> HTTPException:

@@ -375,6 +375,7 @@ COMMANDS = {
         "verify model.onnx --against classifier.onnx --count 2 --report out.html",
         "verify classifier.onnx --against model.onnx --count 2 --json",
         "build model.onnx --flavor rtx -o out.engine",
+        "package model.onnx -o repository --device cpu",
     ),
     "picture": (
         "run classifier.onnx picture.png",
@@ -382,7 +383,11 @@ COMMANDS = {
         "run detect.onnx picture.png --score-threshold 0 -o results.json",
         "quantize classifier.onnx -o out.onnx --images . --budget 100",
     ),
-    "sidecar": ("inspect model.engine", "run model.engine good.png --device cuda"),
+    "sidecar": (
+        "inspect model.engine",
+        "run model.engine good.png --device cuda",
+        "package model.engine -o repository",
+    ),
     "table": ("verify classifier.onnx --against classifier.onnx --images . --classes table.csv",),
 }
 """What comes in at the doors above, through the command line."""

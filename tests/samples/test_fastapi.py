@@ -288,6 +288,15 @@ def test_the_load_table(server, pictures, tmp_path):
     assert re.search(r"memory \d+ MB before, at most \d+ MB$", lines[5])
 
 
+def test_load_ends_with_the_reason_if_no_picture_is_answered(server, tmp_path):
+    (tmp_path / "no.png").write_bytes(b"no picture")
+    command = [sys.executable, SAMPLE / "load.py", server.url, tmp_path / "no.png", "--seconds", "0.1"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "No picture was answered; the last response was 422" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("script", "arguments", "sentence"),
     [

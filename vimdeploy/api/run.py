@@ -23,6 +23,8 @@ def run(
     score_threshold: float | None = None,
     max_detections: int | None = None,
     workers: int | None = None,
+    runtime: str = "auto",
+    precision: str | None = None,
     device: str = "auto",
     threads: int | None = None,
     operators: str = "auto",
@@ -43,6 +45,8 @@ def run(
         max_detections: of the task detect.
         workers: how many run side by side on a CPU, on a thread each; 1: one after the other on all cores; None: what
             is fastest, measured in the first seconds.
+        runtime: as ``vimdeploy.load`` takes it, and so the following.
+        precision: of OpenVINO.
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: that one operator may use on a CPU; given, pictures run one after the other.
         operators: ``auto``, ``library`` or ``function-body``.
@@ -55,7 +59,15 @@ def run(
         InputError: if the file cannot be read, does not say what its outputs mean, or an option does not fit it; with
             the rows, if a source is none.
     """
-    session = load(artifact, device, threads, operators, allow_engine_code=allow_engine_code)
+    session = load(
+        artifact,
+        device,
+        threads,
+        operators,
+        allow_engine_code=allow_engine_code,
+        runtime=runtime,
+        precision=precision,
+    )
     rows = answers_of(
         session,
         pictures_of(sources, session.info),

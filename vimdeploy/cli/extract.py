@@ -16,7 +16,9 @@ from vimdeploy.cli.options import (
     images_argument,
     json_option,
     operators_option,
+    precision_option,
     resume_option,
+    runtime_option,
     threads_option,
     workers_option,
 )
@@ -67,6 +69,8 @@ from vimdeploy.cli.options import (
     "pixels than 8 pictures of 224x224 have, because it is no faster with more.",
 )
 @workers_option
+@runtime_option
+@precision_option
 @device_option
 @operators_option
 @threads_option
@@ -82,6 +86,8 @@ def extract(
     image_size: tuple[int, int] | None,
     batch: int | None,
     workers: int | None,
+    runtime: str,
+    precision: str | None,
     device: str,
     operators: str,
     threads: int | None,
@@ -105,6 +111,7 @@ def extract(
 
     from vimdeploy.api.extract import extract as extract_
     from vimdeploy.errors import ExecutionError
+    from vimdeploy.text import counted
 
     with tally() as told:
         found = extract_(
@@ -117,6 +124,8 @@ def extract(
             image_size=image_size,
             batch=batch,
             workers=workers,
+            runtime=runtime,
+            precision=precision,
             device=device,
             threads=threads,
             operators=operators,
@@ -126,7 +135,7 @@ def extract(
     if as_json:
         print_json(dataclasses.asdict(found) | {"errors": [str(error) for error in found.errors]})
     else:
-        before = f", beside {found.before} pictures that were there" if found.before else ""
-        say(f"{output}: {found.vectors} vectors, shards: {found.shards}{before}")
+        before = f", beside {counted(found.before, 'picture')} before" if found.before else ""
+        say(f"{output}: {counted(found.vectors, 'vector')} in {counted(found.shards, 'shard')}{before}")
     if found.without:
         raise ExecutionError(no_answer(found.errors, found.without, found.vectors + found.without, "vector"))

@@ -21,7 +21,9 @@ from vimdeploy.cli.options import (
     images_argument,
     json_option,
     operators_option,
+    precision_option,
     resume_option,
+    runtime_option,
     threads_option,
     workers_option,
 )
@@ -94,6 +96,8 @@ SHOWN = 5
     "NAME is the picture's. Only for answers that are arrays, such as features. Default: nothing is saved.",
 )
 @workers_option
+@runtime_option
+@precision_option
 @device_option
 @operators_option
 @threads_option
@@ -111,6 +115,8 @@ def run(
     resume: bool,
     save: Path | None,
     workers: int | None,
+    runtime: str,
+    precision: str | None,
     device: str,
     operators: str,
     threads: int | None,
@@ -149,7 +155,15 @@ def run(
         raise ConfigError("--resume goes on with the .csv or .jsonl that -o names; name one.")
     if as_rows and (save is not None or as_json):
         raise ConfigError(f"{'--json' if as_json else '--save'} does not go with {output}: run once for each.")
-    session = load(artifact, device, threads, operators, allow_engine_code=allow_engine_code)
+    session = load(
+        artifact,
+        device,
+        threads,
+        operators,
+        allow_engine_code=allow_engine_code,
+        runtime=runtime,
+        precision=precision,
+    )
     with session:
         answers = partial(
             answers_of,
@@ -179,19 +193,20 @@ def _write_rows(
 ) -> None:
     """Answers to a file as they come."""
     from vimdeploy.errors import ExecutionError
-    from vimdeploy.files import check_outputs
+    from vimdeploy.files import check_outputs, is_folder
     from vimdeploy.picture_files import pictures_of
     from vimdeploy.row_file import RowFile
+    from vimdeploy.text import counted
 
     task = session.task()
-    check_outputs([output], [artifact, *images])
+    check_outputs([output], [artifact, *(image for image in images if not is_folder(image))])
     done, wrong, first = 0, 0, []
     with RowFile(output, task.fields, task.items, resume) as file:
         pictures = (found for found in pictures_of(images, session.info) if found.name not in file.done)
         say(session.description, err=True)
         try:
             with tally() as told:
-                for done, row in enumerate(answers(pictures), 1):  # is told at the end
+                for done, row in enumerate(answers(pictures), 1):
                     document = None if row.answer is None else row.answer.first(top).document()
                     file.add(row.image, document, str(row.error or ""))
                     if row.error is not None:
@@ -199,8 +214,9 @@ def _write_rows(
                         first += [row.error] if wrong <= SHOWN else []
                     told(done, wrong)
         finally:
-            before = f", beside {len(file.done)} that were there" if len(file.done) else ""
-            say(f"{output}: {done} pictures{before}", err=True)
+            before = f", beside {len(file.done)} that were there" if file.done else ""
+            if done or file.done:
+                say(f"{output}: {counted(done, 'picture')}{before}", err=True)
     if wrong:
         raise ExecutionError(no_answer(first, wrong, done))
 

@@ -20,6 +20,7 @@ from vimdeploy.bulk import answers_of
 from vimdeploy.errors import ConfigError, require
 from vimdeploy.picture_files import Found
 from vimdeploy.runtimes.load import load
+from vimdeploy.text import reason_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -102,7 +103,7 @@ class Predictor:
             batch: columns as arrays, as Ray gives them.
 
         Raises:
-            ConfigError: if it has no pictures.
+            ConfigError: if it has no pictures, or a column of things that Arrow does not know.
         """
         column = self._column or next((name for name in COLUMNS if name in batch), "")
         if column not in batch:
@@ -112,11 +113,18 @@ class Predictor:
             )
         rows = list(answers_of(self._session, _found(batch, column), workers=1, **self._options))
         kept = {
-            name: self._arrow.array(list(values))
+            name: self._kept(name, values)
             for name, values in batch.items()
             if name == "path" or name not in (*COLUMNS, column)
         }
         return self._arrow.table(kept | self._answers(rows))
+
+    def _kept(self, name: str, values: npt.NDArray[Any]) -> Any:
+        """A column that is not about the answers, as Arrow has it."""
+        try:
+            return self._arrow.array(values if values.ndim == 1 else values.tolist())
+        except self._arrow.ArrowException as error:
+            raise ConfigError(f"The column {name} cannot be kept ({reason_of(error)}); drop it first.") from error
 
     def _answers(self, rows: Sequence[Row]) -> dict[str, Any]:
         """The columns with what was found, of the same types in every batch."""
