@@ -129,3 +129,19 @@ def test_all_of_it_is_killed_half_way_and_goes_on(run, pictures, tmp_path):
     assert done.returncode == 0, done.stdout
     assert sum(size for _, size in batches) < PICTURES  # not all of it again
     check(rows_of(tmp_path / "rows"), pictures)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("picture.png", ".", "rows"), "ONNX file"),
+        (("none.onnx", ".", "rows"), "cannot be read"),
+        (("picture.png", "none", "rows"), "does not exist"),
+        (("picture.png", ".", "."), "is finished, or somebody else's"),
+    ],
+)
+def test_wrong_arguments(picture, arguments, reason):
+    done = subprocess.run([sys.executable, SCRIPT, *arguments], cwd=picture.parent, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert reason in " ".join(done.stderr.split())
+    assert [path.name for path in picture.parent.iterdir()] == ["picture.png"]
