@@ -35,7 +35,7 @@ from vimdeploy.reading import shown
 from vimdeploy.recipe import CROP, PAD, SLIDE
 from vimdeploy.tasks import task_of
 from vimdeploy.tasks.base import Limits
-from vimdeploy.text import printable
+from vimdeploy.text import counted, printable
 
 _SMALL = 96
 """Pixels of the longer side of a picture in small."""
@@ -180,8 +180,8 @@ def random_inputs(
         return arrays | beside
 
     known = min(len(given), count)
-    parts = [_counted(known, "example input")] if known else []
-    parts += [f"{_counted(count - known, 'random input')} (seed {seed})"] if known < count else []
+    parts = [counted(known, "example input")] if known else []
+    parts += [f"{counted(count - known, 'random input')} (seed {seed})"] if known < count else []
     names = [f"example {i}" if i < known else f"input {i}" for i in range(count)]
     return Inputs(" and ".join(parts), names, one, whole=not info.has_batch)
 
@@ -245,9 +245,7 @@ def picture_inputs(
         arrays, _ = next(_windows(images[number], name, info, placing, Limits()))
         return arrays
 
-    return Inputs(
-        _counted(len(images), "picture"), names, one, lambda number: _small(image_of(images[number])), classes
-    )
+    return Inputs(counted(len(images), "picture"), names, one, lambda number: _small(image_of(images[number])), classes)
 
 
 def picture_windows(
@@ -358,10 +356,6 @@ def _small(image: Opened) -> bytes:
     return file.getvalue()
 
 
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" + ("s" if count != 1 else "")
-
-
 def folder_inputs(
     folder: str | Path,
     info: ModelInfo,
@@ -422,7 +416,7 @@ def stored_inputs(path: str | Path, info: ModelInfo) -> Inputs:
     arrays = read_arrays(path, info.inputs, info.has_batch)
     count = len(next(iter(arrays.values())))
     return Inputs(
-        f"{_counted(count, 'input')} of {path}",
+        f"{counted(count, 'input')} of {path}",
         [f"input {number}" for number in range(count)],
         lambda number: {name: array[number] for name, array in arrays.items()},
         whole=not info.has_batch,

@@ -26,6 +26,11 @@ def reason_of(error: BaseException) -> str:
     return shortened(str(error)) or type(error).__name__
 
 
+def counted(count: int, what: str) -> str:
+    """``1 picture``, ``2 pictures``."""
+    return f"{count} {what}" + ("s" if count != 1 else "")
+
+
 def printable(text: str) -> str:
     """A text that a terminal shows and does not obey.
 

@@ -169,7 +169,7 @@ class TestRefused:
             vimdeploy.extract(tiny_onnx, folder, tmp_path, file_format=file_format, resume=True)
 
     def test_a_file_as_the_folder(self, tiny_onnx, folder):
-        with pytest.raises(OutputError, match="cannot be used: File exists"):
+        with pytest.raises(OutputError, match="cannot be made: File exists"):
             vimdeploy.extract(tiny_onnx, folder, tiny_onnx)
 
     def test_parquet_without_pyarrow(self, tiny_onnx, folder, tmp_path, monkeypatch):

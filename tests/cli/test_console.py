@@ -56,7 +56,7 @@ class TestTally:
             told(1, 0)
             told(2, 0)
         assert [line.split(" in ")[0] for line in capsys.readouterr().err.splitlines()] == [
-            "1 pictures",
+            "1 picture",
             "2 pictures",
             "2 pictures",
         ]

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 def test_vectors_of_a_folder(invoke, tiny_onnx, picture, tmp_path):
     output = tmp_path / "vectors"
     result = invoke("extract", tiny_onnx, picture.parent, "-o", output)
-    assert (result.exit_code, result.stdout) == (0, f"{output}: 1 vectors, shards: 1\n")
+    assert (result.exit_code, result.stdout) == (0, f"{output}: 1 vector in 1 shard\n")
     assert load_file(output / "00000.safetensors")["logits"].shape == (1, 5)
 
 
@@ -33,4 +33,4 @@ def test_wrong_input(invoke, tiny_onnx, foreign_onnx, picture, tmp_path):
     for option in (("--format", "hdf5"), ("--shard-size", 0)):
         result = invoke("extract", tiny_onnx, picture, "-o", tmp_path / "vectors", *option)
         assert (result.exit_code, option[0] in result.stderr) == (2, True)
-    assert not list(tmp_path.glob("vectors/*"))
+    assert not (tmp_path / "vectors").exists()

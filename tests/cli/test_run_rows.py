@@ -89,7 +89,14 @@ class TestBadPictures:
         assert invoke("run", tiny_onnx, cut, "-o", output).exit_code == 1
         result = invoke("run", tiny_onnx, cut, picture, "-o", output, "--resume")
         assert (result.exit_code, [row["image"] for row in rows(output)]) == (0, [str(cut), str(picture)])
-        assert result.stderr.splitlines()[-1] == f"{output}: 1 pictures, beside 1 that were there"
+        assert result.stderr.splitlines()[-1] == f"{output}: 1 picture, beside 1 that were there"
+
+
+def test_a_file_beside_the_pictures(invoke, tiny_onnx, picture):
+    output = picture.with_name("answers.csv")
+    for more in ([], ["--resume"]):
+        assert invoke("run", tiny_onnx, picture.parent, "-o", output, "--top", 1, *more).exit_code == 0
+    assert [row["image"] for row in rows(output)] == [str(picture)]
 
 
 SLOWLY = """

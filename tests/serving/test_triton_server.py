@@ -25,6 +25,7 @@ from helpers.loading import ROOT
 import vimdeploy
 from vimdeploy.artifact import artifact_from_onnx
 from vimdeploy.exporters.onnx_graph import onnx_from_model
+from vimdeploy.graphs.portable import portable
 from vimdeploy.inputs import random_inputs
 
 PATHS = """
@@ -138,6 +139,14 @@ class TestAServer:
             wanted = session.run(images)["pooled"]
             found = np.reshape(ask(address, "features", {"images": images}, name="pooled")["data"], wanted.shape)
             assert np.abs(found - wanted).max() < 1e-4 * wanted.std()
+
+    def test_takes_a_portable_files_own_batch(self, tiny_proto, tmp_path, serve):
+        artifact = artifact_from_onnx(portable(tiny_proto, batch=2))
+        address = serve(vimdeploy.package(artifact, tmp_path / "repository", name="portable"))
+        images = np.random.default_rng(0).standard_normal((2, 3, 32, 32), dtype=np.float32)
+        wanted = vimdeploy.load(artifact, device="cpu").run(images)["logits"]
+        found = np.reshape(ask(address, "portable", {"images": images})["data"], wanted.shape)
+        assert np.abs(found - wanted).max() < 1e-4 * wanted.std()
 
     def test_takes_a_detectors_numbers(self, tmp_path, serve):
         network = small_detector()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from vimdeploy.artifact import Artifact, open_artifact
 from vimdeploy.bulk import Row, answers_of
 from vimdeploy.errors import ConfigError, OutputError, VimdeployError, require
-from vimdeploy.files import write_together
+from vimdeploy.files import check_writable, write_together
 from vimdeploy.picture_files import pictures_of
 from vimdeploy.reading import check_regular, why
 from vimdeploy.row_file import UTF8, Names, csv_line
@@ -126,14 +127,14 @@ def extract(
                 f"Wanted a file of the task features or classification, found {opened} of {session.info.task}, which "
                 "has no vector for a picture."
             )
-        shards = _Shards(
-            Path(output), file_format, vector, {"model": opened.info.name, "sha256": opened.sha256}, resume
-        )
+        about = {"model": opened.info.name, "sha256": opened.sha256}
+        shards = _Shards(Path(output), file_format, vector, about, resume)
         pictures = (found for found in pictures_of(sources, session.info) if found.name not in shards.done)
         rows = answers_of(session, pictures, image_size=image_size, batch=batch, workers=workers, threads=threads)
+        shards.make_folder()
         done, without, errors = 0, 0, []
         try:
-            for done, row in enumerate(rows, 1):  # is told at the end
+            for done, row in enumerate(rows, 1):
                 shards.add(row)
                 if row.error is not None:
                     without += 1
@@ -150,25 +151,38 @@ class _Shards:
     """A folder of shards, each of which is written whole, and before its index: if that is there, both are."""
 
     def __init__(self, folder: Path, file_format: str, vector: str, about: About, resume: bool) -> None:
-        """Make the folder, or read what is in it.
+        """Read what is there.
 
         Raises:
-            OutputError: if it cannot be used, or has shards that cannot be gone on with.
+            OutputError: if there are shards that cannot be gone on with.
         """
         self._folder, self._format, self._vector, self._about = folder, file_format, vector, about
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            found = sorted(path for path in folder.glob("*.csv") if path.stem.isdecimal())
-        except OSError as error:
-            raise OutputError(f"The folder {folder} cannot be used: {why(error)}.") from error
+        files = sorted((path for path in folder.glob("*") if path.stem.isdecimal()), key=lambda path: int(path.stem))
+        found = [path for path in files if path.suffix == ".csv"]
         if found and not resume:
             raise OutputError(f"{folder} has shards already: go on with them by --resume, or choose another folder.")
-        self._check_shards([shard for path in found for shard in folder.glob(f"{path.stem}.*") if shard != path])
+        stems = {path.stem for path in found}
+        self._check_shards([path for path in files if path.suffix[1:] in FORMATS and path.stem in stems])
         self.done = Names(image for path in found for image in _images(path))
         """The pictures of shards that were there."""
         self.written = 0
         self._next = int(found[-1].stem) + 1 if found else 0
-        self._begin()
+        self._begun: list[tuple[str, Vectors | None, str]] = []
+
+    def make_folder(self) -> None:
+        """Make the folder, if it is not there.
+
+        Raises:
+            OutputError: if that cannot be, or nothing can be written to it.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"The folder {self._folder} cannot be made: {why(error)}.") from error
+        check_writable(self._index(self._next))
+
+    def _index(self, number: int) -> Path:
+        return self._folder / f"{number:05}.csv"
 
     def _check_shards(self, found: Sequence[Path]) -> None:
         """Refuse shards of another format, and the last one if it is of another model."""
@@ -187,31 +201,28 @@ class _Shards:
                 "that, or choose another folder."
             )
 
-    def _begin(self) -> None:
-        self._index: list[tuple[str, int | str, str]] = []
-        self._vectors: list[Vectors] = []
-
     def __len__(self) -> int:
         """Pictures of the shard that is begun."""
-        return len(self._index)
+        return len(self._begun)
 
     def add(self, row: Row) -> None:
         """Take in what was found for a picture."""
-        if row.answer is None:
-            self._index.append((row.image, "", str(row.error)))
-            return
-        self._index.append((row.image, len(self._vectors), ""))
-        self._vectors.append(np.array(getattr(row.answer, self._vector), np.float32))  # not the batch that it is of
+        vector = None
+        if row.answer is not None:
+            vector = np.array(getattr(row.answer, self._vector), np.float32)  # not the batch that it is of
+        self._begun.append((row.image, vector, str(row.error or "")))
 
     def write(self) -> None:
         """Write the shard that is begun, if it has a picture, and begin another one."""
-        index, vectors, place = self._index, self._vectors, self._folder / f"{self._next:05}.csv"
-        self._begin()
-        if not index:
+        begun, self._begun = self._begun, []
+        if not begun:
             return
-        files = {place: "".join(map(csv_line, [_INDEX, *index])).encode(*UTF8)}
-        if vectors:
-            images = [image for image, _, error in index if not error]
+        place, rows = self._index(self._next), itertools.count()
+        lines = [(image, "" if vector is None else next(rows), error) for image, vector, error in begun]
+        files = {place: "".join(map(csv_line, [_INDEX, *lines])).encode(*UTF8)}
+        good = [(image, vector) for image, vector, _ in begun if vector is not None]
+        if good:
+            images, vectors = zip(*good, strict=True)
             shard = FORMATS[self._format].contents(images, self._vector, np.stack(vectors), self._about)
             files = {place.with_suffix(f".{self._format}"): shard} | files  # the index last
         write_together(files)

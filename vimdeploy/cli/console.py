@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vimdeploy.errors import VimdeployWarning
-from vimdeploy.text import printable
+from vimdeploy.text import counted, printable
 
 if TYPE_CHECKING:
     from vimdeploy.model_info import ModelInfo
@@ -84,7 +84,7 @@ def tally() -> Iterator[Callable[[int, int], None]]:
     def line() -> str:
         seconds = time.perf_counter() - begin
         lacking = f", {wrong} without an answer" if wrong else ""
-        return f"{done} pictures in {seconds:.0f} s, {done / max(seconds, 1e-9):.1f} a second{lacking}"
+        return f"{counted(done, 'picture')} in {seconds:.0f} s, {done / max(seconds, 1e-9):.1f} a second{lacking}"
 
     with console.status(line()) if console.is_terminal else nullcontext() as status:
 

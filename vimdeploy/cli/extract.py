@@ -111,6 +111,7 @@ def extract(
 
     from vimdeploy.api.extract import extract as extract_
     from vimdeploy.errors import ExecutionError
+    from vimdeploy.text import counted
 
     with tally() as told:
         found = extract_(
@@ -134,7 +135,7 @@ def extract(
     if as_json:
         print_json(dataclasses.asdict(found) | {"errors": [str(error) for error in found.errors]})
     else:
-        before = f", beside {found.before} pictures that were there" if found.before else ""
-        say(f"{output}: {found.vectors} vectors, shards: {found.shards}{before}")
+        before = f", beside {counted(found.before, 'picture')} before" if found.before else ""
+        say(f"{output}: {counted(found.vectors, 'vector')} in {counted(found.shards, 'shard')}{before}")
     if found.without:
         raise ExecutionError(no_answer(found.errors, found.without, found.vectors + found.without, "vector"))

@@ -193,19 +193,20 @@ def _write_rows(
 ) -> None:
     """Answers to a file as they come."""
     from vimdeploy.errors import ExecutionError
-    from vimdeploy.files import check_outputs
+    from vimdeploy.files import check_outputs, is_folder
     from vimdeploy.picture_files import pictures_of
     from vimdeploy.row_file import RowFile
+    from vimdeploy.text import counted
 
     task = session.task()
-    check_outputs([output], [artifact, *images])
+    check_outputs([output], [artifact, *(image for image in images if not is_folder(image))])
     done, wrong, first = 0, 0, []
     with RowFile(output, task.fields, task.items, resume) as file:
         pictures = (found for found in pictures_of(images, session.info) if found.name not in file.done)
         say(session.description, err=True)
         try:
             with tally() as told:
-                for done, row in enumerate(answers(pictures), 1):  # is told at the end
+                for done, row in enumerate(answers(pictures), 1):
                     document = None if row.answer is None else row.answer.first(top).document()
                     file.add(row.image, document, str(row.error or ""))
                     if row.error is not None:
@@ -213,8 +214,9 @@ def _write_rows(
                         first += [row.error] if wrong <= SHOWN else []
                     told(done, wrong)
         finally:
-            before = f", beside {len(file.done)} that were there" if len(file.done) else ""
-            say(f"{output}: {done} pictures{before}", err=True)
+            before = f", beside {len(file.done)} that were there" if file.done else ""
+            if done or file.done:
+                say(f"{output}: {counted(done, 'picture')}{before}", err=True)
     if wrong:
         raise ExecutionError(no_answer(first, wrong, done))
 

@@ -31,8 +31,10 @@ _COMPUTED = {
     *("Transpose", "Unsqueeze", "Where"),
 }
 """Operators whose results are computed here if all their inputs are known."""
-_MOST_COMPUTED = 1 << 26
-"""Elements of all results that are computed here; what is beyond stays in the graph."""
+_LARGEST = 1 << 24
+"""Elements of a result that is computed here."""
+_MOST = 1 << 26
+"""Elements of all different results that are computed here; what is beyond stays in the graph."""
 _SMALL = 1 << 10
 """Elements of a constant whose values, not only its shape, tell the shape of what is made of it."""
 
@@ -171,7 +173,7 @@ class _Graph:
             outputs: of a graph inside of another.
         """
         self._model, self._loops = model, loops
-        self._left: list[int] = outer._left if outer else [_MOST_COMPUTED]  # elements to compute yet, one number
+        self._left: list[int] = outer._left if outer else [_MOST]  # elements to store yet, one number
         graph = model.graph
         self._kept = {*outputs, *(() if outer else (value.name for value in graph.output))}  # names that must stay
         self._nodes: list[NodeProto] = []
@@ -302,10 +304,8 @@ class _Graph:
                 return False
             self._types.update(self._inferred(node))
             shapes = [self._shape(name) for name in node.output]
-            elements = sum(self._left[0] + 1 if shape is None else math.prod(shape) for shape in shapes)
-            if elements > self._left[0]:
+            if any(shape is None or math.prod(shape) > min(_LARGEST, self._left[0]) for shape in shapes):
                 return False
-            self._left[0] -= elements
         constants = [self._constants[name] for name in node.input if name]
         alone = GraphProto(name="node", node=[node], initializer=constants)
         alone.output.extend(ValueInfoProto(name=name) for name in node.output)
@@ -325,6 +325,7 @@ class _Graph:
         if first != name:
             self._renamed[name] = first
             return
+        self._left[0] -= value.size
         self._own[name] = tensor
         self._types[name] = helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
 

@@ -12,15 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vimdeploy.artifact import Artifact
 from vimdeploy.engine_file import EngineInfo, sidecar_path
 from vimdeploy.errors import ConfigError, ModelFileError
-from vimdeploy.inputs import random_inputs
 from vimdeploy.libraries import library_info, library_path
 from vimdeploy.model_info import BATCH, INT8, ModelInfo, SizeRange, TensorSpec
+from vimdeploy.preprocess import Placement
 from vimdeploy.runtimes.base import check_threads
 from vimdeploy.runtimes.onnxruntime import for_providers
 from vimdeploy.runtimes.operator_library import choose_library, warn_of_slow_operators
+from vimdeploy.tasks import task_of
+from vimdeploy.tasks.base import Limits
 
 CONFIG, LABELS, WARM_UP = "config.pbtxt", "labels.txt", "warmup"
 """Names in a model's folder; the first and the last are Triton's own."""
@@ -105,6 +109,8 @@ class _Backend:
     platform: str
     version: Mapping[str, bytes]
     max_batch: int
+    shapes: Mapping[str, tuple[int, ...]]
+    """Usual ones of all inputs."""
     kind: str
     """Of the instances; empty: what the server has."""
     operators: str
@@ -112,10 +118,6 @@ class _Backend:
     entries: Mapping[str, Any] = field(default_factory=dict)
     """Of the configuration, for this backend alone."""
     server_options: tuple[str, ...] = ()
-    batch: int = 1
-    """Of the warm-up, if the file has a batch of its own."""
-    image_size: tuple[int, int] | None = None
-    """Of the warm-up; None: the file's own, or the one it was trained at."""
 
 
 def triton_model(artifact: Artifact, folder: str, options: TritonOptions) -> TritonModel:
@@ -131,6 +133,8 @@ def triton_model(artifact: Artifact, folder: str, options: TritonOptions) -> Tri
         ModelFileError: if the file has lost what it needs.
     """
     info = artifact.info
+    if not info.inputs or not info.outputs:
+        raise ConfigError(f"{artifact} takes or gives nothing, so there is nothing to serve.")
     if artifact.engine is None:
         backend = _onnx_backend(artifact, folder, options)
     else:
@@ -172,11 +176,11 @@ def _onnx_backend(artifact: Artifact, folder: str, options: TritonOptions) -> _B
     """ONNX Runtime, with our library if there is something for it to compute."""
     libraries, lack = _onnx_library(artifact, options)
     kind = _KIND_OF[options.device]
-    on_gpu = not libraries or bool((library_info() or {})["cuda_architectures"])
+    on_gpu = not libraries or _has_cuda_kernels()
     is_half = artifact.info.precision not in ("fp32", INT8)
     if options.device == "auto" and (is_half or not on_gpu):  # in float16 and bfloat16, a CPU runs another file
         kind = "KIND_GPU" if on_gpu else "KIND_CPU"
-    data = for_providers(artifact, []) if kind == "KIND_CPU" else artifact.data
+    data = for_providers(artifact, ["CPUExecutionProvider"]) if kind == "KIND_CPU" else artifact.data
     entries: dict[str, Any] = {}
     if kind != "KIND_CPU":  # TF32 would round the factors of float32 products to 10 bits
         exact = {"name": "cuda", "parameters": {"key": "use_tf32", "value": "0"}}
@@ -192,11 +196,11 @@ def _onnx_backend(artifact: Artifact, folder: str, options: TritonOptions) -> _B
         platform="onnxruntime_onnx",
         version={"model.onnx": data if isinstance(data, bytes) else artifact.data},
         max_batch=_max_batch_of_onnx(artifact, options),
+        shapes={spec.name: tuple(_usual(dim, artifact.info) for dim in spec.dims) for spec in artifact.info.inputs},
         kind=kind,
         operators=("library" if libraries else "function body") if artifact.has_operators else "",
         libraries=libraries,
         entries=entries,
-        batch=artifact.info.fixed_batch or 1,
     )
 
 
@@ -208,7 +212,7 @@ def _onnx_library(artifact: Artifact, options: TritonOptions) -> tuple[dict[str,
     if not artifact.has_operators:
         return {}, ""
     library, lack = choose_library(options.operators, on_cuda=False)
-    if library is not None and options.device == "cuda" and not (library_info() or {})["cuda_architectures"]:
+    if library is not None and options.device == "cuda" and not _has_cuda_kernels():
         library, lack = None, "The operator library has no CUDA kernels; install vimdeploy again where nvcc is"
         if options.operators == "library":
             raise ConfigError(f"{lack}, or package the file for the CPU.")
@@ -222,9 +226,21 @@ def _onnx_library(artifact: Artifact, options: TritonOptions) -> tuple[dict[str,
     return {}, lack
 
 
+def _has_cuda_kernels() -> bool:
+    return bool((library_info() or {}).get("cuda_architectures"))
+
+
+def _usual(dim: int | str, info: ModelInfo) -> int:
+    """A dimension as it is, or of the size that is usual if it is free."""
+    if isinstance(dim, int):
+        return dim
+    sizes = info.sizes.get(dim, SizeRange())
+    return sizes.typical or sizes.least
+
+
 def _max_batch_of_onnx(artifact: Artifact, options: TritonOptions) -> int:
     info = artifact.info
-    if info.has_batch and all(isinstance(spec.dims[0], str) for spec in (*info.inputs, *info.outputs)):
+    if info.has_batch and all(isinstance((*spec.dims, 0)[0], str) for spec in (*info.inputs, *info.outputs)):
         most = info.sizes.get(BATCH, SizeRange()).most
         return _max_batch(artifact, options, _MOST if most is None else most, _USUAL_BATCH)
     if options.max_batch is not None:
@@ -263,22 +279,21 @@ def _engine_backend(artifact: Artifact, engine: EngineInfo, folder: str, options
         server_options.append(f"--backend-config=tensorrt,plugins={folder}/{list(libraries)[-1]}")
     if engine.version_compatible:
         server_options.append("--backend-config=tensorrt,version-compatible=true")
-    picture = engine.model.inputs[0].name if engine.model.picture is not None else None
-    smallest, best, largest = engine.profile[picture or engine.model.inputs[0].name]
-    is_free = engine.model.has_batch and engine.model.inputs[0].dims[0] == BATCH and smallest[0] == 1
+    first = artifact.info.inputs[0]
+    smallest, _, largest = engine.profile[first.name]
+    is_free = artifact.info.has_batch and first.dims[:1] == (BATCH,) and smallest[0] == 1
     if not is_free and options.max_batch is not None:
         raise ConfigError(f"{artifact} takes one batch alone, so there is none to choose; leave max_batch out.")
     return _Backend(
         name="tensorrt",
         platform="tensorrt_plan",
         version={"model.plan": artifact.data, sidecar_path("model.plan").name: engine.to_json()},
-        max_batch=_max_batch(artifact, options, largest[0], largest[0]) if is_free else 0,
+        max_batch=_max_batch(artifact, options, min(largest[0], _MOST), largest[0]) if is_free else 0,
+        shapes={spec.name: tuple(engine.profile[spec.name][1]) for spec in artifact.info.inputs},
         kind="KIND_GPU",
         operators=engine.operators,
         libraries=libraries,
         server_options=tuple(server_options),
-        batch=best[0],
-        image_size=(best[2], best[3]) if picture else None,
     )
 
 
@@ -314,30 +329,26 @@ def _tensor(spec: TensorSpec, max_batch: int) -> dict[str, Any]:
 
 
 def _warm_up(info: ModelInfo, backend: _Backend) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
-    """Calls before the first request, of one and of the largest batch: pictures of zeros, the rest from files."""
-    for spec in info.inputs:
-        usual = [info.sizes.get(str(dim), SizeRange()) for dim in spec.dims]
-        sizes = [d if isinstance(d, int) else r.typical or r.least for d, r in zip(spec.dims, usual, strict=True)]
-        if math.prod(sizes) > _MOST_VALUES:
-            raise ConfigError(f"{spec} is larger than anything that a server is asked for.")
-    inputs = random_inputs(info, 1, seed=0, image_size=backend.image_size)
-    arrays = inputs.one(0) if backend.max_batch else inputs.call(0, backend.batch)
-    picture = info.picture.name if info.picture is not None else None
-    names = {spec.name: f"input_{number}" for number, spec in enumerate(info.inputs) if spec.name != picture}
-    entries = [
-        {
-            "key": spec.name,
-            "value": {
-                "data_type": _Word(_TYPES[spec.type]),
-                "dims": list(arrays[spec.name].shape) or [1],
-                **({"input_data_file": names[spec.name]} if spec.name in names else {"zero_data": True}),
-            },
-        }
-        for spec in info.inputs
-    ]
+    """Calls before the first request, of one and of the largest batch, and the files with what is not zeros in them."""
+    for name, shape in backend.shapes.items():
+        if math.prod(shape) > _MOST_VALUES:
+            raise ConfigError(f"No server is asked for inputs as large as {name} {shape}.")
+    task, files, entries = task_of(info), {}, []
+    beside: dict[str, Any] = {}
+    if task is not None and info.picture is not None:
+        height, width = backend.shapes[info.picture.name][2:]
+        beside = task.beside(info, Placement((height, width), (height, width)), Limits(score_threshold=0.0))
+    for number, spec in enumerate(info.inputs):
+        shape = backend.shapes[spec.name]
+        value: dict[str, Any] = {"zero_data": True}
+        if spec.name in beside:  # a picture of no size is none
+            value = {"input_data_file": f"input_{number}"}
+            rows = 1 if backend.max_batch else shape[0]
+            files[f"{WARM_UP}/input_{number}"] = np.stack([beside[spec.name]] * rows).tobytes()
+        dims = list(shape[1:] if backend.max_batch else shape) or [1]
+        entries.append({"key": spec.name, "value": {"data_type": _Word(_TYPES[spec.type]), "dims": dims, **value}})
     sizes = sorted({1, backend.max_batch or 1})
-    samples = [{"name": f"batch of {size}", "batch_size": size, "inputs": entries} for size in sizes]
-    return samples, {f"{WARM_UP}/{file}": arrays[name].tobytes() for name, file in names.items()}
+    return [{"name": f"batch of {size}", "batch_size": size, "inputs": entries} for size in sizes], files
 
 
 def _text(message: Mapping[str, Any]) -> str:
