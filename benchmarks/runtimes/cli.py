@@ -209,7 +209,7 @@ def _row(
                 baseline = _answer(BASELINE, beside, model, "exported", scratch, timeout, seconds)
                 answer = _answer(runtime, place, model, form, scratch, timeout, seconds)
             except TrialError as error:
-                trial.error = str(error)
+                trial.error = str(error).replace(f"{scratch}/", "")
                 continue
             row.version = answer["version"]
             trial.load_seconds = answer["load_seconds"]
