@@ -19,20 +19,19 @@ import ray
 from pyarrow.dataset import dataset
 from ray.data.checkpoint import CheckpointConfig
 
+import vimdeploy
 from vimdeploy.serving.ray_data import Predictor
 
 WORKER, HELPER = 0.75, 0.25
 """CPUs that Ray counts for a worker, and for a task that reads or writes. With a worker for each CPU there has to be
 room for the tasks that bring it pictures, or all would wait for ever."""
 SUFFIXES = ["png", "jpg", "jpeg", "bmp", "webp", "tif", "tiff", "gif", "ppm", "avif"]
-FILE = click.Path(exists=True, dir_okay=False, resolve_path=True)
-FOLDER = click.Path(file_okay=False, resolve_path=True)
 
 
 @click.command()
-@click.argument("model", type=FILE)
-@click.argument("pictures", type=FOLDER)
-@click.argument("output", type=FOLDER)
+@click.argument("model", type=click.Path(resolve_path=True))
+@click.argument("pictures", type=click.Path(exists=True, file_okay=False, resolve_path=True))
+@click.argument("output", type=click.Path(file_okay=False, resolve_path=True))
 @click.option("--workers", type=click.IntRange(min=1), help="Run this many sessions. Default: one per CPU, or per GPU.")
 @click.option("--gpu", is_flag=True, help="Give each worker a GPU.")
 @click.option("--vectors", is_flag=True, help="Write vectors instead of what is in the pictures.")
@@ -52,6 +51,10 @@ def main(
     checkpoint = Path(f"{output}.checkpoint")  # the paths of the pictures that are done; removed at the end
     if not checkpoint.is_dir() and Path(output).is_dir() and any(Path(output).iterdir()):
         raise click.UsageError(f"{output} is finished, or somebody else's; choose another folder.")
+    try:
+        vimdeploy.inspect(model)
+    except vimdeploy.InputError as error:
+        raise click.UsageError(str(error)) from error
     ray.init(address, include_dashboard=None if address else False)
     ray.data.DataContext.get_current().checkpoint_config = CheckpointConfig("path", str(checkpoint))
     found = int(ray.cluster_resources().get("GPU" if gpu else "CPU", 1))

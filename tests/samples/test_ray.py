@@ -45,8 +45,8 @@ class Killed(ray_data.Predictor):
                 Path(log + ".killed").symlink_to(str(os.getpid()))  # by one worker alone
             except FileExistsError:
                 return table
-            while victim == "driver" and all(".pending" in path.name for path in done.glob("*")):
-                time.sleep(0.01)  # nothing is written yet
+            while victim == "driver" and sum(".pending" not in path.name for path in done.glob("*")) < 7:
+                time.sleep(0.01)  # until about half of the rows are written, by the other worker
             os.kill(driver if victim == "driver" else os.getpid(), signal.SIGKILL)
         return table
 
@@ -80,7 +80,10 @@ def run(tiny_onnx, pictures, tmp_path):
     def start(victim, name="log"):
         log = tmp_path / name
         log.touch()
-        with tempfile.TemporaryDirectory() as folder, (tmp_path / "output").open("w+") as output:
+        with (
+            tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+            (tmp_path / "output").open("w+") as output,
+        ):
             done = subprocess.run(
                 [sys.executable, "-c", KILLED, log, victim, *arguments],
                 env=environment | {"RAY_TMPDIR": folder},  # not tmp_path: the paths of sockets are short
@@ -126,3 +129,19 @@ def test_all_of_it_is_killed_half_way_and_goes_on(run, pictures, tmp_path):
     assert done.returncode == 0, done.stdout
     assert sum(size for _, size in batches) < PICTURES  # not all of it again
     check(rows_of(tmp_path / "rows"), pictures)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("picture.png", ".", "rows"), "ONNX file"),
+        (("none.onnx", ".", "rows"), "cannot be read"),
+        (("picture.png", "none", "rows"), "does not exist"),
+        (("picture.png", ".", "."), "is finished, or somebody else's"),
+    ],
+)
+def test_wrong_arguments(picture, arguments, reason):
+    done = subprocess.run([sys.executable, SCRIPT, *arguments], cwd=picture.parent, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert reason in " ".join(done.stderr.split())
+    assert [path.name for path in picture.parent.iterdir()] == ["picture.png"]

@@ -89,7 +89,7 @@ def package(
         raise ConfigError(f"version must be a number from 1 on, found {version}.")
     repository = Path(repository)
     folder = repository / name
-    check_writable(folder / CONFIG if folder.is_dir() else folder if repository.is_dir() else repository)
+    check_writable(folder / "new" if folder.is_dir() else folder if repository.is_dir() else repository)
 
     served = (served_from or str(repository.absolute())).rstrip("/")
     options = TritonOptions(device, operators, max_batch, instances, threads)
@@ -112,7 +112,7 @@ def _write(folder: Path, made: TritonModel, version: int | None) -> tuple[int, t
     """Write a model or a further version of it; its number, and the files.
 
     Raises:
-        OutputError: if that is not possible; nothing is changed then.
+        OutputError: if that is not possible; the versions that are there stay as they are.
     """
     versions = _versions(folder)
     number = version or max(versions, default=0) + 1

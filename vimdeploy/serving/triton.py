@@ -240,7 +240,7 @@ def _usual(dim: int | str, info: ModelInfo) -> int:
 
 def _max_batch_of_onnx(artifact: Artifact, options: TritonOptions) -> int:
     info = artifact.info
-    if info.has_batch and all(isinstance((*spec.dims, 0)[0], str) for spec in (*info.inputs, *info.outputs)):
+    if info.has_batch and all(spec.dims and isinstance(spec.dims[0], str) for spec in (*info.inputs, *info.outputs)):
         most = info.sizes.get(BATCH, SizeRange()).most
         return _max_batch(artifact, options, _MOST if most is None else most, _USUAL_BATCH)
     if options.max_batch is not None:
