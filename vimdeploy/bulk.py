@@ -37,7 +37,7 @@ from vimdeploy.tasks.base import Answer, Limits
 T = TypeVar("T")
 R = TypeVar("R")
 
-_TRIAL = 5.0
+_TRIAL = 2.0
 """Seconds on all cores, and then of each number of workers that is tried."""
 _BETTER = 1.05
 """So many times as fast is better; less may be chance."""

@@ -203,23 +203,27 @@ def tensors_from_image(
         ImageError: if the picture cannot become 8-bit values, or has other channels.
     """
     parts = _parts(image, len(recipe.mean))
-    size = placement.resized[::-1]
+    size, begin = placement.resized[::-1], 0
     if len(placement.windows) > 1 or size[0] * size[1] <= _LARGEST * image_size[0] * image_size[1]:
-        parts = [_resized_part(part, size, (0, 0, *size), recipe.interpolation) for part in parts]
+        begin, last = (end(left for _, left in placement.windows) for end in (min, max))
+        end = min(last + image_size[1], size[0])
+        parts = [_resized_columns(part, size, begin, end, recipe.interpolation) for part in parts]
+        size = end - begin, size[1]
         del image  # which may be much larger, and whoever takes the windows takes his time
-    mean, std = np.asarray(recipe.mean, np.float32), np.asarray(recipe.std, np.float32)
+    mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (recipe.mean, recipe.std))
     for top, left in placement.windows:
+        left -= begin
         bottom, right = min(top + image_size[0], size[1]), min(left + image_size[1], size[0])
-        box = (left, top, right, bottom)
-        channels = [
-            np.asarray(_resized_part(part, size, box, recipe.interpolation), np.float32).reshape(
-                bottom - top, right - left, -1
-            )
-            for part in parts
-        ]
-        pixels = (channels[0] if len(channels) == 1 else np.concatenate(channels, axis=2)) / np.float32(255)
         tensor = np.zeros((len(mean), *image_size), np.float32)
-        tensor[:, : bottom - top, : right - left] = ((pixels - mean) / std).transpose(2, 0, 1)
+        values, first = tensor[:, : bottom - top, : right - left], 0
+        for part in parts:
+            pixels = np.asarray(_resized_part(part, size, (left, top, right, bottom), recipe.interpolation))
+            channels = pixels.reshape(bottom - top, right - left, -1).transpose(2, 0, 1)
+            values[first : first + len(channels)] = channels
+            first += len(channels)
+        values /= np.float32(255)
+        values -= mean
+        values /= std
         yield tensor
 
 
@@ -233,6 +237,17 @@ def image_from_tensor(tensor: FloatArray, recipe: Recipe) -> Image.Image:
 def size_of(image: Opened) -> tuple[int, int]:
     """Height and width of a picture in pixels."""
     return image.size[1], image.size[0]
+
+
+def _resized_columns(
+    image: Image.Image, size: tuple[int, int], begin: int, end: int, interpolation: str
+) -> Image.Image:
+    """Some columns of a picture that is resized to a size: as they would be in the whole, for less work."""
+    if image.size == size or interpolation == OPENCV:
+        return _resized_part(image, size, (begin, 0, end, size[1]), interpolation)
+    resampling = Image.Resampling[interpolation.upper()]
+    across = image.resize((size[0], image.height), resampling).crop((begin, 0, end, image.height))
+    return across.resize((end - begin, size[1]), resampling)
 
 
 def _resized_part(

@@ -41,11 +41,6 @@ def written(page: str) -> str:
     return re.sub(r"(?s)(<!-- begin (\w+) -->).*?(<!-- end \2 -->)", part, page)
 
 
-def pages() -> list[Path]:
-    """All pages of the documentation."""
-    return sorted((ROOT / "docs").rglob("*.md"))
-
-
 def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     heads = list(heads)
     lines = [heads, ["---"] * len(heads), *rows]
@@ -73,15 +68,15 @@ def _operator(operator: contract.Operator) -> Iterator[str]:
     if formulas:
         yield f"```text\n{formulas}\n```"
     values = [("input", value) for value in operator.inputs] + [("output", operator.output)]
-    rows = ((kind, _code(v.name), _code(f"({', '.join(v.dims)})"), v.type, v.doc) for kind, v in values)
-    yield _table(("", "name", "shape", "type", "is"), rows)
-    rows = ((_code(a.name), a.type, "" if a.default is None else _code(a.default), a.doc) for a in operator.attributes)
-    yield _table(("attribute", "type", "default", "is"), rows)
+    tensors = ((kind, _code(v.name), _code(f"({', '.join(v.dims)})"), v.type, v.doc) for kind, v in values)
+    yield _table(("", "name", "shape", "type", "is"), tensors)
+    attributes = ((_code(a.name), a.type, _code(a.default or ""), a.doc) for a in operator.attributes)
+    yield _table(("attribute", "type", "default", "is"), attributes)
 
 
 def _sizes() -> str:
     """The legend of the contract's shapes."""
-    legend = inspect.getdoc(contract).partition("Dimensions:\n")[2].partition("\n\n")[0]
+    legend = str(inspect.getdoc(contract)).partition("Dimensions:\n")[2].partition("\n\n")[0]
     return f"```text\n{inspect.cleandoc(legend)}\n```"
 
 
@@ -91,7 +86,7 @@ def _oracle() -> str:
     source = ORACLE.read_text(encoding="utf-8")
     functions = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
     texts = (ast.get_source_segment(source, functions[name]) for name in names)
-    return "```python\nimport numpy as np\n\n\n" + "\n\n\n".join(texts) + "\n```"
+    return "```python\nimport numpy as np\n\n\n" + "\n\n\n".join(map(str, texts)) + "\n```"
 
 
 def _fields(cls: type, has_defaults: bool = True) -> Callable[[], str]:
@@ -148,7 +143,7 @@ def _docstring(member: griffe.Object | griffe.Alias) -> str:
     return re.sub(r"`(?:\w+\.)?([A-Z_]{4,})`", values, text)
 
 
-CHOICES = {
+CHOICES: dict[str, Iterable[str]] = {
     "TASKS": TASKS,
     "ARCHITECTURES": ARCHITECTURES,
     "PRECISIONS": PRECISIONS,
@@ -225,7 +220,7 @@ PARTS: dict[str, Callable[[], str]] = {
 """What each part of a page is."""
 
 if __name__ == "__main__":
-    for path in pages():
+    for path in sorted((ROOT / "docs").rglob("*.md")):
         old = path.read_text(encoding="utf-8")
         if (new := written(old)) != old:
             path.write_text(new, encoding="utf-8")

@@ -30,4 +30,4 @@ def test_prints_the_ratio(tiny_onnx):
         "run, 20 pictures",
         "sessions alone",
     ]
-    assert re.fullmatch(r"run reaches \d+\.\d% of the sessions alone", last)
+    assert re.fullmatch(r"run reaches \d+\.\d% of the sessions alone, \d+\.\d% once it has started", last)

@@ -319,6 +319,14 @@ def enter_onnx(folder: Path) -> None:
     in_turn(lambda: vimdeploy.inspect(path), lambda: run("auto"), lambda: run("function-body"))
 
 
+def enter_portable(folder: Path) -> None:
+    from vimdeploy.artifact import require_onnx
+    from vimdeploy.graphs.portable import portable
+
+    model = require_onnx(folder / "model.onnx").model
+    in_turn(lambda: portable(model), lambda: portable(model, 2, loops=False))
+
+
 def sidecar_files() -> SearchStrategy[Files]:
     sidecar = seeds.engine()["model.engine.json"]
     text = mutations.broken_json(sidecar).map(lambda json_text: json_text.encode("utf-8", "surrogatepass"))
@@ -431,6 +439,7 @@ DOORS = {
     "onnx": Door(onnx_files, enter_onnx),
     "operators": Door(operators.operators_files, operators.enter_operators, operators.build),
     "picture": Door(picture_files, enter_picture),
+    "portable": Door(onnx_files, enter_portable),
     "rows": Door(rows_files, enter_rows),
     "sidecar": Door(sidecar_files, enter_sidecar),
     "table": Door(table_files, enter_table),

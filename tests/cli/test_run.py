@@ -354,6 +354,12 @@ class TestSegment:
         with Image.open(tmp_path / "out/picture.png") as drawn:
             assert (drawn.width > 60, drawn.height >= 40) == (True, True)  # a legend beside it
 
+    def test_rows_have_the_largest_classes(self, invoke, segment, picture, tmp_path):
+        assert invoke("run", segment, picture, "-o", tmp_path / "a.csv", "--top", 2).exit_code == 0
+        header, *lines = (tmp_path / "a.csv").read_text().splitlines()
+        assert header == "image,index,label,share,error"
+        assert [line.startswith(f"{picture},") for line in lines] == [True] * min(len(lines), 2)
+
     def test_how_many_windows_run_together_changes_nothing(self, invoke, segment, picture):
         outputs = {
             invoke("run", segment, picture, "--image-size", "150x200", "--batch", n, "--json").stdout for n in (1, 4, 8)

@@ -1,5 +1,6 @@
 """``vimdeploy run`` on files of the task detect."""
 
+import csv
 import json
 
 import numpy as np
@@ -135,3 +136,19 @@ class TestShown:
         assert len(list((tmp_path / "out").iterdir())) == 6
         assert Image.open(tmp_path / "out/cat.png").size == (192, 128)
         assert np.load(tmp_path / "out/cat.npz")["boxes"].tolist()[0] == [16, 32, 48, 96]
+
+
+class TestRows:
+    def test_csv_has_a_line_for_each_object(self, invoke, pictures, tmp_path):
+        assert invoke("run", "m.onnx", *pictures, "-o", tmp_path / "a.csv").exit_code == 0
+        with (tmp_path / "a.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [row.pop("image") for row in rows] == [str(path) for path in pictures for _ in TWO]
+        assert [json.loads(row.pop("bbox")) for row in rows[:2]] == [[16, 32, 32, 64], [64, 16, 80, 64]]
+        assert rows[0] == {"category_id": str(CAT), "label": NAMES[CAT], "score": "0.9", "error": ""}
+
+    def test_json_lines_have_the_masks(self, invoke, pictures, tmp_path):
+        assert invoke("run", "m.onnx", *pictures, "-o", tmp_path / "a.jsonl").exit_code == 0
+        rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+        assert [row["image"] for row in rows] == [str(path) for path in pictures]
+        assert rows[0]["detections"][0]["segmentation"]["size"] == [128, 192]

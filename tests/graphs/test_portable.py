@@ -255,6 +255,11 @@ class TestWrongInput:
         with pytest.raises(ModelFileError, match=r"no vimdeploy\.\* metadata"):
             portable(onnx.ModelProto())
 
+    def test_the_library_has_nothing_to_compute_in_it(self, tiny_proto):
+        made = artifact_from_onnx(portable(tiny_proto))
+        with pytest.raises(ModelFileError, match="Wanted the library to compute; the model in memory is portable"):
+            OnnxRuntimeSession(made, operators="library")
+
     def test_an_operator_of_another_program(self, tiny_proto):
         model = onnx.ModelProto()
         model.CopyFrom(tiny_proto)

@@ -266,6 +266,7 @@ portable_option = click.option(
 batch_option = click.option(
     "--batch",
     type=click.IntRange(min=1),
+    metavar="N",
     help="With --portable, fix the batch at this many pictures; run takes any number, in parts of it. Default: 1, or "
     "the one that the model takes.",
 )

@@ -62,8 +62,10 @@ def portable(
     if info.form:
         raise ModelFileError(f"The file is {info.form} already; wanted the one that it was made from.")
     fixed = _chosen(info, batch, sizes or {})
+    stored = {tensor.name for tensor in model.graph.initializer}  # which older files list among the inputs too
+    given = [value for value in model.graph.input if value.name not in stored]
     inputs, outputs, inner = (
-        _with_sizes(values, fixed) for values in (model.graph.input, model.graph.output, model.graph.value_info)
+        _with_sizes(values, fixed) for values in (given, model.graph.output, model.graph.value_info)
     )
     graph = _Graph(model, {value.name: value.type for value in (*inner, *outputs, *inputs)}, loops)
     for node in model.graph.node:
@@ -72,7 +74,7 @@ def portable(
     made = onnx.ModelProto(
         ir_version=model.ir_version, producer_name=model.producer_name, producer_version=model.producer_version
     )
-    made.opset_import.extend(entry for entry in model.opset_import if not entry.domain)
+    made.opset_import.append(helper.make_opsetid("", graph.opset))
     made.graph.CopyFrom(graph.written([value.name for value in outputs]))
     made.graph.name = model.graph.name
     made.graph.input.extend(inputs)
@@ -80,7 +82,10 @@ def portable(
     info = _with_fixed_dims(info, fixed, made.graph, "portable" if loops else "unrolled")
     entries = {entry.key: entry.value for entry in model.metadata_props if not entry.key.startswith(PREFIX)}
     helper.set_model_props(made, entries | info.to_metadata())
-    onnx.checker.check_model(made, full_check=True)
+    try:
+        onnx.checker.check_model(made, full_check=True)
+    except Exception as error:  # it has a type of its own, shape inference another
+        raise ModelFileError(f"The portable model does not pass onnx's checker: {reason_of(error)}") from error
     return made
 
 
@@ -122,9 +127,18 @@ def _with_sizes(values: Iterable[ValueInfoProto], sizes: Mapping[str, int]) -> l
 
 
 def _restore_words(values: Iterable[ValueInfoProto], given: Iterable[ValueInfoProto]) -> None:
-    """Give outputs whose size hangs on the pictures, such as detections, their words back."""
+    """Give outputs whose size hangs on the pictures, such as detections, their words back.
+
+    Raises:
+        ModelFileError: if an output has other dimensions than the file says.
+    """
     for value, before in zip(values, given, strict=True):
-        for dim, word in zip(value.type.tensor_type.shape.dim, before.type.tensor_type.shape.dim, strict=True):
+        found, said = value.type.tensor_type.shape.dim, before.type.tensor_type.shape.dim
+        if len(found) != len(said):
+            raise ModelFileError(
+                f"The output {value.name} has {len(found)} dimensions, not {len(said)}, as the file says."
+            )
+        for dim, word in zip(found, said, strict=True):
             if not dim.HasField("dim_value"):
                 dim.CopyFrom(word)
 
@@ -226,6 +240,16 @@ class _Graph:
     def _typed(self, name: str) -> ValueInfoProto:
         return ValueInfoProto(name=name, type=self._types.get(name))
 
+    def _type(self, name: str) -> TypeProto:
+        """The type of a value.
+
+        Raises:
+            ModelFileError: if it is not known.
+        """
+        if name not in self._types:
+            raise ModelFileError(f"The type of its value {name} is not known.")
+        return self._types[name]
+
     def _shape(self, name: str) -> tuple[int, ...] | None:
         """The shape of a value; None if it is not known whole."""
         tensor = self._types[name].tensor_type if name in self._types else TypeProto.Tensor()
@@ -248,7 +272,7 @@ class _Graph:
                 if shape is None:
                     raise ModelFileError(f"The shape of {name} is not known, so the steps cannot be written out.")
                 sizes |= dict(zip(value.dims, shape, strict=True))
-        function = function_proto(op, self._opset(), sizes)
+        function = function_proto(op, self.opset, sizes)
         attributes = {attribute.name: attribute for attribute in (*function.attribute_proto, *node.attribute)}
         names = dict(zip((*function.input, *function.output), (*node.input, *node.output), strict=True))
         for inner in function.node:
@@ -264,13 +288,15 @@ class _Graph:
                 node.input[:] = [output if name == inner else name for name in node.input]
                 node.output[:] = [output if name == inner else name for name in node.output]
 
-    def _opset(self) -> int:
+    @property
+    def opset(self) -> int:
+        """The version of the standard."""
         return next(entry.version for entry in self._model.opset_import if entry.domain in _STANDARD)
 
     def _is_left_out(self, node: NodeProto) -> bool:
         """Whether a node gives what is there already; its readers then read that."""
         if node.op_type == "CastLike":
-            _become_cast(node, self._types[node.input[1]].tensor_type.elem_type)
+            _become_cast(node, self._type(node.input[1]).tensor_type.elem_type)
         same = ""
         if node.op_type == "Identity":
             same = node.input[0]
@@ -281,8 +307,8 @@ class _Graph:
             condition = numpy_helper.to_array(self._constants[node.input[0]])
             if condition.size == 1:
                 same = node.input[1 if condition.item() else 2]
-                whole = self._inferred(node)[node.output[0]]
-                same = same if self._types.get(same) == whole else ""
+                whole = self._inferred(node).get(node.output[0])  # which broadcasts both
+                same = same if whole is not None and self._types.get(same) == whole else ""
         if not same or node.output[0] in self._kept:
             return False
         self._renamed[node.output[0]] = same
@@ -322,7 +348,7 @@ class _Graph:
         tensor = numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name)
         content = tensor.data_type, tuple(tensor.dims), tensor.raw_data
         first = self._by_content.setdefault(content, name)
-        if first != name:
+        if first != name and name not in self._kept:
             self._renamed[name] = first
             return
         self._left[0] -= value.size
@@ -383,8 +409,8 @@ class _Graph:
         axes = attributes["scan_input_axes"].ints if "scan_input_axes" in attributes else [0] * len(scan.input)
         formals = []
         for number, (formal, name) in enumerate(zip(body.input, scan.input, strict=True)):
-            value = ValueInfoProto(name=formal.name, type=self._types[name])
-            if number >= states:
+            value = ValueInfoProto(name=formal.name, type=self._type(name))
+            if number >= states and value.type.tensor_type.shape.dim:
                 del value.type.tensor_type.shape.dim[axes[number - states]]
             formals.append(value)
         return formals
@@ -408,7 +434,7 @@ class _Graph:
         return {value.name: value.type for value in inferred.graph.output if value.type.WhichOneof("value")}
 
     def _model_of(self, graph: GraphProto) -> onnx.ModelProto:
-        opsets = [helper.make_opsetid("", self._opset())]
+        opsets = [helper.make_opsetid("", self.opset)]
         return onnx.ModelProto(ir_version=self._model.ir_version, graph=graph, opset_import=opsets)
 
 

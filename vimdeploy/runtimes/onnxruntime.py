@@ -194,6 +194,11 @@ def _library(artifact: Artifact, operators: str, on_cuda: bool) -> ChosenLibrary
         return ChosenLibrary(None, f"In {artifact}, {changes}; export it again" if changes else "")
     chosen = choose_library(operators, on_cuda)
     if not artifact.has_operators:
+        if artifact.info.form and chosen.library is not None:
+            raise ModelFileError(
+                f"Wanted the library to compute; {artifact} is {artifact.info.form}: it has standard operators alone. "
+                "Use the file that it was made from, or operators='auto'."
+            )
         if changes and chosen.library is not None:
             raise ModelFileError(
                 f"Wanted the library to compute; in {artifact}, {changes}: nothing is left for it. Export it again, or "
