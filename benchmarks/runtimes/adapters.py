@@ -7,9 +7,11 @@ imported here, and numpy alone is in every environment.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -67,13 +69,11 @@ def openvino(model: Path) -> tuple[str, Call]:
 
 def iree(model: Path) -> tuple[str, Call]:
     """IREE's compiler for this processor, and its runtime."""
-    import subprocess
-
     from iree import runtime
     from iree.compiler import tools
 
     imported = model.with_suffix(".mlir")
-    subprocess.run([sys.executable, "-m", "iree.compiler.tools.import_onnx", model, "-o", imported], check=True)
+    _run(sys.executable, "-m", "iree.compiler.tools.import_onnx", model, "-o", imported)
     made = tools.compile_file(
         str(imported),
         target_backends=["llvm-cpu"],
@@ -82,7 +82,8 @@ def iree(model: Path) -> tuple[str, Call]:
     context = runtime.SystemContext(config=runtime.Config("local-task"))
     module = runtime.VmModule.copy_buffer(context.instance, made)
     context.add_vm_module(module)
-    function = context.modules[module.name][next(name for name in module.function_names if not name.startswith("__"))]
+    name = next(name for name in module.function_names if not name.startswith("__") and "$" not in name)
+    function = context.modules[module.name][name]
     return version("iree-base-compiler"), lambda x: np.asarray(function(x).to_host())
 
 
@@ -105,17 +106,15 @@ def tvm(model: Path) -> tuple[str, Call]:
 
 def mnn(model: Path) -> tuple[str, Call]:
     """MNN's converter and its runtime; the command ``mnnconvert`` would report to its maker."""
-    import _tools
     import MNN.expr as expr
     import MNN.nn as nn
     import onnx
 
     made = model.with_suffix(".mnn")
-    _tools.mnnconvert(
-        ["mnnconvert", "-f", "ONNX", "--modelFile", str(model), "--MNNModel", str(made), "--bizCode", "none"]
-    )
+    code = "import _tools, sys; _tools.mnnconvert(sys.argv)"
+    said = _run(sys.executable, "-c", code, "-f", "ONNX", "--modelFile", model, "--MNNModel", made, "--bizCode", "none")
     if not made.exists():
-        raise RuntimeError("the converter made no file")
+        raise RuntimeError(f"the converter made no file: {said[-200:].strip()}")
     graph = onnx.load(model).graph
     network = nn.load_module_from_file(str(made), [graph.input[0].name], [graph.output[0].name])
 
@@ -129,14 +128,15 @@ def mnn(model: Path) -> tuple[str, Call]:
 
 def ncnn(model: Path) -> tuple[str, Call]:
     """pnnx, the converter of ncnn, and its runtime."""
-    import subprocess
-
     import ncnn as package
     import onnx
 
-    dims = [dim.dim_value for dim in onnx.load(model).graph.input[0].type.tensor_type.shape.dim]
-    pnnx = Path(sys.executable).with_name("pnnx")
-    subprocess.run([pnnx, model, f"inputshape={dims}".replace(" ", "")], check=True)
+    dims = [dim.dim_value or 1 for dim in onnx.load(model).graph.input[0].type.tensor_type.shape.dim]
+    spec = importlib.util.find_spec("pnnx")
+    assert spec is not None
+    assert spec.origin is not None
+    pnnx = Path(spec.origin).with_name("pnnx")  # the package itself wants torch, its program does not
+    _run(pnnx, model, f"inputshape={dims}".replace(" ", ""))
     network = package.Net()
     stem = str(model.with_suffix(""))
     if network.load_param(f"{stem}.ncnn.param") or network.load_model(f"{stem}.ncnn.bin"):
@@ -180,6 +180,15 @@ def tensorrt_rtx(model: Path) -> tuple[str, None]:
     if builder.build_serialized_network(network, config) is None:
         raise RuntimeError("the builder made no engine")
     return version("tensorrt-rtx"), None
+
+
+def _run(*command: str | Path) -> str:
+    """What a program of a runtime says, on both streams."""
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, errors="replace")
+    said = done.stdout + done.stderr
+    if done.returncode:
+        raise RuntimeError(f"{Path(command[0]).name} ended with {done.returncode}: {said[-200:].strip()}")
+    return said
 
 
 def main(name: str, request: dict[str, Any]) -> None:

@@ -112,7 +112,7 @@ def run(
 
 def told(text: str) -> str:
     """The line of an error message that says most: the last of Python's, else the first that speaks of an error."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.partition("Stack backtrace")[0].splitlines() if line.strip()]
     errors = [number for number, line in enumerate(lines) if "rror" in line.partition(":")[0]]
     chosen = lines[errors[-1] :] if errors and not lines[-1].startswith("File ") else lines[-1:]
     return shortened(" ".join(chosen), _LONGEST) or "it failed and said nothing"
