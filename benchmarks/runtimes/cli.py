@@ -129,8 +129,8 @@ class Model:
 @click.option(
     "--timeout",
     type=click.FloatRange(min=1),
-    default=90.0,
-    help="Give a runtime this many seconds to load, run and measure one file (default 90), installing it ten times as "
+    default=60.0,
+    help="Give a runtime this many seconds to load, run and measure one file (default 60), installing it ten times as "
     "many.",
 )
 @click.option("--seconds", type=click.FloatRange(min=0), default=1.0, help="Measure for this many seconds (default 1).")
@@ -220,7 +220,7 @@ def _row(
 
 
 def _worth_trying(runtime: Runtime, row: Row, model: str) -> Iterator[str]:
-    """All forms of the small model; of the large one those that ran there, but no other form than the first if it did."""
+    """All forms of the small model; of the large one those that ran there, the first alone if it did."""
     for form in runtime.forms:
         before = row.of("digits", form)
         if model == "digits" or (before is not None and before.word != "no"):

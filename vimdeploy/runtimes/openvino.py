@@ -7,7 +7,7 @@ import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from vimdeploy.artifact import Artifact
+from vimdeploy.artifact import Artifact, operator_counts
 from vimdeploy.errors import ConfigError, ExecutionError, ModelFileError, require
 from vimdeploy.ops.contract import DOMAIN
 from vimdeploy.runtimes.base import Arrays, Session, check_threads
@@ -118,11 +118,11 @@ def _compiled(artifact: Artifact, threads: int | None, precision: str) -> Any:
         # Sessions of few threads stand side by side: pinned, all of them would sit on the first cores.
         options |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
     model: Any = artifact.path or artifact.data
-    if artifact.model.functions or artifact.has_operators:
-        model = _unfolded(artifact.model).SerializeToString()
     try:
+        if artifact.model.functions or artifact.has_operators:
+            model = _unfolded(artifact.model).SerializeToString()
         return core.compile_model(core.read_model(model), "CPU", options)
-    except Exception as error:  # OpenVINO's exceptions have no common base
+    except Exception as error:  # the exceptions of OpenVINO and of onnx have no common base
         raise ModelFileError(f"OpenVINO refuses {artifact}: {reason_of(error)}") from error
 
 
@@ -138,11 +138,12 @@ def _unfolded(model: onnx.ModelProto) -> onnx.ModelProto:
 
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    opset = next(entry.version for entry in model.opset_import if not entry.domain)
-    used = {node.op_type for node in model.graph.node if node.domain == DOMAIN}
-    others = [function for function in model.functions if function.domain != DOMAIN]
-    del copy.functions[:]
-    copy.functions.extend([*others, *(function for function in function_protos(opset) if function.name in used)])
+    used = operator_counts(model)
+    if used:
+        opset = next(entry.version for entry in model.opset_import if not entry.domain)
+        others = [function for function in model.functions if function.domain != DOMAIN]
+        del copy.functions[:]
+        copy.functions.extend([*others, *(function for function in function_protos(opset) if function.name in used)])
     # Without convert_version a function of another opset would stay.
     return shape_inference.infer_shapes(inliner.inline_local_functions(copy, convert_version=True))
 
