@@ -151,6 +151,11 @@ def test_pictures_themselves(tiny_info):
 
 
 class TestWeb:
+    @pytest.mark.parametrize("address", ["http://example.com/list.txt", "HTTPS://example.com/*.png?size=[1]"])
+    def test_an_address_is_a_picture_whatever_is_in_it(self, tiny_info, address):
+        [found] = pictures_of(address, tiny_info)
+        assert (found.name, found.picture, found.is_named) == (address, address, True)
+
     def test_a_picture_is_downloaded_when_it_is_read(self, tiny_info, monkeypatch):
         [found] = pictures_of("http://example.com/a.png", tiny_info)
         monkeypatch.setattr(picture_files, "downloaded", lambda address: address.encode())

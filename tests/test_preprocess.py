@@ -16,6 +16,8 @@ from vimdeploy.preprocess import (
     FORMATS,
     Bands,
     Placement,
+    _resized_columns,
+    _resized_part,
     image_of,
     open_image,
     placed,
@@ -123,6 +125,15 @@ class TestGeometry:
         image = open_image(picture)  # 60 x 40
         wanted = np.asarray(image.resize((48, 32), Image.Resampling.BICUBIC))[:, 8:40]
         np.testing.assert_array_equal(pixels(image, (32, 32), PLAIN), wanted)
+
+    @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+    @pytest.mark.parametrize("mode", ["L", "RGB"])
+    @pytest.mark.parametrize("size", [(48, 32), (341, 256), (17, 200), (60, 40), (60, 99), (99, 40)], ids=str)
+    def test_columns_are_those_of_the_whole(self, picture, size, mode, interpolation):
+        image = open_image(picture).convert(mode)  # 60 x 40
+        wanted = _resized_part(image, size, (0, 0, *size), interpolation)
+        columns = _resized_columns(image, size, 3, size[0] - 5, interpolation)
+        np.testing.assert_array_equal(np.asarray(columns), np.asarray(wanted)[:, 3:-5])
 
 
 class TestOpenCV:

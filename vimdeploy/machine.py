@@ -63,7 +63,11 @@ def memory_left() -> int | None:
     left = next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), None)
     most, taken = _of_control_group("memory.max"), _of_control_group("memory.current")
     if left is not None and most.isdigit() and taken.isdigit():
-        left = min(left, max(int(most) - int(taken), 0))
+        kinds = (line.split() for line in _of_control_group("memory.stat").splitlines())
+        files = sum(
+            int(size) for kind, size in kinds if kind in ("active_file", "inactive_file")
+        )  # given up for others
+        left = min(left, max(int(most) - int(taken) + files, 0))
     return left
 
 

@@ -77,11 +77,13 @@ def pictures_of(sources: str | os.PathLike[str] | Iterable[Any], info: ModelInfo
 
 def _of_source(source: str, info: ModelInfo) -> Iterator[Found]:
     suffixes = _suffixes(info)
-    if source == "-" or (source.lower().endswith(LIST_SUFFIX) and not is_folder(source)):
+    if is_address(source):
+        yield _from_name(source, is_named=True)
+    elif source == "-" or (source.lower().endswith(LIST_SUFFIX) and not is_folder(source)):
         yield from _of_list(source)
     elif is_folder(source):
         yield from _at_least_one(_below(Path(source), suffixes), _no_pictures(source, suffixes))
-    elif not is_address(source) and glob.has_magic(source) and not os.path.lexists(source):
+    elif glob.has_magic(source) and not os.path.lexists(source):
         names = glob.iglob(source, recursive=True)  # noqa: PTH207  # Path.glob takes no absolute pattern
         found = (_from_name(name) for name in _in_order(names) if not is_folder(name))
         yield from _at_least_one(found, ImageError(f"Nothing fits the pattern {shown(source)}."))

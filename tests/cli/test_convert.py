@@ -231,6 +231,15 @@ class TestPortable:
         result = invoke("bench", output, "--against", tiny_onnx, "--seconds", "0", "--rounds", "1")
         assert result.exit_code == 0, result.output
 
+    @pytest.mark.slow
+    @pytest.mark.parametrize("against", [False, True])
+    def test_of_several_pictures_is_verified_stage_by_stage(self, invoke, tiny_onnx, output, against):
+        assert invoke("convert", tiny_onnx, "-o", output, "--portable", "--batch", 3).exit_code == 0
+        result = invoke("verify", output, "--count", 2, "--json", *(["--against", tiny_onnx] if against else []))
+        assert result.exit_code == 0, result.output
+        (candidate,) = json.loads(result.stdout)
+        assert candidate["stages"]
+
     def test_again(self, invoke, tiny_onnx, output):
         assert invoke("convert", tiny_onnx, "-o", output, "--portable").exit_code == 0
         again = output.with_name("again.onnx")

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers.detectors import small_detector
+from helpers.detections import Always
 from PIL import Image
 
 from vimdeploy import load
@@ -106,17 +106,14 @@ def test_features_are_vectors(any_size_proto, tmp_path, pixels):
     assert [len(vector) for vector in table["pooled"].to_pylist()] == [16] * 3
 
 
-@pytest.mark.slow
-def test_objects(tmp_path, pixels):
-    from vimdeploy.exporters.onnx_graph import onnx_from_model
-
-    network = small_detector()
-    (tmp_path / "detect.onnx").write_bytes(onnx_from_model(network.module, network.info).SerializeToString())
-    predictor = Predictor(tmp_path / "detect.onnx", score_threshold=0.0, max_detections=7, top=3)
-    rows = predictor({"image": pixels}).to_pylist()
-    assert set(rows[0]) == {"category_id", "label", "score", "bbox", "error"}
-    assert all(len(row["label"]) == len(row["bbox"]) == 3 for row in rows)
-    assert all(len(box) == 4 for row in rows for box in row["bbox"])
+def test_objects(monkeypatch, pixels):
+    found = [((0, 0, 20, 20), 0.9, 1), ((8, 0, 48, 30), 0.7, 2), ((0, 0, 9, 9), 0.1, 0)]
+    monkeypatch.setattr("vimdeploy.serving.ray_data.load", lambda *_, **__: Always(found))
+    rows = Predictor("detect.onnx", score_threshold=0.5)({"image": pixels}).to_pylist()
+    assert len(rows) == 3
+    assert [(row["category_id"], row["label"], row["error"]) for row in rows] == [([1, 2], ["dog", "bird"], None)] * 3
+    assert rows[0]["score"] == pytest.approx([0.9, 0.7])
+    assert [len(box) for box in rows[0]["bbox"]] == [4, 4]
 
 
 class TestRefused:

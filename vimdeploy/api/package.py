@@ -22,7 +22,7 @@ class Packaged:
     """A model in a server's repository."""
 
     folder: Path
-    """Of the model, with a folder for each version."""
+    """The model's, with a folder for each version."""
     version: int
     kept: bool
     """Whether ``config.pbtxt`` was there and stays as it is, so that it has the last word on what follows."""

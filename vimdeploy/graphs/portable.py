@@ -358,7 +358,7 @@ class _Graph:
     # -- graphs inside of nodes
 
     def _inner(self, node: NodeProto, graph: GraphProto) -> GraphProto:
-        """The graph inside of a node, written anew; its constants are nodes, which more runtimes take."""
+        """The graph inside of a node, written anew."""
         same = self._without_constant_states(node, graph) if node.op_type == "Scan" else {}
         given = self._formals(node, graph) if node.op_type == "Scan" else list(graph.input)
         types = {value.name: value.type for value in (*given, *graph.value_info)}
@@ -372,12 +372,6 @@ class _Graph:
         written = inner.written([value.name for value in graph.output])
         written.name = graph.name
         written.input.extend(given)
-        constants = [
-            helper.make_node("Constant", [], [tensor.name], tensor.name, value=tensor) for tensor in written.initializer
-        ]
-        nodes = [*constants, *written.node]
-        del written.initializer[:], written.node[:]
-        written.node.extend(nodes)
         return written
 
     def _without_constant_states(self, node: NodeProto, graph: GraphProto) -> dict[str, str]:

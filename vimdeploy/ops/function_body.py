@@ -17,7 +17,10 @@ chunks and the padding, and one more puts y back. The padding repeats the last s
 nothing reads it.
 
 A loop's body reads nothing from outside: its rows are put in the order of its steps before, and what all steps share is
-a state that stays as it is. OpenVINO wants it so, and loops that picked their rows themselves were no faster.
+a state that stays as it is. OpenVINO wants it so; loops that picked their rows themselves were 2 % faster at L = 6085.
+
+For known sizes there is a form without loops, of few nodes: the steps written out, the chunks as many as make them
+fewest, and the convolution as one Conv.
 
 A number of chunks that does not grow with L keeps a step's tensors in the cache, so the time per token is flat. ms per
 block of Vim-Ti (B 1, K 2, E 384, N 16, R 12), all of its nodes, float32, ONNX Runtime 1.31, two cores of a Xeon with

@@ -87,6 +87,8 @@ class _Candidate:
             self._stages = candidate.open_stages()
             if self._stages.names != names:
                 raise ConfigError("the two sides have different ones")
+            if len({reference.info.fixed_batch, candidate.info.fixed_batch} - {None}) > 1:
+                raise ConfigError("the two sides take different batches")
         except ConfigError as error:
             self.note = _left_out(error)
             return
@@ -144,9 +146,9 @@ class _Comparison:
         return measured(image, wanted, found, tolerance)
 
     def _of_image(self, values: Values) -> FloatArray:
-        """The stage's value without the axis of the batch."""
+        """The stage's value without the axis of the batch, all of whose rows are of one image."""
         value, axis = values[self._stage.name], self._stage.batch_axis
-        return value if axis is None else value.squeeze(axis)
+        return value if axis is None else np.take(value, 0, axis)
 
     def result(self) -> Stage:
         """What was found; there was an image."""

@@ -49,8 +49,9 @@ def verify_sessions(
     results = check_parity(reference, candidates, batches, inputs.classes, inputs.names)
     worst = [inputs.names.index(output.place.image) for result in results for output in result.outputs]
     chosen = list(dict.fromkeys([*range(min(STAGE_IMAGES, len(inputs))), *worst]))
+    batch = next((side.info.fixed_batch for side in (reference, *candidates) if side.info.fixed_batch), 1)
     images = tracked(
-        ((inputs.names[i], inputs.call(i, reference.info.fixed_batch or 1)) for i in chosen),
+        ((inputs.names[i], inputs.call(i, batch)) for i in chosen),
         "Comparing stages",
         len(chosen),
         progress,
@@ -59,7 +60,7 @@ def verify_sessions(
     verifications = []
     for result, candidate, (found, note) in zip(results, candidates, stages, strict=True):
         stds = {output.name: output.std for output in result.outputs}
-        batch, tolerance = next(inputs.batches(BATCH)), tolerance_of(candidate.info)
+        arrays, tolerance = next(inputs.batches(BATCH)), tolerance_of(candidate.info)
         verifications.append(
             dataclasses.replace(
                 result,
@@ -68,7 +69,7 @@ def verify_sessions(
                 stages=found,
                 stages_note=note,
                 weights=weights,
-                determinism=check_determinism(candidate, candidate.on_one_thread(), batch, stds, tolerance),
+                determinism=check_determinism(candidate, candidate.on_one_thread(), arrays, stds, tolerance),
             )
         )
     return verifications

@@ -34,7 +34,7 @@ COLUMNS = ("bytes", "image", "path")
 class Predictor:
     """Adds columns with a model's answers to batches of pictures.
 
-    Of each picture there are lists of what is in it, the best first: ``index``, ``label`` and ``probability`` of
+    Each picture has lists of what is in it, the best first: ``index``, ``label`` and ``probability`` of
     classes; ``category_id``, ``label``, ``score`` and ``bbox`` of objects; ``index``, ``label`` and ``share`` of a
     segmentation. Or there is one column with its vector, ``pooled`` of features and ``logits`` of classes. The column
     ``error`` is null, or says why a picture has no answer; its other columns are null then.
@@ -62,7 +62,7 @@ class Predictor:
             model: an ONNX file or an engine, on a path that every machine of the cluster has.
             column: with the pictures: files, arrays (H, W, C) of uint8, or paths; None: the first of ``COLUMNS``.
             vectors: give the vector of each picture in place of what is in it.
-            top: how many classes or objects of a picture are kept.
+            top: how many classes of a picture are kept.
             device: ``cpu``, ``cuda`` or ``auto``. A GPU is there if the workers were given one, by ``num_gpus=1``.
             threads: that one operator may use on a CPU; as many as Ray counts for the worker, ``num_cpus``, which is 1.
             operators: of ONNX files: ``library``, ``function-body`` or ``auto``.

@@ -33,7 +33,7 @@ _USUAL_BATCH = 8
 _MOST = 1024
 """More of anything nobody means."""
 _MOST_VALUES = 1 << 28
-"""Of an input: pictures of 9000 x 9000 pixels have fewer."""
+"""Values of an input: pictures of 9000 x 9000 pixels have fewer."""
 _KIND_OF = {"auto": "", "cpu": "KIND_CPU", "cuda": "KIND_GPU"}
 _DEVICE_OF = {"KIND_CPU": "cpu", "KIND_GPU": "cuda"}
 _TYPES = {
@@ -57,13 +57,13 @@ class TritonOptions:
     device: str = "auto"
     """``cpu``, ``cuda``, or ``auto``: what the server has, if the model and the library run on both."""
     operators: str = "auto"
-    """Of ONNX files: ``library``, ``function-body``, or ``auto``: the library if it is installed."""
+    """For ONNX files: ``library``, ``function-body``, or ``auto``: the library if it is installed."""
     max_batch: int | None = None
     """The most requests that the server runs together; None: 8, or as many as an engine was built for."""
     instances: int = 1
     """Sessions side by side, on each GPU or on the CPU."""
     threads: int | None = None
-    """Of ONNX files: that an operator may use on a CPU; None: all cores."""
+    """For ONNX files: that an operator may use on a CPU; None: all cores."""
 
     def __post_init__(self) -> None:
         if self.device not in _KIND_OF:
@@ -112,11 +112,11 @@ class _Backend:
     shapes: Mapping[str, tuple[int, ...]]
     """Usual ones of all inputs."""
     kind: str
-    """Of the instances; empty: what the server has."""
+    """The kind of instances; empty: what the server has."""
     operators: str
     libraries: Mapping[str, bytes]
     entries: Mapping[str, Any] = field(default_factory=dict)
-    """Of the configuration, for this backend alone."""
+    """What the configuration has for this backend alone."""
     server_options: tuple[str, ...] = ()
 
 
