@@ -8,9 +8,9 @@ import signal
 import sys
 from types import ModuleType
 
-os.environ.setdefault(
-    "ORT_DISABLE_TELEMETRY", "1"
-)  # tests that import onnxruntime without vimdeploy send nothing either
+# Tests that import onnxruntime, ray or openvino without vimdeploy tell nobody either.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # on a busy machine torch's threads wait for each other, 100 x as long
 
 import numpy as np
@@ -28,6 +28,8 @@ from vimdeploy.errors import ConfigError
 from vimdeploy.models.variant import Variant
 from vimdeploy.models.vim.config import VimConfig
 from vimdeploy.networks import AnySize, network_of_variant
+
+sys.modules["openvino_telemetry"] = None  # its import fails, which OpenVINO allows for
 
 TINY = VimConfig(image_size=(32, 32), patch_size=8, stride=8, dim=16, depth=2, num_classes=5, state_size=4)
 """16 patches, so 17 tokens; the class token is number 8."""
@@ -140,7 +142,8 @@ def foreign_onnx(tmp_path):
     out = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
     path = tmp_path / "foreign.onnx"
     graph, opset = onnx.helper.make_graph([node], "foreign", [value], [out]), onnx.helper.make_opsetid("", 18)
-    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10), path)  # as the oldest runtime takes it
+    # As the oldest runtime takes it.
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10), path)
     return path
 
 
