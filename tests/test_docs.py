@@ -60,7 +60,7 @@ def test_the_site_has_every_page_and_asks_nobody_for_anything(site):
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: tools/fetch_chromium build/chromium")
-@pytest.mark.parametrize("page", ["commands.html", "operators.html"])
+@pytest.mark.parametrize("page", ["commands.html", "operators.html", "runtimes.html"])
 def test_a_page_fits_a_phone(site, page, tmp_path):
     text = (site / page).read_text().replace("<head>", f'<head><base href="{site.as_uri()}/">', 1)
     found = look(text, tmp_path, width=360).found

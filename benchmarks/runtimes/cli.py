@@ -112,8 +112,7 @@ class Model:
     "-o",
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
-    default=ROOT / "benchmarks" / "results",
-    help="Write runtimes.json and runtimes.md to this folder (default: benchmarks/results).",
+    help="Write runtimes.json and runtimes.md to this folder (default: benchmarks/results; with --only, none).",
 )
 @click.option(
     "--page",
@@ -135,7 +134,7 @@ class Model:
 )
 @click.option("--seconds", type=click.FloatRange(min=0), default=1.0, help="Measure for this many seconds (default 1).")
 def main(
-    only: tuple[str, ...], output: Path, page: Path | None, environments: Path, timeout: float, seconds: float
+    only: tuple[str, ...], output: Path | None, page: Path | None, environments: Path, timeout: float, seconds: float
 ) -> None:
     """Try our files in other people's runtimes.
 
@@ -157,10 +156,13 @@ def main(
             rows.append(_row(runtime, models, Path(environments), Path(scratch), timeout, seconds))
     text = table_of(rows)
     click.echo(text)
-    output.mkdir(parents=True, exist_ok=True)
-    document = {"machine": describe_machine(), "rows": [dataclasses.asdict(row) for row in rows]}
-    (output / "runtimes.json").write_text(json.dumps(document, indent=1) + "\n")
-    (output / "runtimes.md").write_text(text)
+    if output is None and not only:
+        output = ROOT / "benchmarks" / "results"
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        document = {"machine": describe_machine(), "rows": [dataclasses.asdict(row) for row in rows]}
+        (output / "runtimes.json").write_text(json.dumps(document, indent=1) + "\n")
+        (output / "runtimes.md").write_text(text)
     if page is not None:
         before, _, rest = page.read_text().partition(BEGIN)
         page.write_text(f"{before}{BEGIN}\n{text}{END}{rest.partition(END)[2]}")
@@ -209,7 +211,7 @@ def _row(
                 baseline = _answer(BASELINE, beside, model, "exported", scratch, timeout, seconds)
                 answer = _answer(runtime, place, model, form, scratch, timeout, seconds)
             except TrialError as error:
-                trial.error = str(error)
+                trial.error = str(error).replace(f"{scratch}/", "")
                 continue
             row.version = answer["version"]
             trial.load_seconds = answer["load_seconds"]
