@@ -142,7 +142,7 @@ def foreign_onnx(tmp_path):
     out = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
     path = tmp_path / "foreign.onnx"
     graph, opset = onnx.helper.make_graph([node], "foreign", [value], [out]), onnx.helper.make_opsetid("", 18)
-    # As the oldest runtime takes it.
+    # Both versions are such as the oldest ONNX Runtime takes.
     onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10), path)
     return path
 

@@ -14,6 +14,8 @@ function(export_only target)
     endif()
     file(CONFIGURE OUTPUT ${map} CONTENT "{ @names@local: *; };\n" @ONLY)
     target_link_options(${target} PRIVATE -Wl,--version-script=${map})
+    # Stays loaded: what a thread or the process calls at its end must be there after a runtime has closed the library.
+    target_link_options(${target} PRIVATE -Wl,-z,nodelete)
     if(NOT VIMDEPLOY_SANITIZE)
       target_link_options(${target} PRIVATE -Wl,--no-undefined)
     endif()
