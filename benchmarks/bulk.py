@@ -73,7 +73,7 @@ def rate(session: Session, callers: int, seconds: float) -> float:
 
 
 def run(model: Path, folder: Path, output: Path, options: list[str]) -> tuple[float, float, float]:
-    """Of the command over a folder: seconds, pictures a second as it counts once it has started, and MiB."""
+    """What the command over a folder takes: seconds, pictures a second as it counts once it has started, and MiB."""
     command = [sys.executable, "-c", MEASURED, "run", str(model), str(folder), "-o", str(output), "--top", "1"]
     begin = time.perf_counter()
     said = subprocess.run([*command, *options], check=True, stderr=subprocess.PIPE, text=True).stderr

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OUT = Path("demo")  # seen from ROOT
 FASHION = Path("samples", "fashion")
 PHOTOGRAPHS = 200
-"""Of 2000: the proof looks at each of them, at every stage of the network."""
+"""Pictures, of 2000: the proof looks at each of them, at every stage of the network."""
 SHOWN = ("ankle boot/0000", "trousers/0002", "pullover/0001", "dress/0013", "sneaker/0009")
 SIDE = 24
 """Characters across a drawn photograph: three of them stand side by side in 80 columns."""

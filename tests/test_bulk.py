@@ -146,7 +146,7 @@ def test_the_end_of_the_rows_ends_the_threads():
 
 
 class TestChoice:
-    """Of the number of workers, by rates that are given here."""
+    """How many workers are chosen, by rates that are given here."""
 
     @pytest.fixture
     def chosen(self, monkeypatch):

@@ -18,7 +18,7 @@ from vimdeploy.model_info import TensorSpec
 from vimdeploy.reading import check_regular, shown, why
 
 _MOST_BYTES = 2 << 30
-"""Of the arrays of a file: thousands of pictures, or of their answers."""
+"""Bytes of the arrays of a file: thousands of pictures, or of their answers."""
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -69,7 +69,7 @@ class _Prepared:
     windows: Iterator[tuple[Arrays, Placement]] = iter(())
     """The first is made, the others are made when they are wanted."""
     values: int = 0
-    """Of all windows together."""
+    """How many values all windows have together."""
     error: ImageError | None = None
     """Why there is nothing to run."""
 

@@ -27,7 +27,7 @@ class Load:
     def __init__(self, client: httpx.AsyncClient, pictures: Sequence[bytes]) -> None:
         self._client, self._pictures = client, itertools.cycle(pictures)
         self.seconds: list[float] = []
-        """Of each request that was answered."""
+        """For each request that was answered."""
         self.duration = 0.0
         self.statuses: Counter[int] = Counter()
         self.last = ""
