@@ -3,9 +3,9 @@
 The graph is written anew, node by node. Our operators become what their function bodies say, whatever bodies the file
 has; the type and shape of every value are inferred; what depends on sizes alone is computed and stored.
 
-onnx's inliner does not serve here: a body whose steps are written out has to know the shapes of what it reads, so bodies
-and shapes are worked out in one pass. And onnx folds no constants; optimizers that do come with PyTorch's exporter, which
-``convert`` does without, or leave operators of their own runtime behind.
+onnx's inliner does not serve here: a body whose steps are written out has to know the shapes of what it reads, so
+bodies and shapes are worked out in one pass. And onnx folds no constants; optimizers that do come with PyTorch's
+exporter, which ``convert`` does without, or leave operators of their own runtime behind.
 """
 
 from __future__ import annotations
