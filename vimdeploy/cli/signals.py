@@ -19,6 +19,8 @@ from typing import Any
 _PATIENCE = 10.0
 """Seconds that a command gets to unwind."""
 _ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_RUNS = "vimdeploy.runtimes.runs"
+"""Nothing runs as long as it is not imported."""
 _received: list[int] = []
 """The numbers of the signals that have come since the command began."""
 
@@ -33,6 +35,8 @@ def ended_by_signals() -> Iterator[None]:
         yield
         return
     _received.clear()
+    if runs := sys.modules.get(_RUNS):
+        runs.allow_runs()
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     woken = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
@@ -77,8 +81,7 @@ def _watch(reader: socket.socket) -> None:
             if ended_by:
                 break
             ended_by = received[0]
-            runs = sys.modules.get("vimdeploy.runtimes.runs")
-            if runs is not None:
+            if runs := sys.modules.get(_RUNS):
                 runs.stop_runs()
         if received != b"":
             os._exit(128 + ended_by)

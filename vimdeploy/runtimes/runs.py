@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ from vimdeploy.text import reason_of
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, RunOptions
+
+_lock = threading.Lock()
 
 
 def run_session(
@@ -37,14 +40,23 @@ def run_session(
 
 
 def stop_runs() -> None:
-    """Stop all that ONNX Runtime computes in this process at the moment; what is run later is not stopped."""
+    """Stop all that ONNX Runtime computes in this process, and all that another thread begins after that."""
     _run_options().terminate = True
-    _run_options.cache_clear()
+
+
+def allow_runs() -> None:
+    """Run again after ``stop_runs``."""
+    _made_options.cache_clear()
+
+
+def _run_options() -> RunOptions:
+    """The options of all runs in this process, made by the first of several threads."""
+    with _lock:
+        return _made_options()
 
 
 @cache
-def _run_options() -> RunOptions:
-    """The options of all runs in this process."""
+def _made_options() -> RunOptions:
     import onnxruntime as ort
 
     return ort.RunOptions()
