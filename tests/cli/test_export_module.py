@@ -43,7 +43,7 @@ class TestExport:
         options = ("--input-names", "x", "--output-names", "a,b", "--dynamic", "x:1=length", "--precision", "fp16")
         result = invoke("export", place, "-o", tmp_path / "named.onnx", *options)
         assert result.exit_code == 0, result.stderr
-        assert "named.onnx: Net, x (batch, length, 3) of float32, fp16, 0.0 MB" in result.stdout
+        assert "named.onnx: Net, x (batch, length, 3) of float32, fp16, " in result.stdout
         assert "Outputs: a (batch, 5) of float32, b (batch, length, 8) of float32" in result.stdout
         assert "The model was in training mode" in result.stdout
 
