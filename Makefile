@@ -41,7 +41,7 @@ test-cpp: build/deps
 	@grep -hA1 ': Skipped$$' build/plugins/Testing/Temporary/LastTest.log | grep -ve Skipped -e '^--' | sort | uniq -c
 
 test-python: .venv/installed | build/chromium
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

@@ -1,7 +1,6 @@
 """Real engines of TensorRT-RTX, which builds without a GPU; for TensorRT, what is asked of it, on stand-ins."""
 
 import dataclasses
-import os
 import signal
 import sys
 import threading
@@ -165,7 +164,7 @@ class TestInterrupt:
 
         def build(network, config):
             time.sleep(0.2)  # until the other thread waits
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
             assert cancelled.wait(30)
             time.sleep(0.1)
             done.set()
