@@ -113,7 +113,11 @@ async def measure(url: str, pictures: Sequence[bytes], seconds: float, at_once: 
 @click.argument("url")
 @click.argument("pictures", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
-    "--seconds", default=15.0, show_default=True, type=click.FloatRange(0.1), help="Of each of the first two."
+    "--seconds",
+    default=15.0,
+    show_default=True,
+    type=click.FloatRange(0.1),
+    help="Send requests for so many seconds, one at a time and then several: the longer, the steadier the numbers.",
 )
 @click.option("--at-once", default=8, show_default=True, type=click.IntRange(1, 1000), help="Requests at a time.")
 @click.option("--flood", default=400, show_default=True, type=click.IntRange(1, 500), help="Requests at once.")

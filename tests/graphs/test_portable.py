@@ -144,7 +144,7 @@ class TestOfOneOperator:
     @BOTH
     def test_openvino_takes_it(self, op, loops):
         if find_spec("openvino") is None:
-            pytest.skip("needs openvino")
+            pytest.skip("openvino is not installed")
         openvino = import_openvino()
         model = one_node(op, L=40)
         arrays = inputs_of(model)
