@@ -16,7 +16,9 @@ from runtimes.environments import TrialError, told
 _HERE = Path(__file__).parent
 _FETCHED = Path(__file__).resolve().parents[2] / "build" / "chromium" / "chromium"
 _NAMES = (str(_FETCHED), "chromium", "chromium-browser", "google-chrome")
-_OPTIONS = (
+CHROMIUM = next(filter(None, map(shutil.which, _NAMES)), None)
+"""The browser; None if there is none."""
+QUIET = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -26,8 +28,11 @@ _OPTIONS = (
     "--disable-component-update",
     "--disable-sync",
     "--disable-extensions",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    "--disable-quic",
+    "--hide-scrollbars",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # its own requests go nowhere either
 )
+"""Options of a browser without a window, which speaks to this machine alone."""
 _TYPES = {".mjs": "text/javascript", ".html": "text/html", ".wasm": "application/wasm"}
 
 
@@ -45,8 +50,7 @@ def run_in_browser(request: dict[str, Any], packages: Path, seconds: float) -> d
     Raises:
         TrialError: without a browser, if the page fails, or if it takes too long.
     """
-    chromium = next(filter(None, map(shutil.which, _NAMES)), None)
-    if chromium is None:
+    if CHROMIUM is None:
         raise TrialError("no browser is installed; tools/fetch_chromium build/chromium fetches one")
     answers: list[dict[str, Any]] = []
     answered = threading.Event()
@@ -93,7 +97,7 @@ def run_in_browser(request: dict[str, Any], packages: Path, seconds: float) -> d
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         browser = subprocess.Popen(
-            [chromium, *_OPTIONS, f"--user-data-dir={profile}", f"http://127.0.0.1:{server.server_port}/"],
+            [CHROMIUM, *QUIET, f"--user-data-dir={profile}", f"http://127.0.0.1:{server.server_port}/"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -18,25 +18,9 @@ import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import unescape
-from pathlib import Path
 
-_FETCHED = Path(__file__).parents[2] / "build" / "chromium" / "chromium"
-_NAMES = (str(_FETCHED), "chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, _NAMES)), None)
-_QUIET = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-extensions",
-    "--disable-quic",
-    "--hide-scrollbars",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # its own requests go nowhere either
-)
+from runtimes.browser import CHROMIUM, QUIET
+
 _FRAME = """<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">
 <style>html, body {{ margin: 0 }} iframe {{ border: 0; display: block; color-scheme: {scheme} }}</style>
 <iframe id="frame" width="{width}" height="{height}"></iframe><pre id="found" hidden></pre>
@@ -84,7 +68,7 @@ def look(page, folder, width=360, height=800, scheme="light", picture=None):
     result = subprocess.run(
         [
             CHROMIUM,
-            *_QUIET,
+            *QUIET,
             f"--user-data-dir={profile}",
             "--enable-logging=stderr",
             *shot,
@@ -120,7 +104,7 @@ def opened(folder, url):
 
     profile = folder / "profile"
     process = subprocess.Popen(
-        [CHROMIUM, *_QUIET, "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank"],
+        [CHROMIUM, *QUIET, "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank"],
         preexec_fn=as_chromium_expects,
         pass_fds=(3, 4),
         stderr=subprocess.DEVNULL,
