@@ -10,7 +10,6 @@ namespace vimdeploy::cuda {
 template <typename Kind>
 struct SummaryRegisters {
   ThreadScan<Kind> scan;
-  float dt_sum;
 };
 
 VIMDEPLOY_HD int64_t summary_blocks(const ScanArguments& a) {
@@ -31,24 +30,28 @@ VIMDEPLOY_HD void summary_block(Team& team, const ScanArguments& a, unsigned ind
 
   team.each([&](int thread, SummaryRegisters<Kind>& r) {
     r.scan.begin_scan(a, extent, subscan, thread, memory);
-    r.dt_sum = 0.0f;
   });
   for (int step = 0; step < extent.tiles; ++step) {
     team.each([&](int, SummaryRegisters<Kind>& r) {
-      float y[kTokenTile];  // unused, so compilers drop what C is needed for
-      r.dt_sum += r.scan.advance(a, extent, step, y);
+      float y[Kind::kChannels][kTokenTile];  // unused, so compilers drop what C is needed for
+      r.scan.advance(a, extent, step, y);
     });
   }
   team.each([&](int thread, SummaryRegisters<Kind>& r) {
-    const int e = extent.channel + thread;
-    if (e >= a.channels) return;
+    if (!extent.template has_channel<Kind>(a, thread)) return;
+    const int e = extent.template channel_of<Kind>(a, thread);
     const auto chunk_of = [&](int sequence) {
       return (static_cast<int64_t>(sequence) * a.batch + extent.b) * a.chunks + extent.chunk;
     };
     float* states = a.chunk_states + chunk_of(subscan) * Kind::kStates * a.channels + e;
     VIMDEPLOY_UNROLL
-    for (int n = 0; n < Kind::kStates; ++n) states[static_cast<int64_t>(n) * a.channels] = r.scan.h[n];
-    if (subscan < a.directions) a.chunk_dt[chunk_of(subscan) * a.channels + e] = r.dt_sum;
+    for (int n = 0; n < Kind::kStates; ++n) {
+      float both[Kind::kChannels];
+      VIMDEPLOY_UNROLL
+      for (int j = 0; j < Kind::kChannels; ++j) both[j] = r.scan.h[j][n];
+      store(both, states + static_cast<int64_t>(n) * a.channels);
+    }
+    if (subscan < a.directions) store(r.scan.dt_sum, a.chunk_dt + chunk_of(subscan) * a.channels + e);
   });
 }
 

@@ -13,9 +13,9 @@ namespace {
 
 // Latency from a token to the next in one warp: shared memory, an exponential, two dependent multiply-adds.
 constexpr int64_t kTokenLatency = 180;
-// Instructions that a warp issues for a token of Vim, counted as output.h says: 88 for its 16 states, 68 for the rest.
-// Its 18 exponentials and reciprocals take only 144 clocks.
-constexpr int64_t kStatesIssue = 88, kOtherIssue = 68;
+// Instructions that a warp issues for a token of Vim, counted as output.h says: 88 for its 16 states, 68 for the rest;
+// 276 if its threads have two channels. Its 18 exponentials and reciprocals a channel take only 144 clocks.
+constexpr int64_t kStatesIssue = 88, kOtherIssue = 68, kTwoChannelsIssue = 276;
 // From a block's start to its first token: two dependent loads from global memory.
 constexpr int64_t kBlockStart = 1500;
 // Regime `chunks`: two more launches, and for each chunk one step of the serial carry.
@@ -36,8 +36,10 @@ size_t aligned(int64_t floats) {
   return (static_cast<size_t>(floats) * sizeof(float) + kAlignment - 1) / kAlignment * kAlignment;
 }
 
-int64_t threads_of(const SelectiveScanProblem& problem) {
-  return cuda::thread_groups_of(cuda::subscans_of_output(problem)) * cuda::kChannelTile;
+// Threads of a block of the output kernel.
+int64_t threads_of(const SelectiveScanProblem& problem, int64_t channels_per_thread) {
+  return cuda::thread_groups_of(cuda::subscans_of_output(problem)) *
+         cuda::group_threads(static_cast<int>(channels_per_thread));
 }
 
 // Blocks of the output kernel for one chunk of every sequence.
@@ -49,9 +51,15 @@ int64_t floats_of_sums(const SelectiveScanProblem& problem) {
   return blocks_per_chunk(problem) * cuda::kChannelTile * cuda::tokens_of_sums(problem.tokens);
 }
 
-// Blocks of `threads` threads that the registers of a multiprocessor hold.
-int64_t blocks_in_registers(const SelectiveScanProblem& problem, int64_t threads) {
-  return cuda::resident_threads(cuda::state_group_of(problem.states)) / threads;
+// Blocks of `groups` thread groups that the registers of a multiprocessor hold.
+int64_t blocks_in_registers(const SelectiveScanProblem& problem, int64_t groups, int64_t channels_per_thread) {
+  const auto channels = static_cast<int>(channels_per_thread);
+  return cuda::resident_threads(cuda::state_group_of(problem.states), channels) /
+         (groups * cuda::group_threads(channels));
+}
+
+int64_t groups_of(const SelectiveScanProblem& problem) {
+  return cuda::thread_groups_of(cuda::subscans_of_output(problem));
 }
 
 // Resident blocks of the output kernel on a multiprocessor; 0 if one needs more shared memory than a block may have.
@@ -59,26 +67,30 @@ int64_t resident_blocks(const SelectiveScanProblem& problem, const SelectiveScan
                         const CudaFacts& device) {
   const auto bytes = static_cast<int64_t>(plan.shared_bytes);
   if (bytes > device.shared_bytes_per_block) return 0;
-  return std::min(blocks_in_registers(problem, threads_of(problem)),
+  return std::min(blocks_in_registers(problem, groups_of(problem), plan.channels_per_thread),
                   device.shared_bytes_per_multiprocessor / (bytes + kReservedShared));
 }
 
 // The plan with that many chunks, with its sums in shared memory if enough blocks stay resident that way.
-SelectiveScanCudaPlan plan_with_chunks(const SelectiveScanProblem& problem, const CudaFacts& device, int64_t chunks) {
-  const auto plan = cuda_plan_with(problem, chunks, true);
+SelectiveScanCudaPlan plan_with_chunks(const SelectiveScanProblem& problem, const CudaFacts& device, int64_t chunks,
+                                       int64_t channels_per_thread) {
+  const auto plan = cuda_plan_with(problem, chunks, true, channels_per_thread);
   const int64_t per_multiprocessor = divide_up(blocks_per_chunk(problem) * plan.chunks, device.multiprocessors);
-  const int64_t wanted = std::min(per_multiprocessor, blocks_in_registers(problem, threads_of(problem)));
-  return resident_blocks(problem, plan, device) >= wanted ? plan : cuda_plan_with(problem, chunks, false);
+  const int64_t wanted =
+      std::min(per_multiprocessor, blocks_in_registers(problem, groups_of(problem), plan.channels_per_thread));
+  return resident_blocks(problem, plan, device) >= wanted ? plan
+                                                          : cuda_plan_with(problem, chunks, false, channels_per_thread);
 }
 
 int64_t clocks_of(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan, const CudaFacts& device) {
   const int64_t blocks = blocks_per_chunk(problem) * plan.chunks,
                 passes = divide_up(cuda::subscans_of_output(problem), cuda::kThreadGroups),
-                issue = kOtherIssue + kStatesIssue * plan.state_group / 16;
+                issue = plan.channels_per_thread == 2 ? kTwoChannelsIssue
+                                                      : kOtherIssue + kStatesIssue * plan.state_group / 16;
   const int64_t resident = std::max<int64_t>(1, resident_blocks(problem, plan, device));
   // Time of a wave with `count` blocks on a multiprocessor, whose four schedulers share their warps.
   const auto wave = [&](int64_t count) {
-    const int64_t warps = divide_up(count * threads_of(problem), 4 * 32);
+    const int64_t warps = divide_up(count * threads_of(problem, plan.channels_per_thread), 4 * 32);
     return passes * (kBlockStart + plan.chunk_tokens * std::max(kTokenLatency, issue * warps));
   };
   const int64_t blocks_per_wave = resident * device.multiprocessors;
@@ -140,13 +152,16 @@ Status check(const SelectiveScanProblem& problem, const CudaFacts& device) {
   return check_at_most(op, "R (rank)", problem.rank, most_rank);
 }
 
-SelectiveScanCudaPlan cuda_plan_with(const SelectiveScanProblem& problem, int64_t chunks, bool sums_in_shared) {
+SelectiveScanCudaPlan cuda_plan_with(const SelectiveScanProblem& problem, int64_t chunks, bool sums_in_shared,
+                                     int64_t channels_per_thread) {
   SelectiveScanCudaPlan plan;
   plan.name = problem.name;
   if (problem.batch == 0 || problem.tokens == 0) return plan;
   const int64_t summands = cuda::subscans_of_output(problem), subscans = summands * cuda::outputs_of(problem);
   const int state_group = cuda::state_group_of(problem.states);
   plan.channel_tile = cuda::kChannelTile;
+  plan.channels_per_thread =
+      std::min<int64_t>(channels_per_thread, cuda::most_channels_per_thread(state_group, problem.channels));
   plan.state_group = state_group;
   plan.chunk_tokens = divide_up(divide_up(problem.tokens, chunks), cuda::kTokenTile) * cuda::kTokenTile;
   plan.chunks = divide_up(problem.tokens, plan.chunk_tokens);
@@ -167,18 +182,25 @@ SelectiveScanCudaPlan cuda_plan_with(const SelectiveScanProblem& problem, int64_
 
 SelectiveScanCudaPlan cuda_plan_of(const SelectiveScanProblem& problem, const CudaFacts& device, Regime regime) {
   if (problem.batch == 0 || problem.tokens == 0) return cuda_plan_with(problem, 1, false);
-  auto plan = plan_with_chunks(problem, device, 1);
+  const auto is_better = [&](const SelectiveScanCudaPlan& a, const SelectiveScanCudaPlan& b) {
+    return clocks_of(problem, a, device) < clocks_of(problem, b, device);
+  };
+  const auto best_with = [&](int64_t chunks) {
+    const auto one = plan_with_chunks(problem, device, chunks, 1), two = plan_with_chunks(problem, device, chunks, 2);
+    return is_better(two, one) ? two : one;
+  };
+  auto plan = best_with(1);
   if (regime == Regime::sequences) return plan;
-  const int64_t full_wave = device.multiprocessors * blocks_in_registers(problem, threads_of(problem));
+  const int64_t full_wave = device.multiprocessors * blocks_in_registers(problem, groups_of(problem), 1);
   const int64_t filled = divide_up(kMaxWaves * full_wave, blocks_per_chunk(problem));
   const int64_t most = std::min(divide_up(problem.tokens, cuda::kTokenTile), std::max<int64_t>(2, filled));
   // Candidates 2, 3, 4, 6, 8, 12 ...: few enough to try all of them at every call.
   for (int64_t power = 2; power <= most; power *= 2) {
     for (int64_t chunks : {power, power / 2 * 3}) {
       if (chunks > most) continue;
-      const auto candidate = plan_with_chunks(problem, device, chunks);
+      const auto candidate = best_with(chunks);
       const bool is_first = regime == Regime::chunks && plan.chunks == 1;
-      if (is_first || clocks_of(problem, candidate, device) < clocks_of(problem, plan, device)) plan = candidate;
+      if (is_first || is_better(candidate, plan)) plan = candidate;
     }
   }
   return plan;
@@ -193,7 +215,7 @@ size_t workspace_bound(const SelectiveScanProblem& largest, const CudaFacts& dev
     if (cuda::state_group_of(largest.states) == state_group) problem.states = largest.states;
     // The ends of chunks of all outputs are bounded by the most chunks of a sequence, and by the most blocks of a plan,
     // each of which has a channel tile.
-    const int64_t full_wave = device.multiprocessors * blocks_in_registers(problem, cuda::kChannelTile);
+    const int64_t full_wave = device.multiprocessors * blocks_in_registers(problem, 1, 1);
     const int64_t blocks = kMaxWaves * full_wave + 2 * blocks_per_chunk(problem);
     const int64_t ends = std::min(outputs * problem.batch * tiles * problem.channels, blocks * cuda::kChannelTile);
     const int64_t states = cuda::subscans_of_output(problem) * state_group;
@@ -214,7 +236,7 @@ std::string SelectiveScanCudaPlan::to_string() const {
     text << chunks << " chunks of " << chunk_tokens << " tokens";
   }
   if (chunks == 0) return text.str();
-  text << ", " << channel_tile << " channels, " << state_group << (state_group == 1 ? " state" : " states") << " and "
+  text << ", " << channel_tile << " channels, " << (channels_per_thread == 2 ? "two for each thread, " : "") << state_group << (state_group == 1 ? " state" : " states") << " and "
        << shared_bytes << " bytes of shared memory a block, " << workspace_bytes << " bytes of workspace";
   if (sums_in_shared) text << ", sums in shared memory";
   return text.str();

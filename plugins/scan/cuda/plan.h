@@ -1,7 +1,7 @@
 // How the CUDA kernels divide a problem: a pure function of the problem and the device, which can be printed.
 //
 // A thread block scans kChannelTile channels of one output and one sequence of the batch over the tokens of one chunk.
-// A thread scans one channel of one subscan, which is one direction with a group of states. If the output is the sum of
+// A thread scans one channel, or two adjacent ones, of one subscan, which is one direction with a group of states. If the output is the sum of
 // several subscans, a block has two thread groups, which compute two of them side by side (for Vim: the two
 // directions). Two regimes:
 //
@@ -39,6 +39,7 @@ struct SelectiveScanCudaPlan {
   int64_t chunks = 0;        // 1 in regime `sequences`
   int64_t chunk_tokens = 0;  // in every chunk but the last
   int64_t channel_tile = 0;
+  int64_t channels_per_thread = 1;
   int64_t state_group = 0;      // states of a subscan
   bool sums_in_shared = false;  // the sum over subscans is kept in shared memory, else in the workspace
   size_t shared_bytes = 0;      // for a block of the output kernel, which needs the most
@@ -59,8 +60,9 @@ Status check(const SelectiveScanProblem& problem, const CudaFacts& device);
 SelectiveScanCudaPlan cuda_plan_of(const SelectiveScanProblem& problem, const CudaFacts& device,
                                    Regime regime = Regime::automatic);
 
-// The plan with at most `chunks` chunks: one of the candidates that cuda_plan_of chooses from.
-SelectiveScanCudaPlan cuda_plan_with(const SelectiveScanProblem& problem, int64_t chunks, bool sums_in_shared);
+// The plan with at most `chunks` chunks, and at most that many channels a thread: one of the candidates that cuda_plan_of chooses from.
+SelectiveScanCudaPlan cuda_plan_with(const SelectiveScanProblem& problem, int64_t chunks, bool sums_in_shared,
+                                     int64_t channels_per_thread = 1);
 
 // Bytes of workspace that are enough for every problem that is no larger than `largest` in any size, in any regime,
 // with any shared memory.

@@ -11,10 +11,13 @@ namespace vimdeploy {
 namespace cuda {
 namespace {
 
-constexpr int kOutputThreads = kThreadGroups * kChannelTile;
+template <typename Kind>
+constexpr int kOutputThreads = kThreadGroups * Kind::kGroupThreads;
+template <typename Kind>
+constexpr int kResidentThreads = resident_threads(Kind::kStates, Kind::kChannels);
 
 template <typename Kind>
-__global__ void __launch_bounds__(kOutputThreads, resident_threads(Kind::kStates) / kOutputThreads)
+__global__ void __launch_bounds__(kOutputThreads<Kind>, kResidentThreads<Kind> / kOutputThreads<Kind>)
     selective_scan_output(const __grid_constant__ ScanArguments arguments) {
   extern __shared__ float4 shared[];
   DeviceTeam<OutputRegisters<Kind>> team;
@@ -22,7 +25,7 @@ __global__ void __launch_bounds__(kOutputThreads, resident_threads(Kind::kStates
 }
 
 template <typename Kind>
-__global__ void __launch_bounds__(kChannelTile, resident_threads(Kind::kStates) / kChannelTile)
+__global__ void __launch_bounds__(Kind::kGroupThreads, kResidentThreads<Kind> / Kind::kGroupThreads)
     selective_scan_summary(const __grid_constant__ ScanArguments arguments) {
   extern __shared__ float4 shared[];
   DeviceTeam<SummaryRegisters<Kind>> team;
@@ -40,7 +43,7 @@ Status run(Kind, const ScanArguments& arguments, const SelectiveScanCudaPlan& pl
     const size_t shared_bytes =
         static_cast<size_t>(shared_layout(1, Kind::kStates, arguments.rank, 0).floats) * sizeof(float);
     if (Status s = launch("selective_scan_summary", &selective_scan_summary<Kind>, arguments, summary_blocks(arguments),
-                          kChannelTile, shared_bytes, stream);
+                          Kind::kGroupThreads, shared_bytes, stream);
         !s.ok()) {
       return s;
     }
@@ -51,7 +54,7 @@ Status run(Kind, const ScanArguments& arguments, const SelectiveScanCudaPlan& pl
     }
   }
   return launch("selective_scan_output", &selective_scan_output<Kind>, arguments, output_blocks(arguments),
-                thread_groups_of(arguments.summands) * kChannelTile, plan.shared_bytes, stream);
+                thread_groups_of(arguments.summands) * Kind::kGroupThreads, plan.shared_bytes, stream);
 }
 
 }  // namespace
@@ -65,8 +68,9 @@ Status selective_scan_cuda(const SelectiveScanProblem& problem, const SelectiveS
   if (Status s = check(problem, device); !s.ok()) return s;
   Status status;
   const cuda::ScanArguments arguments(problem, plan, tensors, workspace);
-  cuda::with_scan_kind(problem,
-                       [&](auto kind) { static_cast<void>(status = cuda::run(kind, arguments, plan, stream)); });
+  cuda::with_scan_kind(problem, cuda::channels_per_thread(problem, plan, tensors), [&](auto kind) {
+    static_cast<void>(status = cuda::run(kind, arguments, plan, stream));
+  });
   return status;
 }
 

@@ -64,17 +64,17 @@ inline void run_selective_scan_blocks(const SelectiveScanProblem& problem, const
       ASSERT_TRUE(shared.is_intact()) << "block " << index << " wrote outside of its shared memory";
     }
   };
-  cuda::with_scan_kind(problem, [&](auto kind) {
+  cuda::with_scan_kind(problem, cuda::channels_per_thread(problem, plan, tensors), [&](auto kind) {
     using Kind = decltype(kind);
     if (plan.chunks > 1) {
       const int64_t shared_floats = cuda::shared_layout(1, Kind::kStates, problem.rank, 0).floats;
-      run(cuda::SummaryRegisters<Kind>{}, cuda::summary_blocks(arguments), cuda::kChannelTile,
+      run(cuda::SummaryRegisters<Kind>{}, cuda::summary_blocks(arguments), Kind::kGroupThreads,
           static_cast<size_t>(shared_floats) * sizeof(float), [](auto&&... of) { cuda::summary_block<Kind>(of...); });
       for (int64_t index : indices_in(order, cuda::carry_threads(arguments), random))
         cuda::carry_thread(arguments, index);
     }
     run(cuda::OutputRegisters<Kind>{}, cuda::output_blocks(arguments),
-        cuda::thread_groups_of(arguments.summands) * cuda::kChannelTile, plan.shared_bytes,
+        cuda::thread_groups_of(arguments.summands) * Kind::kGroupThreads, plan.shared_bytes,
         [](auto&&... of) { cuda::output_block<Kind>(of...); });
   });
 }

@@ -32,8 +32,7 @@ TEST(CudaPlan, ManySequencesAreScannedWhole) {
   const auto plan = cuda_plan_of(tiny(128), kH100);
   EXPECT_EQ(plan.chunks, 1);
   EXPECT_EQ(plan.chunk_tokens, 200);
-  EXPECT_TRUE(plan.sums_in_shared);
-  EXPECT_EQ(plan.workspace_bytes, 0u);
+  EXPECT_EQ(plan.channels_per_thread, 2);
 }
 
 TEST(CudaPlan, FewOrLongSequencesAreCutIntoChunks) {
@@ -226,8 +225,8 @@ TEST(CudaPlan, PrintsItself) {
       "301056 bytes of workspace");
   EXPECT_EQ(
       cuda_plan_of(tiny(128), kH100).to_string(),
-      "BidirectionalSelectiveScan on CUDA: whole sequences of 200 tokens, 64 channels, 16 states and 64000 bytes of "
-      "shared memory a block, 0 bytes of workspace, sums in shared memory");
+      "BidirectionalSelectiveScan on CUDA: whole sequences of 200 tokens, 64 channels, two for each thread, 16 states and "
+      "12800 bytes of shared memory a block, 39321600 bytes of workspace");
 }
 
 }  // namespace
