@@ -21,17 +21,34 @@ VIMDEPLOY_HD float* ends_in_workspace(const ScanArguments& a, int subscan, int64
                       end_floats(a.state_group);
 }
 
+// A row of the end of a chunk, for the thread's channels.
 template <typename Kind>
-VIMDEPLOY_HD void store_end(const ThreadScan<Kind>& scan, float dt_sum, float* end) {
+VIMDEPLOY_HD void load_row(const float* end, int row, int lane, float (&values)[Kind::kChannels]) {
+  load(end + row * kChannelTile + lane * Kind::kChannels, values);
+}
+
+template <typename Kind>
+VIMDEPLOY_HD void store_end(const ThreadScan<Kind>& scan, float* end) {
+  float* const first = end + scan.lane * Kind::kChannels;
   VIMDEPLOY_UNROLL
-  for (int n = 0; n < Kind::kStates; ++n) end[n * kChannelTile + scan.lane] = scan.h[n];
-  end[Kind::kStates * kChannelTile + scan.lane] = dt_sum;
+  for (int n = 0; n < Kind::kStates; ++n) {
+    float values[Kind::kChannels];
+    VIMDEPLOY_UNROLL
+    for (int j = 0; j < Kind::kChannels; ++j) values[j] = scan.h[j][n];
+    store(values, first + n * kChannelTile);
+  }
+  store(scan.dt_sum, first + Kind::kStates * kChannelTile);
 }
 
 template <typename Kind>
 VIMDEPLOY_HD void load_states(ThreadScan<Kind>& scan, const float* end) {
   VIMDEPLOY_UNROLL
-  for (int n = 0; n < Kind::kStates; ++n) scan.h[n] = end[n * kChannelTile + scan.lane];
+  for (int n = 0; n < Kind::kStates; ++n) {
+    float values[Kind::kChannels];
+    load_row<Kind>(end, n, scan.lane, values);
+    VIMDEPLOY_UNROLL
+    for (int j = 0; j < Kind::kChannels; ++j) scan.h[j][n] = values[j];
+  }
 }
 
 // Carries one state of one channel through all chunks: replaces the state at the end of each chunk by the one that the
@@ -61,7 +78,6 @@ VIMDEPLOY_HD void carry(const ScanArguments& a, bool is_reversed, float decay, S
 template <typename Kind>
 struct SummaryRegisters {
   ThreadScan<Kind> scan;
-  float dt_sum;
 };
 
 VIMDEPLOY_HD int64_t summary_blocks(const ScanArguments& a) {
@@ -82,17 +98,16 @@ VIMDEPLOY_HD void summary_block(Team& team, const ScanArguments& a, unsigned ind
   team.each([&](int thread, SummaryRegisters<Kind>& r) {
     r.scan.begin_scan(a, extent, subscan, thread, memory);
     r.scan.begin_walk(a, extent);
-    r.dt_sum = 0.0f;
   });
   for (int step = 0; step < extent.tiles; ++step) {
     team.each([&](int, SummaryRegisters<Kind>& r) {
-      float y[kTokenTile];  // unused, so compilers drop what C is needed for
-      r.dt_sum += r.scan.advance(a, extent, step, y);
+      float y[Kind::kChannels][kTokenTile];  // unused, so compilers drop what C is needed for
+      r.scan.advance(a, extent, step, y);
     });
   }
   team.each([&](int, SummaryRegisters<Kind>& r) {
     float* ends = ends_in_workspace(a, subscan, extent.b, channel_tile);
-    store_end(r.scan, r.dt_sum, ends + extent.chunk * end_floats(Kind::kStates));
+    store_end(r.scan, ends + extent.chunk * end_floats(Kind::kStates));
   });
 }
 
@@ -124,11 +139,17 @@ VIMDEPLOY_HD void combine_ends(const ScanArguments& a, const float* ends, int ch
   const int steps = chunk_at(a, chunk, is_reversed);
   VIMDEPLOY_DO_NOT_UNROLL
   for (int step = 0; step < steps; ++step) {
-    const float* end = ends + chunk_at(a, step, is_reversed) * end_floats(Kind::kStates) + scan.lane;
-    const float dt_sum = end[Kind::kStates * kChannelTile];
+    const float* end = ends + chunk_at(a, step, is_reversed) * end_floats(Kind::kStates);
+    float dt_sum[Kind::kChannels];
+    load_row<Kind>(end, Kind::kStates, scan.lane, dt_sum);
     VIMDEPLOY_UNROLL
     for (int n = 0; n < Kind::kStates; ++n) {
-      scan.h[n] = exp2_special(scan.decay[n] * dt_sum) * scan.h[n] + end[n * kChannelTile];
+      float values[Kind::kChannels];
+      load_row<Kind>(end, n, scan.lane, values);
+      VIMDEPLOY_UNROLL
+      for (int j = 0; j < Kind::kChannels; ++j) {
+        scan.h[j][n] = exp2_special(scan.decay[j][n] * dt_sum[j]) * scan.h[j][n] + values[j];
+      }
     }
   }
 }

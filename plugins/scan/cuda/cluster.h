@@ -13,17 +13,13 @@
 
 namespace vimdeploy::cuda {
 
-template <typename Kind>
-struct ClusterRegisters : OutputRegisters<Kind> {
-  float dt_sum;
-};
-
 // One chunk of an output, whose rank in the cluster is its number. Walks over the tokens twice: for the end of the chunk
 // and, when its beginning is known, for the output. The first walk computes an unused y, so that both run the same
 // instructions: the second finds them in the cache.
 template <typename Kind, typename Team>
 VIMDEPLOY_HD void cluster_block(Team& team, const ScanArguments& a, unsigned index, float* shared) {
-  using Registers = ClusterRegisters<Kind>;
+  using Registers = OutputRegisters<Kind>;
+  static_assert(Kind::kChannels == 1);
   constexpr int kStates = Kind::kStates;
   const OutputBlock<Kind> block(a, index, shared);
   const auto end_of = [&](const Registers& r) { return block.ends() + r.group * end_floats(kStates); };
@@ -31,7 +27,6 @@ VIMDEPLOY_HD void cluster_block(Team& team, const ScanArguments& a, unsigned ind
     team.each([&](int thread, Registers& r) {
       block.begin_scan(thread, pass, r);
       block.begin_walk(r);
-      r.dt_sum = 0.0f;
     });
     VIMDEPLOY_DO_NOT_UNROLL
     for (int walk = 0; walk < 2; ++walk) {
@@ -39,19 +34,19 @@ VIMDEPLOY_HD void cluster_block(Team& team, const ScanArguments& a, unsigned ind
       for (int step = 0; step <= block.steps(); ++step) {
         team.each([&](int, Registers& r) {
           if (is_output && step > 0) block.finish(pass, step - 1, r);
-          if (step < block.steps()) r.dt_sum += block.advance(pass, step, is_output, r);
+          if (step < block.steps()) block.advance(pass, step, is_output, r);
         });
       }
       if (is_output) break;
       team.each_in_cluster([&](int, Registers& r) {
         if (r.group < 0) return;
-        store_end(r.scan, r.dt_sum, end_of(r));
+        store_end(r.scan, end_of(r));
         block.begin_walk_again(r);
       });
       // The states are divided among the blocks; a thread carries those of its channel.
       team.each_in_cluster([&](int, Registers& r) {
         if (r.group < 0) return;
-        const int subscan = block.subscan_of(pass, r), e = block.extent().channel_of(a, r.scan.lane);
+        const int subscan = block.subscan_of(pass, r), e = block.extent().template channel_of<Kind>(a, r.scan.lane);
         VIMDEPLOY_DO_NOT_UNROLL
         for (int n = block.extent().chunk; n < kStates; n += a.chunks) {
           float* end = end_of(r) + r.scan.lane;

@@ -26,11 +26,11 @@ struct OutputRegisters {
   ThreadScan<Kind> scan;
   int group;        // thread group of the block, or -1 if it has no subscan in this pass
   int second_from;  // from this step on the other group has been at the tile before
-  const T* z;       // z, out and sums: the thread's channel, at the first token of the extent; z of the gated form
+  const T* z;       // z, out and sums: the thread's channels, at the first token of the extent; z of the gated form
   T* out;
   float* sums;
-  float y[kTokenTile];     // of the thread's own subscan
-  float gate[kTokenTile];  // scale * silu(z), for a tile that the group finishes, in the gated form
+  float y[Kind::kChannels][kTokenTile];     // of the thread's own subscan
+  float gate[Kind::kChannels][kTokenTile];  // scale * silu(z), for a tile that the group finishes, in the gated form
 };
 
 // The output of a thread block. In each pass its two thread groups compute one subscan each, side by side. The group
@@ -42,7 +42,9 @@ class OutputBlock {
  public:
   using T = typename Kind::Element;
   using Registers = OutputRegisters<Kind>;
+  using Slot = Packed<T, Kind::kChannels>;
   static constexpr int kStates = Kind::kStates;
+  static constexpr int kChannels = Kind::kChannels;
   static constexpr bool kIsGated = Kind::kForm == Form::gated;
 
   VIMDEPLOY_HD OutputBlock(const ScanArguments& a, unsigned block, float* shared)
@@ -67,14 +69,14 @@ class OutputBlock {
 
   // Phase: begins the subscans of a pass.
   VIMDEPLOY_HD void begin_scan(int thread, int pass, Registers& r) const {
-    const int group = quotient(thread, kChannelTile), summand = pass * kThreadGroups + group;
+    const int group = quotient(thread, Kind::kGroupThreads), summand = pass * kThreadGroups + group;
     r.group = summand < a_.summands ? group : -1;
     if (r.group < 0) return;
     const int subscan = subscan_of(summand);
     r.second_from = second_from(pass, group);
-    r.scan.begin_scan(a_, extent_, subscan, remainder(thread, kChannelTile),
+    r.scan.begin_scan(a_, extent_, subscan, remainder(thread, Kind::kGroupThreads),
                       GroupSharedMemory(layout_, shared_, group, a_));
-    const int e = extent_.channel_of(a_, r.scan.lane);
+    const int e = extent_.template channel_of<Kind>(a_, r.scan.lane);
     if constexpr (kIsGated) r.z = a_.z.at<T>(0, extent_.b, extent_.begin) + e;
     r.out = a_.y.at<T>(output_, extent_.b, extent_.begin) + e;
     r.sums = sums_ + r.scan.lane * 4;
@@ -96,23 +98,25 @@ class OutputBlock {
     if (r.group >= 0) r.scan.begin_walk_again(a_, extent_);
   }
 
-  // Phase: computes y of the step's tile; if it is no output, only the states go on. Returns the sum of the step sizes.
-  VIMDEPLOY_HD float advance(int pass, int step, bool is_output, Registers& r) const {
-    if (r.group < 0) return 0.0f;
+  // Phase: computes y of the step's tile; if it is no output, only the states go on.
+  VIMDEPLOY_HD void advance(int pass, int step, bool is_output, Registers& r) const {
+    if (r.group < 0) return;
     const int tile = r.scan.tile_at(extent_, step);
     const bool is_second = step >= r.second_from,
                is_gated = kIsGated && is_output && is_second && pass + 1 == passes_;
-    Prefetched<T> z[kTokenTile];
+    Slot z[kTokenTile];
     if (is_gated) load_z(r, tile, z);
-    const float dt_sum = r.scan.advance(a_, extent_, step, r.y);
+    r.scan.advance(a_, extent_, step, r.y);
     if (is_gated) {
       VIMDEPLOY_UNROLL
-      for (int i = 0; i < kTokenTile; ++i) r.gate[i] = a_.scale * silu(to_float(z[i]));
+      for (int j = 0; j < kChannels; ++j) {
+        VIMDEPLOY_UNROLL
+        for (int i = 0; i < kTokenTile; ++i) r.gate[j][i] = a_.scale * silu(to_float(z[i], j));
+      }
     }
-    if (is_second || !is_output) return dt_sum;
+    if (is_second || !is_output) return;
     if (pass > 0) add_sums(r, tile);
     store_sums(r, tile);
-    return dt_sum;
   }
 
   // Phase, after the barrier that ends advance(): finishes the tile of that step if the group reached it second.
@@ -121,19 +125,24 @@ class OutputBlock {
     const int tile = r.scan.tile_at(extent_, step);
     if (pass > 0 || has_two(pass)) add_sums(r, tile);
     if (pass + 1 < passes_) return store_sums(r, tile);
-    const int valid = extent_.channel + r.scan.lane < a_.channels ? r.scan.valid_tokens(extent_, tile) : 0;
+    const int valid = extent_.template has_channel<Kind>(a_, r.scan.lane) ? r.scan.valid_tokens(extent_, tile) : 0;
     const Slots<T> y = slots_of(r.out, 1, r.scan, tile);
-    r.scan.for_each_valid_slot(valid, [&](int i) { y.at(i) = from_float<T>(kIsGated ? r.gate[i] * r.y[i] : r.y[i]); });
+    r.scan.for_each_valid_slot(valid, [&](int i) {
+      float both[kChannels];
+      VIMDEPLOY_UNROLL
+      for (int j = 0; j < kChannels; ++j) both[j] = kIsGated ? r.gate[j][i] * r.y[j][i] : r.y[j][i];
+      store_packed(both, y.at(i));
+    });
   }
 
  private:
-  // A tensor's element of one channel for each slot of a tile.
+  // A tensor's elements of the thread's channels for each slot of a tile.
   template <typename Element>
   struct Slots {
     Element* first;
     int stride;
 
-    VIMDEPLOY_HD Element& at(int slot) const { return first[static_cast<int64_t>(slot) * stride]; }
+    VIMDEPLOY_HD Element* at(int slot) const { return first + static_cast<int64_t>(slot) * stride; }
   };
 
   // For a tensor whose rows are `times` as long as those of u.
@@ -142,41 +151,48 @@ class OutputBlock {
     return {channel + static_cast<int64_t>(scan.first_token(tile)) * (times * a_.channels), times * scan.slot_stride};
   }
 
-  VIMDEPLOY_HD void load_z(const Registers& r, int tile, Prefetched<T> (&z)[kTokenTile]) const {
+  VIMDEPLOY_HD void load_z(const Registers& r, int tile, Slot (&z)[kTokenTile]) const {
     const Slots<const T> from = slots_of(r.z, 2, r.scan, tile);
     VIMDEPLOY_UNROLL
-    for (int i = 0; i < kTokenTile; ++i) z[i] = Prefetched<T>{};
-    r.scan.for_each_valid_slot(r.scan.valid_tokens(extent_, tile), [&](int i) { z[i] = prefetched<T>(from.at(i)); });
+    for (int i = 0; i < kTokenTile; ++i) z[i] = {};
+    r.scan.for_each_valid_slot(r.scan.valid_tokens(extent_, tile), [&](int i) { z[i] = load_packed<kChannels>(from.at(i)); });
   }
 
-  // The sums of the thread's channel for the first four tokens of a tile; those of the other four are 4 * kChannelTile
-  // floats further on.
-  VIMDEPLOY_HD float* sums_of(const Registers& r, int tile) const {
-    return r.sums + static_cast<int64_t>(tile) * (kTokenTile * kChannelTile);
+  // The sums of one of the thread's channels for the first four tokens of a tile; those of the other four are
+  // 4 * kChannelTile floats further on. Neighbouring threads' sums are neighbours, for the sake of the banks: the first
+  // channels of all threads come before the second ones.
+  VIMDEPLOY_HD float* sums_of(const Registers& r, int tile, int channel) const {
+    return r.sums + static_cast<int64_t>(tile) * (kTokenTile * kChannelTile) + channel * (4 * Kind::kGroupThreads);
   }
 
   // Sums are kept in the order of the tokens, for both directions of a scan. The unary plus makes the operands of ?:
   // values: a choice between two array elements would be made by address, and move the arrays from registers to memory.
   VIMDEPLOY_HD void add_sums(Registers& r, int tile) const {
-    float low[4], high[4];
-    load(sums_of(r, tile), low);
-    load(sums_of(r, tile) + 4 * kChannelTile, high);
     VIMDEPLOY_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      r.y[i] += r.scan.reverse_mask ? +high[3 - i] : +low[i];
-      r.y[i + 4] += r.scan.reverse_mask ? +low[3 - i] : +high[i];
+    for (int j = 0; j < kChannels; ++j) {
+      float low[4], high[4];
+      load(sums_of(r, tile, j), low);
+      load(sums_of(r, tile, j) + 4 * kChannelTile, high);
+      VIMDEPLOY_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        r.y[j][i] += r.scan.reverse_mask ? +high[3 - i] : +low[i];
+        r.y[j][i + 4] += r.scan.reverse_mask ? +low[3 - i] : +high[i];
+      }
     }
   }
 
   VIMDEPLOY_HD void store_sums(const Registers& r, int tile) const {
-    float low[4], high[4];
     VIMDEPLOY_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      low[i] = r.scan.reverse_mask ? +r.y[7 - i] : +r.y[i];
-      high[i] = r.scan.reverse_mask ? +r.y[3 - i] : +r.y[i + 4];
+    for (int j = 0; j < kChannels; ++j) {
+      float low[4], high[4];
+      VIMDEPLOY_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        low[i] = r.scan.reverse_mask ? +r.y[j][7 - i] : +r.y[j][i];
+        high[i] = r.scan.reverse_mask ? +r.y[j][3 - i] : +r.y[j][i + 4];
+      }
+      store(low, sums_of(r, tile, j));
+      store(high, sums_of(r, tile, j) + 4 * kChannelTile);
     }
-    store(low, sums_of(r, tile));
-    store(high, sums_of(r, tile) + 4 * kChannelTile);
   }
 
   VIMDEPLOY_HD int subscan_of(int summand) const { return kIsGated ? summand : output_ + summand * a_.outputs; }

@@ -31,17 +31,18 @@ int64_t floats_of_ends(const SelectiveScanProblem& problem, int64_t chunks) {
          cuda::end_floats(cuda::state_group_of(problem.states));
 }
 
-// The plan with that schedule and that many chunks, with its sums in shared memory if enough blocks stay resident that way.
-SelectiveScanCudaPlan plan_with_chunks(const SelectiveScanProblem& problem, const CudaFacts& device, Schedule schedule,
-                                       int64_t chunks) {
-  const auto plan = cuda_plan_with(problem, schedule, chunks, true);
+// The plan with its sums in shared memory if enough blocks stay resident that way.
+SelectiveScanCudaPlan plan_on(const CudaFacts& device, const SelectiveScanProblem& problem, Schedule schedule,
+                              int64_t chunks, int64_t channels_per_thread) {
+  const auto plan = cuda_plan_with(problem, schedule, chunks, true, channels_per_thread);
   const int64_t per_multiprocessor = divide_up(cuda::blocks_per_chunk(problem) * plan.chunks, device.multiprocessors);
-  const int64_t wanted = std::min(per_multiprocessor, cuda::blocks_in_registers(problem, cuda::threads_of(problem)));
-  return cuda::resident_blocks(problem, plan, device) >= wanted ? plan
-                                                                : cuda_plan_with(problem, schedule, chunks, false);
+  const int64_t wanted = std::min(per_multiprocessor, cuda::blocks_in_registers(problem, cuda::groups_of(problem),
+                                                                                plan.channels_per_thread));
+  if (cuda::resident_blocks(problem, plan, device) >= wanted) return plan;
+  return cuda_plan_with(problem, schedule, chunks, false, channels_per_thread);
 }
 
-// Whether the device can launch the plan. A plan that is not for a cluster fits every device that check() lets pass.
+// Whether the device can launch the plan. One without a cluster fits every device that check() lets pass.
 bool can_launch(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan, const CudaFacts& device) {
   if (plan.schedule != Schedule::cluster) return true;
   return plan.chunks <= device.largest_cluster && cuda::resident_blocks(problem, plan, device) > 0;
@@ -105,7 +106,7 @@ Status check(const SelectiveScanProblem& problem, const CudaFacts& device) {
 }
 
 SelectiveScanCudaPlan cuda_plan_with(const SelectiveScanProblem& problem, Schedule schedule, int64_t chunks,
-                                     bool sums_in_shared) {
+                                     bool sums_in_shared, int64_t channels_per_thread) {
   SelectiveScanCudaPlan plan;
   plan.name = problem.name;
   if (problem.batch == 0 || problem.tokens == 0) return plan;
@@ -113,9 +114,14 @@ SelectiveScanCudaPlan cuda_plan_with(const SelectiveScanProblem& problem, Schedu
   const int state_group = cuda::state_group_of(problem.states);
   plan.channel_tile = cuda::kChannelTile;
   plan.state_group = state_group;
-  plan.chunk_tokens = divide_up(divide_up(problem.tokens, chunks), cuda::kTokenTile) * cuda::kTokenTile;
+  const int64_t most_chunks = schedule == Schedule::sequences ? 1 : chunks;
+  plan.chunk_tokens = divide_up(divide_up(problem.tokens, most_chunks), cuda::kTokenTile) * cuda::kTokenTile;
   plan.chunks = divide_up(problem.tokens, plan.chunk_tokens);
   plan.schedule = plan.chunks > 1 ? schedule : Schedule::sequences;
+  plan.channels_per_thread = plan.schedule == Schedule::cluster
+                                 ? 1  // there are few blocks, which two channels would make fewer
+                                 : std::min<int64_t>(channels_per_thread, cuda::most_channels_per_thread(
+                                                                              state_group, problem.channels));
   plan.sums_in_shared = sums_in_shared && summands > 1;
 
   const int64_t groups = cuda::thread_groups_of(summands);
@@ -134,22 +140,33 @@ SelectiveScanCudaPlan cuda_plan_with(const SelectiveScanProblem& problem, Schedu
 
 SelectiveScanCudaPlan cuda_plan_of(const SelectiveScanProblem& problem, const CudaFacts& device,
                                    std::optional<Schedule> wanted) {
-  auto best = plan_with_chunks(problem, device, Schedule::sequences, 1);
-  if (best.chunks == 0 || wanted == Schedule::sequences) return best;
-  const int64_t full_wave = device.multiprocessors * cuda::blocks_in_registers(problem, cuda::threads_of(problem));
+  SelectiveScanCudaPlan best = cuda_plan_with(problem, Schedule::sequences, 1, false, 1);
+  if (best.chunks == 0) return best;
+  std::optional<int64_t> best_clocks;
+  const auto consider = [&](Schedule schedule, int64_t chunks) {
+    for (int64_t channels_per_thread : {1, 2}) {
+      const auto plan = plan_on(device, problem, schedule, chunks, channels_per_thread);
+      if (plan.channels_per_thread != channels_per_thread || !can_launch(problem, plan, device)) continue;
+      const int64_t clocks = cuda::expected_clocks(problem, plan, device);
+      const bool is_wanted = plan.schedule == wanted, is_best_wanted = best.schedule == wanted;
+      if (!best_clocks || (is_wanted == is_best_wanted ? clocks < *best_clocks : is_wanted)) {
+        best = plan;
+        best_clocks = clocks;
+      }
+    }
+  };
+  consider(Schedule::sequences, 1);
+  if (wanted == Schedule::sequences) return best;
+  const int64_t full_wave =
+      device.multiprocessors * cuda::blocks_in_registers(problem, cuda::groups_of(problem), 1);
   const int64_t filled = divide_up(kMaxWaves * full_wave, cuda::blocks_per_chunk(problem));
   const int64_t most = std::min(divide_up(problem.tokens, cuda::kTokenTile), std::max<int64_t>(2, filled));
-  auto best_clocks = cuda::expected_clocks(problem, best, device);
   // Candidates 2, 3, 4, 6, 8, 12 ...: few enough to try all of them at every call.
   for (int64_t power = 2; power <= most; power *= 2) {
     for (int64_t chunks : {power, power / 2 * 3}) {
+      if (chunks > most) continue;
       for (Schedule schedule : {Schedule::cluster, Schedule::two_launches, Schedule::three_launches}) {
-        if (chunks > most) continue;
-        const auto plan = plan_with_chunks(problem, device, schedule, chunks);
-        if (!can_launch(problem, plan, device)) continue;
-        const int64_t clocks = cuda::expected_clocks(problem, plan, device);
-        const bool is_wanted = plan.schedule == wanted, is_wanted_found = best.schedule == wanted;
-        if (is_wanted == is_wanted_found ? clocks < best_clocks : is_wanted) best = plan, best_clocks = clocks;
+        consider(schedule, chunks);
       }
     }
   }
@@ -163,7 +180,7 @@ size_t workspace_bound(const SelectiveScanProblem& largest, const CudaFacts& dev
     problem.states = std::min<int64_t>(largest.states, state_group);
     if (cuda::state_group_of(largest.states) == state_group) problem.states = largest.states;
     // Of all outputs there are no more chunks than tiles of tokens, and than blocks of a plan.
-    const int64_t full_wave = device.multiprocessors * cuda::blocks_in_registers(problem, cuda::kChannelTile);
+    const int64_t full_wave = device.multiprocessors * cuda::blocks_in_registers(problem, 1, 1);
     const int64_t blocks = kMaxWaves * full_wave + 2 * cuda::blocks_per_chunk(problem);
     const int64_t tiles = divide_up(largest.tokens, cuda::kTokenTile);
     const int64_t per_block = cuda::subscans_of_output(problem) * cuda::end_floats(state_group);
@@ -185,7 +202,8 @@ std::string SelectiveScanCudaPlan::to_string() const {
     text << chunks << " chunks of " << chunk_tokens << " tokens in " << schedules[static_cast<int>(schedule)];
   }
   if (chunks == 0) return text.str();
-  text << ", " << channel_tile << " channels, " << state_group << (state_group == 1 ? " state" : " states") << " and "
+  text << ", " << channel_tile << " channels, " << (channels_per_thread == 2 ? "two for each thread, " : "")
+       << state_group << (state_group == 1 ? " state" : " states") << " and "
        << shared_bytes << " bytes of shared memory a block, " << workspace_bytes << " bytes of workspace";
   if (sums_in_shared) text << ", sums in shared memory";
   return text.str();

@@ -1,9 +1,10 @@
 // How the CUDA kernels divide a problem: a pure function of the problem and the device, which can be printed.
 //
 // A thread block scans kChannelTile channels of one output and one sequence of the batch over the tokens of one chunk.
-// A thread scans one channel of one subscan, which is one direction with a group of states. If the output is the sum of
-// several subscans, a block has two thread groups, which compute two of them side by side (for Vim: the two
-// directions). Many sequences fill the device as they are; few or long ones are cut into chunks that run in parallel.
+// A thread scans one channel, or two adjacent ones, of one subscan, which is one direction with a group of states. If the
+// output is the sum of several subscans, a block has two thread groups, which compute two of them side by side (for Vim:
+// the two directions). Many sequences fill the device as they are; few or long ones are cut into chunks that run in
+// parallel.
 
 #pragma once
 
@@ -48,6 +49,7 @@ struct SelectiveScanCudaPlan {
   int64_t chunks = 0;        // 1 in Schedule::sequences, the blocks of a cluster in Schedule::cluster
   int64_t chunk_tokens = 0;  // in every chunk but the last
   int64_t channel_tile = 0;
+  int64_t channels_per_thread = 1;
   int64_t state_group = 0;      // states of a subscan
   bool sums_in_shared = false;  // the sum over subscans is kept in shared memory, else in the workspace
   size_t shared_bytes = 0;      // for a block of the output kernel, which needs the most
@@ -70,9 +72,10 @@ Status check(const SelectiveScanProblem& problem, const CudaFacts& device);
 SelectiveScanCudaPlan cuda_plan_of(const SelectiveScanProblem& problem, const CudaFacts& device,
                                    std::optional<Schedule> wanted = {});
 
-// The plan with at most `chunks` chunks, or whole sequences if that is one: a candidate that cuda_plan_of chooses from.
+// The plan with at most `chunks` chunks, one if `schedule` is Schedule::sequences, and at most that many channels a
+// thread: a candidate that cuda_plan_of chooses from.
 SelectiveScanCudaPlan cuda_plan_with(const SelectiveScanProblem& problem, Schedule schedule, int64_t chunks,
-                                     bool sums_in_shared);
+                                     bool sums_in_shared, int64_t channels_per_thread);
 
 // Bytes of workspace that are enough for every problem that is no larger than `largest` in any size, with any schedule
 // and any shared memory.

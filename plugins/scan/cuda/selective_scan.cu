@@ -9,10 +9,13 @@ namespace vimdeploy {
 namespace cuda {
 namespace {
 
-constexpr int kOutputThreads = kThreadGroups * kChannelTile;
+template <typename Kind>
+constexpr int kOutputThreads = kThreadGroups * Kind::kGroupThreads;
+template <typename Kind>
+constexpr int kResidentThreads = resident_threads(Kind::kStates, Kind::kChannels);
 
 template <typename Kind>
-__global__ void __launch_bounds__(kOutputThreads, resident_threads(Kind::kStates) / kOutputThreads)
+__global__ void __launch_bounds__(kOutputThreads<Kind>, kResidentThreads<Kind> / kOutputThreads<Kind>)
     selective_scan_output(const __grid_constant__ ScanArguments arguments) {
   extern __shared__ float4 shared[];
   DeviceTeam<OutputRegisters<Kind>> team;
@@ -21,11 +24,11 @@ __global__ void __launch_bounds__(kOutputThreads, resident_threads(Kind::kStates
 
 // Clusters came with compute capability 9.0; code for an older device is never launched, see facts.cu.
 template <typename Kind>
-__global__ void __launch_bounds__(kOutputThreads, resident_threads(Kind::kStates) / kOutputThreads)
+__global__ void __launch_bounds__(kOutputThreads<Kind>, kResidentThreads<Kind> / kOutputThreads<Kind>)
     selective_scan_cluster([[maybe_unused]] const __grid_constant__ ScanArguments arguments) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ float4 shared[];
-  ClusterTeam<ClusterRegisters<Kind>> team;
+  ClusterTeam<OutputRegisters<Kind>> team;
   cluster_block<Kind>(team, arguments, blockIdx.x, reinterpret_cast<float*>(shared));
 #else
   __trap();
@@ -33,7 +36,7 @@ __global__ void __launch_bounds__(kOutputThreads, resident_threads(Kind::kStates
 }
 
 template <typename Kind>
-__global__ void __launch_bounds__(kChannelTile, resident_threads(Kind::kStates) / kChannelTile)
+__global__ void __launch_bounds__(Kind::kGroupThreads, kResidentThreads<Kind> / Kind::kGroupThreads)
     selective_scan_summary(const __grid_constant__ ScanArguments arguments) {
   extern __shared__ float4 shared[];
   DeviceTeam<SummaryRegisters<Kind>> team;
@@ -48,16 +51,18 @@ __global__ void __launch_bounds__(kThreads) selective_scan_carry(const __grid_co
 template <typename Kind>
 Status run(Kind, const ScanArguments& arguments, const SelectiveScanCudaPlan& plan, cudaStream_t stream) {
   const int64_t blocks = output_blocks(arguments);
-  const int threads = thread_groups_of(arguments.summands) * kChannelTile;
-  if (plan.schedule == Schedule::cluster) {
-    return launch("selective_scan_cluster", &selective_scan_cluster<Kind>, arguments, blocks, threads,
-                  plan.shared_bytes, stream, arguments.chunks);
+  const int threads = thread_groups_of(arguments.summands) * Kind::kGroupThreads;
+  if constexpr (Kind::kChannels == 1) {
+    if (plan.schedule == Schedule::cluster) {
+      return launch("selective_scan_cluster", &selective_scan_cluster<Kind>, arguments, blocks, threads,
+                    plan.shared_bytes, stream, arguments.chunks);
+    }
   }
   if (plan.schedule != Schedule::sequences) {
     const size_t shared_bytes =
         static_cast<size_t>(shared_layout(1, Kind::kStates, arguments.rank, false, 0).floats) * sizeof(float);
     if (Status s = launch("selective_scan_summary", &selective_scan_summary<Kind>, arguments, summary_blocks(arguments),
-                          kChannelTile, shared_bytes, stream);
+                          Kind::kGroupThreads, shared_bytes, stream);
         !s.ok()) {
       return s;
     }
@@ -84,8 +89,9 @@ Status selective_scan_cuda(const SelectiveScanProblem& problem, const SelectiveS
   if (Status s = check(problem, device); !s.ok()) return s;
   Status status;
   const cuda::ScanArguments arguments(problem, plan, tensors, workspace);
-  cuda::with_scan_kind(problem,
-                       [&](auto kind) { static_cast<void>(status = cuda::run(kind, arguments, plan, stream)); });
+  cuda::with_scan_kind(problem, cuda::channels_per_thread(problem, plan, tensors), [&](auto kind) {
+    static_cast<void>(status = cuda::run(kind, arguments, plan, stream));
+  });
   return status;
 }
 

@@ -154,22 +154,24 @@ inline void run_selective_scan_blocks(const SelectiveScanProblem& problem, const
       ASSERT_TRUE(shared.is_intact()) << "block " << index << " wrote outside of its shared memory";
     }
   };
-  cuda::with_scan_kind(problem, [&](auto kind) {
+  cuda::with_scan_kind(problem, cuda::channels_per_thread(problem, plan, tensors), [&](auto kind) {
     using Kind = decltype(kind);
-    const int threads = cuda::thread_groups_of(arguments.summands) * cuda::kChannelTile;
-    if (plan.schedule == Schedule::cluster) {
-      for (int64_t cluster : indices_in(order, cuda::output_blocks(arguments) / plan.chunks, random)) {
-        CpuCluster blocks(plan.chunks, order);
-        blocks.run(plan.shared_bytes, [&](int rank, float* shared) {
-          CpuClusterTeam<cuda::ClusterRegisters<Kind>> team(threads, order, blocks, rank);
-          cuda::cluster_block<Kind>(team, arguments, static_cast<unsigned>(cluster * plan.chunks + rank), shared);
-        });
+    const int threads = cuda::thread_groups_of(arguments.summands) * Kind::kGroupThreads;
+    if constexpr (Kind::kChannels == 1) {
+      if (plan.schedule == Schedule::cluster) {
+        for (int64_t cluster : indices_in(order, cuda::output_blocks(arguments) / plan.chunks, random)) {
+          CpuCluster blocks(plan.chunks, order);
+          blocks.run(plan.shared_bytes, [&](int rank, float* shared) {
+            CpuClusterTeam<cuda::OutputRegisters<Kind>> team(threads, order, blocks, rank);
+            cuda::cluster_block<Kind>(team, arguments, static_cast<unsigned>(cluster * plan.chunks + rank), shared);
+          });
+        }
+        return;
       }
-      return;
     }
     if (plan.schedule != Schedule::sequences) {
       const int64_t shared_floats = cuda::shared_layout(1, Kind::kStates, problem.rank, false, 0).floats;
-      run(cuda::SummaryRegisters<Kind>{}, cuda::summary_blocks(arguments), cuda::kChannelTile,
+      run(cuda::SummaryRegisters<Kind>{}, cuda::summary_blocks(arguments), Kind::kGroupThreads,
           static_cast<size_t>(shared_floats) * sizeof(float), [](auto&&... of) { cuda::summary_block<Kind>(of...); });
     }
     if (plan.schedule == Schedule::three_launches) {

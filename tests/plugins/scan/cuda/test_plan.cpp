@@ -36,8 +36,7 @@ TEST(CudaPlan, ManySequencesAreScannedWhole) {
   const auto plan = cuda_plan_of(tiny(128), kH100);
   EXPECT_EQ(plan.chunks, 1);
   EXPECT_EQ(plan.chunk_tokens, 200);
-  EXPECT_TRUE(plan.sums_in_shared);
-  EXPECT_EQ(plan.workspace_bytes, 0u);
+  EXPECT_EQ(plan.channels_per_thread, 2);
 }
 
 TEST(CudaPlan, FewOrLongSequencesAreCutIntoChunks) {
@@ -82,8 +81,8 @@ TEST(CudaPlan, AClusterIsNoLargerThanTheDeviceCanLaunch) {
 
 // The ends of chunks stay in shared memory.
 TEST(CudaPlan, AClusterNeedsNoWorkspaceForItsChunks) {
-  const auto cluster = cuda_plan_with(tiny(1), Schedule::cluster, 8, true);
-  const auto launches = cuda_plan_with(tiny(1), Schedule::two_launches, 8, true);
+  const auto cluster = cuda_plan_with(tiny(1), Schedule::cluster, 8, true, 1);
+  const auto launches = cuda_plan_with(tiny(1), Schedule::two_launches, 8, true, 1);
   EXPECT_EQ(cluster.workspace_bytes, 0u);
   EXPECT_GT(launches.workspace_bytes, 0u);
   EXPECT_EQ(cluster.shared_bytes, launches.shared_bytes + 2 * 17 * 64 * sizeof(float));
@@ -93,7 +92,7 @@ TEST(CudaPlan, AClusterNeedsNoWorkspaceForItsChunks) {
 TEST(CudaPlan, FewChunksAreCombinedByTheBlocks) {
   const auto clocks = [](int64_t chunks, Schedule schedule) {
     const auto problem = tiny(1, 6085);
-    return cuda::expected_clocks(problem, cuda_plan_with(problem, schedule, chunks, false), kOrin);
+    return cuda::expected_clocks(problem, cuda_plan_with(problem, schedule, chunks, false, 1), kOrin);
   };
   EXPECT_LT(clocks(4, Schedule::two_launches), clocks(4, Schedule::three_launches));
   EXPECT_GT(clocks(64, Schedule::two_launches), clocks(64, Schedule::three_launches));
@@ -275,14 +274,14 @@ TEST(CudaPlan, PrintsItself) {
   EXPECT_EQ(
       cuda_plan_of(of_groups(1, 3136, 96, 1, 0, 4), kH100).to_string(),
       "SelectiveScan on CUDA: 98 chunks of 32 tokens in three launches, 64 channels, 1 state and 128 bytes of shared memory a block, "
-      "301056 bytes of workspace");
-  EXPECT_EQ(cuda_plan_with(tiny(1), Schedule::cluster, 8, true).to_string(),
+      "401408 bytes of workspace");
+  EXPECT_EQ(cuda_plan_with(tiny(1), Schedule::cluster, 8, true, 1).to_string(),
             "BidirectionalSelectiveScan on CUDA: 7 chunks of 32 tokens in one launch of clusters, 64 channels, 16 states "
             "and 29696 bytes of shared memory a block, 0 bytes of workspace, sums in shared memory");
   EXPECT_EQ(
       cuda_plan_of(tiny(128), kH100).to_string(),
-      "BidirectionalSelectiveScan on CUDA: whole sequences of 200 tokens, 64 channels, 16 states and 64000 bytes of "
-      "shared memory a block, 0 bytes of workspace, sums in shared memory");
+      "BidirectionalSelectiveScan on CUDA: whole sequences of 200 tokens, 64 channels, two for each thread, 16 states and "
+      "12800 bytes of shared memory a block, 39321600 bytes of workspace");
 }
 
 }  // namespace

@@ -17,6 +17,22 @@
 namespace vimdeploy::testing {
 namespace {
 
+// All plans with that many chunks that differ.
+std::vector<SelectiveScanCudaPlan> plans_with(const SelectiveScanProblem& problem, int64_t chunks) {
+  std::vector<SelectiveScanCudaPlan> plans;
+  for (Schedule schedule : kSchedules) {
+    for (int64_t channels_per_thread : {1, 2}) {
+      for (bool sums_in_shared : {true, false}) {
+        const auto plan = cuda_plan_with(problem, schedule, chunks, sums_in_shared, channels_per_thread);
+        const bool is_wanted = plan.schedule == schedule && plan.channels_per_thread == channels_per_thread &&
+                               plan.sums_in_shared == sums_in_shared;
+        if (is_wanted && (plan.chunks > 1) == (chunks > 1)) plans.push_back(plan);
+      }
+    }
+  }
+  return plans;
+}
+
 // Computes y by the plan, and expects that nothing is written outside of the workspace and of y.
 Tensor output_of(const SelectiveScanCase& c, const SelectiveScanCudaPlan& plan, ThreadOrder order) {
   GuardedMemory workspace(plan.workspace_bytes), y(c.y.bytes.size());
@@ -29,21 +45,7 @@ Tensor output_of(const SelectiveScanCase& c, const SelectiveScanCudaPlan& plan, 
   return found;
 }
 
-// The plans with that many chunks: every schedule, with sums in shared memory and in the workspace, in that order.
-std::vector<SelectiveScanCudaPlan> plans_with(const SelectiveScanProblem& problem, int64_t chunks) {
-  std::vector<SelectiveScanCudaPlan> plans;
-  for (bool sums_in_shared : {true, false}) {
-    for (Schedule schedule : kSchedules) {
-      const auto plan =
-          cuda_plan_with(problem, schedule, schedule == Schedule::sequences ? 1 : chunks, sums_in_shared);
-      const bool is_wanted = (plan.chunks > 1) == (chunks > 1) && plan.sums_in_shared == sums_in_shared;
-      if (plan.schedule == schedule && is_wanted) plans.push_back(plan);
-    }
-  }
-  return plans;
-}
-
-// Expects every plan with these numbers of chunks to agree with the reference.
+// Expects every plan with these numbers of chunks to agree with the reference, with one channel a thread and with two.
 void expect_agreement_within(const SelectiveScanCase& c, const std::vector<float>& magnitude,
                              const std::vector<int64_t>& chunks, ThreadOrder order = ThreadOrder::forward) {
   SCOPED_TRACE(describe(c.problem));
@@ -123,7 +125,7 @@ TEST(CudaSelectiveScan, AStepSizeBelowZeroMakesTheStateGrow) {
     c.delta.set(l, -1.25f);  // with the bias -1
     c.u.set(l, l == 0 ? 1.0f : 0.0f), c.B.set(l, 1.0f), c.C.set(l, 1.0f);
   }
-  const Tensor y = output_of(c, cuda_plan_with(c.problem, Schedule::sequences, 1, false), ThreadOrder::forward);
+  const Tensor y = output_of(c, cuda_plan_with(c.problem, Schedule::sequences, 1, false, 1), ThreadOrder::forward);
   for (int64_t l = 0; l < 3; ++l) EXPECT_NEAR(y.get(l), -std::exp(static_cast<float>(l)), 1e-5f);
 }
 
