@@ -5,7 +5,7 @@ import ctypes
 import pytest
 
 from vimdeploy.errors import ConfigError
-from vimdeploy.gpu import Gpu, _primary_context, gpus, memory_in_use
+from vimdeploy.gpu import Device, Gpu, _primary_context, device_of, gpu_of, gpus, memory_in_use
 
 
 class Driver:
@@ -40,7 +40,7 @@ class DriverWithMemory(Driver):
         return 0
 
     def cuDevicePrimaryCtxRetain(self, context, device):  # noqa: N802
-        assert device.value == 7
+        assert device.value in (7, 8)
         self.retained += 1
         context._obj.value = 1234
         return 2 if self.refuses == "context" else 0
@@ -69,6 +69,36 @@ def finds(monkeypatch):
 def test_each_gpu_has_its_name_and_compute_capability(finds):
     finds(Driver(("Orin", 8, 7), ("NVIDIA H100", 9, 0), ("RTX 5090", 12, 0)))
     assert gpus() == [Gpu("Orin", "8.7"), Gpu("NVIDIA H100", "9.0"), Gpu("RTX 5090", "12.0")]
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "shown"),
+    [
+        ("auto", Device("auto"), "auto"),
+        ("cpu", Device("cpu"), "cpu"),
+        ("cuda", Device("cuda"), "cuda"),
+        ("cuda:0", Device("cuda"), "cuda"),
+        ("cuda:12", Device("cuda", 12), "cuda:12"),
+        (Device("cuda", 3), Device("cuda", 3), "cuda:3"),
+    ],
+)
+def test_a_device_has_pytorchs_name(name, device, shown):
+    assert device_of(name) == device
+    assert str(device) == shown
+
+
+@pytest.mark.parametrize("name", ["", "tpu", "CUDA", "cuda:", "cuda:-1", "cuda:x", "cpu:0", "auto:1", "cuda:99999", 1])
+def test_other_names_stand_for_none(name):
+    with pytest.raises(ConfigError, match=rf"^device must be auto, cpu, cuda, or cuda:N .*; found '{name}'\.$"):
+        device_of(name)
+
+
+def test_a_device_is_one_of_the_gpus(finds, monkeypatch):
+    monkeypatch.setattr("vimdeploy.gpu.gpus", gpus)
+    finds(Driver(("Orin", 8, 7), ("NVIDIA H100", 9, 0)))
+    assert gpu_of(Device("cuda", 1)) == Gpu("NVIDIA H100", "9.0")
+    with pytest.raises(ConfigError, match=r"^no GPU cuda:2, but cuda:0 \(Orin\), cuda:1 \(NVIDIA H100\)$"):
+        gpu_of(Device("cuda", 2))
 
 
 @pytest.mark.parametrize(
@@ -109,6 +139,14 @@ def test_a_gpu_that_does_not_tell_its_memory(finds, refuses, status):
     with pytest.raises(ConfigError, match=rf"how much of its memory is free \(CUDA error {status}\)"):
         memory_in_use()
     assert driver.current == []
+
+
+def test_each_gpu_has_its_own_context(finds):
+    driver = DriverWithMemory(free=70)
+    finds(driver)
+    for index in (1, 1, 0):
+        memory_in_use(index)
+    assert driver.retained == 2
 
 
 def test_memory_without_a_gpu(finds):

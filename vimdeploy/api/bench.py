@@ -61,7 +61,7 @@ def bench(
         rounds: turns that each artifact gets.
         seconds: length of a turn; a call that has begun is finished, and each turn has at least one.
         warm_up: calls before the first turn, which are not timed.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` for the second GPU.
         operators: of ONNX files: ``auto``, ``library`` or ``function-body``.
         threads: that one operator may use on a CPU; None: all cores for ONNX files, one for PyTorch.
         task: what variants and checkpoints are for, one of ``tasks.TASKS``.

@@ -91,7 +91,7 @@ def extract(
         workers: how many run side by side on a CPU.
         runtime: as ``vimdeploy.load`` takes it, and so the following.
         precision: of OpenVINO.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` for the second GPU.
         threads: that one operator may use on a CPU.
         operators: ``auto``, ``library`` or ``function-body``.
         allow_engine_code: run the code that an engine carries, if you trust its builder.

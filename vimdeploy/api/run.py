@@ -47,7 +47,7 @@ def run(
             is fastest, measured in the first seconds.
         runtime: as ``vimdeploy.load`` takes it, and so the following.
         precision: of OpenVINO.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` for the second GPU.
         threads: that one operator may use on a CPU; given, pictures run one after the other.
         operators: ``auto``, ``library`` or ``function-body``.
         allow_engine_code: run the code that an engine carries, if you trust its builder.

@@ -74,7 +74,7 @@ def verify(
         image_size: height and width in pixels of the inputs, if the file leaves them open.
         inputs: to compare on, as ``save_inputs`` wrote them, instead of random ones.
         report: an HTML page to write, too.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` for the second GPU.
         threads: that one operator may use on a CPU; None takes all cores.
         allow_engine_code: run the code that an engine carries, if you trust its builder.
         runtime: that runs an ONNX file: ``auto``, ``onnxruntime`` or ``openvino``.

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from vimdeploy.benchmark.sources import Settings, Subject
 from vimdeploy.checkpoint import load_checkpoint
 from vimdeploy.errors import ConfigError, InputError, require
+from vimdeploy.gpu import device_of
 from vimdeploy.model_file import model_of_file
 from vimdeploy.model_info import FromSeed, ModelInfo, TensorSpec
 from vimdeploy.models import variant_by_name
@@ -83,8 +84,8 @@ def open_session(subject: Subject, settings: Settings) -> Session:
 
 
 def _eager_session(subject: Subject, settings: Settings) -> Session:
-    if settings.device == "cuda":
-        raise ConfigError("PyTorch is measured on the CPU: device must be auto or cpu, found 'cuda'.")
+    if device_of(settings.device).kind == "cuda":
+        raise ConfigError(f"PyTorch is measured on the CPU: device must be auto or cpu, found {settings.device!r}.")
     require("torch", "export")
     from vimdeploy.runtimes.eager import EagerSession
 

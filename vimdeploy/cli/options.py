@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
-DEVICES = ("auto", "cpu", "cuda")
+from vimdeploy.errors import ConfigError
+from vimdeploy.gpu import device_of
+
 OPERATORS = ("auto", "library", "function-body")
 RUNTIMES = ("auto", "onnxruntime", "openvino", "tensorrt")
 COMPUTE_PRECISIONS = ("fp32", "bf16")
@@ -167,6 +169,19 @@ class Bytes(click.ParamType):  # type: ignore[type-arg]
         return int(match[1]) << {"K": 10, "M": 20, "G": 30}[match[2].upper()]
 
 
+class DeviceName(click.ParamType):  # type: ignore[type-arg]
+    """``auto``, ``cpu``, ``cuda``, or ``cuda:1``."""
+
+    name = "auto|cpu|cuda[:N]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """To the name of a device."""
+        try:
+            return str(device_of(value))
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+
+
 class OperatorsChoice(click.Choice):  # type: ignore[type-arg]
     """``OPERATORS``, and ``function body``, as ``function-body`` was spelled first."""
 
@@ -210,11 +225,12 @@ operators_option = click.option(
 )
 device_option = click.option(
     "--device",
-    type=click.Choice(DEVICES),
+    type=DeviceName(),
+    metavar=DeviceName.name,
     default="auto",
     show_default=True,
-    help="Choose the device to run on. auto uses a GPU if one is usable; cuda fails instead of falling back to the "
-    "CPU.",
+    help="Choose the device to run on: cuda:1 is the second GPU. auto uses a GPU if one is usable; cuda fails instead "
+    "of falling back to the CPU.",
 )
 runtime_option = click.option(
     "--runtime",

@@ -13,6 +13,7 @@ from weakref import WeakSet
 from vimdeploy import libraries
 from vimdeploy.artifact import Artifact
 from vimdeploy.errors import ConfigError, ModelFileError, require
+from vimdeploy.gpu import Device, device_of
 from vimdeploy.graphs.float32_products import with_float32_products
 from vimdeploy.model_info import INT8
 from vimdeploy.networks import stages_of
@@ -29,10 +30,8 @@ if TYPE_CHECKING:
 
 _CPU = ["CPUExecutionProvider"]
 _CUDA = [CUDA_PROVIDER, *_CPU]  # the CPU computes shapes
-DEVICES = {"auto": [_CUDA, _CPU], "cpu": [_CPU], "cuda": [_CUDA]}
+_PROVIDERS = {"auto": [_CUDA, _CPU], "cpu": [_CPU], "cuda": [_CUDA]}
 """The providers of each; ``auto`` takes the first that this machine and the other options allow."""
-
-_PROVIDER_OPTIONS = {CUDA_PROVIDER: {"use_tf32": "0"}}  # TF32 would round the factors of float32 products to 10 bits
 
 
 class OnnxRuntimeSession(Session):
@@ -53,8 +52,8 @@ class OnnxRuntimeSession(Session):
 
         Args:
             artifact: the model.
-            device: ``cpu``; ``cuda``, which never falls back to the CPU; or ``auto``: CUDA if this ONNX Runtime has it,
-                a GPU is there and the wanted operators run on it, else the CPU.
+            device: ``cpu``; ``cuda``, or ``cuda:1`` for the second GPU, which never fall back to the CPU; or ``auto``:
+                CUDA if this ONNX Runtime has it, a GPU is there and the wanted operators run on it, else the CPU.
             threads: that one operator may use; None leaves the choice to ONNX Runtime (all cores).
             operators: ``library``, ``function-body``, or ``auto``: the library if it has kernels for the device.
             providers: ONNX Runtime's names of execution providers, first choice first; None follows the device.
@@ -99,14 +98,15 @@ class OnnxRuntimeSession(Session):
 
     def on_one_thread(self) -> OnnxRuntimeSession | None:
         """The same session on one thread; None on a GPU."""
-        if self.device == "cuda":
+        if self.device != "cpu":
             return None
         return OnnxRuntimeSession(self.artifact, "cpu", 1, self._chosen, self._providers)
 
     def _open_again(self, model: onnx.ModelProto) -> InferenceSession:
         """A session of another model, of the same kind as this one."""
         again = Artifact(None, model.SerializeToString(), self.info, model=model)
-        return open_model(again, "auto", self._threads, self._chosen, self._providers).session
+        device = self._options[0]
+        return open_model(again, device, self._threads, self._chosen, self._providers).session
 
 
 _sessions: WeakSet[OnnxRuntimeSession] = WeakSet()
@@ -156,20 +156,20 @@ def open_model(
 
     Args:
         artifact: the model.
-        device: ``auto``, ``cpu``, ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
         threads: that one operator may use; None for all cores.
         operators: ``auto``, ``library``, ``function-body``.
         providers: instead of those of the device.
         profile: where ONNX Runtime is to write what each node took: the beginning of the file's path.
     """
-    if device not in DEVICES:
-        raise ConfigError(f"device must be one of {', '.join(DEVICES)}, found {device!r}.")
+    wanted = device_of(device)
     check_threads(threads)
-    choices = [list(providers)] if providers else DEVICES[device]
+    choices = [list(providers)] if providers else _PROVIDERS[wanted.kind]
     for choice in choices:
+        runs_on = Device("cuda", wanted.index) if CUDA_PROVIDER in choice else Device("cpu")
         try:
-            library, lack = _library(artifact, operators, CUDA_PROVIDER in choice)
-            session = _open(for_providers(artifact, choice), choice, threads or 0, library, profile)
+            library, lack = _library(artifact, operators, runs_on)
+            session = _open(for_providers(artifact, choice), choice, runs_on, threads or 0, library, profile)
             break
         except ConfigError:
             if choice is choices[-1]:
@@ -179,10 +179,10 @@ def open_model(
     if lack:
         warn_of_slow_operators(lack)
     computed_by = ("function body" if library is None else "library") if artifact.has_operators else ""
-    return OpenedModel(session, "cuda" if CUDA_PROVIDER in choice else "cpu", computed_by)
+    return OpenedModel(session, str(runs_on), computed_by)
 
 
-def _library(artifact: Artifact, operators: str, on_cuda: bool) -> ChosenLibrary:
+def _library(artifact: Artifact, operators: str, device: Device) -> ChosenLibrary:
     """What to register; nothing for a model without operators of ours.
 
     Raises:
@@ -192,7 +192,7 @@ def _library(artifact: Artifact, operators: str, on_cuda: bool) -> ChosenLibrary
     changes = ", and ".join(artifact.changes)
     if not artifact.has_operators and operators == "auto":
         return ChosenLibrary(None, f"In {artifact}, {changes}; export it again" if changes else "")
-    chosen = choose_library(operators, on_cuda)
+    chosen = choose_library(operators, device)
     if not artifact.has_operators:
         if artifact.info.form and chosen.library is not None:
             raise ModelFileError(
@@ -230,25 +230,32 @@ def for_providers(artifact: Artifact, providers: Sequence[str]) -> Path | bytes:
 
 
 def _open(
-    model: Path | bytes, providers: Sequence[str], threads: int, library: Path | None, profile: Path | None
+    model: Path | bytes,
+    providers: Sequence[str],
+    device: Device,
+    threads: int,
+    library: Path | None,
+    profile: Path | None,
 ) -> InferenceSession:
     """A session on these providers and on no others."""
     ort = require("onnxruntime", "cpu")
 
     missing_libraries = []
     if CUDA_PROVIDER in providers:
-        check_cuda()
+        check_cuda(device)
         missing_libraries = load_cuda_libraries()
     available = ort.get_available_providers()
     unknown = set(providers) - set(available)
     if unknown:
         raise ConfigError(f"This ONNX Runtime has no {', '.join(sorted(unknown))}; it has: {', '.join(available)}.")
     options = _session_options(CUDA_PROVIDER in providers, threads, library, profile)
+    # TF32 would round the factors of float32 products to 10 bits.
+    provider_options = {CUDA_PROVIDER: {"use_tf32": "0", "device_id": str(device.index)}}
     try:
         session = ort.InferenceSession(
             model if isinstance(model, bytes) else str(model),
             options,
-            providers=[(name, _PROVIDER_OPTIONS.get(name, {})) for name in providers],
+            providers=[(name, provider_options.get(name, {})) for name in providers],
             enable_fallback=0,  # which would change the device, and print on standard output
         )
     except Exception as error:  # ONNX Runtime's exceptions have no common base

@@ -17,6 +17,7 @@ import numpy as np
 from vimdeploy.artifact import Artifact
 from vimdeploy.engine_file import EngineInfo, sidecar_path
 from vimdeploy.errors import ConfigError, ModelFileError
+from vimdeploy.gpu import Device
 from vimdeploy.libraries import library_info, library_path
 from vimdeploy.model_info import BATCH, INT8, ModelInfo, SizeRange, TensorSpec
 from vimdeploy.preprocess import Placement
@@ -211,7 +212,7 @@ def _onnx_library(artifact: Artifact, options: TritonOptions) -> tuple[dict[str,
     """
     if not artifact.has_operators:
         return {}, ""
-    library, lack = choose_library(options.operators, on_cuda=False)
+    library, lack = choose_library(options.operators, Device("cpu"))
     if library is not None and options.device == "cuda" and not _has_cuda_kernels():
         library, lack = None, "The operator library has no CUDA kernels; install vimdeploy again where nvcc is"
         if options.operators == "library":
