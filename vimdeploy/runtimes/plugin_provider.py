@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vimdeploy.errors import ConfigError, require
-from vimdeploy.runtimes.cuda_provider import CUDA_PROVIDER
+from vimdeploy.runtimes.cuda_provider import CPU_PROVIDER, CUDA_PROVIDER
 from vimdeploy.text import reason_of
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _plugins() -> dict[str, list[OrtEpDevice]]:
     ort = require("onnxruntime", "cpu")
     found: dict[str, list[OrtEpDevice]] = {}
     for device in ort.get_ep_devices() if hasattr(ort, "get_ep_devices") else ():  # since 1.22
-        if device.ep_name not in ("CPUExecutionProvider", CUDA_PROVIDER):
+        if device.ep_name not in (CPU_PROVIDER, CUDA_PROVIDER):
             found.setdefault(device.ep_name, []).append(device)
     return found
 
@@ -80,19 +80,25 @@ def _register(provider: str) -> None:
     """Register the installed plugin that brings a provider."""
     import onnxruntime as ort
 
+    broken = []
     for name in sorted(module.name for module in pkgutil.iter_modules() if module.name.startswith(_PACKAGES)):
         try:
             package = importlib.import_module(name)
-            if provider not in package.get_ep_names():
-                continue
-            ort.register_execution_provider_library(provider, package.get_library_path())
-        except Exception as error:  # a plugin's code, and ONNX Runtime's exceptions, have no common base
-            raise ConfigError(f"The plugin {name} cannot be loaded: {reason_of(error)}") from error
-        if provider not in _plugins():
-            raise ConfigError(f"The plugin {name} finds no device on this machine that {provider} can use.")
-        return
-    raise ConfigError(
-        f"This ONNX Runtime has no {provider}; it has: {', '.join(_available())}. A provider that is a plugin comes with "
-        "pip install onnxruntime-ep-NAME, or is registered first with "
-        "onnxruntime.register_execution_provider_library."
+            is_wanted = provider in package.get_ep_names()
+        except Exception as error:  # it may be any: code of others
+            broken.append(f"the plugin {name} cannot be imported: {reason_of(error)}")
+            continue
+        if is_wanted:
+            try:
+                ort.register_execution_provider_library(provider, package.get_library_path())
+            except Exception as error:  # ONNX Runtime's exceptions have no common base
+                raise ConfigError(f"ONNX Runtime cannot load the plugin {name}: {reason_of(error)}") from error
+            if provider not in _plugins():
+                ort.unregister_execution_provider_library(provider)
+                raise ConfigError(f"The plugin {name} finds no device on this machine that {provider} can use.")
+            return
+    cure = "; ".join(broken) or (
+        "if it is a plugin, pip install onnxruntime-ep-NAME brings it, or register its library first with "
+        "onnxruntime.register_execution_provider_library"
     )
+    raise ConfigError(f"This ONNX Runtime has no {provider}; it has: {', '.join(_available())}; {cure}.")
