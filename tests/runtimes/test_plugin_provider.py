@@ -100,13 +100,15 @@ class TestOfACpu:
         assert session.open_stages().values({"images": images}).keys() == session.open_stages().names
 
     def test_one_that_would_run_nothing_is_refused(self, cpu_plugin, tmp_path):
-        x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy")
-        graph = onnx.helper.make_graph([onnx.helper.make_node("Sqrt", ["x"], ["y"])], "root", [x], [y])
-        onnx.save(
-            onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)]), tmp_path / "root.onnx"
+        x, y = (
+            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims)
+            for name, dims in (("x", [2, 2]), ("y", []))
         )
+        graph = onnx.helper.make_graph([onnx.helper.make_node("Det", ["x"], ["y"])], "determinant", [x], [y])
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
+        onnx.save(model, tmp_path / "determinant.onnx")
         with pytest.raises(ConfigError, match=r"cpu_ep takes no node of the model, so others would run all of it"):
-            load(tmp_path / "root.onnx", providers=[cpu_plugin])
+            load(tmp_path / "determinant.onnx", providers=[cpu_plugin])
 
     def test_it_has_one_device(self, cpu_plugin, tiny_onnx):
         with pytest.raises(ConfigError, match=r"cpu_ep has devices 0 to 0 here, wanted was 1\."):
