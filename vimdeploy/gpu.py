@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -57,6 +59,7 @@ class Gpu:
     """``8.7``, for example."""
 
 
+@cache
 def driver() -> ctypes.CDLL:
     """The driver's library, initialised.
 
@@ -110,14 +113,28 @@ def memory_in_use(index: int = 0) -> int:
     Raises:
         ConfigError: if there is no GPU, or it does not tell.
     """
-    library, context = driver(), _primary_context(index)
-    free, total, popped = ctypes.c_size_t(0), ctypes.c_size_t(0), ctypes.c_void_p()
-    _check(library.cuCtxPushCurrent_v2(context))
+    free, total = ctypes.c_size_t(0), ctypes.c_size_t(0)
+    with current(index):
+        _check(driver().cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)))
+    return total.value - free.value
+
+
+@contextlib.contextmanager
+def current(index: int) -> Iterator[None]:
+    """A GPU's primary context, current for this thread meanwhile.
+
+    Args:
+        index: CUDA's number of the GPU.
+
+    Raises:
+        ConfigError: if there is no GPU, or it cannot be used.
+    """
+    library, popped = driver(), ctypes.c_void_p()
+    _check(library.cuCtxPushCurrent_v2(_primary_context(index)))
     try:
-        _check(library.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)))
+        yield
     finally:
         library.cuCtxPopCurrent_v2(ctypes.byref(popped))
-    return total.value - free.value
 
 
 @cache
@@ -132,7 +149,7 @@ def _primary_context(index: int) -> ctypes.c_void_p:
 
 def _check(status: int) -> None:
     if status:
-        raise ConfigError(f"an NVIDIA GPU that does not tell how much of its memory is free (CUDA error {status})")
+        raise ConfigError(f"an NVIDIA GPU that cannot be used (CUDA error {status})")
 
 
 def _gpu(library: ctypes.CDLL, index: int) -> Gpu:

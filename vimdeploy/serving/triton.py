@@ -116,6 +116,8 @@ class _Backend:
     """The kind of instances; empty: what the server has."""
     operators: str
     libraries: Mapping[str, bytes]
+    profiles: int = 1
+    """Of an engine; a server takes the first alone, unless told of the others."""
     entries: Mapping[str, Any] = field(default_factory=dict)
     """What the configuration has for this backend alone."""
     server_options: tuple[str, ...] = ()
@@ -156,7 +158,11 @@ def triton_model(artifact: Artifact, folder: str, options: TritonOptions) -> Tri
         "max_batch_size": backend.max_batch,
         **interface,
         **({"dynamic_batching": {}} if backend.max_batch > 1 else {}),
-        "instance_group": {"count": options.instances, **({"kind": _Word(backend.kind)} if backend.kind else {})},
+        "instance_group": {
+            "count": options.instances,
+            **({"kind": _Word(backend.kind)} if backend.kind else {}),
+            **({"profile": list(map(str, range(backend.profiles)))} if backend.profiles > 1 else {}),
+        },
         **backend.entries,
         "model_warmup": warm_up,
     }
@@ -281,21 +287,38 @@ def _engine_backend(artifact: Artifact, engine: EngineInfo, folder: str, options
     if engine.version_compatible:
         server_options.append("--backend-config=tensorrt,version-compatible=true")
     first = artifact.info.inputs[0]
-    smallest, _, largest = engine.profile[first.name]
-    is_free = artifact.info.has_batch and first.dims[:1] == (BATCH,) and smallest[0] == 1
-    if not is_free and options.max_batch is not None:
+    largest = (
+        _largest_batch_from_one(engine, first.name) if artifact.info.has_batch and first.dims[:1] == (BATCH,) else 0
+    )
+    if not largest and options.max_batch is not None:
         raise ConfigError(f"{artifact} takes one batch alone, so there is none to choose; leave max_batch out.")
     return _Backend(
         name="tensorrt",
         platform="tensorrt_plan",
         version={"model.plan": artifact.data, sidecar_path("model.plan").name: engine.to_json()},
-        max_batch=_max_batch(artifact, options, min(largest[0], _MOST), largest[0]) if is_free else 0,
-        shapes={spec.name: tuple(engine.profile[spec.name][1]) for spec in artifact.info.inputs},
+        max_batch=_max_batch(artifact, options, min(largest, _MOST), largest) if largest else 0,
+        shapes={spec.name: tuple(engine.profiles[0][spec.name][1]) for spec in artifact.info.inputs},
         kind="KIND_GPU",
         operators=engine.operators,
         libraries=libraries,
+        profiles=len(engine.profiles),
         server_options=tuple(server_options),
     )
+
+
+def _largest_batch_from_one(engine: EngineInfo, name: str) -> int:
+    """So many rows of an input, and all fewer ones, run at each size that the profiles take; 0 if one row does not."""
+    ranges: dict[Any, list[tuple[int, int]]] = {}
+    for smallest, _, largest in (profile[name] for profile in engine.profiles):
+        ranges.setdefault((smallest[1:], largest[1:]), []).append((smallest[0], largest[0]))
+
+    def reached(batches: list[tuple[int, int]]) -> int:
+        most = 0
+        for low, high in sorted(batches):
+            most = max(most, high) if low <= most + 1 else most
+        return most
+
+    return min(map(reached, ranges.values()))
 
 
 def _plugin_libraries(artifact: Artifact) -> dict[str, bytes]:
