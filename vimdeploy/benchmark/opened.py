@@ -80,7 +80,7 @@ def open_session(subject: Subject, settings: Settings) -> Session:
         return load(subject.path, settings.device, allow_engine_code=settings.allow_engine_code)
     if subject.runtime == "openvino":
         return load(subject.path, settings.device, settings.threads, runtime="openvino", precision=subject.openvino)
-    return load(subject.path, settings.device, settings.threads, settings.operators)
+    return load(subject.path, settings.device, settings.threads, settings.operators, settings.providers)
 
 
 def _eager_session(subject: Subject, settings: Settings) -> Session:

@@ -232,6 +232,15 @@ device_option = click.option(
     help="Choose the device to run on: cuda:1 is the second GPU. auto uses a GPU if one is usable; cuda fails instead "
     "of falling back to the CPU.",
 )
+providers_option = click.option(
+    "--provider",
+    "providers",
+    type=Names(),
+    metavar=Names.name,
+    help="Run ONNX files on these execution providers of ONNX Runtime, first choice first, in place of those of "
+    "--device: NvTensorRTRTXExecutionProvider, for example. Plugins that pip has installed (onnxruntime-ep-...) are "
+    "found by the provider's name.",
+)
 runtime_option = click.option(
     "--runtime",
     type=click.Choice(RUNTIMES),
