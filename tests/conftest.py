@@ -131,7 +131,7 @@ def _no_gpu_for_onnx_runtime(monkeypatch):
     def none():
         raise ConfigError("no GPU in the tests")
 
-    monkeypatch.setattr("vimdeploy.runtimes.cuda_provider.gpus", none)
+    monkeypatch.setattr("vimdeploy.gpu.gpus", none)
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def engine_file(tmp_path, tiny_info):
             "model": tiny_info,
             "flavor": "tensorrt",
             "tensorrt_version": "10.3.0",
-            "profile": {"images": ((1, 3, 32, 32), (1, 3, 32, 32), (8, 3, 32, 32))},
+            "profiles": ({"images": ((1, 3, 32, 32), (1, 3, 32, 32), (8, 3, 32, 32))},),
             "onnx_sha256": "abc",
             "engine_sha256": sha256_of(plan),
             "engine_bytes": len(plan),

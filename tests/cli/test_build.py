@@ -54,7 +54,7 @@ class TestRtx:
 
     def test_can_be_inspected(self, built, invoke):
         document = json.loads(invoke("inspect", built[0], "--json").stdout)
-        assert document["profile"]["images"]["max"] == [4, 3, 32, 32]
+        assert document["profiles"][0]["images"]["max"] == [4, 3, 32, 32]
 
 
 @pytest.mark.slow

@@ -107,7 +107,7 @@ class TestRtx:
         info = built.info
         assert (info.flavor, info.tensorrt_version) == ("rtx", tensorrt_rtx.__version__)
         assert (info.device, info.compute_capability, info.operators) == (None, None, "function body")
-        assert info.profile == {"images": ((1, 3, 32, 32), (2, 3, 32, 32), (5, 3, 32, 32))}
+        assert info.profiles == ({"images": ((1, 3, 32, 32), (2, 3, 32, 32), (5, 3, 32, 32))},)
 
     def test_a_fixed_batch_is_read_from_the_graph(self, tiny_onnx, tmp_path):
         pytest.importorskip("tensorrt_rtx")
@@ -117,7 +117,7 @@ class TestRtx:
         onnx.save(model, tmp_path / "fixed.onnx")
         options = BuildOptions("rtx", optimization_level=0)
         info = engine_from_onnx(open_artifact(tmp_path / "fixed.onnx"), options).info
-        assert info.profile == {"images": ((3, 3, 32, 32),) * 3}
+        assert info.profiles == ({"images": ((3, 3, 32, 32),) * 3},)
 
     def test_tells_its_phases(self, built, phases):
         assert phases[0][0] == "Building engine"
@@ -233,7 +233,7 @@ class TestTensorRT:
         built = engine_from_onnx(open_artifact(tiny_onnx), BuildOptions(shapes={"batch": (1, 4, 16)}))
         info = built.info
         assert (info.device, info.compute_capability, info.plugin_version) == ("Orin", "8.7", "1")
-        assert [shape[0] for shape in info.profile["images"]] == [1, 4, 16]
+        assert [shape[0] for shape in info.profiles[0]["images"]] == [1, 4, 16]
         assert (built.plan, built.timing_cache, built.layers) == (b"ftrt", None, None)
 
     def test_the_plugin_is_loaded_before_the_parser_looks_for_it(self, trt, tiny_onnx, tmp_path):

@@ -137,8 +137,11 @@ def _print(output: Path, built: Built, as_json: bool) -> None:
         print_json({"engine": str(output), "bytes": built.artifact.bytes, **dataclasses.asdict(engine)})
         return
     info = engine.model
-    shapes = "; ".join(
-        f"{name} {', '.join('x'.join(map(str, shape)) for shape in bounds)}" for name, bounds in engine.profile.items()
+    shapes = "; or ".join(
+        "; ".join(
+            f"{name} {', '.join('x'.join(map(str, shape)) for shape in bounds)}" for name, bounds in profile.items()
+        )
+        for profile in engine.profiles
     )
     where = f"on {engine.device} ({engine.compute_capability})" if engine.device else "without a GPU"
     say(f"{output}: {info.name}, {info.size_text}, {info.precision}, {built.artifact.bytes / 1e6:.1f} MB")

@@ -124,7 +124,7 @@ def engine_from_onnx(
         model=info,
         flavor=options.flavor,
         tensorrt_version=trt.__version__,
-        profile=profile,
+        profiles=(profile,),
         onnx_sha256=artifact.sha256,
         engine_sha256=sha256_of(plan),
         engine_bytes=len(plan),
