@@ -58,14 +58,14 @@ struct ScanArguments : SelectiveScanTensors {
   int subscans;       // subscan i is direction i % K with the states from i / K * state_group on
   int chunks;         // of the tokens
   int chunk_tokens;   // in every chunk but the last
+  Schedule schedule;
   int channel_tiles;  // of the channels
   bool sums_in_shared, has_softplus;
   float scale;
   uint64_t reversed = 0;  // bit k: direction k reads the tokens last to first
 
-  float* chunk_states;  // (subscans, B, chunks, state_group, E)
-  float* chunk_dt;      // (K, B, chunks, E)
-  float* sums;          // (outputs, B, channel_tiles, tokens_of_sums(L) / kTokenTile, kTokenTile / 4, kChannelTile, 4)
+  float* ends;  // (subscans, B, channel_tiles, chunks, end_floats): of all chunks, see chunks.h
+  float* sums;  // (outputs, B, channel_tiles, tokens_of_sums(L) / kTokenTile, kTokenTile / 4, kChannelTile, 4)
 
   ScanArguments(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan,
                 const SelectiveScanTensors& tensors, void* workspace)
@@ -82,12 +82,12 @@ struct ScanArguments : SelectiveScanTensors {
         subscans(outputs * summands),
         chunks(static_cast<int>(plan.chunks)),
         chunk_tokens(static_cast<int>(plan.chunk_tokens)),
+        schedule(plan.schedule),
         channel_tiles((channels + kChannelTile - 1) / kChannelTile),
         sums_in_shared(plan.sums_in_shared),
         has_softplus(problem.delta_softplus != 0),
         scale(problem.scale),
-        chunk_states(part(workspace, plan.chunk_states)),
-        chunk_dt(part(workspace, plan.chunk_dt)),
+        ends(part(workspace, plan.ends)),
         sums(part(workspace, plan.sums)) {
     for (size_t k = 0; k < problem.reverse.size(); ++k) reversed |= uint64_t{problem.reverse[k] != 0} << k;
   }
@@ -98,6 +98,12 @@ struct ScanArguments : SelectiveScanTensors {
   VIMDEPLOY_HD float decay_of(int64_t channel, int n) const {
     const float decay = A[channel * states + n] * kLog2E;
     return decay > FLT_MAX ? FLT_MAX : decay < -FLT_MAX ? -FLT_MAX : decay;
+  }
+
+  // The same for state n of a subscan, which is a copy of the last one if it is padding.
+  VIMDEPLOY_HD float decay_of_state(int subscan, int e, int n) const {
+    const int state = subscan / directions * state_group + n;
+    return decay_of(static_cast<int64_t>(subscan % directions) * channels + e, state < states ? state : states - 1);
   }
 
  private:

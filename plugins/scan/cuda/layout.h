@@ -79,6 +79,7 @@ VIMDEPLOY_HD int thread_groups_of(int64_t subscans) { return subscans > 1 ? kThr
 struct SharedLayout {
   int64_t rows;     // (groups, 2, kTokenTile * state_row + rank * kTokenTile): B and C per token, low rank per rank
   int64_t weights;  // (groups, rank, kChannelTile)
+  int64_t ends;     // (groups, end_floats): of the block's chunk, in a cluster
   int64_t sums;     // (tokens of the sums / kTokenTile, kTokenTile / 4, kChannelTile, 4)
   int64_t floats;
 };
@@ -88,10 +89,15 @@ VIMDEPLOY_HD int64_t tokens_of_sums(int64_t tokens) { return (tokens + kTokenTil
 
 VIMDEPLOY_HD int64_t tile_floats(int state_group, int64_t rank) { return (rank + state_row(state_group)) * kTokenTile; }
 
-VIMDEPLOY_HD SharedLayout shared_layout(int64_t groups, int state_group, int64_t rank, int64_t tokens_of_sums) {
+// Of the end of a chunk: the states of a channel tile, and the sums of the step sizes.
+VIMDEPLOY_HD constexpr int end_floats(int state_group) { return (state_group + 1) * kChannelTile; }
+
+VIMDEPLOY_HD SharedLayout shared_layout(int64_t groups, int state_group, int64_t rank, bool has_ends,
+                                        int64_t tokens_of_sums) {
   SharedLayout layout{};
   layout.weights = groups * 2 * tile_floats(state_group, rank);
-  layout.sums = layout.weights + groups * rank * kChannelTile;
+  layout.ends = layout.weights + groups * rank * kChannelTile;
+  layout.sums = layout.ends + (has_ends ? groups * end_floats(state_group) : 0);
   layout.floats = layout.sums + tokens_of_sums * kChannelTile;
   return layout;
 }

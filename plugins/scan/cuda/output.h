@@ -1,11 +1,11 @@
-// Source of the scan's CUDA kernels, second part: the output of a thread block. `Team` is the threads of a block:
+// Source of the scan's CUDA kernels, third part: the output of a thread block. `Team` is the threads of a block:
 // team.each(phase) runs phase(thread, its registers) for every thread and ends with a barrier. On a device every thread
 // runs it for itself; on a host a test runs all threads in turn, in any order.
 //
 // Cost of a token and channel of Vim (K = 2, N = 16, R = 12, float16): 8.5 bytes of global memory (4 of u, 2 of z, 2 of
 // y, 0.5 of dt_bc, whose rows other channel tiles find in the cache); 32 exponentials for the states, 2 for the step
-// sizes, 1 and a reciprocal for the gate. Regime `chunks` reads u and dt_bc twice and computes the first 34
-// exponentials twice.
+// sizes, 1 and a reciprocal for the gate. With chunks u and dt_bc are read twice, and the first 34 exponentials
+// computed twice.
 //
 // A warp issues 156 instructions for a token of one direction: counted in the disassembled loop (nvcc 13.0, sm_90) for
 // a full tile that its group reaches first and for one that it reaches second, and divided by 16. 88 are for the
@@ -14,6 +14,7 @@
 
 #pragma once
 
+#include "scan/cuda/chunks.h"
 #include "scan/cuda/thread_scan.h"
 
 namespace vimdeploy::cuda {
@@ -46,22 +47,25 @@ class OutputBlock {
 
   VIMDEPLOY_HD OutputBlock(const ScanArguments& a, unsigned block, float* shared)
       : a_(a),
-        output_(kIsGated ? 0 : static_cast<int>(block / a.channel_tiles / a.chunks / a.batch)),
-        extent_(a, block / a.channel_tiles / a.chunks - output_ * a.batch,
-                static_cast<int>(block / a.channel_tiles % a.chunks), static_cast<int>(block % a.channel_tiles)),
+        output_(kIsGated ? 0 : static_cast<int>(block / a.chunks / a.channel_tiles / a.batch)),
+        extent_(a, block / a.chunks / a.channel_tiles - output_ * a.batch, static_cast<int>(block % a.chunks),
+                static_cast<int>(block / a.chunks % a.channel_tiles)),
         passes_((a.summands + kThreadGroups - 1) / kThreadGroups),
-        layout_(shared_layout(thread_groups_of(a.summands), kStates, a.rank, 0)),
+        layout_(shared_layout(thread_groups_of(a.summands), kStates, a.rank, a.schedule == Schedule::cluster, 0)),
         shared_(shared) {
     const int64_t sequence = static_cast<int64_t>(output_) * a.batch + extent_.b;
-    const int64_t channel_tile = sequence * a.channel_tiles + block % a.channel_tiles;
+    const int64_t channel_tile = sequence * a.channel_tiles + block / a.chunks % a.channel_tiles;
     sums_ = a.sums_in_shared ? shared + layout_.sums
                              : a.sums + (channel_tile * tokens_of_sums(a.tokens) + extent_.begin) * kChannelTile;
   }
 
   VIMDEPLOY_HD int passes() const { return passes_; }
   VIMDEPLOY_HD int steps() const { return extent_.tiles; }
+  VIMDEPLOY_HD const BlockExtent& extent() const { return extent_; }
+  VIMDEPLOY_HD float* ends() const { return shared_ + layout_.ends; }
+  VIMDEPLOY_HD int subscan_of(int pass, const Registers& r) const { return subscan_of(pass * kThreadGroups + r.group); }
 
-  // Phase: begins the subscans of a pass and stages their first tile.
+  // Phase: begins the subscans of a pass.
   VIMDEPLOY_HD void begin_scan(int thread, int pass, Registers& r) const {
     const int group = quotient(thread, kChannelTile), summand = pass * kThreadGroups + group;
     r.group = summand < a_.summands ? group : -1;
@@ -74,29 +78,41 @@ class OutputBlock {
     if constexpr (kIsGated) r.z = a_.z.at<T>(0, extent_.b, extent_.begin) + e;
     r.out = a_.y.at<T>(output_, extent_.b, extent_.begin) + e;
     r.sums = sums_ + r.scan.lane * 4;
-    if (a_.chunks > 1) {
-      const int64_t chunk = (static_cast<int64_t>(subscan) * a_.batch + extent_.b) * a_.chunks + extent_.chunk;
-      const float* states = a_.chunk_states + chunk * kStates * a_.channels + e;
-      VIMDEPLOY_UNROLL
-      for (int n = 0; n < kStates; ++n) r.scan.h[n] = states[static_cast<int64_t>(n) * a_.channels];
-    }
   }
 
-  // Phase: computes y of the step's tile.
-  VIMDEPLOY_HD void advance(int pass, int step, Registers& r) const {
-    if (r.group < 0) return;
+  // The same phase: the states that the chunk begins with, if an earlier launch has left ends of chunks.
+  VIMDEPLOY_HD void take_states(int pass, Registers& r) const {
+    if (r.group < 0 || a_.chunks == 1) return;
+    const float* ends = ends_in_workspace(a_, subscan_of(pass, r), extent_.b, extent_.channel / kChannelTile);
+    if (a_.schedule == Schedule::two_launches) return combine_ends(a_, ends, extent_.chunk, r.scan);
+    load_states(r.scan, ends + extent_.chunk * end_floats(kStates));
+  }
+
+  // The same phase, or one after the last step: stages the first tile.
+  VIMDEPLOY_HD void begin_walk(Registers& r) const {
+    if (r.group >= 0) r.scan.begin_walk(a_, extent_);
+  }
+  VIMDEPLOY_HD void begin_walk_again(Registers& r) const {
+    if (r.group >= 0) r.scan.begin_walk_again(a_, extent_);
+  }
+
+  // Phase: computes y of the step's tile; if it is no output, only the states go on. Returns the sum of the step sizes.
+  VIMDEPLOY_HD float advance(int pass, int step, bool is_output, Registers& r) const {
+    if (r.group < 0) return 0.0f;
     const int tile = r.scan.tile_at(extent_, step);
-    const bool is_second = step >= r.second_from, is_gated = kIsGated && is_second && pass + 1 == passes_;
+    const bool is_second = step >= r.second_from,
+               is_gated = kIsGated && is_output && is_second && pass + 1 == passes_;
     Prefetched<T> z[kTokenTile];
     if (is_gated) load_z(r, tile, z);
-    r.scan.advance(a_, extent_, step, r.y);
+    const float dt_sum = r.scan.advance(a_, extent_, step, r.y);
     if (is_gated) {
       VIMDEPLOY_UNROLL
       for (int i = 0; i < kTokenTile; ++i) r.gate[i] = a_.scale * silu(to_float(z[i]));
     }
-    if (is_second) return;
+    if (is_second || !is_output) return dt_sum;
     if (pass > 0) add_sums(r, tile);
     store_sums(r, tile);
+    return dt_sum;
   }
 
   // Phase, after the barrier that ends advance(): finishes the tile of that step if the group reached it second.
@@ -195,11 +211,15 @@ template <typename Kind, typename Team>
 VIMDEPLOY_HD void output_block(Team& team, const ScanArguments& a, unsigned index, float* shared) {
   const OutputBlock<Kind> block(a, index, shared);
   for (int pass = 0; pass < block.passes(); ++pass) {
-    team.each([&](int thread, OutputRegisters<Kind>& r) { block.begin_scan(thread, pass, r); });
+    team.each([&](int thread, OutputRegisters<Kind>& r) {
+      block.begin_scan(thread, pass, r);
+      block.take_states(pass, r);
+      block.begin_walk(r);
+    });
     for (int step = 0; step <= block.steps(); ++step) {
       team.each([&](int, OutputRegisters<Kind>& r) {
         if (step > 0) block.finish(pass, step - 1, r);
-        if (step < block.steps()) block.advance(pass, step, r);
+        if (step < block.steps()) block.advance(pass, step, true, r);
       });
     }
   }

@@ -67,7 +67,7 @@ struct ThreadScan {
   Prefetched<T> next_rank[kRankPrefetch];
   Prefetched<T> next_b[kStatesPerLane], next_c[kStatesPerLane];
 
-  // Begins a scan with states of zero, and stages its first tile.
+  // Begins a scan with states of zero. begin_walk() must follow.
   VIMDEPLOY_HD void begin_scan(const ScanArguments& a, const BlockExtent& extent, int subscan, int lane_,
                                const GroupSharedMemory& shared) {
     lane = lane_;
@@ -111,10 +111,20 @@ struct ThreadScan {
       VIMDEPLOY_DO_NOT_UNROLL
       for (int r = 0; r < a.rank; ++r) weights[r * kChannelTile] = to_float(weight[r]);
     }
+  }
+
+  // Stages the first tile. A barrier must follow.
+  VIMDEPLOY_HD void begin_walk(const ScanArguments& a, const BlockExtent& extent) {
     load_rows(a, extent, tile_at(extent, 0));
     load_channel(a, extent, tile_at(extent, 0));
     stage(a, extent, tile_at(extent, 0), 0);
-    go_to_next_rows(a);
+    move_rows(a, 1);
+  }
+
+  // The same after the last tile, to walk over the same tokens again; the states stay.
+  VIMDEPLOY_HD void begin_walk_again(const ScanArguments& a, const BlockExtent& extent) {
+    move_rows(a, -extent.tiles);
+    begin_walk(a, extent);
   }
 
   // Computes y for the slots of a step's tile; returns the sum of their step sizes. Loads and stages the next tile
@@ -134,7 +144,7 @@ struct ThreadScan {
     for (int i = 0; i < kTokenTile; ++i) {
       if (i == kTokenTile / 2 && has_next) {
         stage(a, extent, next, step + 1);
-        go_to_next_rows(a);
+        move_rows(a, 1);
         load_channel(a, extent, next);
       }
       const float dt_i = kIsSoftplusLast ? softplus(dt[i]) : dt[i], u_i = to_float(current_u[i]);
@@ -195,8 +205,9 @@ struct ThreadScan {
 
   VIMDEPLOY_HD const T* low_rank_row() const { return kIsOneRow ? row : rank_row; }
 
-  VIMDEPLOY_HD void go_to_next_rows(const ScanArguments& a) {
-    const int64_t tokens = token_step() * kTokenTile;
+  // Goes on by so many tiles in the order of the scan.
+  VIMDEPLOY_HD void move_rows(const ScanArguments& a, int tiles) {
+    const int64_t tokens = token_step() * kTokenTile * tiles;
     if constexpr (kIsOneRow) {
       row += tokens * static_cast<int>(a.delta.token);
     } else {

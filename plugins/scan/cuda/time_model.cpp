@@ -14,10 +14,16 @@ constexpr int64_t kTokenLatency = 180;
 constexpr int64_t kStatesIssue = 88, kOtherIssue = 68;
 // From a block's start to its first token: two dependent loads from global memory.
 constexpr int64_t kBlockStart = 1500;
-// Regime `chunks`: two more launches, and for each chunk one step of the serial carry.
-constexpr int64_t kExtraLaunches = 6000, kCarryStep = 30;
-// Regime `chunks` passes over the tokens twice: for the states at the end, without C and y, and for the outputs.
-constexpr int64_t kTwoPassPercent = 180;
+// A launch after another one.
+constexpr int64_t kLaunch = 3000;
+// What carrying states from a chunk to the next takes, by a launch of its own and at the start of the second walk: there
+// (state_group + 1) * kChannelTile floats come from the L2 cache, at some 32 bytes a clock.
+constexpr int64_t kCarryStep = 30, kCombineStep = 250;
+// The first walk over the tokens of a chunk, against the second one: without C and y. In a cluster it has them, too.
+constexpr int64_t kFirstWalkPercent = 80, kFirstWalkInClusterPercent = 95;
+// A barrier of a cluster. Bytes a clock that a multiprocessor exchanges with others: 3.3 TB/s for all 132 of an H100,
+// measured by Luo et al., Benchmarking and Dissecting the Nvidia Hopper GPU Architecture (2024).
+constexpr int64_t kClusterBarrier = 400, kClusterBytes = 14;
 
 // Shared memory that CUDA reserves for each block, in bytes.
 constexpr int64_t kReservedShared = 1024;
@@ -60,8 +66,22 @@ int64_t expected_clocks(const SelectiveScanProblem& problem, const SelectiveScan
   const int64_t blocks_per_wave = resident * device.multiprocessors;
   const int64_t rest = divide_up(blocks % blocks_per_wave, device.multiprocessors);
   const int64_t one_pass = blocks / blocks_per_wave * wave(resident) + (rest > 0 ? wave(rest) : 0);
-  if (plan.chunks == 1) return one_pass;
-  return one_pass * kTwoPassPercent / 100 + kExtraLaunches + kCarryStep * plan.chunks;
+  const auto two_walks = [&](int64_t first_walk_percent) { return one_pass * (100 + first_walk_percent) / 100; };
+  switch (plan.schedule) {
+    case Schedule::sequences:
+      return one_pass;
+    case Schedule::cluster: {
+      // Every state is read and written once, with a step size for every chunk that it is carried through.
+      const int64_t rows = 2 * plan.state_group + std::max(plan.state_group, plan.chunks);
+      const int64_t bytes = rows * threads_of(problem) * 4 * std::min(resident, divide_up(blocks, device.multiprocessors));
+      return two_walks(kFirstWalkInClusterPercent) + passes * (2 * kClusterBarrier + bytes / kClusterBytes - kBlockStart);
+    }
+    case Schedule::two_launches:
+      return two_walks(kFirstWalkPercent) + kLaunch + kCombineStep * plan.chunks;
+    case Schedule::three_launches:
+      return two_walks(kFirstWalkPercent) + 2 * kLaunch + kCarryStep * plan.chunks;
+  }
+  return one_pass;
 }
 
 }  // namespace vimdeploy::cuda

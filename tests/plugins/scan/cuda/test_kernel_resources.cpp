@@ -23,9 +23,11 @@ struct Compiled {
   int states = 16;  // of a subscan
   int architecture = 0, registers = 0, stack = 0, spill_stores = 0, spill_loads = 0;
 
+  bool has_groups() const { return kernel == "selective_scan_output" || kernel == "selective_scan_cluster"; }
+
   std::string name() const {
     const char* forms[] = {"gated", "low rank", "given"};
-    const bool is_scan = kernel == "selective_scan_output" || kernel == "selective_scan_summary";
+    const bool is_scan = has_groups() || kernel == "selective_scan_summary";
     return kernel + " " + type +
            (is_scan ? std::string(" ") + forms[static_cast<int>(form)] + " N " + std::to_string(states) : "");
   }
@@ -34,7 +36,7 @@ struct Compiled {
 // ptxas reports a kernel in three lines: the mangled name, the stack, the registers.
 std::vector<Compiled> read_report(const std::string& path) {
   const std::regex name(
-      "Compiling entry function '.*(selective_scan_(?:output|summary|carry)|conv1d_(?:vectors|any_width))(\\w+)' for "
+      "Compiling entry function '.*(selective_scan_(?:output|cluster|summary|carry)|conv1d_(?:vectors|any_width))(\\w+)' for "
       "'sm_(\\d+)'");
   const std::regex kind("FormE(\\d)ELi(\\d+)E");
   const std::regex stack("(\\d+) bytes stack frame, (\\d+) bytes spill stores, (\\d+) bytes spill loads");

@@ -29,6 +29,20 @@ Tensor output_of(const SelectiveScanCase& c, const SelectiveScanCudaPlan& plan, 
   return found;
 }
 
+// The plans with that many chunks: every schedule, with sums in shared memory and in the workspace, in that order.
+std::vector<SelectiveScanCudaPlan> plans_with(const SelectiveScanProblem& problem, int64_t chunks) {
+  std::vector<SelectiveScanCudaPlan> plans;
+  for (bool sums_in_shared : {true, false}) {
+    for (Schedule schedule : kSchedules) {
+      const auto plan =
+          cuda_plan_with(problem, schedule, schedule == Schedule::sequences ? 1 : chunks, sums_in_shared);
+      const bool is_wanted = (plan.chunks > 1) == (chunks > 1) && plan.sums_in_shared == sums_in_shared;
+      if (plan.schedule == schedule && is_wanted) plans.push_back(plan);
+    }
+  }
+  return plans;
+}
+
 // Expects every plan with these numbers of chunks to agree with the reference.
 void expect_agreement_within(const SelectiveScanCase& c, const std::vector<float>& magnitude,
                              const std::vector<int64_t>& chunks, ThreadOrder order = ThreadOrder::forward) {
@@ -36,8 +50,7 @@ void expect_agreement_within(const SelectiveScanCase& c, const std::vector<float
   Tensor wanted = c.y;
   selective_scan_reference(c.problem, c.tensors(wanted));
   for (int64_t count : chunks) {
-    for (bool sums_in_shared : {true, false}) {
-      const auto plan = cuda_plan_with(c.problem, count, sums_in_shared);
+    for (const auto& plan : plans_with(c.problem, count)) {
       SCOPED_TRACE(plan.to_string());
       EXPECT_TRUE(
           is_close(output_of(c, plan, order), wanted, magnitude, roundings(c.problem), output_shape(c.problem)));
@@ -110,7 +123,7 @@ TEST(CudaSelectiveScan, AStepSizeBelowZeroMakesTheStateGrow) {
     c.delta.set(l, -1.25f);  // with the bias -1
     c.u.set(l, l == 0 ? 1.0f : 0.0f), c.B.set(l, 1.0f), c.C.set(l, 1.0f);
   }
-  const Tensor y = output_of(c, cuda_plan_with(c.problem, 1, false), ThreadOrder::forward);
+  const Tensor y = output_of(c, cuda_plan_with(c.problem, Schedule::sequences, 1, false), ThreadOrder::forward);
   for (int64_t l = 0; l < 3; ++l) EXPECT_NEAR(y.get(l), -std::exp(static_cast<float>(l)), 1e-5f);
 }
 
@@ -167,8 +180,7 @@ TEST(CudaSelectiveScan, DoesNotDependOnTheOrderOfTheThreads) {
         problem_of_groups(half, 2, 75, 70, 1, 0, both)}) {
     const SelectiveScanCase c(problem);
     for (int64_t chunks : {1, 3}) {
-      for (bool sums_in_shared : {true, false}) {
-        const auto plan = cuda_plan_with(c.problem, chunks, sums_in_shared);
+      for (const auto& plan : plans_with(c.problem, chunks)) {
         const Tensor first = output_of(c, plan, ThreadOrder::forward);
         EXPECT_EQ(output_of(c, plan, ThreadOrder::backward).bytes, first.bytes) << plan.to_string();
         EXPECT_EQ(output_of(c, plan, ThreadOrder::shuffled).bytes, first.bytes) << plan.to_string();
