@@ -63,8 +63,6 @@ class Cost:
     """Clocks of the shared memory, which returns 128 bytes in each: a number that all lanes read comes packed."""
     shared_unpacked: float
     """The same if such a number takes as long as different ones."""
-    loads: float
-    stores: float
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
@@ -77,7 +75,7 @@ class NoSuchPathError(Exception):
     """The machine code has no path that does the work: it, or the work, is not what was thought."""
 
 
-def cost_of(blocks: Sequence[Block], work: Work) -> Cost:
+def shortest_cost(blocks: Sequence[Block], work: Work) -> Cost:
     """The cost of a tile.
 
     Raises:
@@ -96,8 +94,6 @@ def cost_of(blocks: Sequence[Block], work: Work) -> Cost:
         SPECIAL_CLOCKS * names["MUFU"],
         packed,
         unpacked,
-        names["LDG"],
-        names["STG"],
     )
 
 
