@@ -142,12 +142,12 @@ SelectiveScanCudaPlan cuda_plan_of(const SelectiveScanProblem& problem, const Cu
                                    std::optional<Schedule> wanted) {
   SelectiveScanCudaPlan best = cuda_plan_with(problem, Schedule::sequences, 1, false, 1);
   if (best.chunks == 0) return best;
-  std::optional<int64_t> best_clocks;
+  std::optional<double> best_clocks;
   const auto consider = [&](Schedule schedule, int64_t chunks) {
     for (int64_t channels_per_thread : {1, 2}) {
       const auto plan = plan_on(device, problem, schedule, chunks, channels_per_thread);
       if (plan.channels_per_thread != channels_per_thread || !can_launch(problem, plan, device)) continue;
-      const int64_t clocks = cuda::expected_clocks(problem, plan, device);
+      const double clocks = cuda::expected_clocks(problem, plan, device);
       const bool is_wanted = plan.schedule == wanted, is_best_wanted = best.schedule == wanted;
       if (!best_clocks || (is_wanted == is_best_wanted ? clocks < *best_clocks : is_wanted)) {
         best = plan;

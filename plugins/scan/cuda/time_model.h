@@ -1,5 +1,5 @@
 // The time that the CUDA kernels are expected to take for a plan, and the blocks that a plan makes, on which the time
-// depends. No GPU has confirmed the model.
+// depends. What a token takes is counted in the kernels' machine code, rates are NVIDIA's; no GPU has confirmed the sum.
 
 #pragma once
 
@@ -23,7 +23,10 @@ int64_t resident_blocks(const SelectiveScanProblem& problem, const SelectiveScan
                         const CudaFacts& device);
 
 // Clocks of the multiprocessors from the first launch to the end of the last block.
-int64_t expected_clocks(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan,
-                        const CudaFacts& device);
+double expected_clocks(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan,
+                       const CudaFacts& device);
+
+// The same in microseconds.
+double expected_us(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan, const CudaFacts& device);
 
 }  // namespace vimdeploy::cuda
