@@ -48,17 +48,11 @@ double at_once(std::initializer_list<double> times) {
 // arithmetic instructions. Of special functions all begin 16, and all have four schedulers with an instruction each.
 double float32_lanes(const CudaFacts& device) { return device.compute_capability <= 80 ? 64 : 128; }
 
-// What a warp takes for a token.
-struct TokenCost {
-  double latency = 0;  // if it is alone
-  double clocks = 0;   // of a multiprocessor that has enough warps
-};
-
-TokenCost token_cost(Walk walk, const SelectiveScanProblem& problem, int64_t channels, const CudaFacts& device) {
-  const Form form = form_of(problem);
+TokenCost token_cost(Walk walk, const SelectiveScanProblem& problem, int channels, const CudaFacts& device) {
   const auto counted = std::find_if(std::begin(kKernelCosts), std::end(kKernelCosts), [&](const KernelCost& cost) {
-    return cost.walk == walk && cost.form == form && cost.channels == channels;
+    return cost.walk == walk && cost.form == form_of(problem) && cost.channels == channels;
   });
+  if (counted == std::end(kKernelCosts)) return {};  // such a kernel is not compiled
   const auto states = static_cast<double>(state_group_of(problem.states)), rank = static_cast<double>(problem.rank);
   const auto of = [&](const Linear& cost) { return cost.fixed + cost.state * states + cost.rank * rank; };
   const double issued = of(counted->issued), special = counted->specials + states;
@@ -68,46 +62,6 @@ TokenCost token_cost(Walk walk, const SelectiveScanProblem& problem, int64_t cha
   cost.clocks = warps * at_once({issued / 4, of(counted->float32) * 32 / float32_lanes(device), special * 32 / 16,
                                  of(counted->shared)});
   return cost;
-}
-
-// Clocks for walks over `tokens` tokens by `blocks` blocks, of which `resident` fit a multiprocessor at once; a block
-// takes `more` clocks in addition.
-double walk_clocks(const TokenCost& cost, double tokens, double more, int64_t blocks, int64_t threads,
-                   int64_t resident, const CudaFacts& device) {
-  const auto wave = [&](int64_t count) {  // the four schedulers share the warps
-    const auto warps = static_cast<double>(divide_up(count * threads, 4 * 32) * 4);
-    return more + tokens * std::max(cost.latency, warps * cost.clocks);
-  };
-  const int64_t blocks_per_wave = resident * device.multiprocessors;
-  const int64_t rest = divide_up(blocks % blocks_per_wave, device.multiprocessors);
-  return static_cast<double>(blocks / blocks_per_wave) * wave(resident) + (rest > 0 ? wave(rest) : 0);
-}
-
-// Clocks for the bytes of a plan, at the bandwidth of the L2 cache and at that of the memory.
-struct ByteClocks {
-  double cache, memory;
-};
-
-ByteClocks byte_clocks(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan,
-                       const CudaFacts& device) {
-  const double positions = static_cast<double>(problem.batch * problem.tokens),
-               values = positions * static_cast<double>(problem.channels),
-               directions = static_cast<double>(problem.directions()), walks = plan.chunks > 1 ? 2 : 1,
-               tiles = static_cast<double>(divide_up(problem.channels, kChannelTile)),
-               bytes = static_cast<double>(bytes_of(problem.type));
-  const double inputs = values * directions * (form_of(problem) == Form::given ? 2 : 1) * bytes,
-               rows = positions * directions * static_cast<double>(problem.rank + 2 * problem.states) * bytes,
-               outputs = values * static_cast<double>(outputs_of(problem)) * (problem.is_gated ? 2 : 1) * bytes;
-  const bool has_sums = subscans_of_output(problem) > 1 && !plan.sums_in_shared;
-  const double sums = has_sums ? 2 * 4 * values * static_cast<double>(outputs_of(problem)) : 0;
-  const double through_cache = walks * (inputs + rows * tiles) + outputs + sums;
-  // What the operator before has left in the cache need not come from memory, unless it is so much that it is gone.
-  const double all = inputs + rows + outputs + sums / 2;
-  const double from_memory = std::clamp(all / static_cast<double>(device.cache_bytes) - 0.5, 0.0, 1.0);
-  const double bytes_per_clock =
-      kOfBandwidth * 1000 * static_cast<double>(device.memory_mb_per_s) / static_cast<double>(device.clock_khz);
-  return {through_cache / (kCacheBytes * static_cast<double>(device.multiprocessors)),
-          from_memory * (walks * (inputs + rows) + outputs + sums) / bytes_per_clock};
 }
 
 }  // namespace
@@ -131,23 +85,67 @@ int64_t resident_blocks(const SelectiveScanProblem& problem, const SelectiveScan
                   device.shared_bytes_per_multiprocessor / (bytes + kReservedShared));
 }
 
-double expected_clocks(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan,
-                       const CudaFacts& device) {
+TimeModel::TimeModel(const SelectiveScanProblem& problem, const CudaFacts& device)
+    : problem_(problem), device_(device) {
+  for (int channels : {1, 2}) {
+    output_[channels - 1] = token_cost(Walk::output, problem, channels, device);
+    cluster_[channels - 1] = token_cost(Walk::cluster, problem, channels, device);
+    summary_[channels - 1] = token_cost(Walk::summary, problem, channels, device);
+  }
+  const double positions = static_cast<double>(problem.batch * problem.tokens),
+               values = positions * static_cast<double>(problem.channels),
+               directions = static_cast<double>(problem.directions()),
+               outputs = static_cast<double>(outputs_of(problem)), bytes = static_cast<double>(bytes_of(problem.type));
+  inputs_ = values * directions * (form_of(problem) == Form::given ? 2 : 1) * bytes;
+  rows_ = positions * directions * static_cast<double>(problem.rank + 2 * problem.states) * bytes;
+  outputs_ = values * outputs * (problem.is_gated ? 2 : 1) * bytes;  // and z
+  sums_ = subscans_of_output(problem) > 1 ? 2 * 4 * values * outputs : 0;
+}
+
+double TimeModel::walk(const TokenCost& cost, double tokens, double once, int64_t blocks, int64_t threads,
+                       int64_t resident) const {
+  const auto wave = [&](int64_t count) {  // `count` blocks on a multiprocessor, whose four schedulers share the warps
+    const auto warps = static_cast<double>(divide_up(count * threads, 4 * 32) * 4);
+    return once + tokens * std::max(cost.latency, warps * cost.clocks);
+  };
+  const int64_t blocks_per_wave = resident * device_.multiprocessors;
+  const int64_t rest = divide_up(blocks % blocks_per_wave, device_.multiprocessors);
+  return static_cast<double>(blocks / blocks_per_wave) * wave(resident) + (rest > 0 ? wave(rest) : 0);
+}
+
+double TimeModel::cache_clocks(const SelectiveScanCudaPlan& plan) const {
+  const double walks = plan.chunks > 1 ? 2 : 1,
+               tiles = static_cast<double>(divide_up(problem_.channels, kChannelTile)),
+               bytes = walks * (inputs_ + rows_ * tiles) + outputs_ + (plan.sums_in_shared ? 0 : sums_);
+  return bytes / (kCacheBytes * static_cast<double>(device_.multiprocessors));
+}
+
+double TimeModel::memory_clocks(const SelectiveScanCudaPlan& plan) const {
+  const double walks = plan.chunks > 1 ? 2 : 1, sums = plan.sums_in_shared ? 0 : sums_,
+               all = inputs_ + rows_ + outputs_ + sums / 2;
+  // What the operator before has left in the cache does not come from memory, unless there is so much that it is gone.
+  const double share = std::clamp(all / static_cast<double>(device_.cache_bytes) - 0.5, 0.0, 1.0);
+  const double bytes_per_clock =
+      kOfBandwidth * 1000 * static_cast<double>(device_.memory_mb_per_s) / static_cast<double>(device_.clock_khz);
+  return share * (walks * (inputs_ + rows_) + outputs_ + sums) / bytes_per_clock;
+}
+
+double TimeModel::clocks(const SelectiveScanCudaPlan& plan) const {
   if (plan.chunks == 0) return 0;
   const int64_t channels = plan.channels_per_thread, group = group_threads(static_cast<int>(channels)),
-                threads = groups_of(problem) * group, blocks = blocks_per_chunk(problem) * plan.chunks,
-                resident = std::max<int64_t>(1, resident_blocks(problem, plan, device));
-  const auto passes = static_cast<double>(divide_up(subscans_of_output(problem), kThreadGroups)),
+                threads = groups_of(problem_) * group, blocks = blocks_per_chunk(problem_) * plan.chunks,
+                subscans = subscans_of_output(problem_),
+                resident = std::max<int64_t>(1, resident_blocks(problem_, plan, device_));
+  const auto passes = static_cast<double>(divide_up(subscans, kThreadGroups)),
              tokens = static_cast<double>(plan.chunk_tokens), chunks = static_cast<double>(plan.chunks);
-  const double start = kBlockStart + kRankStart * static_cast<double>(problem.rank);
-  const auto cost_of = [&](Walk walk) { return token_cost(walk, problem, channels, device); };
+  const double start = kBlockStart + kRankStart * static_cast<double>(problem_.rank);
   const auto output = [&](double more) {
-    return passes * walk_clocks(cost_of(Walk::output), tokens, start + more, blocks, threads, resident, device);
+    return passes * walk(output_[channels - 1], tokens, start + more, blocks, threads, resident);
   };
   const auto summary = [&] {
-    const int64_t summaries = blocks / plan.chunks * (plan.chunks - 1) * subscans_of_output(problem);
-    return walk_clocks(cost_of(Walk::summary), tokens, start, summaries, group,
-                       blocks_in_registers(problem, 1, channels), device);
+    const int64_t summaries = blocks / plan.chunks * (plan.chunks - 1) * subscans;
+    const int64_t at_once = blocks_in_registers(problem_, 1, channels);
+    return walk(summary_[channels - 1], tokens, start, summaries, group, at_once);
   };
   double launches = 1, clocks = 0;
   switch (plan.schedule) {
@@ -157,9 +155,9 @@ double expected_clocks(const SelectiveScanProblem& problem, const SelectiveScanC
     case Schedule::cluster: {
       // Every state is read and written once, with a step size for every chunk that it is carried through.
       const int64_t rows = 2 * plan.state_group + std::max(plan.state_group, plan.chunks),
-                    here = std::min(resident, divide_up(blocks, device.multiprocessors));
-      const double more = kWalkAgain + 2 * kClusterBarrier + static_cast<double>(4 * rows * threads * here) / kClusterBytes;
-      clocks = passes * walk_clocks(cost_of(Walk::cluster), 2 * tokens, start + more, blocks, threads, resident, device);
+                    here = std::min(resident, divide_up(blocks, device_.multiprocessors));
+      const double exchange = 2 * kClusterBarrier + static_cast<double>(4 * rows * threads * here) / kClusterBytes;
+      clocks = passes * walk(cluster_[channels - 1], 2 * tokens, start + exchange + kWalkAgain, blocks, threads, resident);
       break;
     }
     case Schedule::two_launches:
@@ -171,12 +169,11 @@ double expected_clocks(const SelectiveScanProblem& problem, const SelectiveScanC
       clocks = summary() + kCarryStep * chunks + output(0);
       break;
   }
-  const ByteClocks bytes = byte_clocks(problem, plan, device);
-  return launches * kLaunch + at_once({clocks, bytes.cache, bytes.memory});
+  return launches * kLaunch + at_once({clocks, cache_clocks(plan), memory_clocks(plan)});
 }
 
-double expected_us(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan, const CudaFacts& device) {
-  return expected_clocks(problem, plan, device) * 1000 / static_cast<double>(device.clock_khz);
+double TimeModel::us(const SelectiveScanCudaPlan& plan) const {
+  return clocks(plan) * 1000 / static_cast<double>(device_.clock_khz);
 }
 
 }  // namespace vimdeploy::cuda
