@@ -232,6 +232,15 @@ device_option = click.option(
     help="Choose the device to run on: cuda:1 is the second GPU. auto uses a GPU if one is usable; cuda fails instead "
     "of falling back to the CPU.",
 )
+providers_option = click.option(
+    "--provider",
+    "providers",
+    type=Names(),
+    metavar=Names.name,
+    help="Run ONNX files on these execution providers of ONNX Runtime, first choice first, in place of those of "
+    "--device: NvTensorRTRTXExecutionProvider, for example. Plugins that pip has installed (onnxruntime-ep-...) are "
+    "found by the provider's name.",
+)
 runtime_option = click.option(
     "--runtime",
     type=click.Choice(RUNTIMES),
@@ -272,6 +281,12 @@ image_size_option = click.option(
     metavar=ImageSize.name,
     help="Set the image size in pixels, if the file leaves it open. Default: the size that the weights were trained "
     "at.",
+)
+uint8_option = click.option(
+    "--uint8-input",
+    is_flag=True,
+    help="Let the file take pictures as bytes, (B, H, W, C) of uint8, and normalise them itself. Other programs only "
+    "resize then, and a GPU gets a quarter of the bytes; the answers are the same.",
 )
 portable_option = click.option(
     "--portable",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from vimdeploy.errors import ConfigError, require
 from vimdeploy.gpu import FIRST_GPU, Device, gpu_of
 
+CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
 INSTALL = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'onnxruntime-gpu[cuda,cudnn]'"
 
