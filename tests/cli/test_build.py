@@ -97,10 +97,12 @@ class TestOptions:
 
     def test_all(self, invoke, output, tiny_onnx, builder):
         arguments = "--batch 1,4,16 --shape height=16,32,64 --workspace 2G --optimization-level 5"
-        arguments += " --version-compatible --plugin-in-engine"
-        invoke("build", tiny_onnx, "-o", output, *arguments.split(), "--hardware-compatible", "ampere_plus")
+        arguments += " --version-compatible --plugin-in-engine --profile batch=1 --profile"
+        arguments = [*arguments.split(), "batch=8,32,32 height=32", "--hardware-compatible", "ampere_plus"]
+        invoke("build", tiny_onnx, "-o", output, *arguments)
         assert builder.options == BuildOptions(
             shapes={"batch": (1, 4, 16), "height": (16, 32, 64)},
+            profiles=({"batch": (1, 1, 1)}, {"batch": (8, 32, 32), "height": (32, 32, 32)}),
             workspace_bytes=2 << 30,
             optimization_level=5,
             version_compatible=True,
@@ -189,6 +191,10 @@ class TestWrongInput:
         ("option", "value"),
         [
             ("--batch", "1,2"),
+            ("--profile", ""),
+            ("--profile", "batch"),
+            ("--profile", "batch=1,2"),
+            ("--profile", "batch=1 batch=2"),
             ("--workspace", "lots"),
             ("--optimization-level", 6),
             ("--flavor", "lean"),

@@ -97,6 +97,24 @@ class NamedBounds(click.ParamType):  # type: ignore[type-arg]
         return name, Bounds().convert(sizes, param, ctx)
 
 
+class NamedBoundsList(click.ParamType):  # type: ignore[type-arg]
+    """``batch=8,32,32 height=224``: free dimensions and their sizes, none twice."""
+
+    name = "NAME=MIN,OPT,MAX[ NAME=...]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, tuple[int, int, int]]:
+        """To the sizes by their names."""
+        if isinstance(value, dict):
+            return value
+        parts = [NamedBounds().convert(part, param, ctx) for part in value.split()]
+        found = dict(parts)
+        if not parts or len(found) < len(parts):
+            self.fail(f"wanted each dimension once, such as 'batch=8,32,32 height=224', found {value!r}.", param, ctx)
+        return found
+
+
 class Numbers(click.ParamType):  # type: ignore[type-arg]
     """``1,4``: whole numbers, none twice."""
 
