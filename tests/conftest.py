@@ -131,7 +131,7 @@ def _no_gpu_for_onnx_runtime(monkeypatch):
     def none():
         raise ConfigError("no GPU in the tests")
 
-    monkeypatch.setattr("vimdeploy.runtimes.cuda_provider.gpus", none)
+    monkeypatch.setattr("vimdeploy.gpu.gpus", none)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from vimdeploy.cli.options import (
     json_option,
     operators_option,
     precision_option,
+    providers_option,
     runtime_option,
     threads_option,
 )
@@ -107,6 +108,7 @@ def _check_against(ctx: click.Context, param: click.Parameter, values: tuple[str
     "--profile", is_flag=True, help="Also print how long each type of node takes in ONNX files, to see where time goes."
 )
 @device_option
+@providers_option
 @operators_option
 @threads_option
 @runtime_option
@@ -126,6 +128,7 @@ def bench(
     figure: Path | None,
     profile: bool,
     device: str,
+    providers: tuple[str, ...] | None,
     operators: str,
     threads: int | None,
     runtime: str,
@@ -167,6 +170,7 @@ def bench(
         check_figure(figure)
     settings = Settings(
         device=device,
+        providers=providers,
         operators=operators,
         threads=threads,
         runtime=runtime,

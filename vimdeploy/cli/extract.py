@@ -17,6 +17,7 @@ from vimdeploy.cli.options import (
     json_option,
     operators_option,
     precision_option,
+    providers_option,
     resume_option,
     runtime_option,
     threads_option,
@@ -72,6 +73,7 @@ from vimdeploy.cli.options import (
 @runtime_option
 @precision_option
 @device_option
+@providers_option
 @operators_option
 @threads_option
 @engine_code_option
@@ -89,6 +91,7 @@ def extract(
     runtime: str,
     precision: str | None,
     device: str,
+    providers: tuple[str, ...] | None,
     operators: str,
     threads: int | None,
     allow_engine_code: bool,
@@ -127,6 +130,7 @@ def extract(
             runtime=runtime,
             precision=precision,
             device=device,
+            providers=providers,
             threads=threads,
             operators=operators,
             allow_engine_code=allow_engine_code,

@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
-DEVICES = ("auto", "cpu", "cuda")
+from vimdeploy.errors import ConfigError
+from vimdeploy.gpu import device_of
+
 OPERATORS = ("auto", "library", "function-body")
 RUNTIMES = ("auto", "onnxruntime", "openvino", "tensorrt")
 COMPUTE_PRECISIONS = ("fp32", "bf16")
@@ -185,6 +187,19 @@ class Bytes(click.ParamType):  # type: ignore[type-arg]
         return int(match[1]) << {"K": 10, "M": 20, "G": 30}[match[2].upper()]
 
 
+class DeviceName(click.ParamType):  # type: ignore[type-arg]
+    """``auto``, ``cpu``, ``cuda``, or ``cuda:1``."""
+
+    name = "auto|cpu|cuda[:N]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """To the name of a device."""
+        try:
+            return str(device_of(value))
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+
+
 class OperatorsChoice(click.Choice):  # type: ignore[type-arg]
     """``OPERATORS``, and ``function body``, as ``function-body`` was spelled first."""
 
@@ -228,11 +243,21 @@ operators_option = click.option(
 )
 device_option = click.option(
     "--device",
-    type=click.Choice(DEVICES),
+    type=DeviceName(),
+    metavar=DeviceName.name,
     default="auto",
     show_default=True,
-    help="Choose the device to run on. auto uses a GPU if one is usable; cuda fails instead of falling back to the "
-    "CPU.",
+    help="Choose the device to run on: cuda:1 is the second GPU. auto uses a GPU if one is usable; cuda fails instead "
+    "of falling back to the CPU.",
+)
+providers_option = click.option(
+    "--provider",
+    "providers",
+    type=Names(),
+    metavar=Names.name,
+    help="Run ONNX files on these execution providers of ONNX Runtime, first choice first, in place of those of "
+    "--device: NvTensorRTRTXExecutionProvider, for example. Plugins that pip has installed (onnxruntime-ep-...) are "
+    "found by the provider's name.",
 )
 runtime_option = click.option(
     "--runtime",
@@ -274,6 +299,12 @@ image_size_option = click.option(
     metavar=ImageSize.name,
     help="Set the image size in pixels, if the file leaves it open. Default: the size that the weights were trained "
     "at.",
+)
+uint8_option = click.option(
+    "--uint8-input",
+    is_flag=True,
+    help="Let the file take pictures as bytes, (B, H, W, C) of uint8, and normalise them itself. Other programs only "
+    "resize then, and a GPU gets a quarter of the bytes; the answers are the same.",
 )
 portable_option = click.option(
     "--portable",

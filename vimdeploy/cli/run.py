@@ -22,6 +22,7 @@ from vimdeploy.cli.options import (
     json_option,
     operators_option,
     precision_option,
+    providers_option,
     resume_option,
     runtime_option,
     threads_option,
@@ -99,6 +100,7 @@ SHOWN = 5
 @runtime_option
 @precision_option
 @device_option
+@providers_option
 @operators_option
 @threads_option
 @engine_code_option
@@ -118,6 +120,7 @@ def run(
     runtime: str,
     precision: str | None,
     device: str,
+    providers: tuple[str, ...] | None,
     operators: str,
     threads: int | None,
     allow_engine_code: bool,
@@ -160,6 +163,7 @@ def run(
         device,
         threads,
         operators,
+        providers,
         allow_engine_code=allow_engine_code,
         runtime=runtime,
         precision=precision,

@@ -17,6 +17,7 @@ from vimdeploy.cli.options import (
     json_option,
     model_option,
     precision_option,
+    providers_option,
     runtime_option,
     seed_option,
     threads_option,
@@ -82,6 +83,7 @@ from vimdeploy.cli.verification import document_of, print_verifications
     "--report", type=PATH, metavar="FILE.html", help="Write a self-contained page with plots and pictures, to share."
 )
 @device_option
+@providers_option
 @threads_option
 @runtime_option
 @precision_option
@@ -102,6 +104,7 @@ def verify(
     all_stages: bool,
     report: Path | None,
     device: str,
+    providers: tuple[str, ...] | None,
     threads: int | None,
     runtime: str,
     precision: str | None,
@@ -167,6 +170,7 @@ def verify(
             inputs=inputs,
             report=report,
             device=device,
+            providers=providers,
             threads=threads,
             runtime=runtime,
             precision=precision,

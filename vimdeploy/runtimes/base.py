@@ -76,7 +76,7 @@ class Session(ABC):
     info: ModelInfo
     """What the model says of itself."""
     device: str
-    """Where it runs: ``cpu``, ``cuda``."""
+    """Where it runs: ``cpu``, ``cuda``, ``cuda:1``."""
     is_shared: ClassVar[bool] = False
     """Whether several threads may run it at once; one that has a single thread then computes on those of its callers.
     """

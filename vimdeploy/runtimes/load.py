@@ -18,7 +18,6 @@ def load(
     threads: int | None = None,
     operators: str = "auto",
     providers: Sequence[str] | None = None,
-    gpu: int = 0,
     allow_engine_code: bool = False,
     runtime: str = "auto",
     precision: str | None = None,
@@ -28,12 +27,11 @@ def load(
     Args:
         artifact: an ONNX file, or an engine of ``vimdeploy build``: its path, or opened already. ONNX files that
             vimdeploy did not make are taken too.
-        device: ``cpu``; ``cuda``, which never falls back to the CPU; ``auto``: a GPU if one is usable. Engines run on
-            ``cuda`` alone.
+        device: ``cpu``; ``cuda``, or ``cuda:1`` for the second GPU, which never fall back to the CPU; ``auto``: a GPU
+            if one is usable. Engines run on GPUs alone.
         threads: that one operator may use on a CPU; None takes all cores.
         operators: of ONNX files: ``library``, ``function-body``, or ``auto``: the compiled library if it is installed.
         providers: of ONNX files: ONNX Runtime's names of execution providers, instead of the device's.
-        gpu: of engines: CUDA's number of the GPU.
         allow_engine_code: of engines: run the code that a version-compatible engine carries, if you trust its builder.
         runtime: ``onnxruntime`` or ``openvino``, which run ONNX files; ``tensorrt``, which runs engines; ``auto``: ONNX
             Runtime or TensorRT, as the file wants.
@@ -64,10 +62,9 @@ def load(
     if is_engine:
         from vimdeploy.runtimes.tensorrt import session_from_engine
 
-        return session_from_engine(artifact, device, threads, operators, gpu, allow_engine_code)
-    if allow_engine_code or gpu:
-        option = "allow_engine_code" if allow_engine_code else "gpu"
-        raise ConfigError(f"{option} is for engines; {artifact} is none.")
+        return session_from_engine(artifact, device, threads, operators, allow_engine_code)
+    if allow_engine_code:
+        raise ConfigError(f"allow_engine_code is for engines; {artifact} is none.")
     if runtime == "openvino":
         from vimdeploy.runtimes.openvino import OpenVinoSession
 

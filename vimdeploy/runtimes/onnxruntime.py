@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
@@ -13,26 +13,28 @@ from weakref import WeakSet
 from vimdeploy import libraries
 from vimdeploy.artifact import Artifact
 from vimdeploy.errors import ConfigError, ModelFileError, require
+from vimdeploy.gpu import Device, device_of
 from vimdeploy.graphs.float32_products import with_float32_products
 from vimdeploy.model_info import INT8
 from vimdeploy.networks import stages_of
 from vimdeploy.ops.contract import DOMAIN
 from vimdeploy.runtimes.base import Arrays, Session, Stages, check_threads
-from vimdeploy.runtimes.cuda_provider import CUDA_PROVIDER, INSTALL, check_cuda, load_cuda_libraries
+from vimdeploy.runtimes.cuda_provider import CPU_PROVIDER, CUDA_PROVIDER, INSTALL, check_cuda, load_cuda_libraries
 from vimdeploy.runtimes.operator_library import ChosenLibrary, choose_library, warn_of_slow_operators
+from vimdeploy.runtimes.plugin_provider import find_providers, kind_of, plugin_device
 from vimdeploy.runtimes.runs import run_session
 from vimdeploy.text import reason_of
 
 if TYPE_CHECKING:
     import onnx
-    from onnxruntime import InferenceSession, SessionOptions
+    from onnxruntime import InferenceSession, OrtEpDevice, SessionOptions
 
-_CPU = ["CPUExecutionProvider"]
+_CPU = [CPU_PROVIDER]
 _CUDA = [CUDA_PROVIDER, *_CPU]  # the CPU computes shapes
-DEVICES = {"auto": [_CUDA, _CPU], "cpu": [_CPU], "cuda": [_CUDA]}
+_PROVIDERS = {"auto": [_CUDA, _CPU], "cpu": [_CPU], "cuda": [_CUDA]}
 """The providers of each; ``auto`` takes the first that this machine and the other options allow."""
-
-_PROVIDER_OPTIONS = {CUDA_PROVIDER: {"use_tf32": "0"}}  # TF32 would round the factors of float32 products to 10 bits
+_KINDS = {CUDA_PROVIDER: "cuda"}
+"""What those run on that are built in, if it is no CPU."""
 
 
 class OnnxRuntimeSession(Session):
@@ -53,11 +55,13 @@ class OnnxRuntimeSession(Session):
 
         Args:
             artifact: the model.
-            device: ``cpu``; ``cuda``, which never falls back to the CPU; or ``auto``: CUDA if this ONNX Runtime has it,
-                a GPU is there and the wanted operators run on it, else the CPU.
+            device: ``cpu``; ``cuda``, or ``cuda:1`` for the second GPU, which never fall back to the CPU; or ``auto``:
+                CUDA if this ONNX Runtime has it, a GPU is there and the wanted operators run on it, else the CPU.
             threads: that one operator may use; None leaves the choice to ONNX Runtime (all cores).
             operators: ``library``, ``function-body``, or ``auto``: the library if it has kernels for the device.
-            providers: ONNX Runtime's names of execution providers, first choice first; None follows the device.
+            providers: ONNX Runtime's names of execution providers, first choice first, built in or plugins; None
+                follows the device. A plugin runs on its first device, with device ``cuda:1`` on its second; it is
+                refused if it would run no part of the model.
 
         Raises:
             ConfigError: for an option that is none of these, a missing library, provider or GPU.
@@ -68,7 +72,7 @@ class OnnxRuntimeSession(Session):
         self._options = (device, threads, operators, providers)
         opened = open_model(artifact, *self._options)
         self._session: InferenceSession | None
-        self._session, self.device, self.operators = opened
+        self._session, self.device, self.operators, self._plugins = opened
         self._chosen = self.operators or operators
         self._providers = opened.session.get_providers()
         self._outputs = [spec.name for spec in self.info.outputs]
@@ -77,6 +81,12 @@ class OnnxRuntimeSession(Session):
     def __reduce__(self) -> tuple[Any, ...]:
         """As its file and its options: the process that unpickles it opens it again."""
         return OnnxRuntimeSession, (self.artifact, *self._options)
+
+    @property
+    def description(self) -> str:
+        """As of every session, and the plugins that it runs on."""
+        how = ", ".join(part for part in (self.operators, self.device, *self._plugins) if part)
+        return f"{self.runtime} ({how})"
 
     def _run(self, inputs: Arrays) -> Arrays:
         if self._session is None:
@@ -99,14 +109,15 @@ class OnnxRuntimeSession(Session):
 
     def on_one_thread(self) -> OnnxRuntimeSession | None:
         """The same session on one thread; None on a GPU."""
-        if self.device == "cuda":
+        if self.device != "cpu":
             return None
         return OnnxRuntimeSession(self.artifact, "cpu", 1, self._chosen, self._providers)
 
     def _open_again(self, model: onnx.ModelProto) -> InferenceSession:
         """A session of another model, of the same kind as this one."""
         again = Artifact(None, model.SerializeToString(), self.info, model=model)
-        return open_model(again, "auto", self._threads, self._chosen, self._providers).session
+        device = self._options[0]
+        return open_model(again, device, self._threads, self._chosen, self._providers).session
 
 
 _sessions: WeakSet[OnnxRuntimeSession] = WeakSet()
@@ -142,6 +153,8 @@ class OpenedModel(NamedTuple):
     device: str
     operators: str
     """What computes our operators; empty if the model has none."""
+    plugins: tuple[str, ...]
+    """The providers that are plugins."""
 
 
 def open_model(
@@ -156,20 +169,22 @@ def open_model(
 
     Args:
         artifact: the model.
-        device: ``auto``, ``cpu``, ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
         threads: that one operator may use; None for all cores.
         operators: ``auto``, ``library``, ``function-body``.
         providers: instead of those of the device.
         profile: where ONNX Runtime is to write what each node took: the beginning of the file's path.
     """
-    if device not in DEVICES:
-        raise ConfigError(f"device must be one of {', '.join(DEVICES)}, found {device!r}.")
+    wanted = device_of(device)
     check_threads(threads)
-    choices = [list(providers)] if providers else DEVICES[device]
+    if providers:
+        find_providers(providers)
+    choices = [list(providers)] if providers else _PROVIDERS[wanted.kind]
     for choice in choices:
         try:
-            library, lack = _library(artifact, operators, CUDA_PROVIDER in choice)
-            session = _open(for_providers(artifact, choice), choice, threads or 0, library, profile)
+            chosen = _chosen_providers(choice, wanted)
+            library, lack = _library(artifact, operators, chosen)
+            session = _open(artifact, chosen, threads or 0, library, profile)
             break
         except ConfigError:
             if choice is choices[-1]:
@@ -179,11 +194,32 @@ def open_model(
     if lack:
         warn_of_slow_operators(lack)
     computed_by = ("function body" if library is None else "library") if artifact.has_operators else ""
-    return OpenedModel(session, "cuda" if CUDA_PROVIDER in choice else "cpu", computed_by)
+    return OpenedModel(session, str(chosen.device), computed_by, tuple(chosen.plugins))
 
 
-def _library(artifact: Artifact, operators: str, on_cuda: bool) -> ChosenLibrary:
+class _Providers(NamedTuple):
+    """What a session is to run on."""
+
+    names: Sequence[str]
+    device: Device
+    plugins: Mapping[str, OrtEpDevice]
+    """The devices of those that are plugins."""
+
+
+def _chosen_providers(names: Sequence[str], wanted: Device) -> _Providers:
+    """Some providers that ONNX Runtime has, and the device of the first that is not for CPUs."""
+    found = {name: plugin_device(name, wanted.index) for name in names}
+    plugins = {name: device for name, device in found.items() if device is not None}
+    kinds = [kind_of(plugins[name]) if name in plugins else _KINDS.get(name, "cpu") for name in names]
+    kind = next((kind for kind in kinds if kind != "cpu"), "cpu")
+    return _Providers(names, Device(kind, 0 if kind == "cpu" else wanted.index), plugins)
+
+
+def _library(artifact: Artifact, operators: str, providers: _Providers) -> ChosenLibrary:
     """What to register; nothing for a model without operators of ours.
+
+    A plugin has no kernels for our operators: registered, they would be the CPU's, and cut its part of the model to
+    pieces. So ``auto`` gives it the function bodies.
 
     Raises:
         ConfigError: if ``library`` is wanted and cannot be had.
@@ -192,7 +228,9 @@ def _library(artifact: Artifact, operators: str, on_cuda: bool) -> ChosenLibrary
     changes = ", and ".join(artifact.changes)
     if not artifact.has_operators and operators == "auto":
         return ChosenLibrary(None, f"In {artifact}, {changes}; export it again" if changes else "")
-    chosen = choose_library(operators, on_cuda)
+    if providers.plugins and operators == "auto" and artifact.has_bodies:
+        return ChosenLibrary(None)
+    chosen = choose_library(operators, providers.device if CUDA_PROVIDER in providers.names else Device("cpu"))
     if not artifact.has_operators:
         if artifact.info.form and chosen.library is not None:
             raise ModelFileError(
@@ -213,13 +251,13 @@ def _library(artifact: Artifact, operators: str, on_cuda: bool) -> ChosenLibrary
     return chosen
 
 
-def for_providers(artifact: Artifact, providers: Sequence[str]) -> Path | bytes:
-    """The model as these providers can run it, which for a CPU may not be as it is stored.
+def for_cpu(artifact: Artifact) -> Path | bytes:
+    """The model as a CPU can run it, which in float16 and bfloat16 is not as it is stored.
 
     Raises:
         ModelFileError: if a CPU would have to know what another tool has dropped.
     """
-    if artifact.info.precision in ("fp32", INT8) or CUDA_PROVIDER in providers:
+    if artifact.info.precision in ("fp32", INT8):
         return artifact.path or artifact.data
     if not artifact.model.graph.value_info:
         raise ModelFileError(
@@ -230,38 +268,50 @@ def for_providers(artifact: Artifact, providers: Sequence[str]) -> Path | bytes:
 
 
 def _open(
-    model: Path | bytes, providers: Sequence[str], threads: int, library: Path | None, profile: Path | None
+    artifact: Artifact, providers: _Providers, threads: int, library: Path | None, profile: Path | None
 ) -> InferenceSession:
     """A session on these providers and on no others."""
     ort = require("onnxruntime", "cpu")
 
     missing_libraries = []
-    if CUDA_PROVIDER in providers:
-        check_cuda()
+    on_cuda = CUDA_PROVIDER in providers.names
+    if on_cuda:
+        check_cuda(providers.device)
         missing_libraries = load_cuda_libraries()
-    available = ort.get_available_providers()
-    unknown = set(providers) - set(available)
-    if unknown:
-        raise ConfigError(f"This ONNX Runtime has no {', '.join(sorted(unknown))}; it has: {', '.join(available)}.")
-    options = _session_options(CUDA_PROVIDER in providers, threads, library, profile)
+    model = for_cpu(artifact) if providers.device.kind == "cpu" else artifact.path or artifact.data
+    options = _session_options(on_cuda, threads, library, profile)
+    # TF32 would round the factors of float32 products to 10 bits.
+    provider_options = {CUDA_PROVIDER: {"use_tf32": "0", "device_id": str(providers.device.index)}}
+    named = [(name, provider_options.get(name, {})) for name in providers.names]
     try:
+        if providers.plugins:
+            for name, given in named:
+                if name in providers.plugins:
+                    options.add_provider_for_devices([providers.plugins[name]], given)
+                elif name != CPU_PROVIDER:  # it comes last anyway
+                    options.add_provider(name, given)
         session = ort.InferenceSession(
             model if isinstance(model, bytes) else str(model),
             options,
-            providers=[(name, _PROVIDER_OPTIONS.get(name, {})) for name in providers],
+            providers=None if providers.plugins else named,
             enable_fallback=0,  # which would change the device, and print on standard output
         )
     except Exception as error:  # ONNX Runtime's exceptions have no common base
         if "CUDA failure" in str(error):
             raise ConfigError(f"ONNX Runtime cannot use CUDA: {reason_of(error)}") from error
         raise ModelFileError(f"ONNX Runtime refuses the model: {reason_of(error)}") from error
-    refused = set(providers) - set(session.get_providers())
+    refused = set(providers.names) - set(session.get_providers())
     if refused:
         cure = f": it lacks {', '.join(missing_libraries)}; install with: {INSTALL}" if missing_libraries else ""
         raise ConfigError(f"ONNX Runtime cannot start {', '.join(sorted(refused))}{cure}.")
-    elsewhere = operators_elsewhere(session, CUDA_PROVIDER) if CUDA_PROVIDER in providers else []
+    elsewhere = operators_elsewhere(session, CUDA_PROVIDER) if on_cuda else []
     if elsewhere:
         raise ConfigError(f"Wanted our operators on CUDA, ONNX Runtime put these elsewhere: {', '.join(elsewhere)}.")
+    idle = set(providers.plugins) - _working_providers(session)
+    if idle:
+        raise ConfigError(
+            f"{', '.join(sorted(idle))} takes no node of the model, so others would run all of it; name the others."
+        )
     return session
 
 
@@ -286,6 +336,13 @@ def _session_options(on_cuda: bool, threads: int, library: Path | None, profile:
             "install vimdeploy again, or use operators='function-body'."
         ) from error
     return options
+
+
+def _working_providers(session: InferenceSession) -> set[str]:
+    """The providers that run a node, as far as ONNX Runtime tells: 1.24 and newer do."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return set(session.get_providers())
+    return {part.ep_name for part in session.get_provider_graph_assignment_info() if part.get_nodes()}
 
 
 def operators_elsewhere(session: InferenceSession, provider: str) -> list[str]:

@@ -11,7 +11,7 @@ from vimdeploy.artifact import Artifact
 from vimdeploy.engine_file import EngineInfo
 from vimdeploy.errors import ConfigError, ModelFileError
 from vimdeploy.flavors import load_plugins, tensorrt_module, version_of
-from vimdeploy.gpu import Gpu, gpus
+from vimdeploy.gpu import Device, Gpu, device_of, gpu_of
 from vimdeploy.runtimes.base import Arrays, Session
 from vimdeploy.runtimes.engine_on_gpu import EngineOnGpu
 
@@ -23,12 +23,12 @@ class TensorRTSession(Session):
 
     runtime = "TensorRT"
 
-    def __init__(self, artifact: Artifact, gpu: int = 0, allow_engine_code: bool = False) -> None:
+    def __init__(self, artifact: Artifact, device: str = "auto", allow_engine_code: bool = False) -> None:
         """Open a session; ``session_from_engine`` is the way in for files.
 
         Args:
             artifact: the engine.
-            gpu: CUDA's number of the GPU.
+            device: ``auto`` or ``cuda``; ``cuda:1`` for the second GPU.
             allow_engine_code: run the code that a version-compatible engine carries, a runtime of TensorRT or a plugin
                 library. It may do all that this process may: allow it for engines whose builder you trust.
 
@@ -40,6 +40,9 @@ class TensorRTSession(Session):
         """
         engine = artifact.engine
         assert engine is not None
+        chosen = device_of(device)
+        if chosen.kind == "cpu":
+            raise ConfigError(f"An engine runs on a GPU: device must be auto or cuda, found {device!r}.")
         if engine.carries_code and not allow_engine_code:
             raise ConfigError(
                 "The engine carries code that would run in this process; if you trust who built it, allow it with "
@@ -47,7 +50,7 @@ class TensorRTSession(Session):
             )
         trt = tensorrt_module(engine.flavor)
         _check_version(trt, engine)
-        found = _gpu(gpu)
+        found = _gpu(chosen)
         _check_gpu(found, engine)
 
         def prepare(runtime: Any) -> None:
@@ -58,10 +61,10 @@ class TensorRTSession(Session):
             load_plugins(trt, registry, engine.plugin_version, found.compute_capability)
 
         self.info = engine.model
-        self.device = "cuda"
+        self.device = str(Device("cuda", chosen.index))
         self.operators = engine.operators
-        self._options = (artifact, gpu, allow_engine_code)
-        self._engine = EngineOnGpu(trt, artifact.data, gpu, allow_engine_code, prepare)
+        self._options = (artifact, device, allow_engine_code)
+        self._engine = EngineOnGpu(trt, artifact.data, chosen.index, allow_engine_code, prepare)
         artifact.forget_contents()
         self._one_at_a_time = threading.Lock()
         self._close = weakref.finalize(self, self._engine.close)  # also if the session is dropped, and at exit
@@ -87,17 +90,15 @@ def session_from_engine(
     device: str = "auto",
     threads: int | None = None,
     operators: str = "auto",
-    gpu: int = 0,
     allow_engine_code: bool = False,
 ) -> TensorRTSession:
     """Open an engine of ours; nothing in it is read before all that is known of it was checked.
 
     Args:
         artifact: the engine.
-        device: ``auto`` or ``cuda``.
+        device: as of ``TensorRTSession``.
         threads: None; a GPU has none to choose.
         operators: ``auto``; what computes our operators was settled when the engine was built.
-        gpu: CUDA's number of the GPU.
         allow_engine_code: as of ``TensorRTSession``.
 
     Raises:
@@ -105,13 +106,11 @@ def session_from_engine(
     """
     engine = artifact.engine
     assert engine is not None
-    if device not in ("auto", "cuda"):
-        raise ConfigError(f"An engine runs on a GPU: device must be auto or cuda, found {device!r}.")
     if threads is not None:
         raise ConfigError("An engine runs on a GPU: it takes no threads.")
     if operators.replace("-", " ") not in ("auto", engine.operators):
         raise ConfigError(f"This engine computes our operators by {engine.operators}; {operators!r} is not in it.")
-    return TensorRTSession(artifact, gpu, allow_engine_code)
+    return TensorRTSession(artifact, device, allow_engine_code)
 
 
 def _check_version(trt: ModuleType, engine: EngineInfo) -> None:
@@ -122,14 +121,11 @@ def _check_version(trt: ModuleType, engine: EngineInfo) -> None:
         )
 
 
-def _gpu(number: int) -> Gpu:
+def _gpu(device: Device) -> Gpu:
     try:
-        found = gpus()
+        return gpu_of(device)
     except ConfigError as error:
         raise ConfigError(f"An engine needs an NVIDIA GPU; found {error}. The ONNX file runs on the CPU.") from error
-    if not 0 <= number < len(found):
-        raise ConfigError(f"gpu must be 0 to {len(found) - 1}, found {number}.")
-    return found[number]
 
 
 def _check_gpu(gpu: Gpu, engine: EngineInfo) -> None:

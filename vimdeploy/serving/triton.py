@@ -17,11 +17,12 @@ import numpy as np
 from vimdeploy.artifact import Artifact
 from vimdeploy.engine_file import EngineInfo, sidecar_path
 from vimdeploy.errors import ConfigError, ModelFileError
+from vimdeploy.gpu import Device
 from vimdeploy.libraries import library_info, library_path
 from vimdeploy.model_info import BATCH, INT8, ModelInfo, SizeRange, TensorSpec
 from vimdeploy.preprocess import Placement
 from vimdeploy.runtimes.base import check_threads
-from vimdeploy.runtimes.onnxruntime import for_providers
+from vimdeploy.runtimes.onnxruntime import for_cpu
 from vimdeploy.runtimes.operator_library import choose_library, warn_of_slow_operators
 from vimdeploy.tasks import task_of
 from vimdeploy.tasks.base import Limits
@@ -186,7 +187,7 @@ def _onnx_backend(artifact: Artifact, folder: str, options: TritonOptions) -> _B
     is_half = artifact.info.precision not in ("fp32", INT8)
     if options.device == "auto" and (is_half or not on_gpu):  # in float16 and bfloat16, a CPU runs another file
         kind = "KIND_GPU" if on_gpu else "KIND_CPU"
-    data = for_providers(artifact, ["CPUExecutionProvider"]) if kind == "KIND_CPU" else artifact.data
+    data = for_cpu(artifact) if kind == "KIND_CPU" else artifact.data
     entries: dict[str, Any] = {}
     if kind != "KIND_CPU":  # TF32 would round the factors of float32 products to 10 bits
         exact = {"name": "cuda", "parameters": {"key": "use_tf32", "value": "0"}}
@@ -217,7 +218,7 @@ def _onnx_library(artifact: Artifact, options: TritonOptions) -> tuple[dict[str,
     """
     if not artifact.has_operators:
         return {}, ""
-    library, lack = choose_library(options.operators, on_cuda=False)
+    library, lack = choose_library(options.operators, Device("cpu"))
     if library is not None and options.device == "cuda" and not _has_cuda_kernels():
         library, lack = None, "The operator library has no CUDA kernels; install vimdeploy again where nvcc is"
         if options.operators == "library":
@@ -359,7 +360,7 @@ def _warm_up(info: ModelInfo, backend: _Backend) -> tuple[list[dict[str, Any]], 
     task, files, entries = task_of(info), {}, []
     beside: dict[str, Any] = {}
     if task is not None and info.picture is not None:
-        height, width = backend.shapes[info.picture.name][2:]
+        height, width = info.sides_of(backend.shapes[info.picture.name])
         beside = task.beside(info, Placement((height, width), (height, width)), Limits(score_threshold=0.0))
     for number, spec in enumerate(info.inputs):
         shape = backend.shapes[spec.name]

@@ -5,26 +5,11 @@
 #include <sstream>
 
 #include "scan/cuda/layout.h"
+#include "scan/cuda/time_model.h"
 
 namespace vimdeploy {
 namespace {
 
-// Model of the run time, in clocks. Its numbers are counted or taken from tables; no GPU has confirmed them.
-
-// Latency from a token to the next in one warp: shared memory, an exponential, two dependent multiply-adds.
-constexpr int64_t kTokenLatency = 180;
-// Instructions that a warp issues for a token of Vim, counted as output.h says: 88 for its 16 states, 68 for the rest.
-// Its 18 exponentials and reciprocals take only 144 clocks.
-constexpr int64_t kStatesIssue = 88, kOtherIssue = 68;
-// From a block's start to its first token: two dependent loads from global memory.
-constexpr int64_t kBlockStart = 1500;
-// Regime `chunks`: two more launches, and for each chunk one step of the serial carry.
-constexpr int64_t kExtraLaunches = 6000, kCarryStep = 30;
-// Regime `chunks` passes over the tokens twice: for the states at the end, without C and y, and for the outputs.
-constexpr int64_t kTwoPassPercent = 180;
-
-// Shared memory that CUDA reserves for each block, in bytes.
-constexpr int64_t kReservedShared = 1024;
 // Chunks beyond two full waves of blocks only make the serial carry longer.
 constexpr int64_t kMaxWaves = 2;
 // Alignment of the workspace's parts, in bytes.
@@ -36,56 +21,16 @@ size_t aligned(int64_t floats) {
   return (static_cast<size_t>(floats) * sizeof(float) + kAlignment - 1) / kAlignment * kAlignment;
 }
 
-int64_t threads_of(const SelectiveScanProblem& problem) {
-  return cuda::thread_groups_of(cuda::subscans_of_output(problem)) * cuda::kChannelTile;
-}
-
-// Blocks of the output kernel for one chunk of every sequence.
-int64_t blocks_per_chunk(const SelectiveScanProblem& problem) {
-  return cuda::outputs_of(problem) * problem.batch * divide_up(problem.channels, cuda::kChannelTile);
-}
-
 int64_t floats_of_sums(const SelectiveScanProblem& problem) {
-  return blocks_per_chunk(problem) * cuda::kChannelTile * cuda::tokens_of_sums(problem.tokens);
-}
-
-// Blocks of `threads` threads that the registers of a multiprocessor hold.
-int64_t blocks_in_registers(const SelectiveScanProblem& problem, int64_t threads) {
-  return cuda::resident_threads(cuda::state_group_of(problem.states)) / threads;
-}
-
-// Resident blocks of the output kernel on a multiprocessor; 0 if one needs more shared memory than a block may have.
-int64_t resident_blocks(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan,
-                        const CudaFacts& device) {
-  const auto bytes = static_cast<int64_t>(plan.shared_bytes);
-  if (bytes > device.shared_bytes_per_block) return 0;
-  return std::min(blocks_in_registers(problem, threads_of(problem)),
-                  device.shared_bytes_per_multiprocessor / (bytes + kReservedShared));
+  return cuda::blocks_per_chunk(problem) * cuda::kChannelTile * cuda::tokens_of_sums(problem.tokens);
 }
 
 // The plan with that many chunks, with its sums in shared memory if enough blocks stay resident that way.
 SelectiveScanCudaPlan plan_with_chunks(const SelectiveScanProblem& problem, const CudaFacts& device, int64_t chunks) {
   const auto plan = cuda_plan_with(problem, chunks, true);
-  const int64_t per_multiprocessor = divide_up(blocks_per_chunk(problem) * plan.chunks, device.multiprocessors);
-  const int64_t wanted = std::min(per_multiprocessor, blocks_in_registers(problem, threads_of(problem)));
-  return resident_blocks(problem, plan, device) >= wanted ? plan : cuda_plan_with(problem, chunks, false);
-}
-
-int64_t clocks_of(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan, const CudaFacts& device) {
-  const int64_t blocks = blocks_per_chunk(problem) * plan.chunks,
-                passes = divide_up(cuda::subscans_of_output(problem), cuda::kThreadGroups),
-                issue = kOtherIssue + kStatesIssue * plan.state_group / 16;
-  const int64_t resident = std::max<int64_t>(1, resident_blocks(problem, plan, device));
-  // Time of a wave with `count` blocks on a multiprocessor, whose four schedulers share their warps.
-  const auto wave = [&](int64_t count) {
-    const int64_t warps = divide_up(count * threads_of(problem), 4 * 32);
-    return passes * (kBlockStart + plan.chunk_tokens * std::max(kTokenLatency, issue * warps));
-  };
-  const int64_t blocks_per_wave = resident * device.multiprocessors;
-  const int64_t rest = divide_up(blocks % blocks_per_wave, device.multiprocessors);
-  const int64_t one_pass = blocks / blocks_per_wave * wave(resident) + (rest > 0 ? wave(rest) : 0);
-  if (plan.chunks == 1) return one_pass;
-  return one_pass * kTwoPassPercent / 100 + kExtraLaunches + kCarryStep * plan.chunks;
+  const int64_t per_multiprocessor = divide_up(cuda::blocks_per_chunk(problem) * plan.chunks, device.multiprocessors);
+  const int64_t wanted = std::min(per_multiprocessor, cuda::blocks_in_registers(problem, cuda::threads_of(problem)));
+  return cuda::resident_blocks(problem, plan, device) >= wanted ? plan : cuda_plan_with(problem, chunks, false);
 }
 
 // Indices within a sequence, and within a tile of a tensor whose rows are 2E long, are 32-bit; the directions' flags
@@ -169,8 +114,8 @@ SelectiveScanCudaPlan cuda_plan_of(const SelectiveScanProblem& problem, const Cu
   if (problem.batch == 0 || problem.tokens == 0) return cuda_plan_with(problem, 1, false);
   auto plan = plan_with_chunks(problem, device, 1);
   if (regime == Regime::sequences) return plan;
-  const int64_t full_wave = device.multiprocessors * blocks_in_registers(problem, threads_of(problem));
-  const int64_t filled = divide_up(kMaxWaves * full_wave, blocks_per_chunk(problem));
+  const int64_t full_wave = device.multiprocessors * cuda::blocks_in_registers(problem, cuda::threads_of(problem));
+  const int64_t filled = divide_up(kMaxWaves * full_wave, cuda::blocks_per_chunk(problem));
   const int64_t most = std::min(divide_up(problem.tokens, cuda::kTokenTile), std::max<int64_t>(2, filled));
   // Candidates 2, 3, 4, 6, 8, 12 ...: few enough to try all of them at every call.
   for (int64_t power = 2; power <= most; power *= 2) {
@@ -178,7 +123,8 @@ SelectiveScanCudaPlan cuda_plan_of(const SelectiveScanProblem& problem, const Cu
       if (chunks > most) continue;
       const auto candidate = plan_with_chunks(problem, device, chunks);
       const bool is_first = regime == Regime::chunks && plan.chunks == 1;
-      if (is_first || clocks_of(problem, candidate, device) < clocks_of(problem, plan, device)) plan = candidate;
+      const auto clocks = [&](const auto& of) { return cuda::expected_clocks(problem, of, device); };
+      if (is_first || clocks(candidate) < clocks(plan)) plan = candidate;
     }
   }
   return plan;
@@ -193,8 +139,8 @@ size_t workspace_bound(const SelectiveScanProblem& largest, const CudaFacts& dev
     if (cuda::state_group_of(largest.states) == state_group) problem.states = largest.states;
     // The ends of chunks of all outputs are bounded by the most chunks of a sequence, and by the most blocks of a plan,
     // each of which has a channel tile.
-    const int64_t full_wave = device.multiprocessors * blocks_in_registers(problem, cuda::kChannelTile);
-    const int64_t blocks = kMaxWaves * full_wave + 2 * blocks_per_chunk(problem);
+    const int64_t full_wave = device.multiprocessors * cuda::blocks_in_registers(problem, cuda::kChannelTile);
+    const int64_t blocks = kMaxWaves * full_wave + 2 * cuda::blocks_per_chunk(problem);
     const int64_t ends = std::min(outputs * problem.batch * tiles * problem.channels, blocks * cuda::kChannelTile);
     const int64_t states = cuda::subscans_of_output(problem) * state_group;
     most = std::max(most, aligned(states * ends) + aligned(problem.directions() / outputs * ends));

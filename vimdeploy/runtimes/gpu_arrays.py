@@ -1,0 +1,388 @@
+"""Arrays in a GPU's memory: taken from PyTorch, CuPy, Numba, JAX and others without a copy, and given to them.
+
+They meet by two agreements, DLPack and ``__cuda_array_interface__`` (version 3). Both say how the work of one library
+comes before that of another: the stream of who reads an array waits for the stream that it was written on, on the GPU,
+while the CPU goes on.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import sys
+import weakref
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from vimdeploy.errors import ExecutionError, InputError
+from vimdeploy.gpu import Device, current, driver
+from vimdeploy.text import reason_of
+
+LEGACY_STREAM = 1
+"""CUDA's default stream, which both agreements call 1 because 0 could be either of its two default streams."""
+
+_ON_CUDA, _MANAGED_BY_CUDA = 2, 13
+"""DLPack's kinds of memory that a GPU reads."""
+_DLPACK_KINDS = {0: "i", 1: "u", 2: "f", 6: "b"}
+"""DLPack's codes of types that numpy has, as numpy's letters."""
+_CODES = {kind: code for code, kind in _DLPACK_KINDS.items()}
+_CAPSULE = b"dltensor"
+
+_POINTER_DEVICE = 9
+"""CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL of cuda.h."""
+_EVENT_WITHOUT_TIME = 2
+"""CU_EVENT_DISABLE_TIMING of cuda.h."""
+
+
+@dataclass(frozen=True, eq=False)
+class GpuArray:
+    """A contiguous array in a GPU's memory.
+
+    Any library that knows DLPack or ``__cuda_array_interface__`` takes it without a copy: ``torch.from_dlpack(array)``,
+    ``cupy.asarray(array)``, ``numba.cuda.as_cuda_array(array)``.
+    """
+
+    address: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    gpu: int
+    """CUDA's number of the GPU."""
+    owner: object = field(default=None, repr=False)
+    """What holds the memory, for as long as this array lives."""
+    stream: int | None = None
+    """The stream that writes it; None if it is written."""
+
+    @property
+    def nbytes(self) -> int:
+        """Its size in bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {
+            "shape": self.shape,
+            "typestr": self.dtype.str,
+            "data": (self.address if self.nbytes else 0, False),
+            "strides": None,
+            "stream": LEGACY_STREAM if self.stream == 0 else self.stream,
+            "version": 3,
+        }
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return _ON_CUDA, self.gpu
+
+    def __dlpack__(
+        self,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> object:
+        """A capsule of DLPack, once a stream waits for what writes the array.
+
+        Args:
+            stream: of who reads it; None: CUDA's default stream; -1: nobody waits.
+            max_version: is passed over: every reader takes the first version.
+            dl_device: None, or as of ``__dlpack_device__``.
+            copy: None or False.
+
+        Raises:
+            BufferError: if the array is wanted elsewhere, or copied.
+        """
+        if copy or dl_device not in (None, self.__dlpack_device__()):
+            raise BufferError(f"The array stays where it is, on {Device('cuda', self.gpu)}; copy it once you have it.")
+        if stream != -1 and self.stream is not None:
+            wait_for(self.stream, LEGACY_STREAM if stream is None else stream, self.gpu)
+        return _capsule_of(self)
+
+    def numpy(self) -> np.ndarray[Any, np.dtype[Any]]:
+        """A copy in the CPU's memory, once the array is written.
+
+        Raises:
+            ExecutionError: if CUDA fails.
+        """
+        copy = np.empty(self.shape, self.dtype)
+        with current(self.gpu):
+            if self.stream is not None:
+                checked(driver().cuStreamSynchronize(ctypes.c_void_p(self.stream)))
+            size = ctypes.c_size_t(self.nbytes)
+            checked(driver().cuMemcpyDtoH_v2(ctypes.c_void_p(copy.ctypes.data), ctypes.c_uint64(self.address), size))
+        return copy
+
+
+def is_on_gpu(value: object) -> bool:
+    """Whether something is an array in a GPU's memory, by what it says of itself."""
+    if isinstance(value, np.ndarray):
+        return False
+    if hasattr(value, "__dlpack_device__"):
+        try:
+            return value.__dlpack_device__()[0] in (_ON_CUDA, _MANAGED_BY_CUDA)
+        except Exception:  # PyTorch's meta tensors are nowhere
+            return False
+    return hasattr(value, "__cuda_array_interface__")
+
+
+def gpu_array_of(value: Any, gpu: int, stream: int) -> GpuArray:
+    """An array of any library, ready to be used on a stream, which waits for what writes it.
+
+    Args:
+        value: something that ``is_on_gpu``.
+        gpu: CUDA's number of the GPU that it must be on.
+        stream: the handle of the stream that will use it.
+
+    Returns:
+        The same memory. Who gave it must keep it as long as the stream uses it.
+
+    Raises:
+        InputError: if it is on another GPU, not contiguous, or of a type that numpy does not have.
+        ExecutionError: if CUDA fails.
+    """
+    with current(gpu):  # PyTorch gives arrays of the current GPU alone
+        try:
+            if hasattr(value, "__dlpack__"):
+                value = value.detach() if hasattr(value, "detach") else value
+                array = _from_capsule(value.__dlpack__(stream=stream or LEGACY_STREAM))
+            else:
+                array = _from_interface(value, gpu, stream)
+        except (InputError, ExecutionError):
+            raise
+        except Exception as error:  # whatever the library raises
+            raise InputError(f"The {type(value).__name__} gives no array: {reason_of(error)}") from error
+    if array.gpu != gpu:
+        found = Device("cuda", array.gpu)
+        raise InputError(f"Wanted arrays on {Device('cuda', gpu)}, found one on {found}; move it there first.")
+    return array
+
+
+def stream_handle(stream: Any) -> int:
+    """The handle of a CUDA stream: a number, or an object of PyTorch, CuPy, Numba, pycuda or cuda.core.
+
+    Raises:
+        InputError: if it is none of these.
+    """
+    handle: Any = stream
+    if callable(getattr(stream, "__cuda_stream__", None)):
+        handle = stream.__cuda_stream__()[1]
+    else:
+        for name in ("cuda_stream", "ptr", "handle"):
+            handle = getattr(handle, name, handle)
+    if isinstance(handle, ctypes.c_void_p):
+        handle = handle.value or 0
+    if isinstance(handle, bool) or not isinstance(handle, int) or not 0 <= handle < 1 << 64:
+        raise InputError(f"Wanted a CUDA stream or its handle, found {stream!r}.")
+    return handle
+
+
+def empty(like: object, shape: tuple[int, ...], dtype: np.dtype[Any], gpu: int, stream: int | None = None) -> Any:
+    """Memory for an output that is to be used by the library that an input is from.
+
+    Args:
+        like: the input.
+        shape: of the output.
+        dtype: of the output.
+        gpu: CUDA's number of the GPU.
+        stream: that is to write it; None: PyTorch's current one, which the writer must wait for.
+
+    Returns:
+        A tensor of PyTorch, in the memory that PyTorch manages, if the input is one, else a ``GpuArray``.
+
+    Raises:
+        ExecutionError: if the GPU is out of memory.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(like, torch.Tensor):
+        return _allocated(shape, dtype, gpu)
+    on_stream: AbstractContextManager[Any] = nullcontext()
+    if stream is not None:
+        is_default = stream in (0, LEGACY_STREAM)
+        made = torch.cuda.default_stream(gpu) if is_default else torch.cuda.ExternalStream(stream, gpu)
+        on_stream = torch.cuda.stream(made)
+    try:
+        with on_stream:
+            return torch.empty(shape, dtype=getattr(torch, dtype.name), device=like.device)
+    except RuntimeError as error:  # as of a GPU without memory
+        raise ExecutionError(f"PyTorch gives no memory for an output of {shape}: {reason_of(error)}") from error
+
+
+def wait_for(writer: int, reader: int, gpu: int) -> None:
+    """Let a stream wait for what another was given so far; the CPU goes on.
+
+    Args:
+        writer: the handle of the stream that is waited for.
+        reader: the handle of the stream that waits.
+        gpu: CUDA's number of the GPU.
+
+    Raises:
+        ExecutionError: if CUDA fails.
+    """
+    if (writer or LEGACY_STREAM) == (reader or LEGACY_STREAM):
+        return
+    cuda, event = driver(), ctypes.c_void_p()
+    with current(gpu):
+        checked(cuda.cuEventCreate(ctypes.byref(event), _EVENT_WITHOUT_TIME))
+        try:
+            checked(cuda.cuEventRecord(event, ctypes.c_void_p(writer)))
+            checked(cuda.cuStreamWaitEvent(ctypes.c_void_p(reader), event, 0))
+        finally:
+            cuda.cuEventDestroy_v2(event)  # the streams keep what they need
+
+
+def checked(status: int) -> None:
+    """Refuse a status of the driver.
+
+    Raises:
+        ExecutionError: if it is an error, with the driver's words.
+    """
+    if status:
+        words = ctypes.c_char_p()
+        driver().cuGetErrorString(status, ctypes.byref(words))
+        raise ExecutionError(f"CUDA failed: {words.value.decode() if words.value else f'error {status}'}")
+
+
+def _allocated(shape: tuple[int, ...], dtype: np.dtype[Any], gpu: int) -> GpuArray:
+    """A new array. Its memory is given back with it, once the GPU is done with all that it was given."""
+    address = ctypes.c_uint64()
+    with current(gpu):
+        size = max(1, math.prod(shape) * dtype.itemsize)
+        checked(driver().cuMemAlloc_v2(ctypes.byref(address), ctypes.c_size_t(size)))
+    owner = _Memory()
+    weakref.finalize(owner, _free, address.value, gpu).atexit = False  # CUDA is gone then, and the memory with it
+    return GpuArray(address.value, shape, dtype, gpu, owner)
+
+
+class _Memory:
+    """Stands for memory that is freed when nothing refers to it any more."""
+
+
+def _free(address: int, gpu: int) -> None:
+    with current(gpu):
+        driver().cuMemFree_v2(ctypes.c_uint64(address))
+
+
+# __cuda_array_interface__
+
+
+def _from_interface(value: Any, gpu: int, stream: int) -> GpuArray:
+    interface = value.__cuda_array_interface__
+    shape, dtype = tuple(interface["shape"]), np.dtype(interface["typestr"])
+    _check_contiguous(shape, dtype.itemsize, interface.get("strides"))
+    address = interface["data"][0]
+    writer = interface.get("stream")
+    if writer is not None:
+        wait_for(writer, stream, gpu)
+    found = ctypes.c_int(gpu)
+    if address:
+        status = driver().cuPointerGetAttribute(ctypes.byref(found), _POINTER_DEVICE, ctypes.c_uint64(address))
+        if status:
+            raise InputError("Wanted arrays in a GPU's memory, found an address that CUDA does not know.")
+    return GpuArray(address, shape, dtype, found.value, value)
+
+
+def _check_contiguous(shape: tuple[int, ...], step: int, strides: Any) -> None:
+    """Refuse an array whose elements do not lie one behind the other.
+
+    Args:
+        shape: of the array.
+        step: from one element to the next, in the unit of the strides.
+        strides: of the array; None if it is contiguous.
+    """
+    if strides is None or 0 in shape:
+        return
+    for size, stride in zip(reversed(shape), reversed(tuple(strides)), strict=True):
+        if size != 1 and stride != step:
+            raise InputError(
+                "Wanted a contiguous array on the GPU, because nothing is copied there; found one of the shape "
+                f"{shape} with the strides {tuple(strides)}. Make it contiguous first."
+            )
+        step *= size
+
+
+# DLPack, whose structures are those of dlpack.h before version 1
+
+
+class _DLDevice(ctypes.Structure):
+    _fields_ = (("kind", ctypes.c_int32), ("index", ctypes.c_int32))
+
+
+class _DLDataType(ctypes.Structure):
+    _fields_ = (("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16))
+
+
+class _DLTensor(ctypes.Structure):
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("device", _DLDevice),
+        ("ndim", ctypes.c_int32),
+        ("dtype", _DLDataType),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    )
+
+
+class _DLManagedTensor(ctypes.Structure):
+    _fields_ = (
+        ("tensor", _DLTensor),
+        ("context", ctypes.c_void_p),
+        ("deleter", ctypes.CFUNCTYPE(None, ctypes.c_void_p)),
+    )
+
+
+_new_capsule = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)(
+    ("PyCapsule_New", ctypes.pythonapi)
+)
+_pointer_in = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
+)
+# A capsule that is being destroyed must not be counted again, so it goes by its address.
+_is_unread = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)(("PyCapsule_IsValid", ctypes.pythonapi))
+_pointer_at = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)(
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
+)
+
+_given: dict[int, Any] = {}
+"""What capsules point to, by its address, until who took it says that it is done."""
+
+
+def _from_capsule(capsule: object) -> GpuArray:
+    """An array in a capsule that nobody takes: it stays as it is, and holds the memory."""
+    tensor = _DLManagedTensor.from_address(_pointer_in(capsule, _CAPSULE)).tensor
+    shape = tuple(tensor.shape[: tensor.ndim])
+    _check_contiguous(shape, 1, tensor.strides[: tensor.ndim] if tensor.strides else None)
+    type_ = tensor.dtype
+    if type_.code not in _DLPACK_KINDS or type_.lanes != 1 or type_.bits not in (8, 16, 32, 64):
+        raise InputError("Wanted a type that numpy has, found another one, such as bfloat16; convert it first.")
+    dtype = np.dtype(f"{_DLPACK_KINDS[type_.code]}{type_.bits // 8}")
+    return GpuArray((tensor.data or 0) + tensor.byte_offset, shape, dtype, tensor.device.index, capsule)
+
+
+def _capsule_of(array: GpuArray) -> object:
+    sizes = (ctypes.c_int64 * len(array.shape))(*array.shape)
+    tensor = _DLTensor(
+        data=array.address,
+        device=_DLDevice(*array.__dlpack_device__()),
+        ndim=len(array.shape),
+        dtype=_DLDataType(_CODES[array.dtype.kind], 8 * array.dtype.itemsize, 1),
+        shape=sizes,
+    )
+    managed = _DLManagedTensor(tensor=tensor, deleter=_deleter)
+    _given[ctypes.addressof(managed)] = managed, sizes, array
+    return _new_capsule(ctypes.addressof(managed), _CAPSULE, ctypes.cast(_destructor, ctypes.c_void_p))
+
+
+def _give_back(address: int) -> None:
+    del _given[address]
+
+
+def _destroy(capsule: int) -> None:
+    """What happens to a capsule in the end; who takes what is in it gives it another name."""
+    if _is_unread(capsule, _CAPSULE):
+        _give_back(_pointer_at(capsule, _CAPSULE))
+
+
+_deleter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_give_back)
+_destructor = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(_destroy)
