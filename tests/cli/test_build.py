@@ -52,6 +52,17 @@ class TestRtx:
         assert line.startswith("Building the engine: ")
         assert following == f"Next: vimdeploy run {path} PICTURE"
 
+    @pytest.mark.parametrize("option", ["-v", "-vv"])
+    def test_shows_what_tensorrt_says(self, invoke, output, tiny_onnx, built, option):
+        result = invoke("build", tiny_onnx, "-o", output, "--flavor", "rtx", "--optimization-level", 0, option)
+        said = [line for line in result.stderr.splitlines() if line.startswith("TensorRT, ")]
+        assert "TensorRT, info: Producer name: vimdeploy" in said
+        assert any(line.startswith("TensorRT, debug: ") for line in said) is (option == "-vv")
+
+    def test_shows_nothing_of_it_afterwards(self, invoke, output, tiny_onnx, built):
+        result = invoke("build", tiny_onnx, "-o", output, "--flavor", "rtx", "--optimization-level", 0)
+        assert "TensorRT, " not in result.stderr
+
     def test_can_be_inspected(self, built, invoke):
         document = json.loads(invoke("inspect", built[0], "--json").stdout)
         assert document["profiles"][0]["images"]["max"] == [4, 3, 32, 32]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vimdeploy.cli.console import phases, print_json, print_next, say
-from vimdeploy.cli.options import PATH, Bounds, Bytes, NamedBounds, NamedBoundsList, json_option
+from vimdeploy.cli.options import PATH, Bounds, Bytes, NamedBounds, NamedBoundsList, json_option, verbose_option
 from vimdeploy.engine_file import FLAVORS, HARDWARE_COMPATIBILITY
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ if TYPE_CHECKING:
     metavar="FILE.json",
     help="Write what TensorRT made of the layers to this file, to see what it fused; needs a GPU. Default: no report.",
 )
+@verbose_option
 @json_option
 def build(
     model: Path,
