@@ -21,6 +21,7 @@ def load(
     allow_engine_code: bool = False,
     runtime: str = "auto",
     precision: str | None = None,
+    contexts: int | None = None,
 ) -> Session:
     """Open an ONNX file or an engine, ready to run.
 
@@ -37,6 +38,8 @@ def load(
             Runtime or TensorRT, as the file wants.
         precision: of OpenVINO: ``fp32``, as None, or ``bf16``, which rounds every value to 8 bits and is faster on
             processors that have instructions for it; ``verify`` tells what that costs.
+        contexts: of engines: so many threads run it at the same time at most; each takes memory of its own when it
+            first does (``TensorRTSession.bytes_per_context``). None: 2.
 
     Returns:
         A session: ``run(arrays)``, ``predict(pictures)``.
@@ -62,9 +65,10 @@ def load(
     if is_engine:
         from vimdeploy.runtimes.tensorrt import session_from_engine
 
-        return session_from_engine(artifact, device, threads, operators, allow_engine_code)
-    if allow_engine_code:
-        raise ConfigError(f"allow_engine_code is for engines; {artifact} is none.")
+        return session_from_engine(artifact, device, threads, operators, allow_engine_code, contexts)
+    if allow_engine_code or contexts is not None:
+        option = "allow_engine_code" if allow_engine_code else "contexts"
+        raise ConfigError(f"{option} is for engines; {artifact} is none.")
     if runtime == "openvino":
         from vimdeploy.runtimes.openvino import OpenVinoSession
 
