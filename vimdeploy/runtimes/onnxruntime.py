@@ -19,6 +19,7 @@ from vimdeploy.model_info import INT8
 from vimdeploy.networks import stages_of
 from vimdeploy.ops.contract import DOMAIN
 from vimdeploy.runtimes.base import Arrays, Session, Stages, check_threads
+from vimdeploy.runtimes.bound_runs import CapturedRuns
 from vimdeploy.runtimes.cuda_provider import CPU_PROVIDER, CUDA_PROVIDER, INSTALL, check_cuda, load_cuda_libraries
 from vimdeploy.runtimes.operator_library import ChosenLibrary, choose_library, warn_of_slow_operators
 from vimdeploy.runtimes.plugin_provider import find_providers, kind_of, plugin_device
@@ -37,6 +38,10 @@ _KINDS = {CUDA_PROVIDER: "cuda"}
 """What those run on that are built in, if it is no CPU."""
 
 
+Provider = str | tuple[str, Mapping[str, Any]]
+"""ONNX Runtime's name of an execution provider; or the name, and options that ONNX Runtime has for it."""
+
+
 class OnnxRuntimeSession(Session):
     """An ONNX file in ONNX Runtime."""
 
@@ -49,7 +54,8 @@ class OnnxRuntimeSession(Session):
         device: str = "auto",
         threads: int | None = None,
         operators: str = "auto",
-        providers: Sequence[str] | None = None,
+        providers: Sequence[Provider] | None = None,
+        cuda_graphs: bool = False,
     ) -> None:
         """Open a session.
 
@@ -61,7 +67,10 @@ class OnnxRuntimeSession(Session):
             operators: ``library``, ``function-body``, or ``auto``: the library if it has kernels for the device.
             providers: ONNX Runtime's names of execution providers, first choice first, built in or plugins; None
                 follows the device. A plugin runs on its first device, with device ``cuda:1`` on its second; it is
-                refused if it would run no part of the model.
+                refused if it would run no part of the model. A name may come with ONNX Runtime's options for it, as a
+                pair of the two.
+            cuda_graphs: on CUDA, give a GPU all of a run in one call, as it was captured in the second run of the same
+                shapes; the first 8 shapes are captured. Threads then run one after the other.
 
         Raises:
             ConfigError: for an option that is none of these, a missing library, provider or GPU.
@@ -69,13 +78,14 @@ class OnnxRuntimeSession(Session):
         """
         self.artifact, self.info = artifact, artifact.info
         self._threads = threads
-        self._options = (device, threads, operators, providers)
+        self._options = (device, threads, operators, providers, cuda_graphs)
         opened = open_model(artifact, *self._options)
         self._session: InferenceSession | None
         self._session, self.device, self.operators, self._plugins = opened
         self._chosen = self.operators or operators
         self._providers = opened.session.get_providers()
         self._outputs = [spec.name for spec in self.info.outputs]
+        self._captured = self._captured_runs()
         _sessions.add(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -91,7 +101,16 @@ class OnnxRuntimeSession(Session):
     def _run(self, inputs: Arrays) -> Arrays:
         if self._session is None:
             self._session = open_model(self.artifact, *self._options).session
+            self._captured = self._captured_runs()
+        if self._captured is not None:
+            return self._captured.run(inputs)
         return run_session(self._session, self._outputs, inputs)
+
+    def _captured_runs(self) -> CapturedRuns | None:
+        *_, cuda_graphs = self._options
+        if not cuda_graphs:
+            return None
+        return CapturedRuns(self._session, self._outputs, "cuda", device_of(self.device).index)
 
     def after_fork(self) -> None:
         """Forget ONNX Runtime's session in a forked process, which has none of its threads.
@@ -99,7 +118,7 @@ class OnnxRuntimeSession(Session):
         It would wait for them for ever when it is freed, so it never is; the next run opens another one.
         """
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
-        self._session = None
+        self._session = self._captured = None
 
     def open_stages(self) -> Stages:
         """Found by outputs at the ends of the stages, in a copy of the model."""
@@ -162,7 +181,8 @@ def open_model(
     device: str = "auto",
     threads: int | None = None,
     operators: str = "auto",
-    providers: Sequence[str] | None = None,
+    providers: Sequence[Provider] | None = None,
+    cuda_graphs: bool = False,
     profile: Path | None = None,
 ) -> OpenedModel:
     """ONNX Runtime's own session of any ONNX model; all else as of ``OnnxRuntimeSession``.
@@ -173,16 +193,19 @@ def open_model(
         threads: that one operator may use; None for all cores.
         operators: ``auto``, ``library``, ``function-body``.
         providers: instead of those of the device.
+        cuda_graphs: let ONNX Runtime capture CUDA graphs; its session then wants runs of ``bound_runs``.
         profile: where ONNX Runtime is to write what each node took: the beginning of the file's path.
     """
     wanted = device_of(device)
     check_threads(threads)
-    if providers:
-        find_providers(providers)
-    choices = [list(providers)] if providers else _PROVIDERS[wanted.kind]
+    given = dict(provider if isinstance(provider, tuple) else (provider, {}) for provider in providers or ())
+    find_providers(given)
+    choices = [list(given)] if given else _PROVIDERS["cuda" if cuda_graphs else wanted.kind]
+    if cuda_graphs and (wanted.kind == "cpu" or CUDA_PROVIDER not in choices[0]):
+        raise ConfigError(f"cuda_graphs are of {CUDA_PROVIDER}, found {', '.join(given) or f'device {device}'}.")
     for choice in choices:
         try:
-            chosen = _chosen_providers(choice, wanted)
+            chosen = _chosen_providers(choice, wanted, cuda_graphs, given)
             library, lack = _library(artifact, operators, chosen)
             session = _open(artifact, chosen, threads or 0, library, profile)
             break
@@ -204,15 +227,35 @@ class _Providers(NamedTuple):
     device: Device
     plugins: Mapping[str, OrtEpDevice]
     """The devices of those that are plugins."""
+    options: Mapping[str, Mapping[str, str]]
+    """ONNX Runtime's, of those that have any."""
 
 
-def _chosen_providers(names: Sequence[str], wanted: Device) -> _Providers:
-    """Some providers that ONNX Runtime has, and the device of the first that is not for CPUs."""
+def _chosen_providers(
+    names: Sequence[str],
+    wanted: Device,
+    cuda_graphs: bool = False,
+    given: Mapping[str, Mapping[str, Any]] | None = None,
+) -> _Providers:
+    """Some providers that ONNX Runtime has, and the device of the first that is not for CPUs.
+
+    Args:
+        names: of the providers.
+        wanted: its number is taken.
+        cuda_graphs: as of ``open_model``.
+        given: options of providers, beside ours or instead of them.
+    """
     found = {name: plugin_device(name, wanted.index) for name in names}
     plugins = {name: device for name, device in found.items() if device is not None}
     kinds = [kind_of(plugins[name]) if name in plugins else _KINDS.get(name, "cpu") for name in names]
     kind = next((kind for kind in kinds if kind != "cpu"), "cpu")
-    return _Providers(names, Device(kind, 0 if kind == "cpu" else wanted.index), plugins)
+    # TF32 would round the factors of float32 products to 10 bits.
+    ours = {"use_tf32": 0, "device_id": wanted.index} | ({"enable_cuda_graph": 1} if cuda_graphs else {})
+    options = {CUDA_PROVIDER: ours} if CUDA_PROVIDER in names else {}
+    for name, more in (given or {}).items():
+        options[name] = {**options.get(name, {}), **more}
+    texts = {name: {key: str(value) for key, value in pairs.items()} for name, pairs in options.items()}
+    return _Providers(names, Device(kind, 0 if kind == "cpu" else wanted.index), plugins, texts)
 
 
 def _library(artifact: Artifact, operators: str, providers: _Providers) -> ChosenLibrary:
@@ -280,9 +323,7 @@ def _open(
         missing_libraries = load_cuda_libraries()
     model = for_cpu(artifact) if providers.device.kind == "cpu" else artifact.path or artifact.data
     options = _session_options(on_cuda, threads, library, profile)
-    # TF32 would round the factors of float32 products to 10 bits.
-    provider_options = {CUDA_PROVIDER: {"use_tf32": "0", "device_id": str(providers.device.index)}}
-    named = [(name, provider_options.get(name, {})) for name in providers.names]
+    named = [(name, providers.options.get(name, {})) for name in providers.names]
     try:
         if providers.plugins:
             for name, given in named:
@@ -299,6 +340,10 @@ def _open(
     except Exception as error:  # ONNX Runtime's exceptions have no common base
         if "CUDA failure" in str(error):
             raise ConfigError(f"ONNX Runtime cannot use CUDA: {reason_of(error)}") from error
+        if "graph capture" in str(error):
+            raise ConfigError(
+                f"ONNX Runtime captures no CUDA graph of the model: {reason_of(error)}; leave cuda_graphs out."
+            ) from error
         raise ModelFileError(f"ONNX Runtime refuses the model: {reason_of(error)}") from error
     refused = set(providers.names) - set(session.get_providers())
     if refused:

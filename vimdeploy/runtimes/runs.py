@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import TYPE_CHECKING
 
 from vimdeploy.errors import ExecutionError
@@ -12,9 +11,12 @@ from vimdeploy.runtimes.base import Array, Arrays
 from vimdeploy.text import reason_of
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession, RunOptions
+    from onnxruntime import InferenceSession, IOBinding, RunOptions
 
 _lock = threading.Lock()
+_options: dict[int | None, RunOptions] = {}
+"""Those of all runs in this process, by the number of their CUDA graph."""
+_stopped = threading.Event()
 
 
 def run_session(
@@ -32,31 +34,60 @@ def run_session(
         ExecutionError: if ONNX Runtime gives up.
     """
     try:
-        found = session.run(outputs, inputs, _run_options())
+        found = session.run(outputs, inputs, _run_options(None))
     except Exception as error:  # ONNX Runtime's exceptions have no common base
-        what = what or ", ".join(f"{name} {array.shape}" for name, array in inputs.items())
-        raise ExecutionError(f"ONNX Runtime failed on {what}: {reason_of(error)}") from error
+        raise ExecutionError(f"ONNX Runtime failed on {what or shapes_of(inputs)}: {reason_of(error)}") from error
     return dict(zip(outputs, found, strict=True))
+
+
+def run_bound(session: InferenceSession, binding: IOBinding, what: str, graph: int | None = None) -> None:
+    """Run a session on inputs and outputs that are bound; ``stop_runs`` ends it.
+
+    Args:
+        session: ONNX Runtime's.
+        binding: of the session.
+        what: is run, for messages.
+        graph: of a session that captures CUDA graphs: the number of the one to capture, or to run again if it was; -1
+            captures none.
+
+    Raises:
+        ExecutionError: if ONNX Runtime gives up.
+    """
+    try:
+        session.run_with_iobinding(binding, _run_options(graph))
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
+        raise ExecutionError(f"ONNX Runtime failed on {what}: {reason_of(error)}") from error
+
+
+def shapes_of(inputs: Mapping[str, Array]) -> str:
+    """What is run, for messages."""
+    return ", ".join(f"{name} {tuple(array.shape)}" for name, array in inputs.items())
 
 
 def stop_runs() -> None:
     """Stop all that ONNX Runtime computes in this process, and all that another thread begins after that."""
-    _run_options().terminate = True
+    with _lock:
+        _stopped.set()
+        for options in _options.values():
+            options.terminate = True
 
 
 def allow_runs() -> None:
     """Run again after ``stop_runs``."""
-    _made_options.cache_clear()
-
-
-def _run_options() -> RunOptions:
-    """The options of all runs in this process, made by the first of several threads."""
     with _lock:
-        return _made_options()
+        _stopped.clear()
+        _options.clear()
 
 
-@cache
-def _made_options() -> RunOptions:
+def _run_options(graph: int | None) -> RunOptions:
+    """The options of all runs with a graph of this number in this process, made by the first of several threads."""
     import onnxruntime as ort
 
-    return ort.RunOptions()
+    with _lock:
+        if graph not in _options:
+            options = ort.RunOptions()
+            if graph is not None:
+                options.add_run_config_entry("gpu_graph_id", str(graph))
+            options.terminate = _stopped.is_set()
+            _options[graph] = options
+        return _options[graph]
