@@ -128,7 +128,7 @@ class OnnxRuntimeSession(Session):
 
     def on_one_thread(self) -> OnnxRuntimeSession | None:
         """The same session on one thread; None on a GPU."""
-        if self.device != "cpu":
+        if self.runs_on_gpu:
             return None
         return OnnxRuntimeSession(self.artifact, "cpu", 1, self._chosen, self._providers)
 
