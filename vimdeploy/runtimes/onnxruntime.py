@@ -6,21 +6,24 @@ import ctypes
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
 from vimdeploy import libraries
 from vimdeploy.artifact import Artifact
-from vimdeploy.errors import ConfigError, ModelFileError, require
-from vimdeploy.gpu import Device, device_of
+from vimdeploy.errors import ConfigError, InputError, ModelFileError, require
+from vimdeploy.gpu import Device, current, device_of
 from vimdeploy.graphs.float32_products import with_float32_products
 from vimdeploy.model_info import INT8
 from vimdeploy.networks import stages_of
 from vimdeploy.ops.contract import DOMAIN
 from vimdeploy.runtimes.base import Arrays, Session, Stages, check_threads
-from vimdeploy.runtimes.bound_runs import CapturedRuns
+from vimdeploy.runtimes.bound_runs import CapturedRuns, Copies, run_on_gpu
 from vimdeploy.runtimes.cuda_provider import CPU_PROVIDER, CUDA_PROVIDER, INSTALL, check_cuda, load_cuda_libraries
+from vimdeploy.runtimes.cuda_streams import LEGACY_STREAM, stream_handle, synchronize, wait_for
+from vimdeploy.runtimes.gpu_arrays import empty, stream_of_torch
 from vimdeploy.runtimes.operator_library import ChosenLibrary, choose_library, warn_of_slow_operators
 from vimdeploy.runtimes.plugin_provider import find_providers, kind_of, plugin_device
 from vimdeploy.runtimes.runs import run_session
@@ -34,6 +37,10 @@ _CPU = [CPU_PROVIDER]
 _CUDA = [CUDA_PROVIDER, *_CPU]  # the CPU computes shapes
 _PROVIDERS = {"auto": [_CUDA, _CPU], "cpu": [_CPU], "cuda": [_CUDA]}
 """The providers of each; ``auto`` takes the first that this machine and the other options allow."""
+_INSTEAD = {"device_id": "device='cuda:1'", "enable_cuda_graph": "cuda_graphs=True"}
+"""What stands for options of the CUDA provider, which vimdeploy has to know of."""
+_STREAM = "user_compute_stream"
+"""The CUDA provider's option for the stream that it is to work in."""
 _KINDS = {CUDA_PROVIDER: "cuda"}
 """What those run on that are built in, if it is no CPU."""
 
@@ -81,10 +88,11 @@ class OnnxRuntimeSession(Session):
         self._options = (device, threads, operators, providers, cuda_graphs)
         opened = open_model(artifact, *self._options)
         self._session: InferenceSession | None
-        self._session, self.device, self.operators, self._plugins = opened
+        self._session, self.device, self.operators, self._plugins, self._stream = opened
         self._chosen = self.operators or operators
         self._providers = opened.session.get_providers()
-        self._outputs = [spec.name for spec in self.info.outputs]
+        self._types = {spec.name: spec.type for spec in self.info.outputs}
+        self._outputs = list(self._types)
         self._captured = self._captured_runs()
         _sessions.add(self)
 
@@ -99,18 +107,55 @@ class OnnxRuntimeSession(Session):
         return f"{self.runtime} ({how})"
 
     def _run(self, inputs: Arrays) -> Arrays:
+        session = self._opened()
+        if self._captured is not None:
+            return self._captured.run(inputs)
+        return run_session(session, self._outputs, inputs)
+
+    def _run_on_gpu(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any], stream: int | None) -> dict[str, Any]:
+        """As ``run``. ONNX Runtime works in streams of its own, so a caller's is waited for before and after.
+
+        It is not if the session was opened with one, by the provider's option user_compute_stream.
+        """
+        unknown = outputs.keys() - set(self._outputs)
+        if unknown:
+            raise InputError(
+                f"The model has no output {', '.join(sorted(unknown))}; it has {', '.join(self._outputs)}."
+            )
+        session, gpu, own = self._opened(), device_of(self.device).index, self._stream
+        if self._captured is not None:
+            own = None  # its runs are in one thread, one after the other
+        works_in = next(found for found in (own, stream, LEGACY_STREAM) if found is not None)
+        with current(gpu):
+            if own is not None and stream is not None:
+                wait_for(stream, own)
+            arrays = self._taken(inputs, works_in)
+            if own is None:
+                synchronize(works_in)
+        like = next(iter(inputs.values()))
+        home = stream_of_torch(like, gpu) if stream is None else stream
+        waits = own is None or stream is None
+        copies = Copies(arrays, outputs, self._types, partial(empty, like, gpu=gpu, stream=home), gpu, works_in, waits)
+        if self._captured is not None:
+            return self._captured.run_by(arrays, copies.give, copies.take)
+        found = run_on_gpu(session, self._outputs, arrays, copies.take, waits)
+        if own is not None and stream is not None:
+            with current(gpu):
+                wait_for(own, stream)
+        return found
+
+    def _opened(self) -> InferenceSession:
+        """ONNX Runtime's session, which is another one in a forked process."""
         if self._session is None:
             self._session = open_model(self.artifact, *self._options).session
             self._captured = self._captured_runs()
-        if self._captured is not None:
-            return self._captured.run(inputs)
-        return run_session(self._session, self._outputs, inputs)
+        return self._session
 
     def _captured_runs(self) -> CapturedRuns | None:
         *_, cuda_graphs = self._options
         if not cuda_graphs:
             return None
-        return CapturedRuns(self._session, self._outputs, "cuda", device_of(self.device).index)
+        return CapturedRuns(self._session, self._outputs, device_of(self.device).index)
 
     def after_fork(self) -> None:
         """Forget ONNX Runtime's session in a forked process, which has none of its threads.
@@ -174,6 +219,8 @@ class OpenedModel(NamedTuple):
     """What computes our operators; empty if the model has none."""
     plugins: tuple[str, ...]
     """The providers that are plugins."""
+    stream: int | None
+    """The CUDA stream that it was told to work in, if it was."""
 
 
 def open_model(
@@ -199,6 +246,9 @@ def open_model(
     wanted = device_of(device)
     check_threads(threads)
     given = dict(provider if isinstance(provider, tuple) else (provider, {}) for provider in providers or ())
+    for option, instead in _INSTEAD.items():
+        if option in given.get(CUDA_PROVIDER, {}):
+            raise ConfigError(f"Wanted {instead} in place of {CUDA_PROVIDER}'s option {option}.")
     find_providers(given)
     choices = [list(given)] if given else _PROVIDERS["cuda" if cuda_graphs else wanted.kind]
     if cuda_graphs and (wanted.kind == "cpu" or CUDA_PROVIDER not in choices[0]):
@@ -217,7 +267,7 @@ def open_model(
     if lack:
         warn_of_slow_operators(lack)
     computed_by = ("function body" if library is None else "library") if artifact.has_operators else ""
-    return OpenedModel(session, str(chosen.device), computed_by, tuple(chosen.plugins))
+    return OpenedModel(session, str(chosen.device), computed_by, tuple(chosen.plugins), chosen.stream)
 
 
 class _Providers(NamedTuple):
@@ -229,6 +279,12 @@ class _Providers(NamedTuple):
     """The devices of those that are plugins."""
     options: Mapping[str, Mapping[str, str]]
     """ONNX Runtime's, of those that have any."""
+
+    @property
+    def stream(self) -> int | None:
+        """The handle of the CUDA stream to work in, if somebody gave one."""
+        handle = self.options.get(CUDA_PROVIDER, {}).get(_STREAM)
+        return None if handle is None else int(handle)
 
 
 def _chosen_providers(
@@ -251,9 +307,11 @@ def _chosen_providers(
     kind = next((kind for kind in kinds if kind != "cpu"), "cpu")
     # TF32 would round the factors of float32 products to 10 bits.
     ours = {"use_tf32": 0, "device_id": wanted.index} | ({"enable_cuda_graph": 1} if cuda_graphs else {})
-    options = {CUDA_PROVIDER: ours} if CUDA_PROVIDER in names else {}
+    options: dict[str, dict[str, Any]] = {CUDA_PROVIDER: ours} if CUDA_PROVIDER in names else {}
     for name, more in (given or {}).items():
         options[name] = {**options.get(name, {}), **more}
+    if _STREAM in options.get(CUDA_PROVIDER, {}):
+        options[CUDA_PROVIDER][_STREAM] = stream_handle(options[CUDA_PROVIDER][_STREAM])
     texts = {name: {key: str(value) for key, value in pairs.items()} for name, pairs in options.items()}
     return _Providers(names, Device(kind, 0 if kind == "cpu" else wanted.index), plugins, texts)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vimdeploy.errors import ExecutionError
 from vimdeploy.runtimes.base import Array, Arrays
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession, IOBinding, RunOptions
 
 _lock = threading.Lock()
-_options: dict[int | None, RunOptions] = {}
-"""Those of all runs in this process, by the number of their CUDA graph."""
+_options: dict[tuple[int | None, bool], RunOptions] = {}
+"""Those of all runs in this process, by the number of their CUDA graph, and whether they wait for their end."""
 _stopped = threading.Event()
 
 
@@ -34,13 +34,15 @@ def run_session(
         ExecutionError: if ONNX Runtime gives up.
     """
     try:
-        found = session.run(outputs, inputs, _run_options(None))
+        found = session.run(outputs, inputs, _run_options())
     except Exception as error:  # ONNX Runtime's exceptions have no common base
         raise ExecutionError(f"ONNX Runtime failed on {what or shapes_of(inputs)}: {reason_of(error)}") from error
     return dict(zip(outputs, found, strict=True))
 
 
-def run_bound(session: InferenceSession, binding: IOBinding, what: str, graph: int | None = None) -> None:
+def run_bound(
+    session: InferenceSession, binding: IOBinding, what: str, graph: int | None = None, waits: bool = True
+) -> None:
     """Run a session on inputs and outputs that are bound; ``stop_runs`` ends it.
 
     Args:
@@ -49,18 +51,19 @@ def run_bound(session: InferenceSession, binding: IOBinding, what: str, graph: i
         what: is run, for messages.
         graph: of a session that captures CUDA graphs: the number of the one to capture, or to run again if it was; -1
             captures none.
+        waits: whether the outputs are written when it is over, or in the session's stream.
 
     Raises:
         ExecutionError: if ONNX Runtime gives up.
     """
     try:
-        session.run_with_iobinding(binding, _run_options(graph))
+        session.run_with_iobinding(binding, _run_options(graph, waits))
     except Exception as error:  # ONNX Runtime's exceptions have no common base
         raise ExecutionError(f"ONNX Runtime failed on {what}: {reason_of(error)}") from error
 
 
-def shapes_of(inputs: Mapping[str, Array]) -> str:
-    """What is run, for messages."""
+def shapes_of(inputs: Mapping[str, Any]) -> str:
+    """What is run, for messages: the shapes of arrays, by name."""
     return ", ".join(f"{name} {tuple(array.shape)}" for name, array in inputs.items())
 
 
@@ -79,15 +82,16 @@ def allow_runs() -> None:
         _options.clear()
 
 
-def _run_options(graph: int | None) -> RunOptions:
-    """The options of all runs with a graph of this number in this process, made by the first of several threads."""
+def _run_options(graph: int | None = None, waits: bool = True) -> RunOptions:
+    """The options of all such runs in this process, made by the first of several threads."""
     import onnxruntime as ort
 
     with _lock:
-        if graph not in _options:
-            options = ort.RunOptions()
+        if (graph, waits) not in _options:
+            options = _options[graph, waits] = ort.RunOptions()
+            options.terminate = _stopped.is_set()
             if graph is not None:
                 options.add_run_config_entry("gpu_graph_id", str(graph))
-            options.terminate = _stopped.is_set()
-            _options[graph] = options
-        return _options[graph]
+            if not waits:
+                options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        return _options[graph, waits]
