@@ -149,6 +149,15 @@ def gpu_array_of(value: Any, gpu: int, stream: int) -> GpuArray:
     return array
 
 
+def stream_of_torch(like: object, gpu: int) -> int | None:
+    """The handle of PyTorch's current stream, if something is a tensor of it; else None."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(like, torch.Tensor):
+        return None
+    handle: int = torch.cuda.current_stream(gpu).cuda_stream
+    return handle
+
+
 def empty(like: object, shape: tuple[int, ...], dtype: np.dtype[Any], gpu: int, stream: int | None = None) -> Any:
     """Memory for an output that is to be used by the library that an input is from.
 
