@@ -36,8 +36,8 @@ SelectiveScanCudaPlan plan_on(const CudaFacts& device, const SelectiveScanProble
                               int64_t chunks, int64_t channels_per_thread) {
   const auto plan = cuda_plan_with(problem, schedule, chunks, true, channels_per_thread);
   const int64_t per_multiprocessor = divide_up(cuda::blocks_per_chunk(problem) * plan.chunks, device.multiprocessors);
-  const int64_t wanted = std::min(per_multiprocessor, cuda::blocks_in_registers(problem, cuda::groups_of(problem),
-                                                                                plan.channels_per_thread));
+  const int64_t wanted = std::min(
+      per_multiprocessor, cuda::blocks_in_registers(problem, cuda::groups_of(problem), plan.channels_per_thread));
   if (cuda::resident_blocks(problem, plan, device) >= wanted) return plan;
   return cuda_plan_with(problem, schedule, chunks, false, channels_per_thread);
 }
@@ -74,8 +74,8 @@ Status check_common(const Problem& problem) {
 CudaFacts facts_to_plan_with(const CudaFacts& built, const CudaFacts& here) {
   CudaFacts facts = here;
   facts.multiprocessors = built.multiprocessors;
-  for (auto fact : {&CudaFacts::shared_bytes_per_multiprocessor, &CudaFacts::shared_bytes_per_block,
-                    &CudaFacts::largest_cluster}) {
+  for (auto fact :
+       {&CudaFacts::shared_bytes_per_multiprocessor, &CudaFacts::shared_bytes_per_block, &CudaFacts::largest_cluster}) {
     facts.*fact = std::min(built.*fact, here.*fact);
   }
   return facts;
@@ -118,17 +118,16 @@ SelectiveScanCudaPlan cuda_plan_with(const SelectiveScanProblem& problem, Schedu
   plan.chunk_tokens = divide_up(divide_up(problem.tokens, most_chunks), cuda::kTokenTile) * cuda::kTokenTile;
   plan.chunks = divide_up(problem.tokens, plan.chunk_tokens);
   plan.schedule = plan.chunks > 1 ? schedule : Schedule::sequences;
-  plan.channels_per_thread = plan.schedule == Schedule::cluster
-                                 ? 1  // there are few blocks, which two channels would make fewer
-                                 : std::min<int64_t>(channels_per_thread, cuda::most_channels_per_thread(
-                                                                              state_group, problem.channels));
+  plan.channels_per_thread =
+      plan.schedule == Schedule::cluster
+          ? 1  // there are few blocks, which two channels would make fewer
+          : std::min<int64_t>(channels_per_thread, cuda::most_channels_per_thread(state_group, problem.channels));
   plan.sums_in_shared = sums_in_shared && summands > 1;
 
   const int64_t groups = cuda::thread_groups_of(summands);
   const int64_t tokens_of_sums = plan.sums_in_shared ? plan.chunk_tokens : 0;
   const bool has_ends = plan.schedule == Schedule::cluster;
-  const int64_t shared_floats =
-      cuda::shared_layout(groups, state_group, problem.rank, has_ends, tokens_of_sums).floats;
+  const int64_t shared_floats = cuda::shared_layout(groups, state_group, problem.rank, has_ends, tokens_of_sums).floats;
   plan.shared_bytes = static_cast<size_t>(shared_floats) * sizeof(float);
 
   const bool is_launched_again = plan.schedule == Schedule::two_launches || plan.schedule == Schedule::three_launches;
@@ -157,8 +156,7 @@ SelectiveScanCudaPlan cuda_plan_of(const SelectiveScanProblem& problem, const Cu
   };
   consider(Schedule::sequences, 1);
   if (wanted == Schedule::sequences) return best;
-  const int64_t full_wave =
-      device.multiprocessors * cuda::blocks_in_registers(problem, cuda::groups_of(problem), 1);
+  const int64_t full_wave = device.multiprocessors * cuda::blocks_in_registers(problem, cuda::groups_of(problem), 1);
   const int64_t filled = divide_up(kMaxWaves * full_wave, cuda::blocks_per_chunk(problem));
   const int64_t most = std::min(divide_up(problem.tokens, cuda::kTokenTile), std::max<int64_t>(2, filled));
   // Candidates 2, 3, 4, 6, 8, 12 ...: few enough to try all of them at every call.
@@ -203,8 +201,8 @@ std::string SelectiveScanCudaPlan::to_string() const {
   }
   if (chunks == 0) return text.str();
   text << ", " << channel_tile << " channels, " << (channels_per_thread == 2 ? "two for each thread, " : "")
-       << state_group << (state_group == 1 ? " state" : " states") << " and "
-       << shared_bytes << " bytes of shared memory a block, " << workspace_bytes << " bytes of workspace";
+       << state_group << (state_group == 1 ? " state" : " states") << " and " << shared_bytes
+       << " bytes of shared memory a block, " << workspace_bytes << " bytes of workspace";
   if (sums_in_shared) text << ", sums in shared memory";
   return text.str();
 }

@@ -16,8 +16,8 @@ constexpr int64_t kStatesIssue = 88, kOtherIssue = 68, kTwoChannelsIssue = 276;
 constexpr int64_t kBlockStart = 1500;
 // A launch after another one.
 constexpr int64_t kLaunch = 3000;
-// What carrying states from a chunk to the next takes, by a launch of its own and at the start of the second walk: there
-// (state_group + 1) * kChannelTile floats come from the L2 cache, at some 32 bytes a clock.
+// What carrying states from a chunk to the next takes, by a launch of its own and at the start of the second walk:
+// there (state_group + 1) * kChannelTile floats come from the L2 cache, at some 32 bytes a clock.
 constexpr int64_t kCarryStep = 30, kCombineStep = 250;
 // The first walk over the tokens of a chunk, against the second one: without C and y. In a cluster it has them, too.
 constexpr int64_t kFirstWalkPercent = 80, kFirstWalkInClusterPercent = 95;
@@ -75,7 +75,8 @@ int64_t expected_clocks(const SelectiveScanProblem& problem, const SelectiveScan
       // Every state is read and written once, with a step size for every chunk that it is carried through.
       const int64_t rows = 2 * plan.state_group + std::max(plan.state_group, plan.chunks);
       const int64_t bytes = rows * threads * 4 * std::min(resident, divide_up(blocks, device.multiprocessors));
-      return two_walks(kFirstWalkInClusterPercent) + passes * (2 * kClusterBarrier + bytes / kClusterBytes - kBlockStart);
+      return two_walks(kFirstWalkInClusterPercent) +
+             passes * (2 * kClusterBarrier + bytes / kClusterBytes - kBlockStart);
     }
     case Schedule::two_launches:
       return two_walks(kFirstWalkPercent) + kLaunch + kCombineStep * plan.chunks;

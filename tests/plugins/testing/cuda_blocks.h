@@ -139,8 +139,8 @@ class CpuClusterTeam : public CpuTeam<Registers> {
   int rank_;
 };
 
-// Does what selective_scan_cuda launches, in the same order. Blocks are independent but for clusters, so they run in any
-// order, too.
+// Does what selective_scan_cuda launches, in the same order. Blocks are independent but for clusters, so they run in
+// any order, too.
 inline void run_selective_scan_blocks(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan,
                                       const SelectiveScanTensors& tensors, void* workspace, ThreadOrder order) {
   const cuda::ScanArguments arguments(problem, plan, tensors, workspace);
