@@ -1,8 +1,14 @@
 #include "scan/cuda/plan.h"
 
 #include <algorithm>
+#include <array>
+#include <cstring>
 #include <limits>
+#include <map>
 #include <sstream>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
 
 #include "scan/cuda/layout.h"
 #include "scan/cuda/time_model.h"
@@ -137,7 +143,9 @@ SelectiveScanCudaPlan cuda_plan_with(const SelectiveScanProblem& problem, Schedu
   return plan;
 }
 
-SelectiveScanCudaPlan cuda_plan_of(const SelectiveScanProblem& problem, const CudaFacts& device,
+namespace {
+
+SelectiveScanCudaPlan fastest_plan(const SelectiveScanProblem& problem, const CudaFacts& device,
                                    std::optional<Schedule> wanted) {
   SelectiveScanCudaPlan best = cuda_plan_with(problem, Schedule::sequences, 1, false, 1);
   if (best.chunks == 0) return best;
@@ -159,7 +167,7 @@ SelectiveScanCudaPlan cuda_plan_of(const SelectiveScanProblem& problem, const Cu
   const int64_t full_wave = device.multiprocessors * cuda::blocks_in_registers(problem, cuda::groups_of(problem), 1);
   const int64_t filled = divide_up(kMaxWaves * full_wave, cuda::blocks_per_chunk(problem));
   const int64_t most = std::min(divide_up(problem.tokens, cuda::kTokenTile), std::max<int64_t>(2, filled));
-  // Candidates 2, 3, 4, 6, 8, 12 ...: few enough to try all of them at every call.
+  // Candidates 2, 3, 4, 6, 8, 12 ...: few enough to try all of them.
   for (int64_t power = 2; power <= most; power *= 2) {
     for (int64_t chunks : {power, power / 2 * 3}) {
       if (chunks > most) continue;
@@ -169,6 +177,31 @@ SelectiveScanCudaPlan cuda_plan_of(const SelectiveScanProblem& problem, const Cu
     }
   }
   return best;
+}
+
+// All that a plan depends on.
+using Question = std::tuple<std::string_view, ElementType, std::array<int64_t, 6>, bool,
+                            std::array<unsigned char, sizeof(CudaFacts)>, std::optional<Schedule>>;
+
+Question question_of(const SelectiveScanProblem& p, const CudaFacts& device, std::optional<Schedule> wanted) {
+  static_assert(std::has_unique_object_representations_v<CudaFacts>, "its bytes are compared");
+  std::array<unsigned char, sizeof device> facts;
+  std::memcpy(facts.data(), &device, sizeof device);
+  return {p.name, p.type, {p.batch, p.tokens, p.channels, p.states, p.rank, p.directions()}, p.is_gated, facts, wanted};
+}
+
+}  // namespace
+
+// Operators ask at every call, and a network's layers ask the same: remembering costs a hundredth of planning.
+SelectiveScanCudaPlan cuda_plan_of(const SelectiveScanProblem& problem, const CudaFacts& device,
+                                   std::optional<Schedule> wanted) {
+  constexpr size_t kMostKnown = 64;
+  thread_local std::map<Question, SelectiveScanCudaPlan> known;
+  const Question question = question_of(problem, device, wanted);
+  const auto found = known.find(question);
+  if (found != known.end()) return found->second;
+  if (known.size() == kMostKnown) known.clear();
+  return known[question] = fastest_plan(problem, device, wanted);
 }
 
 size_t workspace_bound(const SelectiveScanProblem& largest, const CudaFacts& device) {

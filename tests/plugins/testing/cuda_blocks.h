@@ -9,6 +9,7 @@
 #include <numeric>
 #include <random>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "scan/cuda/cluster.h"
@@ -83,10 +84,14 @@ class CpuCluster {
     wait_for_turn(rank);
   }
 
-  float* in_block(int own, int other, float* address) const {
+  float* in_block(int own, int other, float* address) {
     float* const memory = shared_[static_cast<size_t>(other)];
-    if (memory == nullptr) ADD_FAILURE() << "block " << other << " has not begun, or has ended: its memory is used";
-    return memory == nullptr ? address : memory + (address - shared_[static_cast<size_t>(own)]);
+    if (memory == nullptr) {
+      EXPECT_TRUE(std::exchange(is_misused_, true))
+          << "the memory of a block that has not begun, or has ended, is used";
+      return address;
+    }
+    return memory + (address - shared_[static_cast<size_t>(own)]);
   }
 
  private:
@@ -117,6 +122,7 @@ class CpuCluster {
   std::vector<int64_t> waiting_;  // blocks of the next one
   size_t next_ = 0;
   std::vector<float*> shared_;  // of every block that runs
+  bool is_misused_ = false;     // that has been told
 };
 
 // A block of a cluster.
