@@ -16,14 +16,15 @@ constexpr int64_t kStatesIssue = 88, kOtherIssue = 68, kTwoChannelsIssue = 276;
 constexpr int64_t kBlockStart = 1500;
 // A launch after another one.
 constexpr int64_t kLaunch = 3000;
-// What carrying states from a chunk to the next takes, by a launch of its own and at the start of the second walk:
-// there (state_group + 1) * kChannelTile floats come from the L2 cache, at some 32 bytes a clock.
-constexpr int64_t kCarryStep = 30, kCombineStep = 250;
+// What a chunk adds to carrying the states: by a launch of its own, and at the start of the second walk, where every
+// chunk before a block's own is a round trip to the L2 cache.
+constexpr int64_t kCarryStep = 30, kCombineStep = 350;
 // The first walk over the tokens of a chunk, against the second one: without C and y. In a cluster it has them, too.
 constexpr int64_t kFirstWalkPercent = 80, kFirstWalkInClusterPercent = 95;
-// A barrier of a cluster. Bytes a clock that a multiprocessor exchanges with others: 3.3 TB/s for all 132 of an H100,
-// measured by Luo et al., Benchmarking and Dissecting the Nvidia Hopper GPU Architecture (2024).
-constexpr int64_t kClusterBarrier = 400, kClusterBytes = 14;
+// A barrier of a cluster, before which ptxas puts a fence of all memory. Bytes a clock that a multiprocessor exchanges
+// with others: 3.3 TB/s for all 132 of an H100, measured by Luo et al., Benchmarking and Dissecting the Nvidia Hopper
+// GPU Architecture (2024).
+constexpr int64_t kClusterBarrier = 700, kClusterBytes = 14;
 
 // Shared memory that CUDA reserves for each block, in bytes.
 constexpr int64_t kReservedShared = 1024;

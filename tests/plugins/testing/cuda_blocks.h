@@ -87,8 +87,8 @@ class CpuCluster {
   float* in_block(int own, int other, float* address) {
     float* const memory = shared_[static_cast<size_t>(other)];
     if (memory == nullptr) {
-      EXPECT_TRUE(std::exchange(is_misused_, true))
-          << "the memory of a block that has not begun, or has ended, is used";
+      if (!std::exchange(is_misused_, true))
+        ADD_FAILURE() << "the memory of a block that has not begun, or has ended, is used";
       return address;
     }
     return memory + (address - shared_[static_cast<size_t>(own)]);
