@@ -18,7 +18,7 @@ struct Linear {
 struct KernelCost {
   Walk walk;
   Form form;
-  int channels;  // of a thread
+  int channels;     // of a thread
   double specials;  // exponentials and reciprocals beside those of the states
   Linear issued;    // instructions
   Linear float32;   // of these, multiply-adds, products and sums

@@ -1,8 +1,14 @@
 #include "scan/cuda/plan.h"
 
 #include <algorithm>
+#include <array>
+#include <cstring>
 #include <limits>
+#include <map>
 #include <sstream>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
 
 #include "scan/cuda/layout.h"
 #include "scan/cuda/time_model.h"
@@ -31,8 +37,8 @@ int64_t floats_of_ends(const SelectiveScanProblem& problem, int64_t chunks) {
          cuda::end_floats(cuda::state_group_of(problem.states));
 }
 
-// Whether the device can launch the plan. One with its sums in the workspace and without a cluster fits every device that
-// check() lets pass.
+// Whether the device can launch the plan. One with its sums in the workspace and without a cluster fits every device
+// that check() lets pass.
 bool can_launch(const SelectiveScanCudaPlan& plan, const CudaFacts& device) {
   if (plan.schedule == Schedule::cluster && plan.chunks > device.largest_cluster) return false;
   return static_cast<int64_t>(plan.shared_bytes) <= device.shared_bytes_per_block;
@@ -64,8 +70,8 @@ Status check_common(const Problem& problem) {
 CudaFacts facts_to_plan_with(const CudaFacts& built, const CudaFacts& here) {
   CudaFacts facts = here;
   facts.multiprocessors = built.multiprocessors;
-  for (auto fact : {&CudaFacts::shared_bytes_per_multiprocessor, &CudaFacts::shared_bytes_per_block,
-                    &CudaFacts::largest_cluster}) {
+  for (auto fact :
+       {&CudaFacts::shared_bytes_per_multiprocessor, &CudaFacts::shared_bytes_per_block, &CudaFacts::largest_cluster}) {
     facts.*fact = std::min(built.*fact, here.*fact);
   }
   return facts;
@@ -108,17 +114,16 @@ SelectiveScanCudaPlan cuda_plan_with(const SelectiveScanProblem& problem, Schedu
   plan.chunk_tokens = divide_up(divide_up(problem.tokens, most_chunks), cuda::kTokenTile) * cuda::kTokenTile;
   plan.chunks = divide_up(problem.tokens, plan.chunk_tokens);
   plan.schedule = plan.chunks > 1 ? schedule : Schedule::sequences;
-  plan.channels_per_thread = plan.schedule == Schedule::cluster
-                                 ? 1  // there are few blocks, which two channels would make fewer
-                                 : std::min<int64_t>(channels_per_thread, cuda::most_channels_per_thread(
-                                                                              state_group, problem.channels));
+  plan.channels_per_thread =
+      plan.schedule == Schedule::cluster
+          ? 1  // there are few blocks, which two channels would make fewer
+          : std::min<int64_t>(channels_per_thread, cuda::most_channels_per_thread(state_group, problem.channels));
   plan.sums_in_shared = sums_in_shared && summands > 1;
 
   const int64_t groups = cuda::thread_groups_of(summands);
   const int64_t tokens_of_sums = plan.sums_in_shared ? plan.chunk_tokens : 0;
   const bool has_ends = plan.schedule == Schedule::cluster;
-  const int64_t shared_floats =
-      cuda::shared_layout(groups, state_group, problem.rank, has_ends, tokens_of_sums).floats;
+  const int64_t shared_floats = cuda::shared_layout(groups, state_group, problem.rank, has_ends, tokens_of_sums).floats;
   plan.shared_bytes = static_cast<size_t>(shared_floats) * sizeof(float);
 
   const bool is_launched_again = plan.schedule == Schedule::two_launches || plan.schedule == Schedule::three_launches;
@@ -128,7 +133,9 @@ SelectiveScanCudaPlan cuda_plan_with(const SelectiveScanProblem& problem, Schedu
   return plan;
 }
 
-SelectiveScanCudaPlan cuda_plan_of(const SelectiveScanProblem& problem, const CudaFacts& device,
+namespace {
+
+SelectiveScanCudaPlan fastest_plan(const SelectiveScanProblem& problem, const CudaFacts& device,
                                    std::optional<Schedule> wanted) {
   SelectiveScanCudaPlan best = cuda_plan_with(problem, Schedule::sequences, 1, false, 1);
   if (best.chunks == 0) return best;
@@ -154,11 +161,10 @@ SelectiveScanCudaPlan cuda_plan_of(const SelectiveScanProblem& problem, const Cu
   };
   for (int64_t channels_per_thread : {1, 2}) consider(Schedule::sequences, 1, channels_per_thread);
   if (wanted == Schedule::sequences) return best;
-  // Candidates are 2, 3, 4, 6, 8, 12 ... chunks, and as many as fill the device once or twice: few enough to try all of
-  // them at every call.
+  // Candidates are 2, 3, 4, 6, 8, 12 ... chunks, as many as fill the device once or twice, and as many as there can be.
   for (int64_t channels_per_thread : {1, 2}) {
-    const int64_t wave = device.multiprocessors *
-                         cuda::blocks_in_registers(problem, cuda::groups_of(problem), channels_per_thread);
+    const int64_t wave =
+        device.multiprocessors * cuda::blocks_in_registers(problem, cuda::groups_of(problem), channels_per_thread);
     const int64_t tiles = divide_up(problem.tokens, cuda::kTokenTile), per_chunk = cuda::blocks_per_chunk(problem);
     const int64_t most = std::min(tiles, std::max<int64_t>(2, divide_up(kMaxWaves * wave, per_chunk)));
     const auto consider_all = [&](int64_t chunks) {
@@ -172,8 +178,34 @@ SelectiveScanCudaPlan cuda_plan_of(const SelectiveScanProblem& problem, const Cu
       consider_all(power / 2 * 3);
     }
     for (int64_t waves = 1; waves <= kMaxWaves; ++waves) consider_all(waves * wave / per_chunk);
+    consider_all(tiles);
   }
   return best;
+}
+
+// All that a plan depends on.
+using Question = std::tuple<std::string_view, ElementType, std::array<int64_t, 6>, bool,
+                            std::array<unsigned char, sizeof(CudaFacts)>, std::optional<Schedule>>;
+
+Question question_of(const SelectiveScanProblem& p, const CudaFacts& device, std::optional<Schedule> wanted) {
+  static_assert(std::has_unique_object_representations_v<CudaFacts>, "its bytes are compared");
+  std::array<unsigned char, sizeof device> facts;
+  std::memcpy(facts.data(), &device, sizeof device);
+  return {p.name, p.type, {p.batch, p.tokens, p.channels, p.states, p.rank, p.directions()}, p.is_gated, facts, wanted};
+}
+
+}  // namespace
+
+// Operators ask at every call, and a network's layers ask the same: remembering costs a hundredth of planning.
+SelectiveScanCudaPlan cuda_plan_of(const SelectiveScanProblem& problem, const CudaFacts& device,
+                                   std::optional<Schedule> wanted) {
+  constexpr size_t kMostKnown = 64;
+  thread_local std::map<Question, SelectiveScanCudaPlan> known;
+  const Question question = question_of(problem, device, wanted);
+  const auto found = known.find(question);
+  if (found != known.end()) return found->second;
+  if (known.size() == kMostKnown) known.clear();
+  return known[question] = fastest_plan(problem, device, wanted);
 }
 
 size_t workspace_bound(const SelectiveScanProblem& largest, const CudaFacts& device) {
@@ -206,8 +238,8 @@ std::string SelectiveScanCudaPlan::to_string() const {
   }
   if (chunks == 0) return text.str();
   text << ", " << channel_tile << " channels, " << (channels_per_thread == 2 ? "two for each thread, " : "")
-       << state_group << (state_group == 1 ? " state" : " states") << " and "
-       << shared_bytes << " bytes of shared memory a block, " << workspace_bytes << " bytes of workspace";
+       << state_group << (state_group == 1 ? " state" : " states") << " and " << shared_bytes
+       << " bytes of shared memory a block, " << workspace_bytes << " bytes of workspace";
   if (sums_in_shared) text << ", sums in shared memory";
   return text.str();
 }

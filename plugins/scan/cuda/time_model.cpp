@@ -21,12 +21,13 @@ constexpr double kBlockStart = 1500, kRankStart = 80;
 constexpr double kWalkAgain = 600;
 // A launch, and the end of the one before it.
 constexpr double kLaunch = 2000;
-// What carrying states from a chunk to the next takes, by a launch of its own and at the start of the second walk: there
-// (state_group + 1) * kChannelTile floats come from the L2 cache, at some 32 bytes a clock.
-constexpr double kCarryStep = 30, kCombineStep = 250;
-// A barrier of a cluster. Bytes a clock that a multiprocessor exchanges with others: 3.3 TB/s for all 132 of an H100,
-// measured by Luo et al., Benchmarking and Dissecting the Nvidia Hopper GPU Architecture (2024).
-constexpr double kClusterBarrier = 400, kClusterBytes = 14;
+// What a chunk adds to carrying the states: by a launch of its own, and at the start of the second walk, where every
+// chunk before a block's own is a round trip to the L2 cache.
+constexpr double kCarryStep = 30, kCombineStep = 350;
+// A barrier of a cluster, before which ptxas puts a fence of all memory. Bytes a clock that a multiprocessor exchanges
+// with others: 3.3 TB/s for all 132 of an H100, measured by Luo et al., Benchmarking and Dissecting the Nvidia Hopper
+// GPU Architecture (2024).
+constexpr double kClusterBarrier = 700, kClusterBytes = 14;
 // Bytes a clock that a multiprocessor has from the L2 cache while all others do the same, and what part of the memory's
 // bandwidth a kernel reaches: usual figures.
 constexpr double kCacheBytes = 32, kOfBandwidth = 0.85;
@@ -114,8 +115,7 @@ double TimeModel::walk(const TokenCost& cost, double tokens, double once, int64_
 }
 
 double TimeModel::cache_clocks(const SelectiveScanCudaPlan& plan) const {
-  const double walks = plan.chunks > 1 ? 2 : 1,
-               tiles = static_cast<double>(divide_up(problem_.channels, kChannelTile)),
+  const double walks = plan.chunks > 1 ? 2 : 1, tiles = static_cast<double>(divide_up(problem_.channels, kChannelTile)),
                bytes = walks * (inputs_ + rows_ * tiles) + outputs_ + (plan.sums_in_shared ? 0 : sums_);
   return bytes / (kCacheBytes * static_cast<double>(device_.multiprocessors));
 }
@@ -157,7 +157,8 @@ double TimeModel::clocks(const SelectiveScanCudaPlan& plan) const {
       const int64_t rows = 2 * plan.state_group + std::max(plan.state_group, plan.chunks),
                     here = std::min(resident, divide_up(blocks, device_.multiprocessors));
       const double exchange = 2 * kClusterBarrier + static_cast<double>(4 * rows * threads * here) / kClusterBytes;
-      clocks = passes * walk(cluster_[channels - 1], 2 * tokens, start + exchange + kWalkAgain, blocks, threads, resident);
+      clocks =
+          passes * walk(cluster_[channels - 1], 2 * tokens, start + exchange + kWalkAgain, blocks, threads, resident);
       break;
     }
     case Schedule::two_launches:

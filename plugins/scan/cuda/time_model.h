@@ -1,5 +1,6 @@
 // The time that the CUDA kernels are expected to take for a plan, and the blocks that a plan makes, on which the time
-// depends. What a token takes is counted in the kernels' machine code, rates are NVIDIA's; no GPU has confirmed the sum.
+// depends. What a token takes is counted in the kernels' machine code, rates are NVIDIA's; no GPU has confirmed the
+// sum.
 
 #pragma once
 
