@@ -81,7 +81,7 @@ def _serve(requests: TextIO, answers: TextIO) -> None:
         loaded = memory.resident_bytes()
         arrays = random_arrays(session.info, subject.batch, subject.image_size)
         method = memory.forget_peak()
-        on_gpu = session.device != "cpu"
+        on_gpu = session.runs_on_gpu
         answer(
             load_seconds=load_seconds,
             loaded_bytes=device_memory.taken if on_gpu else loaded - idle,

@@ -11,6 +11,7 @@ from vimdeploy.cli.options import (
     PATH,
     artifact_argument,
     checkpoint_option,
+    cuda_graphs_option,
     device_option,
     engine_code_option,
     image_size_option,
@@ -21,6 +22,7 @@ from vimdeploy.cli.options import (
     runtime_option,
     seed_option,
     threads_option,
+    verbose_option,
 )
 from vimdeploy.cli.verification import document_of, print_verifications
 
@@ -84,10 +86,12 @@ from vimdeploy.cli.verification import document_of, print_verifications
 )
 @device_option
 @providers_option
+@cuda_graphs_option
 @threads_option
 @runtime_option
 @precision_option
 @engine_code_option
+@verbose_option
 @json_option
 def verify(
     artifact: Path,
@@ -105,6 +109,7 @@ def verify(
     report: Path | None,
     device: str,
     providers: tuple[str, ...] | None,
+    cuda_graphs: bool,
     threads: int | None,
     runtime: str,
     precision: str | None,
@@ -171,6 +176,7 @@ def verify(
             report=report,
             device=device,
             providers=providers,
+            cuda_graphs=cuda_graphs,
             threads=threads,
             runtime=runtime,
             precision=precision,

@@ -11,30 +11,20 @@ import ctypes
 import math
 import sys
 import weakref
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from vimdeploy.errors import ExecutionError, InputError
+from vimdeploy.errors import ConfigError, ExecutionError, InputError
 from vimdeploy.gpu import Device, current, driver
+from vimdeploy.runtimes import dlpack
+from vimdeploy.runtimes.cuda_streams import LEGACY_STREAM, checked, wait_for
 from vimdeploy.text import reason_of
-
-LEGACY_STREAM = 1
-"""CUDA's default stream, which both agreements call 1 because 0 could be either of its two default streams."""
-
-_ON_CUDA, _MANAGED_BY_CUDA = 2, 13
-"""DLPack's kinds of memory that a GPU reads."""
-_DLPACK_KINDS = {0: "i", 1: "u", 2: "f", 6: "b"}
-"""DLPack's codes of types that numpy has, as numpy's letters."""
-_CODES = {kind: code for code, kind in _DLPACK_KINDS.items()}
-_CAPSULE = b"dltensor"
 
 _POINTER_DEVICE = 9
 """CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL of cuda.h."""
-_EVENT_WITHOUT_TIME = 2
-"""CU_EVENT_DISABLE_TIMING of cuda.h."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +62,7 @@ class GpuArray:
         }
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return _ON_CUDA, self.gpu
+        return dlpack.CUDA, self.gpu
 
     def __dlpack__(
         self,
@@ -96,8 +86,9 @@ class GpuArray:
         if copy or dl_device not in (None, self.__dlpack_device__()):
             raise BufferError(f"The array stays where it is, on {Device('cuda', self.gpu)}; copy it once you have it.")
         if stream != -1 and self.stream is not None:
-            wait_for(self.stream, LEGACY_STREAM if stream is None else stream, self.gpu)
-        return _capsule_of(self)
+            with current(self.gpu):
+                wait_for(self.stream, LEGACY_STREAM if stream is None else stream)
+        return dlpack.capsule_of(self.address, self.shape, self.dtype, self.__dlpack_device__(), self)
 
     def numpy(self) -> np.ndarray[Any, np.dtype[Any]]:
         """A copy in the CPU's memory, once the array is written.
@@ -120,7 +111,7 @@ def is_on_gpu(value: object) -> bool:
         return False
     if hasattr(value, "__dlpack_device__"):
         try:
-            return value.__dlpack_device__()[0] in (_ON_CUDA, _MANAGED_BY_CUDA)
+            return value.__dlpack_device__()[0] in (dlpack.CUDA, dlpack.CUDA_MANAGED)
         except Exception:  # PyTorch's meta tensors are nowhere
             return False
     return hasattr(value, "__cuda_array_interface__")
@@ -158,22 +149,12 @@ def gpu_array_of(value: Any, gpu: int, stream: int) -> GpuArray:
     return array
 
 
-def stream_handle(stream: Any) -> int:
-    """The handle of a CUDA stream: a number, or an object of PyTorch, CuPy, Numba, pycuda or cuda.core.
-
-    Raises:
-        InputError: if it is none of these.
-    """
-    handle: Any = stream
-    if callable(getattr(stream, "__cuda_stream__", None)):
-        handle = stream.__cuda_stream__()[1]
-    else:
-        for name in ("cuda_stream", "ptr", "handle"):
-            handle = getattr(handle, name, handle)
-    if isinstance(handle, ctypes.c_void_p):
-        handle = handle.value or 0
-    if isinstance(handle, bool) or not isinstance(handle, int) or not 0 <= handle < 1 << 64:
-        raise InputError(f"Wanted a CUDA stream or its handle, found {stream!r}.")
+def stream_of_torch(like: object, gpu: int) -> int | None:
+    """The handle of PyTorch's current stream, if something is a tensor of it; else None."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(like, torch.Tensor):
+        return None
+    handle: int = torch.cuda.current_stream(gpu).cuda_stream
     return handle
 
 
@@ -195,7 +176,7 @@ def empty(like: object, shape: tuple[int, ...], dtype: np.dtype[Any], gpu: int, 
     """
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(like, torch.Tensor):
-        return _allocated(shape, dtype, gpu)
+        return _allocated(shape, dtype, gpu, stream)
     on_stream: AbstractContextManager[Any] = nullcontext()
     if stream is not None:
         is_default = stream in (0, LEGACY_STREAM)
@@ -208,42 +189,7 @@ def empty(like: object, shape: tuple[int, ...], dtype: np.dtype[Any], gpu: int, 
         raise ExecutionError(f"PyTorch gives no memory for an output of {shape}: {reason_of(error)}") from error
 
 
-def wait_for(writer: int, reader: int, gpu: int) -> None:
-    """Let a stream wait for what another was given so far; the CPU goes on.
-
-    Args:
-        writer: the handle of the stream that is waited for.
-        reader: the handle of the stream that waits.
-        gpu: CUDA's number of the GPU.
-
-    Raises:
-        ExecutionError: if CUDA fails.
-    """
-    if (writer or LEGACY_STREAM) == (reader or LEGACY_STREAM):
-        return
-    cuda, event = driver(), ctypes.c_void_p()
-    with current(gpu):
-        checked(cuda.cuEventCreate(ctypes.byref(event), _EVENT_WITHOUT_TIME))
-        try:
-            checked(cuda.cuEventRecord(event, ctypes.c_void_p(writer)))
-            checked(cuda.cuStreamWaitEvent(ctypes.c_void_p(reader), event, 0))
-        finally:
-            cuda.cuEventDestroy_v2(event)  # the streams keep what they need
-
-
-def checked(status: int) -> None:
-    """Refuse a status of the driver.
-
-    Raises:
-        ExecutionError: if it is an error, with the driver's words.
-    """
-    if status:
-        words = ctypes.c_char_p()
-        driver().cuGetErrorString(status, ctypes.byref(words))
-        raise ExecutionError(f"CUDA failed: {words.value.decode() if words.value else f'error {status}'}")
-
-
-def _allocated(shape: tuple[int, ...], dtype: np.dtype[Any], gpu: int) -> GpuArray:
+def _allocated(shape: tuple[int, ...], dtype: np.dtype[Any], gpu: int, stream: int | None) -> GpuArray:
     """A new array. Its memory is given back with it, once the GPU is done with all that it was given."""
     address = ctypes.c_uint64()
     with current(gpu):
@@ -251,7 +197,7 @@ def _allocated(shape: tuple[int, ...], dtype: np.dtype[Any], gpu: int) -> GpuArr
         checked(driver().cuMemAlloc_v2(ctypes.byref(address), ctypes.c_size_t(size)))
     owner = _Memory()
     weakref.finalize(owner, _free, address.value, gpu).atexit = False  # CUDA is gone then, and the memory with it
-    return GpuArray(address.value, shape, dtype, gpu, owner)
+    return GpuArray(address.value, shape, dtype, gpu, owner, stream)
 
 
 class _Memory:
@@ -259,11 +205,14 @@ class _Memory:
 
 
 def _free(address: int, gpu: int) -> None:
-    with current(gpu):
+    with suppress(ConfigError), current(gpu):  # of a GPU that has failed, the memory is gone
         driver().cuMemFree_v2(ctypes.c_uint64(address))
 
 
-# __cuda_array_interface__
+def _from_capsule(capsule: object) -> GpuArray:
+    found = dlpack.described_by(capsule)
+    _check_contiguous(found.shape, 1, found.strides)
+    return GpuArray(found.address, found.shape, found.dtype, found.device, capsule)
 
 
 def _from_interface(value: Any, gpu: int, stream: int) -> GpuArray:
@@ -273,7 +222,7 @@ def _from_interface(value: Any, gpu: int, stream: int) -> GpuArray:
     address = interface["data"][0]
     writer = interface.get("stream")
     if writer is not None:
-        wait_for(writer, stream, gpu)
+        wait_for(writer, stream)
     found = ctypes.c_int(gpu)
     if address:
         status = driver().cuPointerGetAttribute(ctypes.byref(found), _POINTER_DEVICE, ctypes.c_uint64(address))
@@ -299,90 +248,3 @@ def _check_contiguous(shape: tuple[int, ...], step: int, strides: Any) -> None:
                 f"{shape} with the strides {tuple(strides)}. Make it contiguous first."
             )
         step *= size
-
-
-# DLPack, whose structures are those of dlpack.h before version 1
-
-
-class _DLDevice(ctypes.Structure):
-    _fields_ = (("kind", ctypes.c_int32), ("index", ctypes.c_int32))
-
-
-class _DLDataType(ctypes.Structure):
-    _fields_ = (("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16))
-
-
-class _DLTensor(ctypes.Structure):
-    _fields_ = (
-        ("data", ctypes.c_void_p),
-        ("device", _DLDevice),
-        ("ndim", ctypes.c_int32),
-        ("dtype", _DLDataType),
-        ("shape", ctypes.POINTER(ctypes.c_int64)),
-        ("strides", ctypes.POINTER(ctypes.c_int64)),
-        ("byte_offset", ctypes.c_uint64),
-    )
-
-
-class _DLManagedTensor(ctypes.Structure):
-    _fields_ = (
-        ("tensor", _DLTensor),
-        ("context", ctypes.c_void_p),
-        ("deleter", ctypes.CFUNCTYPE(None, ctypes.c_void_p)),
-    )
-
-
-_new_capsule = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)(
-    ("PyCapsule_New", ctypes.pythonapi)
-)
-_pointer_in = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
-    ("PyCapsule_GetPointer", ctypes.pythonapi)
-)
-# A capsule that is being destroyed must not be counted again, so it goes by its address.
-_is_unread = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)(("PyCapsule_IsValid", ctypes.pythonapi))
-_pointer_at = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)(
-    ("PyCapsule_GetPointer", ctypes.pythonapi)
-)
-
-_given: dict[int, Any] = {}
-"""What capsules point to, by its address, until who took it says that it is done."""
-
-
-def _from_capsule(capsule: object) -> GpuArray:
-    """An array in a capsule that nobody takes: it stays as it is, and holds the memory."""
-    tensor = _DLManagedTensor.from_address(_pointer_in(capsule, _CAPSULE)).tensor
-    shape = tuple(tensor.shape[: tensor.ndim])
-    _check_contiguous(shape, 1, tensor.strides[: tensor.ndim] if tensor.strides else None)
-    type_ = tensor.dtype
-    if type_.code not in _DLPACK_KINDS or type_.lanes != 1 or type_.bits not in (8, 16, 32, 64):
-        raise InputError("Wanted a type that numpy has, found another one, such as bfloat16; convert it first.")
-    dtype = np.dtype(f"{_DLPACK_KINDS[type_.code]}{type_.bits // 8}")
-    return GpuArray((tensor.data or 0) + tensor.byte_offset, shape, dtype, tensor.device.index, capsule)
-
-
-def _capsule_of(array: GpuArray) -> object:
-    sizes = (ctypes.c_int64 * len(array.shape))(*array.shape)
-    tensor = _DLTensor(
-        data=array.address,
-        device=_DLDevice(*array.__dlpack_device__()),
-        ndim=len(array.shape),
-        dtype=_DLDataType(_CODES[array.dtype.kind], 8 * array.dtype.itemsize, 1),
-        shape=sizes,
-    )
-    managed = _DLManagedTensor(tensor=tensor, deleter=_deleter)
-    _given[ctypes.addressof(managed)] = managed, sizes, array
-    return _new_capsule(ctypes.addressof(managed), _CAPSULE, ctypes.cast(_destructor, ctypes.c_void_p))
-
-
-def _give_back(address: int) -> None:
-    del _given[address]
-
-
-def _destroy(capsule: int) -> None:
-    """What happens to a capsule in the end; who takes what is in it gives it another name."""
-    if _is_unread(capsule, _CAPSULE):
-        _give_back(_pointer_at(capsule, _CAPSULE))
-
-
-_deleter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_give_back)
-_destructor = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(_destroy)

@@ -24,6 +24,9 @@ struct CudaFacts {
   int64_t shared_bytes_per_block = 64 << 10;  // the most that a kernel can opt in to
   int64_t compute_capability = 75;            // ten times the major number plus the minor one
   int64_t largest_cluster = 1;                // thread blocks; 1 if the device or the library knows no clusters
+  int64_t clock_khz = 1000000;                // of the multiprocessors, at most
+  int64_t memory_mb_per_s = 68000;            // bandwidth, 10^6 bytes a second
+  int64_t cache_bytes = 2 << 20;              // of the L2 cache
 };
 
 // What to plan with on `here` if the workspace was requested for plans made for `built`, another device: the workspace
