@@ -122,18 +122,19 @@ _LONGEST_SIZE = 200
 def _expected(
     node: onnx.NodeProto, tensors: Mapping[str, _Tensor], gpu: GpuFacts, shape: Mapping[str, int]
 ) -> ScanTime:
-    operator, sizes, types = _SCANS[node.op_type], {"R": 0}, set()
+    operator = _SCANS[node.op_type]
+    sizes, types = {"R": 0}, set()
     for value, name in zip(operator.inputs, node.input, strict=False):
         tensor = tensors.get(name)
         if tensor is None:
             continue
         types |= {tensor.type} if value.type == "T" else set()
         for letter, size in zip(value.dims, tensor.dims, strict=False):
-            if len(letter) == 1 and letter not in (found := sizes if letter != "R" else {}):
-                found[letter] = sizes[letter] = _size(size, shape)
+            if len(letter) == 1:
+                sizes[letter] = _size(size, shape)
     order = ("B", "K" if "K" in sizes else "G", "L", "E", "N", "R")
-    if missing := [letter for letter in order if letter not in sizes] or len(types) != 1:
-        raise InputError(f"{printable(node.name)}: the file does not tell {missing} of this scan; export it again.")
+    if not sizes.keys() >= set(order) or len(types) != 1:
+        raise InputError(f"The file does not tell the shapes of {printable(node.name)}; export the model again.")
     us, plan = _ask_library(node.op_type, FLOAT_TYPES.index(types.pop()), [sizes[letter] for letter in order], gpu)
     return ScanTime(node.name, node.op_type, {letter: sizes[letter] for letter in order}, plan, us)
 

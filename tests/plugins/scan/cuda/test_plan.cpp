@@ -92,7 +92,7 @@ TEST(CudaPlan, AClusterNeedsNoWorkspaceForItsChunks) {
 TEST(CudaPlan, FewChunksAreCombinedByTheBlocks) {
   const auto clocks = [](int64_t chunks, Schedule schedule) {
     const auto problem = tiny(1, 6085);
-    return cuda::expected_clocks(problem, cuda_plan_with(problem, schedule, chunks, false, 1), kOrin);
+    return cuda::TimeModel(problem, kOrin).clocks(cuda_plan_with(problem, schedule, chunks, false, 1));
   };
   EXPECT_LT(clocks(4, Schedule::two_launches), clocks(4, Schedule::three_launches));
   EXPECT_GT(clocks(64, Schedule::two_launches), clocks(64, Schedule::three_launches));
