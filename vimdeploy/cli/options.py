@@ -115,7 +115,7 @@ class NamedSize(click.ParamType):  # type: ignore[type-arg]
         name, equals, size = value.partition("=")
         if not equals or not name:
             self.fail(f"wanted a dimension and its size, such as batch=8, found {value!r}.", param, ctx)
-        return name, click.IntRange(1, _LARGEST_SIZE).convert(size, param, ctx)
+        return name, click.IntRange(1, 1 << 24).convert(size, param, ctx)
 
 
 class NamedBoundsList(click.ParamType):  # type: ignore[type-arg]
