@@ -84,6 +84,8 @@ struct ScanArguments : SelectiveScanTensors {
   int chunk_tokens;   // in every chunk but the last
   int channel_tiles;  // of the channels
   bool sums_in_shared, has_softplus;
+  bool rank_in_fours;    // four numbers of the low rank, or of its weights, can be loaded at once: 16 bits each
+  bool states_in_fours;  // so can four of A
   float scale;
   uint64_t reversed = 0;  // bit k: direction k reads the tokens last to first
 
@@ -109,6 +111,9 @@ struct ScanArguments : SelectiveScanTensors {
         channel_tiles((channels + kChannelTile - 1) / kChannelTile),
         sums_in_shared(plan.sums_in_shared),
         has_softplus(problem.delta_softplus != 0),
+        rank_in_fours((rank | delta.direction | delta.sequence | delta.token) % 4 == 0 && is_aligned(delta.data, 8) &&
+                      is_aligned(delta_weight, 8)),
+        states_in_fours(states % 4 == 0 && is_aligned(A, 16)),
         scale(problem.scale),
         chunk_states(part(workspace, plan.chunk_states)),
         chunk_dt(part(workspace, plan.chunk_dt)),
@@ -118,13 +123,15 @@ struct ScanArguments : SelectiveScanTensors {
 
   VIMDEPLOY_HD int is_reversed(int subscan) const { return static_cast<int>(reversed >> (subscan % directions) & 1); }
 
-  // A * log2(e), for a channel counted over all directions. Never infinite: times a step size of 0 that would be NaN.
-  VIMDEPLOY_HD float decay_of(int64_t channel, int n) const {
-    const float decay = A[channel * states + n] * kLog2E;
+  // What is written in place of A: A * log2(e), never infinite: times a step size of 0 that would be NaN.
+  VIMDEPLOY_HD static float decay_of(float rate) {
+    const float decay = rate * kLog2E;
     return decay > FLT_MAX ? FLT_MAX : decay < -FLT_MAX ? -FLT_MAX : decay;
   }
 
  private:
+  static bool is_aligned(const void* data, uintptr_t bytes) { return reinterpret_cast<uintptr_t>(data) % bytes == 0; }
+
   static float* part(void* workspace, size_t begin) {
     return reinterpret_cast<float*>(static_cast<char*>(workspace) + begin);
   }

@@ -26,32 +26,39 @@ VIMDEPLOY_HD void summary_block(Team& team, const ScanArguments& a, unsigned ind
   const BlockExtent extent(a, index / a.channel_tiles / steps % a.batch,
                            a.is_reversed(subscan) ? a.chunks - 1 - chunk_step : chunk_step,
                            static_cast<int>(index % a.channel_tiles));
-  const GroupSharedMemory memory(shared_layout(1, Kind::kStates, a.rank, 0), shared, 0, a);
+  const GroupSharedMemory memory(shared_layout(1, sizeof(typename Kind::Element), a.rank, 0), shared, 0, a,
+                                 sizeof(typename Kind::Element));
 
-  team.each([&](int thread, SummaryRegisters<Kind>& r) {
-    r.scan.begin_scan(a, extent, subscan, thread, memory);
+  using Registers = SummaryRegisters<Kind>;
+  team.each_warp([&](auto& warp) {
+    warp.each([&](int thread, Registers& r) { r.scan.begin_scan(a, extent, subscan, thread, memory); });
   });
   for (int step = 0; step < extent.tiles; ++step) {
-    team.each([&](int, SummaryRegisters<Kind>& r) {
-      float y[Kind::kChannels][kTokenTile];  // unused, so compilers drop what C is needed for
-      r.scan.advance(a, extent, step, y);
+    team.each_warp([&](auto& warp) {
+      make_step_sizes<Kind>(warp, a, extent, step);
+      warp.each([&](int, Registers& r) {
+        float y[Kind::kChannels][kTokenTile];  // unused, so compilers drop what C is needed for
+        r.scan.advance(a, extent, step, y);
+      });
     });
   }
-  team.each([&](int thread, SummaryRegisters<Kind>& r) {
-    if (!extent.template has_channel<Kind>(a, thread)) return;
-    const int e = extent.template channel_of<Kind>(a, thread);
-    const auto chunk_of = [&](int sequence) {
-      return (static_cast<int64_t>(sequence) * a.batch + extent.b) * a.chunks + extent.chunk;
-    };
-    float* states = a.chunk_states + chunk_of(subscan) * Kind::kStates * a.channels + e;
-    VIMDEPLOY_UNROLL
-    for (int n = 0; n < Kind::kStates; ++n) {
-      float both[Kind::kChannels];
+  team.each_warp([&](auto& warp) {
+    warp.each([&](int thread, Registers& r) {
+      if (!extent.template has_channel<Kind>(a, thread)) return;
+      const int e = extent.template channel_of<Kind>(a, thread);
+      const auto chunk_of = [&](int sequence) {
+        return (static_cast<int64_t>(sequence) * a.batch + extent.b) * a.chunks + extent.chunk;
+      };
+      float* states = a.chunk_states + chunk_of(subscan) * Kind::kStates * a.channels + e;
       VIMDEPLOY_UNROLL
-      for (int j = 0; j < Kind::kChannels; ++j) both[j] = r.scan.h[j][n];
-      store(both, states + static_cast<int64_t>(n) * a.channels);
-    }
-    if (subscan < a.directions) store(r.scan.dt_sum, a.chunk_dt + chunk_of(subscan) * a.channels + e);
+      for (int n = 0; n < Kind::kStates; ++n) {
+        float both[Kind::kChannels];
+        VIMDEPLOY_UNROLL
+        for (int j = 0; j < Kind::kChannels; ++j) both[j] = r.scan.h[j][n];
+        store(both, states + static_cast<int64_t>(n) * a.channels);
+      }
+      if (subscan < a.directions) store(r.scan.dt_sum, a.chunk_dt + chunk_of(subscan) * a.channels + e);
+    });
   });
 }
 
@@ -68,7 +75,7 @@ VIMDEPLOY_HD void carry_thread(const ScanArguments& a, int64_t index) {
   const int subscan = static_cast<int>(sequence / a.batch), first = subscan / a.directions * a.state_group;
   const int k = subscan % a.directions;
   const int state = first + n < a.states ? first + n : a.states - 1;
-  const float decay = a.decay_of(static_cast<int64_t>(k) * a.channels + e, state);
+  const float decay = a.decay_of(a.A[(static_cast<int64_t>(k) * a.channels + e) * a.states + state]);
   const float* dt = a.chunk_dt + (static_cast<int64_t>(k) * a.batch + sequence % a.batch) * a.chunks * a.channels + e;
   float* states = a.chunk_states + (sequence * a.chunks * a.state_group + n) * a.channels + e;
   const auto chunk_at = [&](int step) {

@@ -1,6 +1,8 @@
 // Source of the scan's CUDA kernels, second part: the output of a thread block. `Team` is the threads of a block:
-// team.each(phase) runs phase(thread, its registers) for every thread and ends with a barrier. On a device every thread
-// runs it for itself; on a host a test runs all threads in turn, in any order.
+// team.each_warp(body) runs body(warp) for every warp and ends with a barrier; warp.each(phase) runs phase(thread, its
+// registers) for every thread of the warp and ends with a barrier of the warp; warp.multiply() is warp_product.h's
+// product over the registers of all of them. On a device every thread runs it for itself; on a host a test runs all
+// warps, and all threads of a warp, in turn, in any order.
 //
 // Cost of a token and channel of Vim (K = 2, N = 16, R = 12, float16): 8.5 bytes of global memory (4 of u, 2 of z, 2 of
 // y, 0.5 of dt_bc, whose rows other channel tiles find in the cache); 32 exponentials for the states, 2 for the step
@@ -23,7 +25,6 @@ struct OutputRegisters {
   using T = typename Kind::Element;
 
   ThreadScan<Kind> scan;
-  int group;        // thread group of the block, or -1 if it has no subscan in this pass
   int second_from;  // from this step on the other group has been at the tile before
   const T* z;       // z, out and sums: the thread's channels, at the first token of the extent; z of the gated form
   T* out;
@@ -52,30 +53,25 @@ class OutputBlock {
         extent_(a, block / a.channel_tiles / a.chunks - output_ * a.batch,
                 static_cast<int>(block / a.channel_tiles % a.chunks), static_cast<int>(block % a.channel_tiles)),
         passes_((a.summands + kThreadGroups - 1) / kThreadGroups),
-        layout_(shared_layout(thread_groups_of(a.summands), kStates, a.rank, 0)),
-        shared_(shared) {
-    const int64_t sequence = static_cast<int64_t>(output_) * a.batch + extent_.b;
-    const int64_t channel_tile = sequence * a.channel_tiles + block % a.channel_tiles;
-    sums_ = a.sums_in_shared ? shared + layout_.sums
-                             : a.sums + (channel_tile * tokens_of_sums(a.tokens) + extent_.begin) * kChannelTile;
-  }
+        layout_(shared_layout(thread_groups_of(a.summands), sizeof(T), a.rank, 0)),
+        shared_(shared) {}
 
-  VIMDEPLOY_HD int passes() const { return passes_; }
   VIMDEPLOY_HD int steps() const { return extent_.tiles; }
+  VIMDEPLOY_HD const BlockExtent& extent() const { return extent_; }
+
+  // Whether a thread's group has a subscan in a pass.
+  VIMDEPLOY_HD bool takes_part(int thread, int pass) const { return summand_of(thread, pass) < a_.summands; }
 
   // Phase: begins the subscans of a pass and stages their first tile.
   VIMDEPLOY_HD void begin_scan(int thread, int pass, Registers& r) const {
-    const int group = quotient(thread, Kind::kGroupThreads), summand = pass * kThreadGroups + group;
-    r.group = summand < a_.summands ? group : -1;
-    if (r.group < 0) return;
-    const int subscan = subscan_of(summand);
+    const int group = quotient(thread, Kind::kGroupThreads), subscan = subscan_of(summand_of(thread, pass));
     r.second_from = second_from(pass, group);
     r.scan.begin_scan(a_, extent_, subscan, remainder(thread, Kind::kGroupThreads),
-                      GroupSharedMemory(layout_, shared_, group, a_));
+                      GroupSharedMemory(layout_, shared_, group, a_, sizeof(T)));
     const int e = extent_.template channel_of<Kind>(a_, r.scan.lane);
     if constexpr (kIsGated) r.z = a_.z.at<T>(0, extent_.b, extent_.begin) + e;
     r.out = a_.y.at<T>(output_, extent_.b, extent_.begin) + e;
-    r.sums = sums_ + r.scan.lane * 4;
+    r.sums = r.scan.lane * 4 + (a_.sums_in_shared ? shared_ + layout_.sums : sums_in_workspace());
     if (a_.chunks > 1) {
       const int64_t chunk = (static_cast<int64_t>(subscan) * a_.batch + extent_.b) * a_.chunks + extent_.chunk;
       const float* states = a_.chunk_states + chunk * kStates * a_.channels + e;
@@ -91,7 +87,6 @@ class OutputBlock {
 
   // Phase: computes y of the step's tile.
   VIMDEPLOY_HD void advance(int pass, int step, Registers& r) const {
-    if (r.group < 0) return;
     const int tile = r.scan.tile_at(extent_, step);
     const bool is_second = step >= r.second_from, is_gated = kIsGated && is_second && pass + 1 == passes_;
     Slot z[kTokenTile];
@@ -111,7 +106,7 @@ class OutputBlock {
 
   // Phase, after the barrier that ends advance(): finishes the tile of that step if the group reached it second.
   VIMDEPLOY_HD void finish(int pass, int step, Registers& r) const {
-    if (r.group < 0 || step < r.second_from) return;
+    if (step < r.second_from) return;
     const int tile = r.scan.tile_at(extent_, step);
     if (pass > 0 || has_two(pass)) add_sums(r, tile);
     if (pass + 1 < passes_) return store_sums(r, tile);
@@ -145,7 +140,8 @@ class OutputBlock {
     const Slots<const T> from = slots_of(r.z, 2, r.scan, tile);
     VIMDEPLOY_UNROLL
     for (int i = 0; i < kTokenTile; ++i) z[i] = {};
-    r.scan.for_each_valid_slot(r.scan.valid_tokens(extent_, tile), [&](int i) { z[i] = load_packed<kChannels>(from.at(i)); });
+    r.scan.for_each_valid_slot(r.scan.valid_tokens(extent_, tile),
+                               [&](int i) { z[i] = load_packed<kChannels>(from.at(i)); });
   }
 
   // The sums of one of the thread's channels for the first four tokens of a tile; those of the other four are
@@ -185,6 +181,16 @@ class OutputBlock {
     }
   }
 
+  VIMDEPLOY_HD float* sums_in_workspace() const {
+    const int64_t sequence = static_cast<int64_t>(output_) * a_.batch + extent_.b;
+    const int64_t channel_tile = sequence * a_.channel_tiles + quotient(extent_.channel, kChannelTile);
+    return a_.sums + (channel_tile * tokens_of_sums(a_.tokens) + extent_.begin) * kChannelTile;
+  }
+
+  VIMDEPLOY_HD int summand_of(int thread, int pass) const {
+    return pass * kThreadGroups + quotient(thread, Kind::kGroupThreads);
+  }
+
   VIMDEPLOY_HD int subscan_of(int summand) const { return kIsGated ? summand : output_ + summand * a_.outputs; }
 
   VIMDEPLOY_HD bool has_two(int pass) const { return pass * kThreadGroups + 1 < a_.summands; }
@@ -206,7 +212,6 @@ class OutputBlock {
   int passes_;
   SharedLayout layout_;
   float* shared_;
-  float* sums_;
 };
 
 VIMDEPLOY_HD int64_t output_blocks(const ScanArguments& a) {
@@ -215,13 +220,21 @@ VIMDEPLOY_HD int64_t output_blocks(const ScanArguments& a) {
 
 template <typename Kind, typename Team>
 VIMDEPLOY_HD void output_block(Team& team, const ScanArguments& a, unsigned index, float* shared) {
-  const OutputBlock<Kind> block(a, index, shared);
-  for (int pass = 0; pass < block.passes(); ++pass) {
-    team.each([&](int thread, OutputRegisters<Kind>& r) { block.begin_scan(thread, pass, r); });
+  using Registers = OutputRegisters<Kind>;
+  const int passes = (a.summands + kThreadGroups - 1) / kThreadGroups;
+  for (int pass = 0; pass < passes; ++pass) {
+    const OutputBlock<Kind> block(a, computed_anew(index), shared);
+    team.each_warp([&](auto& warp) {
+      if (!block.takes_part(warp.first_thread(), pass)) return;
+      warp.each([&](int thread, Registers& r) { block.begin_scan(thread, pass, r); });
+    });
     for (int step = 0; step <= block.steps(); ++step) {
-      team.each([&](int, OutputRegisters<Kind>& r) {
-        if (step > 0) block.finish(pass, step - 1, r);
-        if (step < block.steps()) block.advance(pass, step, r);
+      team.each_warp([&](auto& warp) {
+        if (!block.takes_part(warp.first_thread(), pass)) return;
+        if (step > 0) warp.each([&](int, Registers& r) { block.finish(pass, step - 1, r); });
+        if (step == block.steps()) return;
+        make_step_sizes<Kind>(warp, a, block.extent(), step);
+        warp.each([&](int, Registers& r) { block.advance(pass, step, r); });
       });
     }
   }

@@ -142,14 +142,13 @@ Status check(const SelectiveScanProblem& problem, const CudaFacts& device) {
   const char* op = problem.name;
   if (Status s = check_common(problem); !s.ok()) return s;
   if (Status s = check_at_most(op, "N (states)", problem.states, kMaxExtent / kMaxDirections); !s.ok()) return s;
-  // The low rank of the step sizes and its weights are kept in shared memory.
-  const int64_t groups = cuda::thread_groups_of(cuda::subscans_of_output(problem));
-  const int64_t floats = device.shared_bytes_per_block / 4;
-  const auto floats_with = [&](int64_t rank) {
-    return cuda::shared_layout(groups, cuda::state_group_of(problem.states), rank, 0).floats;
-  };
-  const int64_t most_rank = (floats - floats_with(0)) / (floats_with(1) - floats_with(0));
-  return check_at_most(op, "R (rank)", problem.rank, most_rank);
+  // The weights of the low rank of the step sizes are kept in shared memory, kInner ranks at a time or one by one.
+  const int64_t groups = cuda::thread_groups_of(cuda::subscans_of_output(problem)), bytes = bytes_of(problem.type);
+  const int64_t at_once = cuda::multiplies_by_warp(bytes) ? cuda::kInner : 1,
+                floats = device.shared_bytes_per_block / 4;
+  const auto floats_with = [&](int64_t steps) { return cuda::shared_layout(groups, bytes, steps * at_once, 0).floats; };
+  const int64_t most_steps = 2 + (floats - floats_with(2)) / (floats_with(3) - floats_with(2));
+  return check_at_most(op, "R (rank)", problem.rank, most_steps * at_once);
 }
 
 SelectiveScanCudaPlan cuda_plan_with(const SelectiveScanProblem& problem, int64_t chunks, bool sums_in_shared,
@@ -169,7 +168,8 @@ SelectiveScanCudaPlan cuda_plan_with(const SelectiveScanProblem& problem, int64_
 
   const int64_t groups = cuda::thread_groups_of(summands);
   const int64_t tokens_of_sums = plan.sums_in_shared ? plan.chunk_tokens : 0;
-  const int64_t shared_floats = cuda::shared_layout(groups, state_group, problem.rank, tokens_of_sums).floats;
+  const int64_t shared_floats =
+      cuda::shared_layout(groups, bytes_of(problem.type), problem.rank, tokens_of_sums).floats;
   plan.shared_bytes = static_cast<size_t>(shared_floats) * sizeof(float);
 
   const int64_t ends = plan.chunks > 1 ? problem.batch * plan.chunks * problem.channels : 0;
@@ -236,8 +236,9 @@ std::string SelectiveScanCudaPlan::to_string() const {
     text << chunks << " chunks of " << chunk_tokens << " tokens";
   }
   if (chunks == 0) return text.str();
-  text << ", " << channel_tile << " channels, " << (channels_per_thread == 2 ? "two for each thread, " : "") << state_group << (state_group == 1 ? " state" : " states") << " and "
-       << shared_bytes << " bytes of shared memory a block, " << workspace_bytes << " bytes of workspace";
+  text << ", " << channel_tile << " channels, " << (channels_per_thread == 2 ? "two for each thread, " : "")
+       << state_group << (state_group == 1 ? " state" : " states") << " and " << shared_bytes
+       << " bytes of shared memory a block, " << workspace_bytes << " bytes of workspace";
   if (sums_in_shared) text << ", sums in shared memory";
   return text.str();
 }

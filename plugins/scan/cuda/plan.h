@@ -1,9 +1,9 @@
 // How the CUDA kernels divide a problem: a pure function of the problem and the device, which can be printed.
 //
 // A thread block scans kChannelTile channels of one output and one sequence of the batch over the tokens of one chunk.
-// A thread scans one channel, or two adjacent ones, of one subscan, which is one direction with a group of states. If the output is the sum of
-// several subscans, a block has two thread groups, which compute two of them side by side (for Vim: the two
-// directions). Two regimes:
+// A thread scans one channel, or two adjacent ones, of one subscan, which is one direction with a group of states. If
+// the output is the sum of several subscans, a block has two thread groups, which compute two of them side by side (for
+// Vim: the two directions). Two regimes:
 //
 //   sequences   one chunk: many sequences fill the device, and every exponential is computed once
 //   chunks      few or long sequences: the tokens are cut into chunks that run in parallel, in three launches: the
@@ -60,7 +60,8 @@ Status check(const SelectiveScanProblem& problem, const CudaFacts& device);
 SelectiveScanCudaPlan cuda_plan_of(const SelectiveScanProblem& problem, const CudaFacts& device,
                                    Regime regime = Regime::automatic);
 
-// The plan with at most `chunks` chunks, and at most that many channels a thread: one of the candidates that cuda_plan_of chooses from.
+// The plan with at most `chunks` chunks, and at most that many channels a thread: one of the candidates that
+// cuda_plan_of chooses from.
 SelectiveScanCudaPlan cuda_plan_with(const SelectiveScanProblem& problem, int64_t chunks, bool sums_in_shared,
                                      int64_t channels_per_thread = 1);
 

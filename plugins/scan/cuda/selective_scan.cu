@@ -41,7 +41,7 @@ template <typename Kind>
 Status run(Kind, const ScanArguments& arguments, const SelectiveScanCudaPlan& plan, cudaStream_t stream) {
   if (plan.chunks > 1) {
     const size_t shared_bytes =
-        static_cast<size_t>(shared_layout(1, Kind::kStates, arguments.rank, 0).floats) * sizeof(float);
+        static_cast<size_t>(shared_layout(1, sizeof(typename Kind::Element), arguments.rank, 0).floats) * sizeof(float);
     if (Status s = launch("selective_scan_summary", &selective_scan_summary<Kind>, arguments, summary_blocks(arguments),
                           Kind::kGroupThreads, shared_bytes, stream);
         !s.ok()) {
@@ -68,9 +68,8 @@ Status selective_scan_cuda(const SelectiveScanProblem& problem, const SelectiveS
   if (Status s = check(problem, device); !s.ok()) return s;
   Status status;
   const cuda::ScanArguments arguments(problem, plan, tensors, workspace);
-  cuda::with_scan_kind(problem, cuda::channels_per_thread(problem, plan, tensors), [&](auto kind) {
-    static_cast<void>(status = cuda::run(kind, arguments, plan, stream));
-  });
+  cuda::with_scan_kind(problem, cuda::channels_per_thread(problem, plan, tensors),
+                       [&](auto kind) { static_cast<void>(status = cuda::run(kind, arguments, plan, stream)); });
   return status;
 }
 

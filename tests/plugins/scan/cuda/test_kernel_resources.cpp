@@ -20,7 +20,7 @@ namespace {
 struct Compiled {
   std::string kernel, type;
   cuda::Form form = cuda::Form::gated;
-  int states = 16;  // of a subscan
+  int states = 16;   // of a subscan
   int channels = 1;  // of a thread
   int architecture = 0, registers = 0, stack = 0, spill_stores = 0, spill_loads = 0;
 
@@ -29,8 +29,8 @@ struct Compiled {
     const bool is_scan = kernel == "selective_scan_output" || kernel == "selective_scan_summary";
     return kernel + " " + type +
            (is_scan ? std::string(" ") + forms[static_cast<int>(form)] + " N " + std::to_string(states) +
-                            (channels == 2 ? " two channels" : "")
-                      : "");
+                          (channels == 2 ? " two channels" : "")
+                    : "");
   }
 };
 
@@ -103,7 +103,8 @@ int64_t shared_bytes_of(const Compiled& kernel) {
   const int groups = kernel.kernel == "selective_scan_output"    ? cuda::kThreadGroups
                      : kernel.kernel == "selective_scan_summary" ? 1
                                                                  : 0;
-  return cuda::shared_layout(groups, kernel.states, kernel.form == cuda::Form::given ? 0 : 12, 0).floats * 4;
+  const int64_t rank = kernel.form == cuda::Form::given ? 0 : 12;
+  return cuda::shared_layout(groups, kernel.type == "float32" ? 4 : 2, rank, 0).floats * 4;
 }
 
 int resident_warps(const Compiled& kernel, const Multiprocessor& on) {
@@ -166,7 +167,8 @@ TEST_F(KernelResources, TheWarpsThatThePlanCountsOnStay) {
       const int warps = resident_warps(kernel, on);
       std::printf("%-48s %6d %10d %7d %3d/%d\n", kernel.name().c_str(), on.architecture, kernel.registers,
                   static_cast<int>(shared_bytes_of(kernel)), warps, on.warps);
-      EXPECT_GE(warps, cuda::resident_threads(kernel.states, kernel.channels) / 32) << kernel.name() << " " << on.architecture;
+      EXPECT_GE(warps, cuda::resident_threads(kernel.states, kernel.channels) / 32)
+          << kernel.name() << " " << on.architecture;
     }
   }
 }
