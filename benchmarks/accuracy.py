@@ -289,7 +289,7 @@ def sessions(path: Path) -> Iterator[Session]:
 
 def description(session: Session) -> str:
     """What computes: ONNX Runtime, on a GPU if it is one, with our library or without."""
-    return f"ONNX Runtime{' on the GPU' if session.device == 'cuda' else ''}, {session.operators}"
+    return f"ONNX Runtime{' on the GPU' if session.runs_on_gpu else ''}, {session.operators}"
 
 
 def megabytes(file: Path) -> str:

@@ -131,7 +131,7 @@ def _no_gpu_for_onnx_runtime(monkeypatch):
     def none():
         raise ConfigError("no GPU in the tests")
 
-    monkeypatch.setattr("vimdeploy.runtimes.cuda_provider.gpus", none)
+    monkeypatch.setattr("vimdeploy.gpu.gpus", none)
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def engine_file(tmp_path, tiny_info):
             "model": tiny_info,
             "flavor": "tensorrt",
             "tensorrt_version": "10.3.0",
-            "profile": {"images": ((1, 3, 32, 32), (1, 3, 32, 32), (8, 3, 32, 32))},
+            "profiles": ({"images": ((1, 3, 32, 32), (1, 3, 32, 32), (8, 3, 32, 32))},),
             "onnx_sha256": "abc",
             "engine_sha256": sha256_of(plan),
             "engine_bytes": len(plan),
@@ -189,15 +189,19 @@ def plugin_library(monkeypatch, tmp_path):
 @pytest.fixture
 def cuda(monkeypatch):
     """A stand-in for pycuda and for the driver's graphs, in place of both."""
-    from vimdeploy.runtimes import cuda_graph, engine_on_gpu
+    from vimdeploy import gpu
+    from vimdeploy.runtimes import cuda_graph, cuda_streams, engine_on_gpu, gpu_arrays
 
     stand_in = Cuda()
     monkeypatch.setitem(sys.modules, "pycuda", ModuleType("pycuda"))
     monkeypatch.setitem(sys.modules, "pycuda.driver", stand_in)
-    monkeypatch.setattr(cuda_graph, "driver", lambda: stand_in)
-    engine_on_gpu._primary_context.cache_clear()
+    for module in (gpu, cuda_graph, cuda_streams, gpu_arrays):
+        monkeypatch.setattr(module, "driver", lambda: stand_in)
+    for cached in (gpu._primary_context, engine_on_gpu._primary_context):
+        cached.cache_clear()
     yield stand_in
-    engine_on_gpu._primary_context.cache_clear()
+    for cached in (gpu._primary_context, engine_on_gpu._primary_context):
+        cached.cache_clear()
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from vimdeploy.doctor import MISSING, PROBLEM, READY, Finding, examine
 from vimdeploy.errors import ConfigError
 from vimdeploy.gpu import Gpu
 from vimdeploy.installation import install_command
-from vimdeploy.runtimes import cuda_provider
 from vimdeploy.runtimes.cuda_provider import INSTALL
 
 
@@ -130,8 +129,8 @@ def no_gpu(monkeypatch):
 @pytest.fixture
 def gpu(monkeypatch):
     """A machine with one GPU of compute capability 9.0."""
-    for module in (doctor, cuda_provider):
-        monkeypatch.setattr(module, "gpus", lambda: [Gpu("NVIDIA Example", "9.0")])
+    for module in ("doctor", "gpu"):
+        monkeypatch.setattr(f"vimdeploy.{module}.gpus", lambda: [Gpu("NVIDIA Example", "9.0")])
 
 
 class TestOperatorLibrary:

@@ -21,7 +21,10 @@ FULL = EngineInfo(
     ),
     flavor="rtx",
     tensorrt_version="1.7.1.116",
-    profile={"images": ((1, 3, 224, 224), (2, 3, 224, 224), (4, 3, 224, 224))},
+    profiles=(
+        {"images": ((1, 3, 224, 224), (2, 3, 224, 224), (4, 3, 224, 224))},
+        {"images": ((8, 3, 224, 224), (8, 3, 224, 224), (16, 3, 224, 224))},
+    ),
     onnx_sha256="abc",
     engine_sha256=sha256_of(b"plan"),
     engine_bytes=4,
@@ -77,6 +80,13 @@ class TestReadEngine:
         write_engine(tmp_path / "a.engine", b"plan", info)
         assert read_engine(tmp_path / "a.engine")[1] == info
 
+    def test_the_layout_before_had_one_profile(self, path, change):
+        profiles = json.loads(sidecar_path(path).read_text())["profiles"]
+        info = read_engine(change(format="1", profiles=None, profile=profiles[0]))[1]
+        assert info == dataclasses.replace(FULL, profiles=FULL.profiles[:1])
+        with pytest.raises(ModelFileError, match="its entry profiles must be a list of objects with three shapes"):
+            read_engine(change(profile=5))
+
     def test_entries_of_others_are_passed_over(self, change):
         assert read_engine(change(note="mine"))[1] == FULL
 
@@ -104,8 +114,10 @@ class TestReadEngine:
             read_engine(path)
 
     def test_a_sidecar_of_a_newer_vimdeploy(self, change):
-        with pytest.raises(ModelFileError, match="it has format '2', this vimdeploy reads format 1; build it again"):
-            read_engine(change(format="2"))
+        with pytest.raises(
+            ModelFileError, match="it has format '3', this vimdeploy reads formats up to 2; build it again"
+        ):
+            read_engine(change(format="3"))
 
     @pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(FULL) if f.default is dataclasses.MISSING])
     def test_a_sidecar_that_lacks_an_entry(self, change, name):
@@ -124,15 +136,9 @@ class TestReadEngine:
             ("model", [5, {}, {"vimdeploy.format": 2}, {"vimdeploy.format": "2"}, []]),
             ("flavor", [5, ["rtx"], {}]),
             ("tensorrt_version", ["x.y", 5, 10.3, "", "10", "10.3.", "9" * 5000 + ".1", "1.7\n", "\u0661.\u0667"]),
-            (
-                "profile",
-                [5, [], {}, {"images": 1}, {"images": []}, {"images": [["x"]] * 3}, {"images": [[1.5] * 4] * 3}],
-            ),
-            (
-                "profile",
-                [{"images": [[float("inf")] * 4] * 3}, {"images": [[True] * 4] * 3}, {"images": [[-1] * 4] * 3}],
-            ),
-            ("profile", [{"images": [[1], [1, 2], [1]]}, {"images": [[1, 3]] * 3}, {"other": [[1, 3, 224, 224]] * 3}]),
+            ("profiles", [5, [], {}, [[]], [5], [{"images": 1}], [{"images": []}], [{"images": [[1] * 4] * 3}, {}]]),
+            ("profiles", [[{"images": [[size] * 4] * 3}] for size in ("x", 1.5, float("inf"), True, -1)]),
+            ("profiles", [[{"images": [[1], [1, 2], [1]]}], [{"images": [[1, 3]] * 3}], [{"other": [[1] * 4] * 3}]]),
             ("onnx_sha256", [5, "", "xyz"]),
             ("engine_sha256", [5, "", "xyz", ["a"]]),
             ("engine_bytes", ["4", 4.5, True, -1, float("nan"), 10**300]),
@@ -159,7 +165,14 @@ class TestReadEngine:
                 assert f"its entry {entry} must " in said
 
     @pytest.mark.parametrize(
-        "content", [b"[" * 10**5, b'{"a":' * 10**5, b"9" * 10**5, b'{"format": "1", "profile": NaN}']
+        "content",
+        [
+            b"[" * 10**5,
+            b'{"a":' * 10**5,
+            b"9" * 10**5,
+            b'{"format": "1", "profile": NaN}',
+            b'{"format": "2", "profiles": [NaN]}',
+        ],
     )
     def test_a_sidecar_that_attacks(self, path, content):
         sidecar_path(path).write_bytes(content)

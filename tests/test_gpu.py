@@ -5,7 +5,7 @@ import ctypes
 import pytest
 
 from vimdeploy.errors import ConfigError
-from vimdeploy.gpu import Gpu, _primary_context, gpus, memory_in_use
+from vimdeploy.gpu import Device, Gpu, _primary_context, device_of, driver, gpu_of, gpus, memory_in_use
 
 
 class Driver:
@@ -40,7 +40,7 @@ class DriverWithMemory(Driver):
         return 0
 
     def cuDevicePrimaryCtxRetain(self, context, device):  # noqa: N802
-        assert device.value == 7
+        assert device.value in (7, 8)
         self.retained += 1
         context._obj.value = 1234
         return 2 if self.refuses == "context" else 0
@@ -61,9 +61,14 @@ class DriverWithMemory(Driver):
 
 @pytest.fixture
 def finds(monkeypatch):
+    def use(found):
+        _primary_context.cache_clear()
+        driver.cache_clear()
+        monkeypatch.setattr(ctypes, "CDLL", lambda name: found)
+
+    yield use
     _primary_context.cache_clear()
-    yield lambda driver: monkeypatch.setattr(ctypes, "CDLL", lambda name: driver)
-    _primary_context.cache_clear()
+    driver.cache_clear()
 
 
 def test_each_gpu_has_its_name_and_compute_capability(finds):
@@ -72,14 +77,44 @@ def test_each_gpu_has_its_name_and_compute_capability(finds):
 
 
 @pytest.mark.parametrize(
-    ("driver", "message"),
+    ("name", "device", "shown"),
+    [
+        ("auto", Device("auto"), "auto"),
+        ("cpu", Device("cpu"), "cpu"),
+        ("cuda", Device("cuda"), "cuda"),
+        ("cuda:0", Device("cuda"), "cuda"),
+        ("cuda:12", Device("cuda", 12), "cuda:12"),
+        (Device("cuda", 3), Device("cuda", 3), "cuda:3"),
+    ],
+)
+def test_a_device_has_pytorchs_name(name, device, shown):
+    assert device_of(name) == device
+    assert str(device) == shown
+
+
+@pytest.mark.parametrize("name", ["", "tpu", "CUDA", "cuda:", "cuda:-1", "cuda:x", "cpu:0", "auto:1", "cuda:99999", 1])
+def test_other_names_stand_for_none(name):
+    with pytest.raises(ConfigError, match=rf"^device must be auto, cpu, cuda, or cuda:N .*; found '{name}'\.$"):
+        device_of(name)
+
+
+def test_a_device_is_one_of_the_gpus(finds, monkeypatch):
+    monkeypatch.setattr("vimdeploy.gpu.gpus", gpus)
+    finds(Driver(("Orin", 8, 7), ("NVIDIA H100", 9, 0)))
+    assert gpu_of(Device("cuda", 1)) == Gpu("NVIDIA H100", "9.0")
+    with pytest.raises(ConfigError, match=r"^no GPU cuda:2, but cuda:0 \(Orin\), cuda:1 \(NVIDIA H100\)$"):
+        gpu_of(Device("cuda", 2))
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
     [
         (Driver(status=100), r"an NVIDIA driver, but no GPU that it can use \(CUDA error 100\)"),
         (Driver(), "an NVIDIA driver, but no GPU$"),
     ],
 )
-def test_a_driver_alone_is_no_gpu(finds, driver, message):
-    finds(driver)
+def test_a_driver_alone_is_no_gpu(finds, found, message):
+    finds(found)
     with pytest.raises(ConfigError, match=message):
         gpus()
 
@@ -88,27 +123,36 @@ def test_no_driver(monkeypatch):
     def missing(name):
         raise OSError(f"{name}: cannot open shared object file")
 
+    driver.cache_clear()
     monkeypatch.setattr(ctypes, "CDLL", missing)
     with pytest.raises(ConfigError, match=r"^no NVIDIA driver \((libcuda\.so\.1|nvcuda\.dll)\)$"):
         gpus()
 
 
 def test_memory_in_use_is_what_is_not_free(finds):
-    driver = DriverWithMemory(free=70)
-    finds(driver)
+    found = DriverWithMemory(free=70)
+    finds(found)
     assert memory_in_use() == 30
-    driver.free = 5
+    found.free = 5
     assert memory_in_use() == 95
-    assert (driver.retained, driver.current) == (1, [])
+    assert (found.retained, found.current) == (1, [])
 
 
 @pytest.mark.parametrize(("refuses", "status"), [("context", 2), ("memory", 700)])
-def test_a_gpu_that_does_not_tell_its_memory(finds, refuses, status):
-    driver = DriverWithMemory(refuses=refuses)
-    finds(driver)
-    with pytest.raises(ConfigError, match=rf"how much of its memory is free \(CUDA error {status}\)"):
+def test_a_gpu_that_cannot_be_used(finds, refuses, status):
+    found = DriverWithMemory(refuses=refuses)
+    finds(found)
+    with pytest.raises(ConfigError, match=rf"GPU that cannot be used \(CUDA error {status}\)"):
         memory_in_use()
-    assert driver.current == []
+    assert found.current == []
+
+
+def test_each_gpu_has_its_own_context(finds):
+    found = DriverWithMemory(free=70)
+    finds(found)
+    for index in (1, 1, 0):
+        memory_in_use(index)
+    assert found.retained == 2
 
 
 def test_memory_without_a_gpu(finds):

@@ -6,7 +6,7 @@ import pytest
 
 from vimdeploy import libraries
 from vimdeploy.errors import ConfigError
-from vimdeploy.libraries import architectures_cover, library_info, library_path
+from vimdeploy.libraries import architectures_cover, cmake_prefix, library_info, library_path
 
 
 class TestArchitectures:
@@ -77,6 +77,18 @@ class TestPath:
     def test_is_one_of_each_runtime(self, package):
         package("sources")
         assert library_path("tensorrt") is None
+
+    def test_of_the_package_for_cmake_is_above_the_library(self, package, tmp_path):
+        package("built")
+        config = tmp_path / "built/lib/cmake/vimdeploy/vimdeployConfig.cmake"
+        config.parent.mkdir(parents=True)
+        config.touch()
+        assert cmake_prefix() == tmp_path / "built"
+
+    @pytest.mark.parametrize("built", [(), ("built",)], ids=["no-library", "old-library"])
+    def test_of_the_package_for_cmake_is_not_there(self, package, built):
+        package(*built)
+        assert cmake_prefix() is None
 
 
 class TestInfo:

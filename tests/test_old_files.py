@@ -55,7 +55,7 @@ def test_converts(old, tmp_path):
 def test_builds(old, size, tmp_path):
     pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx, which builds without a GPU")
     built = vimdeploy.build(old, tmp_path / "old.engine", flavor="rtx")
-    assert built.artifact.engine.profile["images"][2] == (8, 3, *size)
+    assert built.artifact.engine.profiles[0]["images"][2] == (8, 3, *size)
 
 
 def _pictures(folder: Path) -> Path:

@@ -20,8 +20,14 @@ from vimdeploy.files import write_together
 from vimdeploy.model_info import ModelInfo
 from vimdeploy.text import shortened
 
-FORMAT = "1"
+FORMAT = "2"
 """Version of the layout of the file beside the engine."""
+
+_OF_ONE_PROFILE = "1"
+"""The layout before: it had ``profile``, one object, in place of ``profiles``."""
+
+Profile = Mapping[str, tuple[tuple[int, ...], ...]]
+"""The shapes of each input: smallest, the one it is fastest at, largest."""
 
 FLAVORS = ("tensorrt", "rtx")
 HARDWARE_COMPATIBILITY = ("none", "ampere_plus", "same_compute_capability")
@@ -40,8 +46,8 @@ class EngineInfo:
     """One of ``FLAVORS``: who builds and runs it."""
     tensorrt_version: str
     """The version that built it."""
-    profile: Mapping[str, tuple[tuple[int, ...], ...]]
-    """The shapes of each input: smallest, the one it is fastest at, largest."""
+    profiles: tuple[Profile, ...]
+    """One or more, each with the shapes of each input: smallest, the one it is fastest at, largest."""
     onnx_sha256: str
     """The SHA-256 of the ONNX file that it was built from, in hexadecimal."""
     engine_sha256: str
@@ -89,10 +95,12 @@ class EngineInfo:
         Raises:
             ModelFileError: if entries are not there, of another type or out of range, or of a newer vimdeploy.
         """
-        if document.get("format") != FORMAT:
+        if document.get("format") not in (FORMAT, _OF_ONE_PROFILE):
             raise ModelFileError(
-                f"it has format {_shown(document.get('format'))}, this vimdeploy reads format {FORMAT}"
+                f"it has format {_shown(document.get('format'))}, this vimdeploy reads formats up to {FORMAT}"
             )
+        if document["format"] == _OF_ONE_PROFILE and "profile" in document:
+            document = {**document, "profiles": [document["profile"]]}
         for f in dataclasses.fields(cls):
             wanted, fits = ENTRIES[f.name]
             if f.name not in document:
@@ -101,18 +109,21 @@ class EngineInfo:
             elif not fits(document[f.name]):
                 raise ModelFileError(f"its entry {f.name} must be {wanted}, found {_shown(document[f.name])}")
         known = {f.name: document[f.name] for f in dataclasses.fields(cls) if f.name in document}
-        known["profile"] = {name: tuple(map(tuple, shapes)) for name, shapes in document["profile"].items()}
+        known["profiles"] = tuple(
+            {name: tuple(map(tuple, shapes)) for name, shapes in profile.items()} for profile in document["profiles"]
+        )
         try:
             known["model"] = ModelInfo.from_metadata(document["model"])
         except (RecursionError, OverflowError) as error:
             raise ModelFileError(f"its entry model is damaged ({error})") from error
         info = cls(**known)
         inputs = {spec.name: len(spec.dims) for spec in info.model.inputs}
-        if inputs != {name: len(shapes[0]) for name, shapes in info.profile.items()}:
-            raise ModelFileError(
-                f"its entry profile must have the shapes of {', '.join(map(str, info.model.inputs))}, "
-                f"found {_shown(document['profile'])}"
-            )
+        for profile in info.profiles:
+            if inputs != {name: len(shapes[0]) for name, shapes in profile.items()}:
+                raise ModelFileError(
+                    f"its entry profiles must have the shapes of {', '.join(map(str, info.model.inputs))}, "
+                    f"found {_shown(profile)}"
+                )
         return info
 
 
@@ -144,6 +155,10 @@ def _are_texts(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(entry, str) for entry in value.values())
 
 
+def _are_profiles(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and bool(value) and all(map(_is_profile, value))
+
+
 def _is_profile(value: Any) -> bool:
     return isinstance(value, dict) and all(
         isinstance(shapes, (list, tuple))
@@ -162,7 +177,7 @@ ENTRIES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "model": ("an object of texts", _are_texts),
     "flavor": (f"one of {', '.join(FLAVORS)}", lambda value: value in FLAVORS),
     "tensorrt_version": ("a version such as 10.3.0", _is_version),
-    "profile": ("three shapes for each input", _is_profile),
+    "profiles": ("a list of objects with three shapes for each input", _are_profiles),
     "onnx_sha256": ("up to 64 hexadecimal digits", _is_hash),
     "engine_sha256": ("up to 64 hexadecimal digits", _is_hash),
     "engine_bytes": ("a number of bytes", _is_count),

@@ -30,6 +30,16 @@ def library_path(runtime: str = "onnxruntime") -> Path | None:
     )
 
 
+def cmake_prefix() -> Path | None:
+    """The folder in which CMake's ``find_package(vimdeploy)`` finds the libraries; None if this installation lacks it.
+
+    It is for ``CMAKE_PREFIX_PATH``.
+    """
+    library = library_path()
+    prefix = library and library.parents[1]
+    return prefix if prefix and (prefix / "lib" / "cmake" / "vimdeploy" / "vimdeployConfig.cmake").is_file() else None
+
+
 def _installed_folder() -> Path | None:
     """The folder of the installed package, which need not be the one that was imported; None if none is installed."""
     try:

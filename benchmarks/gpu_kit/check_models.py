@@ -15,10 +15,14 @@ from vimdeploy.runtimes.base import Arrays, Session
 
 IMAGES = 64
 FP32_BOUND = 1e-5
+FP16_MARGIN = 16 * 2.0**-11
+"""Two classes whose logits are nearer than this, in standard deviations of the logits, may change places in FP16: an
+error is about 1e-3 of one, the first two of 1000 random logits are 0.27 apart on average, and so one image in 700 has
+its other class first, some image of 64 in one run of ten."""
 
 
 def models(settings: Settings, log: Log) -> None:
-    """FP32: the relative error of all logits; FP16: the same class first for every image."""
+    """FP32: the relative error of all logits; FP16: the same class first for every image, or one as good."""
     with exact_float32():
         for name in settings.models:
             reference = eager_session(name)
@@ -57,14 +61,15 @@ def judge(subject: str, precision: str, found: FloatArray, wanted: FloatArray, l
     agreement = {"top-1 agreement": float(1 - differing.mean())}
     if precision == "fp32":
         return log.within(subject, "relative error", error, FP32_BOUND, **agreement)
-    values = {"relative error": error, **agreement}
-    if np.isnan(found).any() or differing.any():
-        best = np.sort(wanted[differing], axis=1)
-        margins = (best[:, -1] - best[:, -2]) / wanted.std()
-        largest = f"{margins.max():.1e}" if len(margins) else "none"
+    rows = np.flatnonzero(differing)
+    margins = (wanted[rows].max(1) - wanted[rows, found[rows].argmax(1)]) / wanted.std()
+    values = {"relative error": error, **agreement, "largest margin": float(margins.max(initial=0))}
+    if np.isnan(found).any():
+        return log.failed(subject, "NaN among the logits", **values)
+    if values["largest margin"] > FP16_MARGIN:
         reason = (
-            "another class first, where the reference's first two differ by up to "
-            f"{largest} of the logits' standard deviation"
+            f"another class first, by {values['largest margin']:.1e} of the logits' standard deviation, "
+            f"above {FP16_MARGIN:.1e}"
         )
         return log.failed(subject, reason, **values)
     return log.passed(subject, **values)

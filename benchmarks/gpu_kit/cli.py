@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import secrets
+import signal
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from gpu_kit.machine import describe_machine, missing_gpu, slug
-from gpu_kit.records import markdown, read_results, write_results
-from gpu_kit.steps import REPOSITORY, Settings, chosen_steps, run_step
+from gpu_kit.records import Record, markdown, read_results, write_results
+from gpu_kit.steps import GROUPS, REPOSITORY, Settings, Worker, chosen_steps
 
 PATH = click.Path(path_type=Path, resolve_path=True)
 
@@ -21,7 +25,12 @@ PATH = click.Path(path_type=Path, resolve_path=True)
     "--only",
     metavar="WORDS",
     default="",
-    help="Run these groups (build, check, bench) or steps alone: build,operators,bench. Default: all.",
+    help=f"Run these groups ({', '.join(GROUPS)}) or steps alone: build,operators,bench. Default: all.",
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="End after so many minutes in all: the steps come in the order of what they tell. Default: when all have run.",
 )
 @click.option("--quick", is_flag=True, help="Take fewer sizes, and measure each for 0.1 s instead of 0.5 s.")
 @click.option(
@@ -57,6 +66,7 @@ PATH = click.Path(path_type=Path, resolve_path=True)
 @click.option("--seed", type=int, help="Draw random numbers from this seed. Default: a new one each time.")
 def main(
     only: str,
+    minutes: float | None,
     quick: bool,
     models: str,
     output: Path,
@@ -69,7 +79,8 @@ def main(
     """Build, check and measure on this machine's NVIDIA GPU all that needs one.
 
     Tables go to standard output, progress to standard error, all numbers to OUTPUT/DEVICE-DATE.json. Steps that are run
-    again on the same day replace what the file says of them. What this machine lacks is skipped, with the reason.
+    again on the same day replace what the file says of them; the file is written after every step, and if the kit is
+    interrupted. What this machine lacks is skipped, with the reason.
 
     The GPU's settings stay as they are.
 
@@ -87,21 +98,46 @@ def main(
         sys.exit(2)
 
     settings = Settings(
-        work, quick, secrets.randbits(31) if seed is None else seed, tuple(models.split(",")), deps, tensorrt_root
+        work,
+        output,
+        quick,
+        secrets.randbits(31) if seed is None else seed,
+        tuple(models.split(",")),
+        deps,
+        tensorrt_root,
     )
     machine = describe_machine(REPOSITORY, commit) | {"seed": str(settings.seed)}
+    if machine["commit"].startswith("unknown"):
+        raise click.UsageError("Wanted the commit of the sources, which are no git checkout; name it with --commit.")
     date = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
     path = output / f"{slug(machine['device'])}-{date}.json"
     before, records = read_results(path)
     if before.get("commit") != machine["commit"]:
         records = []
-    ran = []
-    for step in steps:
-        click.echo(f"{step.name} ...", err=True)
-        found = run_step(step, settings)
-        ran += found
-        records = [record for record in records if record.step != step.name] + found
-        write_results(path, machine, records)
+    ran: list[Record] = []
+    with Worker(settings, None if minutes is None else time.monotonic() + 60 * minutes) as worker, _ended_in_order():
+        for step in steps:
+            click.echo(f"{step.name} ...", err=True)
+            found: list[Record] = []
+            try:
+                found = worker.run(step)
+            except BaseException:
+                found = [*worker.found(step), Record(step.name, "the rest", "skipped", {}, "interrupted")]
+                raise
+            finally:
+                ran += found
+                records = [record for record in records if record.step != step.name] + found
+                write_results(path, machine, records)
     click.echo(markdown(machine, ran))
     click.echo(f"\nwritten to {path}")
     sys.exit(any(record.status == "failed" for record in ran))
+
+
+@contextlib.contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """SIGTERM ends the kit as Ctrl-C does: what was found is written, and the steps' process ends."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,4 +1,6 @@
-/* The operators as C functions, in libvimdeploy_onnxruntime: for hosts without ONNX Runtime, such as ctypes.
+/* The C functions of libvimdeploy_onnxruntime: what registers the operators in ONNX Runtime, and the operators
+   themselves for hosts without it, such as ctypes. In CMake: find_package(vimdeploy), then
+   vimdeploy::onnxruntime_operators.
 
    Tensors are dense, in the order that vimdeploy/ops/contract.py states, and in the caller's memory; nothing is kept
    after a call. T is float32 (type 0), float16 (1) or bfloat16 (2). Every function checks types, sizes and flags, and
@@ -11,6 +13,16 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+struct OrtApiBase;
+struct OrtSessionOptions;
+struct OrtStatus;
+
+/* Registers the operators in the options of a session, for programs that are linked against this library; with ONNX
+   Runtime's C++ API: Ort::ThrowOnError(VimdeployRegisterOperators(options, OrtGetApiBase())). Returns NULL, or a status
+   that ONNX Runtime releases. RegisterCustomOps, which ONNX Runtime calls if it is given the path of the library, does
+   the same, under the name that every such library has. */
+struct OrtStatus* VimdeployRegisterOperators(struct OrtSessionOptions* options, const struct OrtApiBase* base);
 
 /* SelectiveScan, or LowRankSelectiveScan if R is not 0.
 

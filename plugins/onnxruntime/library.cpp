@@ -1,5 +1,7 @@
-// The entry point that registers the operators in ONNX Runtime: session_options.register_custom_ops_library(path).
+// Registers the operators in ONNX Runtime: RegisterCustomOps for session_options.register_custom_ops_library(path),
+// VimdeployRegisterOperators for programs that are linked against the library.
 
+#include "c_api/vimdeploy.h"
 #include "onnxruntime/devices.h"
 #include "onnxruntime/host.h"
 #include "support/export.h"
@@ -22,7 +24,7 @@ Ort::CustomOpDomain& domain_of_all_operators() {
 }  // namespace
 }  // namespace vimdeploy::onnxruntime
 
-VIMDEPLOY_EXPORT OrtStatus* ORT_API_CALL RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
+VIMDEPLOY_EXPORT OrtStatus* VimdeployRegisterOperators(OrtSessionOptions* options, const OrtApiBase* base) {
   using namespace vimdeploy;
   const OrtApi* api = base->GetApi(ORT_API_VERSION);
   if (api == nullptr) {
@@ -34,4 +36,8 @@ VIMDEPLOY_EXPORT OrtStatus* ORT_API_CALL RegisterCustomOps(OrtSessionOptions* op
     Ort::ThrowOnError(api->AddCustomOpDomain(options, onnxruntime::domain_of_all_operators()));
     return {};
   }));
+}
+
+VIMDEPLOY_EXPORT OrtStatus* ORT_API_CALL RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
+  return VimdeployRegisterOperators(options, base);
 }

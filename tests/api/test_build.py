@@ -36,6 +36,11 @@ def test_bounds(tiny_artifact, tmp_path, asked, batch, bounds):
     assert asked[0][1].shapes == {"batch": bounds, "height": (32, 64, 64)}
 
 
+def test_profiles(tiny_artifact, tmp_path, asked):
+    vimdeploy.build(tiny_artifact, tmp_path / "model.engine", profiles=[{"batch": 1}, {"batch": (8, 32, 32)}])
+    assert asked[0][1] == BuildOptions(profiles=({"batch": (1, 1, 1)}, {"batch": (8, 32, 32)}))
+
+
 def test_files_beside_it(tiny_onnx, tmp_path, asked):
     folder = tmp_path / "out"
     folder.mkdir()
@@ -52,7 +57,7 @@ def test_an_engine_of_rtx(tiny_artifact, tmp_path):
     pytest.importorskip("polygraphy")
     built = vimdeploy.build(tiny_artifact, tmp_path / "tiny.engine", flavor="rtx", batch=2)
     assert built.artifact.path == tmp_path / "tiny.engine"
-    assert built.artifact.engine.profile == {"images": ((2, 3, 32, 32),) * 3}
+    assert built.artifact.engine.profiles == ({"images": ((2, 3, 32, 32),) * 3},)
 
 
 @pytest.mark.slow  # tests/exporters/test_tensorrt_engine.py has the bounds alone
@@ -64,7 +69,7 @@ def test_an_engine_of_rtx_at_any_size(tiny, tmp_path):
         vimdeploy.build(exported, tmp_path / "any.engine", flavor="rtx")
     sizes = {"height": (16, 32, 64), "width": (32, 32, 32)}
     engine = vimdeploy.build(exported, tmp_path / "any.engine", flavor="rtx", batch=2, shapes=sizes).artifact.engine
-    assert engine.profile == {"images": ((2, 3, 16, 32), (2, 3, 32, 32), (2, 3, 64, 32))}
+    assert engine.profiles == ({"images": ((2, 3, 16, 32), (2, 3, 32, 32), (2, 3, 64, 32))},)
 
 
 def test_what_cannot_be(tiny_onnx, engine_file, tmp_path, asked):

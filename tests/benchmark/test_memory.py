@@ -47,13 +47,13 @@ def test_other_systems_tell_the_peak_of_the_whole_life(monkeypatch, tmp_path):
 def in_use(monkeypatch):
     """The bytes in use on the device, as a list of one number to change."""
     bytes_ = [1000]
-    monkeypatch.setattr(memory, "memory_in_use", lambda: bytes_[0])
+    monkeypatch.setattr(memory, "memory_in_use", lambda gpu: bytes_[0])
     return bytes_
 
 
 @pytest.fixture
 def no_gpu(monkeypatch):
-    def none():
+    def none(gpu):
         raise ConfigError("none")
 
     monkeypatch.setattr(memory, "memory_in_use", none)
@@ -61,7 +61,7 @@ def no_gpu(monkeypatch):
 
 class TestDeviceMemory:
     def test_only_its_own_steps_are_counted(self, in_use):
-        device = DeviceMemory(wanted=True)
+        device = DeviceMemory(gpu=0)
         with device.counted():
             in_use[0] += 50
         in_use[0] += 7000  # a neighbour loads
@@ -71,13 +71,13 @@ class TestDeviceMemory:
         assert device.taken == 70
 
     def test_nothing_is_counted_if_it_is_not_wanted(self, in_use):
-        device = DeviceMemory(wanted=False)
+        device = DeviceMemory(gpu=None)
         with device.counted():
             in_use[0] += 50
         assert device.taken is None
 
     def test_nothing_is_counted_without_a_gpu(self, no_gpu):
-        device = DeviceMemory(wanted=True)
+        device = DeviceMemory(gpu=0)
         with device.counted():
             pass
         assert device.taken is None

@@ -143,7 +143,7 @@ def engine() -> Files:
         model=network().info,
         flavor="rtx",
         tensorrt_version="1.2.0",
-        profile={"images": ((1, 3, 16, 16), (1, 3, 16, 16), (8, 3, 16, 16))},
+        profiles=({"images": ((1, 3, 16, 16), (1, 3, 16, 16), (8, 3, 16, 16))},),
         onnx_sha256=sha256_of(b"a model"),
         engine_sha256=sha256_of(PLAN),
         engine_bytes=len(PLAN),

@@ -61,3 +61,23 @@ class TestLibraryPath:
     def test_of_a_runtime_that_has_none(self, invoke):
         result = invoke("doctor", "--library-path", "openvino")
         assert (result.exit_code, "'onnxruntime', 'tensorrt'" in result.stderr) == (2, True)
+
+
+class TestCmakePath:
+    @pytest.fixture
+    def prefix(self, monkeypatch):
+        """``prefix(path)``: what an installation has for CMake."""
+        return lambda path: monkeypatch.setattr("vimdeploy.libraries.cmake_prefix", lambda: path)
+
+    @pytest.mark.parametrize(
+        ("json_", "printed"), [((), "/site/vimdeploy\n"), (("--json",), '"path": "/site/vimdeploy"')]
+    )
+    def test_is_all_that_is_printed(self, invoke, prefix, json_, printed):
+        prefix(Path("/site/vimdeploy"))
+        assert printed in invoke("doctor", "--cmake-path", *json_).stdout
+
+    def test_of_an_installation_without(self, invoke, prefix):
+        prefix(None)
+        result = invoke("doctor", "--cmake-path")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "this installation of vimdeploy has none; build it again where a C++ compiler is" in result.stderr

@@ -64,7 +64,11 @@ class TestInspectEngine:
 
     def test_json(self, invoke, engine_file):
         document = json.loads(invoke("inspect", engine_file(), "--json").stdout)
-        assert document["profile"]["images"] == {"min": [1, 3, 32, 32], "opt": [1, 3, 32, 32], "max": [8, 3, 32, 32]}
+        assert document["profiles"][0]["images"] == {
+            "min": [1, 3, 32, 32],
+            "opt": [1, 3, 32, 32],
+            "max": [8, 3, 32, 32],
+        }
         assert (document["model"]["labels"][0], document["carries_code"]) == ("ant", False)
 
     def test_an_engine_that_was_changed(self, invoke, engine_file):

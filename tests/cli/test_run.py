@@ -90,7 +90,7 @@ class TestEngine:
             raise ConfigError("no NVIDIA driver (libcuda.so.1)")
 
         monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__="10.3.0"))
-        monkeypatch.setattr("vimdeploy.runtimes.tensorrt.gpus", none)
+        monkeypatch.setattr("vimdeploy.gpu.gpus", none)
 
     @pytest.mark.parametrize("command", ["run", "verify"])
     def test_needs_a_gpu(self, invoke, engine_file, picture, without_gpu, command):

@@ -49,7 +49,9 @@ class TestOnAMachineWithAGpu:
         self.records, self.machine, self.tmp_path = {}, dict(MACHINE), tmp_path
         monkeypatch.setattr(cli, "missing_gpu", lambda: None)
         monkeypatch.setattr(cli, "describe_machine", lambda *_: self.machine)
-        monkeypatch.setattr(cli, "run_step", lambda step, settings: [self.records.get(step.name) or passed(step.name)])
+        monkeypatch.setattr(
+            cli.Worker, "run", lambda _, step: [self.records.get(step.name) or passed(step.name)], raising=True
+        )
 
     def run(self, *arguments):
         return CliRunner().invoke(cli.main, ["--output", str(self.tmp_path), *arguments])
@@ -68,13 +70,30 @@ class TestOnAMachineWithAGpu:
     def test_a_failed_check_ends_with_1_after_the_rest_has_run(self):
         self.records["build"] = Record("build", "a", "failed", {}, "why")
         assert self.run().exit_code == 1
-        assert self.results()[-1].step == "latency"
+        assert self.results()[-1].step == "initcheck"
 
     def test_steps_run_later_replace_their_own_records_alone(self):
         self.run("--only", "build,operators")
         self.records["operators"] = Record("operators", "a", "failed", {}, "why")
         self.run("--only", "operators")
         assert self.results() == [passed("build"), self.records["operators"]]
+
+    def test_the_file_is_whole_after_every_step(self, monkeypatch):
+        def run(_, step):
+            if step.name == "operators":
+                assert self.results() == [passed("build")]
+                raise KeyboardInterrupt
+            return [passed(step.name)]
+
+        monkeypatch.setattr(cli.Worker, "run", run)
+        assert self.run("--only", "build,operators,kernels").exit_code == 1
+        assert self.results() == [passed("build"), Record("operators", "the rest", "skipped", {}, "interrupted")]
+
+    def test_sources_without_a_commit_want_its_name(self):
+        self.machine["commit"] = "unknown (CalledProcessError)"
+        result = self.run("--only", "build")
+        assert result.exit_code == 2
+        assert "name it with --commit" in result.output
 
     def test_records_of_another_commit_are_left_behind(self):
         self.run("--only", "build,operators")

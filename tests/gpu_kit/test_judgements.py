@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpu_kit import check_kernels, check_models
+from gpu_kit import check_kernels, check_models, profile
 from gpu_kit.build import pip_command
 from gpu_kit.records import Log, read_log
 from gpu_kit.steps import Settings
@@ -52,18 +52,25 @@ class TestModels:
         check_models.judge("a", precision, self.WANTED * (1 + error), self.WANTED, log)
         assert record().status == status
 
-    def test_another_class_first_fails_and_tells_how_near_the_two_were(self, log, record):
+    @pytest.mark.parametrize(("gap", "status"), [(1e-3, "passed"), (0.1, "failed")])
+    def test_another_class_first_fails_if_the_two_are_apart(self, log, record, gap, status):
         wanted, found = np.zeros((4, 3), np.float32), np.zeros((4, 3), np.float32)
-        wanted[:, 0], wanted[:, 1] = 1, 0.999
+        wanted[:, 0], wanted[:, 1] = 1, 1 - gap
         found[:] = wanted
-        found[2, 1] = 1.001
+        found[2, 1] = 1 + gap
         check_models.judge("a", "fp16", found, wanted, log)
+        assert record().status == status
         assert record().values["top-1 agreement"] == 0.75
-        assert "differ by up to 2.1e-03 of the logits' standard deviation" in record().reason
+        assert record().values["largest margin"] == pytest.approx(gap / wanted.std(), rel=1e-3)
+
+    def test_a_class_that_is_far_behind_is_not_as_good_as_the_first(self, log, record):
+        wanted = np.array([[1, 0.9999, 0]], np.float32)
+        check_models.judge("a", "fp16", np.array([[0.1, 0.2, 1]], np.float32), wanted, log)
+        assert record().status == "failed"
 
 
 def test_the_build_is_a_user_s_install_with_the_tests_beside(tmp_path):
-    settings = Settings(tmp_path, quick=False, seed=0, models=(), deps=tmp_path / "deps")
+    settings = Settings(tmp_path, tmp_path, quick=False, seed=0, models=(), deps=tmp_path / "deps")
     command = pip_command(settings, "90")
     assert f"build-dir={tmp_path / 'build'}" in command
     assert "cmake.define.CMAKE_CUDA_ARCHITECTURES=90-real" in command
@@ -75,3 +82,17 @@ def test_times_in_a_few_numbers():
     timing = summary([10.0] * 10 + [11.0] * 10)
     assert (timing.median_us, timing.low_us, timing.high_us) == (10.5, 10.0, 11.0)
     assert timing.spread == pytest.approx(1 / 10.5)
+
+
+def test_what_ncu_s_report_says():
+    page = "\n".join(
+        [
+            "==PROF== a line that is not of the table",
+            '"ID","Kernel Name","Section Name","Metric Name","Metric Unit","Metric Value"',
+            '"0","scan","GPU Speed Of Light Throughput","Duration","us","98.21"',
+            '"0","scan","Launch Statistics","Registers Per Thread","register/thread","168"',
+            '"0","scan","Launch Statistics","Grid Size","","768"',
+        ]
+    )
+    assert profile.told(page) == {"time of the launch": "98.21 us", "registers": "168 register/thread"}
+    assert profile.told("no table") == {}

@@ -4,26 +4,25 @@ import onnxruntime as ort
 import pytest
 
 from vimdeploy.errors import ConfigError
-from vimdeploy.gpu import Gpu
-from vimdeploy.runtimes import cuda_provider
+from vimdeploy.gpu import FIRST_GPU, Gpu
 from vimdeploy.runtimes.cuda_provider import CUDA_PROVIDER, INSTALL, check_cuda, cuda_obstacle, load_cuda_libraries
 
 
 @pytest.fixture
 def gpu(monkeypatch):
-    monkeypatch.setattr(cuda_provider, "gpus", lambda: [Gpu("NVIDIA Example", "9.0")])
+    monkeypatch.setattr("vimdeploy.gpu.gpus", lambda: [Gpu("NVIDIA Example", "9.0")])
 
 
 def test_no_gpu_comes_first(monkeypatch):
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     with pytest.raises(ConfigError, match=r"^Wanted device cuda, found no GPU in the tests; use device cpu\.$"):
-        check_cuda()
+        check_cuda(FIRST_GPU)
 
 
 def test_an_onnx_runtime_without_cuda(gpu, monkeypatch):
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(ConfigError) as error:
-        check_cuda()
+        check_cuda(FIRST_GPU)
     found = "an ONNX Runtime without CUDA (it has: CPUExecutionProvider)"
     assert str(error.value) == f"Wanted device cuda, found {found}; install it with: {INSTALL}."
 
@@ -31,7 +30,7 @@ def test_an_onnx_runtime_without_cuda(gpu, monkeypatch):
 def test_nothing_in_the_way(gpu, monkeypatch):
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
     assert cuda_obstacle() is None
-    check_cuda()
+    check_cuda(FIRST_GPU)
 
 
 def test_the_library_has_its_kernels_for_the_provider_that_is_asked_for():
@@ -52,7 +51,7 @@ def test_a_plugin_of_another_name_does_not_count(gpu, monkeypatch):
     with pytest.raises(
         ConfigError, match=r"without CUDA \(it has: CudaPluginExecutionProvider, CPU.*; install it with"
     ):
-        check_cuda()
+        check_cuda(FIRST_GPU)
 
 
 def test_libraries_that_are_missing_are_told_and_not_printed(monkeypatch, capsys):

@@ -7,7 +7,6 @@ from helpers import stand_in_tensorrt
 from vimdeploy.artifact import open_artifact
 from vimdeploy.errors import ConfigError, ModelFileError
 from vimdeploy.gpu import Gpu
-from vimdeploy.runtimes import tensorrt
 from vimdeploy.runtimes.load import load
 
 
@@ -15,7 +14,7 @@ from vimdeploy.runtimes.load import load
 def orin(cuda, monkeypatch, plugin_library):
     """A machine on which the engines of ``engine_file`` run."""
     monkeypatch.setitem(sys.modules, "tensorrt", stand_in_tensorrt.tensorrt(cuda=cuda, size=(32, 32)))
-    monkeypatch.setattr(tensorrt, "gpus", lambda: [Gpu("Orin", "8.7")])
+    monkeypatch.setattr("vimdeploy.gpu.gpus", lambda: [Gpu("Orin", "8.7")])
     plugin_library("87-real")
 
 
@@ -62,8 +61,7 @@ class TestOptions:
         ("options", "message"),
         [
             ({"allow_engine_code": True}, r"allow_engine_code is for engines; .*tiny\.onnx is none"),
-            ({"gpu": 1}, r"gpu is for engines; .*tiny\.onnx is none"),
-            ({"device": "tpu"}, "device must be one of auto, cpu, cuda, found 'tpu'"),
+            ({"device": "tpu"}, "device must be auto, cpu, cuda, or cuda:N .* found 'tpu'"),
             ({"operators": "plugin"}, "operators must be one of auto, library, function-body, found 'plugin'"),
             ({"runtime": "tvm"}, "runtime must be one of auto, onnxruntime, openvino, tensorrt, found 'tvm'"),
             ({"runtime": "tensorrt"}, r"Wanted tensorrt as the runtime; .*tiny\.onnx is an ONNX file"),
@@ -81,7 +79,7 @@ class TestOptions:
             ({"device": "cpu"}, "An engine runs on a GPU: device must be auto or cuda, found 'cpu'"),
             ({"threads": 2}, "An engine runs on a GPU: it takes no threads"),
             ({"operators": "library"}, "computes our operators by plugin; 'library' is not in it"),
-            ({"gpu": 1}, "gpu must be 0 to 0, found 1"),
+            ({"device": "cuda:1"}, r"found no GPU cuda:1, but cuda:0 \(Orin\)"),
             ({"runtime": "openvino"}, r"Wanted openvino as the runtime; .*tiny\.engine is an engine"),
         ],
     )

@@ -17,7 +17,7 @@ from vimdeploy.artifact import artifact_from_onnx, open_artifact
 from vimdeploy.benchmark import memory
 from vimdeploy.errors import ConfigError, ExecutionError, ModelFileError, SlowOperatorsWarning
 from vimdeploy.gpu import Gpu
-from vimdeploy.runtimes import cuda_provider, onnxruntime, operator_library
+from vimdeploy.runtimes import onnxruntime
 from vimdeploy.runtimes.load import load
 from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, operators_elsewhere, sessions_of_all_operators
 
@@ -217,7 +217,7 @@ class TestOptions:
         ("options", "message"),
         [
             ({"operators": "kernels"}, "operators must be one of auto, library, function-body, found 'kernels'"),
-            ({"device": "tpu"}, "device must be one of auto, cpu, cuda, found 'tpu'"),
+            ({"device": "tpu"}, "device must be auto, cpu, cuda, or cuda:N .* found 'tpu'"),
             ({"threads": 0}, "threads must be from 1 to 1024, found 0"),
             ({"threads": 100_000}, "threads must be from 1 to 1024, found 100000"),
             ({"providers": ["NoSuchProvider"]}, "has no NoSuchProvider; it has: .*CPUExecutionProvider"),
@@ -243,8 +243,7 @@ class TestDevice:
     @pytest.fixture
     def gpu(self, monkeypatch):
         """A GPU, but an ONNX Runtime that cannot use it."""
-        for module in (cuda_provider, operator_library):
-            monkeypatch.setattr(module, "gpus", lambda: [Gpu("NVIDIA Example", "9.0")])
+        monkeypatch.setattr("vimdeploy.gpu.gpus", lambda: [Gpu("NVIDIA Example", "9.0")])
 
     @pytest.mark.parametrize("device", ["auto", "cpu"])
     def test_without_a_gpu(self, tiny_onnx, device):
@@ -263,6 +262,22 @@ class TestDevice:
         session = load(tiny_onnx)
         assert session.description == "ONNX Runtime (library, cpu)"
         assert logits(session, images).shape == (3, 5)
+
+    def test_the_second_gpu(self, tiny_onnx, monkeypatch):
+        asked = []
+
+        def session(model, options, providers, enable_fallback):
+            asked.append(providers[0])
+            raise RuntimeError("CUDA failure 2: out of memory")
+
+        monkeypatch.setattr("vimdeploy.gpu.gpus", lambda: [Gpu("NVIDIA Example", "9.0")] * 2)
+        monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+        monkeypatch.setattr(ort, "InferenceSession", session)
+        with pytest.raises(ConfigError, match="ONNX Runtime cannot use CUDA"):
+            load(tiny_onnx, device="cuda:1", operators="function-body")
+        assert asked == [("CUDAExecutionProvider", {"use_tf32": "0", "device_id": "1"})]
+        with pytest.raises(ConfigError, match=r"^Wanted device cuda:2, found no GPU cuda:2, but cuda:0"):
+            load(tiny_onnx, device="cuda:2")
 
     def test_a_silent_fall_back_is_refused(self, tiny_onnx, gpu, monkeypatch):
         monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])

@@ -12,7 +12,6 @@ from vimdeploy import flavors
 from vimdeploy.artifact import open_artifact
 from vimdeploy.errors import ConfigError, InputError, MissingPackageError, ModelFileError
 from vimdeploy.gpu import Gpu
-from vimdeploy.runtimes import tensorrt
 from vimdeploy.runtimes.load import load
 from vimdeploy.runtimes.tensorrt import session_from_engine
 
@@ -34,7 +33,7 @@ def here(cuda, monkeypatch, plugin_library):
         trt = stand_in_tensorrt.tensorrt(version, cuda, size=(32, 32))
         for name in ("tensorrt", "tensorrt_rtx"):
             monkeypatch.setitem(sys.modules, name, trt)
-        monkeypatch.setattr(tensorrt, "gpus", lambda: list(gpus))
+        monkeypatch.setattr("vimdeploy.gpu.gpus", lambda: list(gpus))
         plugin_library(*architectures) if architectures else plugin_library(path=None)
         return trt
 
@@ -91,7 +90,7 @@ class TestSession:
         assert "free" not in cuda.names()
         del session
         gc.collect()
-        assert cuda.names()[-4:] == ["free context", "free engine", "free runtime", "free"]
+        assert cuda.names()[-4:] == ["free context", "free", "free engine", "free runtime"]
 
 
 class TestPlugin:
@@ -208,20 +207,19 @@ class TestGpu:
 
     def test_the_second_one(self, here, engine_file):
         here(gpus=[Gpu("old", "7.5"), Gpu("Orin", "8.7")])
-        load(engine_file(), gpu=1)
+        assert load(engine_file(), device="cuda:1").device == "cuda:1"
 
-    @pytest.mark.parametrize("number", [-1, 1])
-    def test_one_that_is_not_there(self, here, engine_file, number):
+    def test_one_that_is_not_there(self, here, engine_file):
         here()
-        with pytest.raises(ConfigError, match=f"gpu must be 0 to 0, found {number}"):
-            load(engine_file(), gpu=number)
+        with pytest.raises(ConfigError, match=r"found no GPU cuda:1, but cuda:0 \(Orin\)"):
+            load(engine_file(), device="cuda:1")
 
     def test_none(self, here, engine_file, monkeypatch):
         def none():
             raise ConfigError("no NVIDIA driver (libcuda.so.1)")
 
         here()
-        monkeypatch.setattr(tensorrt, "gpus", none)
+        monkeypatch.setattr("vimdeploy.gpu.gpus", none)
         with pytest.raises(ConfigError, match=r"^An engine needs an NVIDIA GPU; found no NVIDIA driver \(libcuda"):
             load(engine_file())
 

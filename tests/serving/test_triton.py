@@ -240,14 +240,31 @@ class TestAnEngine:
         assert parsed(model_of(open_artifact(engine_file()), max_batch=asked)).max_batch_size == found
 
     def test_that_takes_one_batch_alone(self, engine_file, parsed):
-        artifact = open_artifact(engine_file(profile={"images": ((4, 3, 32, 32),) * 3}))
+        artifact = open_artifact(engine_file(profiles=({"images": ((4, 3, 32, 32),) * 3},)))
         config = parsed(model_of(artifact))
         assert (config.max_batch_size, list(config.input[0].dims)) == (0, [-1, 3, 32, 32])
         assert list(config.model_warmup[0].inputs["images"].dims) == [4, 3, 32, 32]
 
+    @pytest.mark.parametrize(
+        ("batches", "found"),
+        [([(1, 1), (2, 8)], 8), ([(4, 16), (1, 3)], 16), ([(1, 1), (8, 8)], 1), ([(2, 2), (8, 8)], 0)],
+    )
+    def test_of_several_profiles(self, engine_file, parsed, batches, found):
+        """A batch between two profiles would be refused, so none is made."""
+        profiles = tuple({"images": tuple((batch, 3, 32, 32) for batch in (low, high, high))} for low, high in batches)
+        config = parsed(model_of(open_artifact(engine_file(profiles=profiles))))
+        assert (config.max_batch_size, list(config.instance_group[0].profile)) == (found, ["0", "1"])
+
+    def test_of_profiles_for_several_sizes(self, engine_file, any_size_network, parsed):
+        profiles = tuple(
+            {"images": ((1, 3, side, side),) * 2 + ((most, 3, side, side),)} for side, most in ((32, 8), (64, 2))
+        )
+        config = parsed(model_of(open_artifact(engine_file(model=any_size_network.info, profiles=profiles))))
+        assert config.max_batch_size == 2
+
     def test_warm_up_of_any_size(self, engine_file, any_size_network, parsed):
         profile = {"images": tuple((batch, 3, side, side) for batch, side in ((1, 32), (2, 48), (4, 64)))}
-        artifact = open_artifact(engine_file(model=any_size_network.info, profile=profile))
+        artifact = open_artifact(engine_file(model=any_size_network.info, profiles=(profile,)))
         config = parsed(model_of(artifact))
         assert [list(sample.inputs["images"].dims) for sample in config.model_warmup] == [[3, 48, 48]] * 2
 
@@ -258,7 +275,7 @@ class TestAnEngine:
             ({}, {"device": "cpu"}, "no device cpu to choose"),
             ({}, {"operators": "function-body", "threads": 2}, "no operators function-body and no threads"),
             ({}, {"max_batch": 9}, "takes up to 8"),
-            ({"profile": {"images": ((4, 3, 32, 32),) * 3}}, {"max_batch": 4}, "takes one batch alone"),
+            ({"profiles": ({"images": ((4, 3, 32, 32),) * 3},)}, {"max_batch": 4}, "takes one batch alone"),
         ],
     )
     def test_refused(self, engine_file, fields, options, reason):
@@ -303,7 +320,7 @@ def test_an_input_that_nobody_has_the_memory_for(sizes):
 def test_an_engine_of_sizes_that_nobody_has_the_memory_for(engine_file):
     profile = {"images": ((1, 3, 32, 32), (1 << 40, 3, 32, 32), (1 << 40, 3, 32, 32))}
     with pytest.raises(ConfigError, match="No server is asked for"):
-        model_of(open_artifact(engine_file(profile=profile, plugin_version=None)))
+        model_of(open_artifact(engine_file(profiles=(profile,), plugin_version=None)))
 
 
 def test_a_model_that_takes_nothing():

@@ -31,6 +31,8 @@ def bench(
     seconds: float = 0.5,
     warm_up: int = 3,
     device: str = "auto",
+    providers: Sequence[str] | None = None,
+    cuda_graphs: bool = False,
     operators: str = "auto",
     threads: int | None = None,
     task: str = "classification",
@@ -61,7 +63,9 @@ def bench(
         rounds: turns that each artifact gets.
         seconds: length of a turn; a call that has begun is finished, and each turn has at least one.
         warm_up: calls before the first turn, which are not timed.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` for the second GPU.
+        providers: of ONNX files in ONNX Runtime, instead of the device's.
+        cuda_graphs: of ONNX files in ONNX Runtime on CUDA: capture runs, and repeat them in one call.
         operators: of ONNX files: ``auto``, ``library`` or ``function-body``.
         threads: that one operator may use on a CPU; None: all cores for ONNX files, one for PyTorch.
         task: what variants and checkpoints are for, one of ``tasks.TASKS``.
@@ -82,6 +86,8 @@ def bench(
     """
     settings = Settings(
         device=device,
+        providers=providers,
+        cuda_graphs=cuda_graphs,
         operators=operators,
         threads=threads,
         runtime=runtime,

@@ -66,6 +66,8 @@ def extract(
     runtime: str = "auto",
     precision: str | None = None,
     device: str = "auto",
+    providers: Sequence[str] | None = None,
+    cuda_graphs: bool = False,
     threads: int | None = None,
     operators: str = "auto",
     allow_engine_code: bool = False,
@@ -91,7 +93,9 @@ def extract(
         workers: how many run side by side on a CPU.
         runtime: as ``vimdeploy.load`` takes it, and so the following.
         precision: of OpenVINO.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` for the second GPU.
+        providers: of ONNX Runtime, instead of the device's.
+        cuda_graphs: of ONNX Runtime on CUDA.
         threads: that one operator may use on a CPU.
         operators: ``auto``, ``library`` or ``function-body``.
         allow_engine_code: run the code that an engine carries, if you trust its builder.
@@ -116,9 +120,11 @@ def extract(
         device,
         threads,
         operators,
+        providers,
         allow_engine_code=allow_engine_code,
         runtime=runtime,
         precision=precision,
+        cuda_graphs=cuda_graphs,
     )
     with session:
         vector = session.task().vector

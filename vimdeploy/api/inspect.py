@@ -63,11 +63,14 @@ def _onnx(artifact: Artifact) -> dict[str, Any]:
 def _engine(artifact: Artifact) -> dict[str, Any]:
     engine = artifact.engine
     assert engine is not None
-    names = [field.name for field in dataclasses.fields(engine) if field.name not in ("model", "profile")]
-    profile = {name: dict(zip(("min", "opt", "max"), shapes, strict=True)) for name, shapes in engine.profile.items()}
+    names = [field.name for field in dataclasses.fields(engine) if field.name not in ("model", "profiles")]
+    profiles = [
+        {name: dict(zip(("min", "opt", "max"), shapes, strict=True)) for name, shapes in profile.items()}
+        for profile in engine.profiles
+    ]
     return {
         **{name: getattr(engine, name) for name in names},
-        "profile": profile,
+        "profiles": profiles,
         "operators": {"computed_by": [engine.operators], "nodes": {}},
         "carries_code": engine.carries_code,
     }

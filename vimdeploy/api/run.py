@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ def run(
     runtime: str = "auto",
     precision: str | None = None,
     device: str = "auto",
+    providers: Sequence[str] | None = None,
+    cuda_graphs: bool = False,
     threads: int | None = None,
     operators: str = "auto",
     allow_engine_code: bool = False,
@@ -47,7 +49,9 @@ def run(
             is fastest, measured in the first seconds.
         runtime: as ``vimdeploy.load`` takes it, and so the following.
         precision: of OpenVINO.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` for the second GPU.
+        providers: of ONNX Runtime, instead of the device's.
+        cuda_graphs: of ONNX Runtime on CUDA.
         threads: that one operator may use on a CPU; given, pictures run one after the other.
         operators: ``auto``, ``library`` or ``function-body``.
         allow_engine_code: run the code that an engine carries, if you trust its builder.
@@ -64,9 +68,11 @@ def run(
         device,
         threads,
         operators,
+        providers,
         allow_engine_code=allow_engine_code,
         runtime=runtime,
         precision=precision,
+        cuda_graphs=cuda_graphs,
     )
     rows = answers_of(
         session,

@@ -19,6 +19,7 @@ from vimdeploy.model_file import given_network
 from vimdeploy.model_info import FromCheckpoint, FromSeed, ModelInfo
 from vimdeploy.networks import Network, network_of_info, stages_of
 from vimdeploy.progress import Progress, silent
+from vimdeploy.runtimes.from_bytes import as_other
 from vimdeploy.runtimes.load import load
 from vimdeploy.runtimes.recorded import RecordedSession
 
@@ -45,6 +46,8 @@ def verify(
     inputs: str | Path | None = None,
     report: str | Path | None = None,
     device: str = "auto",
+    providers: Sequence[str] | None = None,
+    cuda_graphs: bool = False,
     threads: int | None = None,
     allow_engine_code: bool = False,
     runtime: str = "auto",
@@ -74,7 +77,9 @@ def verify(
         image_size: height and width in pixels of the inputs, if the file leaves them open.
         inputs: to compare on, as ``save_inputs`` wrote them, instead of random ones.
         report: an HTML page to write, too.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` for the second GPU.
+        providers: of ONNX Runtime, that an ONNX file is to run on instead of the device's.
+        cuda_graphs: of ONNX Runtime on CUDA: capture runs of an ONNX file, and repeat them in one call.
         threads: that one operator may use on a CPU; None takes all cores.
         allow_engine_code: run the code that an engine carries, if you trust its builder.
         runtime: that runs an ONNX file: ``auto``, ``onnxruntime`` or ``openvino``.
@@ -107,7 +112,9 @@ def verify(
         weights: WeightCheck | None = None
         candidates: Sequence[Session] = []
         if recorded is None:
-            candidates = _sessions(opened, device, threads, allow_engine_code, runtime, precision)
+            candidates = _sessions(
+                opened, device, providers, cuda_graphs, threads, allow_engine_code, runtime, precision
+            )
         source = str(other or opened)
         sha256 = other.sha256 if other is not None else opened.sha256
         loaded = _checkpoint(opened, checkpoint)
@@ -121,15 +128,17 @@ def verify(
             reference = eager
             weights = _weights(opened, eager)
             source, sha256 = (str(loaded.path), loaded.sha256) if loaded else (_origin(opened, model), "")
-        elif recorded is not None or runtime == "openvino":
+        elif recorded is not None or runtime == "openvino" or providers or cuda_graphs:
             reference = load(opened, device, threads)
             what = f"{recorded or candidates[0].description} is compared with {reference.description}"
         else:
             reference, candidates = _two_of_one_file(candidates)
             what = "the library is compared with the function bodies"
+        reference = as_other(reference, opened.info)
+        candidates = [as_other(candidate, reference.info) for candidate in candidates]
         if what:
             warnings.warn(f"Without --checkpoint or --model {what}, not with PyTorch.", VimdeployWarning, stacklevel=2)
-        compared = _inputs(opened.info, inputs, images, count, seed, classes, image_size, examples)
+        compared = _inputs(reference.info, inputs, images, count, seed, classes, image_size, examples)
         if recorded is not None:
             candidates = [RecordedSession(recorded, opened.info, len(compared))]
         if opened.changes:
@@ -198,21 +207,26 @@ def save_inputs(
 def _sessions(
     artifact: Artifact,
     device: str,
+    providers: Sequence[str] | None,
+    cuda_graphs: bool,
     threads: int | None,
     allow_engine_code: bool,
     runtime: str,
     precision: str | None,
 ) -> Sequence[Session]:
     """A session for each way in which a file can compute our operators here."""
-    if artifact.engine is not None or allow_engine_code or runtime not in ("auto", "onnxruntime") or precision:
+    in_onnxruntime = artifact.engine is None and runtime in ("auto", "onnxruntime")
+    if not in_onnxruntime or allow_engine_code or providers or cuda_graphs or precision:
         return [
             load(
                 artifact,
                 device,
                 threads,
+                providers=providers,
                 allow_engine_code=allow_engine_code,
                 runtime=runtime,
                 precision=precision,
+                cuda_graphs=cuda_graphs,
             )
         ]
     from vimdeploy.runtimes.onnxruntime import sessions_of_all_operators

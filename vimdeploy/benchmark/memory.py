@@ -48,19 +48,24 @@ def _rusage_bytes() -> int:
 
 
 class DeviceMemory:
-    """How much more memory of the first GPU is in use after this process has worked than before.
+    """How much more memory of a GPU is in use after this process has worked than before.
 
     Only its own steps are counted: subjects that take turns with it load their models in between. What is taken is
     kept, by ONNX Runtime's arena as by TensorRT, so that the sum is the peak.
     """
 
-    def __init__(self, wanted: bool) -> None:
-        """If it is wanted and there is a GPU, this process gets its context there."""
+    def __init__(self, gpu: int | None) -> None:
+        """If the GPU of that number is there, this process gets its context there.
+
+        Args:
+            gpu: CUDA's number; None: nothing is counted.
+        """
+        self._gpu = gpu or 0
         self.taken: int | None = None
         """In bytes; None if it is not counted."""
-        if wanted:
+        if gpu is not None:
             with contextlib.suppress(ConfigError):
-                memory_in_use()
+                memory_in_use(gpu)
                 self.taken = 0
 
     @contextlib.contextmanager
@@ -69,6 +74,6 @@ class DeviceMemory:
         if self.taken is None:
             yield
             return
-        before = memory_in_use()
+        before = memory_in_use(self._gpu)
         yield
-        self.taken += memory_in_use() - before
+        self.taken += memory_in_use(self._gpu) - before

@@ -45,8 +45,13 @@ def profile_of(artifact: Artifact, settings: Settings, arrays: Arrays) -> list[O
         VimdeployError: if the model cannot be opened, or does not run.
     """
     with scratch_folder() as folder:
-        session, _, _ = open_model(
-            artifact, settings.device, settings.threads, settings.operators, profile=folder / "profile"
+        session, *_ = open_model(
+            artifact,
+            settings.device,
+            settings.threads,
+            settings.operators,
+            settings.providers,
+            profile=folder / "profile",
         )
         outputs = [spec.name for spec in artifact.info.outputs]
         run_session(session, outputs, arrays)

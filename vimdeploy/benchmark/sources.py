@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -80,6 +80,10 @@ class Settings:
     """
 
     device: str = "auto"
+    providers: Sequence[str] | None = None
+    """Of ONNX files in ONNX Runtime, instead of the device's."""
+    cuda_graphs: bool = False
+    """Whether ONNX Runtime captures CUDA graphs."""
     operators: str = "auto"
     threads: int | None = None
     """Threads of ONNX files and PyTorch; None leaves the choice to the runtime."""

@@ -23,6 +23,7 @@ from vimdeploy.benchmark.opened import image_size_of, import_runtime, open_sessi
 from vimdeploy.benchmark.profile import profile_of
 from vimdeploy.benchmark.sources import Settings, Subject
 from vimdeploy.errors import VimdeployError
+from vimdeploy.gpu import device_of
 from vimdeploy.model_info import ModelInfo
 
 
@@ -69,7 +70,9 @@ def _serve(requests: TextIO, answers: TextIO) -> None:
         document = json.loads(first)
         subject, settings = _from_order(document)
         import_runtime(subject)
-        device_memory = memory.DeviceMemory(wanted=subject.runtime != "eager" and settings.device != "cpu")
+        device = device_of(settings.device)
+        on_cpu = subject.runtime == "eager" or device.kind == "cpu"
+        device_memory = memory.DeviceMemory(None if on_cpu else device.index)
         idle = memory.resident_bytes()
         with device_memory.counted():
             start = time.perf_counter()
@@ -78,7 +81,7 @@ def _serve(requests: TextIO, answers: TextIO) -> None:
         loaded = memory.resident_bytes()
         arrays = random_arrays(session.info, subject.batch, subject.image_size)
         method = memory.forget_peak()
-        on_gpu = session.device == "cuda"
+        on_gpu = session.runs_on_gpu
         answer(
             load_seconds=load_seconds,
             loaded_bytes=device_memory.taken if on_gpu else loaded - idle,

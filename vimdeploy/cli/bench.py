@@ -13,11 +13,13 @@ from vimdeploy.cli.options import (
     PATH,
     ImageSizes,
     Numbers,
+    cuda_graphs_option,
     device_option,
     engine_code_option,
     json_option,
     operators_option,
     precision_option,
+    providers_option,
     runtime_option,
     threads_option,
 )
@@ -107,6 +109,8 @@ def _check_against(ctx: click.Context, param: click.Parameter, values: tuple[str
     "--profile", is_flag=True, help="Also print how long each type of node takes in ONNX files, to see where time goes."
 )
 @device_option
+@providers_option
+@cuda_graphs_option
 @operators_option
 @threads_option
 @runtime_option
@@ -126,6 +130,8 @@ def bench(
     figure: Path | None,
     profile: bool,
     device: str,
+    providers: tuple[str, ...] | None,
+    cuda_graphs: bool,
     operators: str,
     threads: int | None,
     runtime: str,
@@ -167,6 +173,8 @@ def bench(
         check_figure(figure)
     settings = Settings(
         device=device,
+        providers=providers,
+        cuda_graphs=cuda_graphs,
         operators=operators,
         threads=threads,
         runtime=runtime,

@@ -11,15 +11,18 @@ from vimdeploy.cli.options import (
     PATH,
     ImageSize,
     artifact_argument,
+    cuda_graphs_option,
     device_option,
     engine_code_option,
     images_argument,
     json_option,
     operators_option,
     precision_option,
+    providers_option,
     resume_option,
     runtime_option,
     threads_option,
+    verbose_option,
     workers_option,
 )
 
@@ -72,9 +75,12 @@ from vimdeploy.cli.options import (
 @runtime_option
 @precision_option
 @device_option
+@providers_option
+@cuda_graphs_option
 @operators_option
 @threads_option
 @engine_code_option
+@verbose_option
 @json_option
 def extract(
     artifact: Path,
@@ -89,6 +95,8 @@ def extract(
     runtime: str,
     precision: str | None,
     device: str,
+    providers: tuple[str, ...] | None,
+    cuda_graphs: bool,
     operators: str,
     threads: int | None,
     allow_engine_code: bool,
@@ -127,6 +135,8 @@ def extract(
             runtime=runtime,
             precision=precision,
             device=device,
+            providers=providers,
+            cuda_graphs=cuda_graphs,
             threads=threads,
             operators=operators,
             allow_engine_code=allow_engine_code,

@@ -33,13 +33,16 @@ def inspect(artifact: Path, as_json: bool) -> None:
 
 
 def _rows(facts: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """One row per fact; of what has parts, one row per part; of what is a list of these, their number."""
+    """One row per fact; of what has parts, one row per part; of a long list of these, their number."""
     rows: list[tuple[str, str]] = []
     for name, value in facts.items():
         if isinstance(value, dict):
             rows += _rows(value, f"{prefix}{name}.")
         elif isinstance(value, (list, tuple)) and value and isinstance(value[0], dict):
-            rows.append((prefix + name, str(len(value))))
+            if len(value) > SHOWN:
+                rows.append((prefix + name, str(len(value))))
+            else:
+                rows += _rows(dict(zip(map(str, range(len(value))), value, strict=True)), f"{prefix}{name}.")
         elif isinstance(value, (list, tuple)):
             rows.append((prefix + name, ", ".join(map(str, value[:SHOWN])) + (" ..." if len(value) > SHOWN else "")))
         else:

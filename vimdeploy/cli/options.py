@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
 
 import click
 
-DEVICES = ("auto", "cpu", "cuda")
+from vimdeploy.cli.console import tensorrt_heard
+from vimdeploy.errors import ConfigError
+from vimdeploy.gpu import device_of
+
 OPERATORS = ("auto", "library", "function-body")
 RUNTIMES = ("auto", "onnxruntime", "openvino", "tensorrt")
 COMPUTE_PRECISIONS = ("fp32", "bf16")
@@ -97,6 +101,24 @@ class NamedBounds(click.ParamType):  # type: ignore[type-arg]
         return name, Bounds().convert(sizes, param, ctx)
 
 
+class NamedBoundsList(click.ParamType):  # type: ignore[type-arg]
+    """``batch=8,32,32 height=224``: free dimensions and their sizes, none twice."""
+
+    name = "NAME=MIN,OPT,MAX[ NAME=...]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, tuple[int, int, int]]:
+        """To the sizes by their names."""
+        if isinstance(value, dict):
+            return value
+        parts = [NamedBounds().convert(part, param, ctx) for part in value.split()]
+        found = dict(parts)
+        if not parts or len(found) < len(parts):
+            self.fail(f"wanted each dimension once, such as 'batch=8,32,32 height=224', found {value!r}.", param, ctx)
+        return found
+
+
 class Numbers(click.ParamType):  # type: ignore[type-arg]
     """``1,4``: whole numbers, none twice."""
 
@@ -167,6 +189,19 @@ class Bytes(click.ParamType):  # type: ignore[type-arg]
         return int(match[1]) << {"K": 10, "M": 20, "G": 30}[match[2].upper()]
 
 
+class DeviceName(click.ParamType):  # type: ignore[type-arg]
+    """``auto``, ``cpu``, ``cuda``, or ``cuda:1``."""
+
+    name = "auto|cpu|cuda[:N]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """To the name of a device."""
+        try:
+            return str(device_of(value))
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+
+
 class OperatorsChoice(click.Choice):  # type: ignore[type-arg]
     """``OPERATORS``, and ``function body``, as ``function-body`` was spelled first."""
 
@@ -210,11 +245,27 @@ operators_option = click.option(
 )
 device_option = click.option(
     "--device",
-    type=click.Choice(DEVICES),
+    type=DeviceName(),
+    metavar=DeviceName.name,
     default="auto",
     show_default=True,
-    help="Choose the device to run on. auto uses a GPU if one is usable; cuda fails instead of falling back to the "
-    "CPU.",
+    help="Choose the device to run on: cuda:1 is the second GPU. auto uses a GPU if one is usable; cuda fails instead "
+    "of falling back to the CPU.",
+)
+providers_option = click.option(
+    "--provider",
+    "providers",
+    type=Names(),
+    metavar=Names.name,
+    help="Run ONNX files on these execution providers of ONNX Runtime, first choice first, in place of those of "
+    "--device: NvTensorRTRTXExecutionProvider, for example. Plugins that pip has installed (onnxruntime-ep-...) are "
+    "found by the provider's name.",
+)
+cuda_graphs_option = click.option(
+    "--cuda-graphs",
+    is_flag=True,
+    help="On a GPU, let ONNX Runtime capture a run and repeat it in one call, which pays for small batches; engines "
+    "always do. It wants the compiled library, and is refused for files that compute sizes, such as detectors.",
 )
 runtime_option = click.option(
     "--runtime",
@@ -229,6 +280,22 @@ precision_option = click.option(
     type=click.Choice(COMPUTE_PRECISIONS),
     help="With --runtime openvino, compute in this type: bf16 is faster on processors that have instructions for it, "
     "but rounds every value, the recurrence's too: verify tells what that costs. Default: fp32.",
+)
+
+
+def _hear_tensorrt(ctx: click.Context, param: click.Parameter, count: int) -> None:
+    if count:
+        ctx.with_resource(tensorrt_heard(logging.INFO if count == 1 else logging.DEBUG))
+
+
+verbose_option = click.option(
+    "-v",
+    "--verbose",
+    count=True,
+    expose_value=False,
+    callback=_hear_tensorrt,
+    help="Show TensorRT's warnings and what it tells of its work on standard error, to see what it makes of a model; "
+    "-vv shows all that it says. Default: only the errors that end the command.",
 )
 engine_code_option = click.option(
     "--allow-engine-code",
@@ -256,6 +323,12 @@ image_size_option = click.option(
     metavar=ImageSize.name,
     help="Set the image size in pixels, if the file leaves it open. Default: the size that the weights were trained "
     "at.",
+)
+uint8_option = click.option(
+    "--uint8-input",
+    is_flag=True,
+    help="Let the file take pictures as bytes, (B, H, W, C) of uint8, and normalise them itself. Other programs only "
+    "resize then, and a GPU gets a quarter of the bytes; the answers are the same.",
 )
 portable_option = click.option(
     "--portable",

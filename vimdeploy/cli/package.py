@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from vimdeploy.cli.console import print_json, say
-from vimdeploy.cli.options import DEVICES, PATH, json_option, operators_option, threads_option
+from vimdeploy.cli.options import PATH, json_option, operators_option, threads_option
+from vimdeploy.gpu import DEVICES
 from vimdeploy.serving import SERVERS
 
 if TYPE_CHECKING:

@@ -16,15 +16,18 @@ from vimdeploy.cli.options import (
     PATH,
     ImageSize,
     artifact_argument,
+    cuda_graphs_option,
     device_option,
     engine_code_option,
     images_argument,
     json_option,
     operators_option,
     precision_option,
+    providers_option,
     resume_option,
     runtime_option,
     threads_option,
+    verbose_option,
     workers_option,
 )
 
@@ -99,9 +102,12 @@ SHOWN = 5
 @runtime_option
 @precision_option
 @device_option
+@providers_option
+@cuda_graphs_option
 @operators_option
 @threads_option
 @engine_code_option
+@verbose_option
 @json_option
 def run(
     artifact: Path,
@@ -118,6 +124,8 @@ def run(
     runtime: str,
     precision: str | None,
     device: str,
+    providers: tuple[str, ...] | None,
+    cuda_graphs: bool,
     operators: str,
     threads: int | None,
     allow_engine_code: bool,
@@ -160,9 +168,11 @@ def run(
         device,
         threads,
         operators,
+        providers,
         allow_engine_code=allow_engine_code,
         runtime=runtime,
         precision=precision,
+        cuda_graphs=cuda_graphs,
     )
     with session:
         answers = partial(

@@ -11,15 +11,18 @@ from vimdeploy.cli.options import (
     PATH,
     artifact_argument,
     checkpoint_option,
+    cuda_graphs_option,
     device_option,
     engine_code_option,
     image_size_option,
     json_option,
     model_option,
     precision_option,
+    providers_option,
     runtime_option,
     seed_option,
     threads_option,
+    verbose_option,
 )
 from vimdeploy.cli.verification import document_of, print_verifications
 
@@ -82,10 +85,13 @@ from vimdeploy.cli.verification import document_of, print_verifications
     "--report", type=PATH, metavar="FILE.html", help="Write a self-contained page with plots and pictures, to share."
 )
 @device_option
+@providers_option
+@cuda_graphs_option
 @threads_option
 @runtime_option
 @precision_option
 @engine_code_option
+@verbose_option
 @json_option
 def verify(
     artifact: Path,
@@ -102,6 +108,8 @@ def verify(
     all_stages: bool,
     report: Path | None,
     device: str,
+    providers: tuple[str, ...] | None,
+    cuda_graphs: bool,
     threads: int | None,
     runtime: str,
     precision: str | None,
@@ -167,6 +175,8 @@ def verify(
             inputs=inputs,
             report=report,
             device=device,
+            providers=providers,
+            cuda_graphs=cuda_graphs,
             threads=threads,
             runtime=runtime,
             precision=precision,

@@ -52,7 +52,7 @@ def check_determinism(
         return DeterminismCheck(name, max(errors), allowed)
 
     bits = Tolerance(0.0, "the same sums in the same order: equal to the bit")
-    on_gpu = session.device == "cuda"
+    on_gpu = session.runs_on_gpu
     checks = [check(SAME_RUN, [session.run(batch)], [first], tolerance if on_gpu else bits)]
     if one_thread is not None:
         checks.append(check(THREADS, [one_thread.run(batch)], [first], tolerance))

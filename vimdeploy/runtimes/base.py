@@ -12,10 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from vimdeploy.errors import ConfigError, ImageError, InputError
+from vimdeploy.gpu import device_of
 from vimdeploy.inputs import picture_windows, stacked
 from vimdeploy.model_info import ModelInfo
 from vimdeploy.preprocess import FloatArray, Picture, Placement
 from vimdeploy.progress import Progress, silent
+from vimdeploy.runtimes.cuda_streams import stream_handle
+from vimdeploy.runtimes.gpu_arrays import GpuArray, gpu_array_of, is_on_gpu
 from vimdeploy.tasks import task_of
 from vimdeploy.tasks.base import Answer, Task
 
@@ -76,12 +79,17 @@ class Session(ABC):
     info: ModelInfo
     """What the model says of itself."""
     device: str
-    """Where it runs: ``cpu``, ``cuda``."""
+    """Where it runs: ``cpu``, ``cuda``, ``cuda:1``."""
     is_shared: ClassVar[bool] = False
     """Whether several threads may run it at once; one that has a single thread then computes on those of its callers.
     """
     operators: str
     """What computes our operators: ``library``, ``plugin``, ``function body`` or ``eager``; empty if it has none."""
+
+    @property
+    def runs_on_gpu(self) -> bool:
+        """Whether the device is a GPU."""
+        return self.device.startswith("cuda")
 
     @property
     def description(self) -> str:
@@ -96,21 +104,38 @@ class Session(ABC):
             f"{inputs} -> {outputs}>"
         )
 
-    def run(self, inputs: Array | Mapping[str, Array]) -> Arrays:
+    def run(
+        self, inputs: Any | Mapping[str, Any], *, outputs: Mapping[str, Any] | None = None, stream: Any = None
+    ) -> dict[str, Any]:
         """Run the model; if it takes one batch alone, in parts of that size.
+
+        What is in the memory of the session's GPU stays there: tensors of PyTorch, and arrays of CuPy, Numba, JAX and
+        others that have DLPack or ``__cuda_array_interface__``. Their outputs are there too: tensors if PyTorch's were
+        given, else ``GpuArray``s, which those libraries take without a copy.
 
         Args:
             inputs: an array for each input, by name; or the array itself if there is one input. Preprocessed: pictures
                 as they are go to ``predict``. Tensors of torch are taken too.
+            outputs: of inputs on the GPU: contiguous arrays there that are to be written, by name; the others are made.
+            stream: of inputs on the GPU: the CUDA stream that the work is put into, as an object of one of those
+                libraries or its handle; the call does not wait for it, and what it reads and writes must be kept until
+                it is done. None: the call waits.
 
         Returns:
             An array for each output, by name.
 
         Raises:
-            InputError: if an input is missing, unknown, or of another shape or type.
+            InputError: if an input is missing, unknown, elsewhere, or of another shape or type.
             ExecutionError: if the runtime gives up.
         """
         named = inputs if isinstance(inputs, Mapping) else {self.info.inputs[0].name: inputs}
+        there = [name for name, value in named.items() if self.runs_on_gpu and is_on_gpu(value)]
+        if there and len(there) == len(named):
+            return self._run_on_gpu(named, outputs or {}, None if stream is None else stream_handle(stream))
+        if there:
+            raise InputError(f"Wanted all inputs on the GPU or none; {', '.join(there)} is there, the others are not.")
+        if outputs is not None or stream is not None:
+            raise InputError("outputs and stream are for inputs that are on the GPU of the session.")
         arrays = {name: _array(value) for name, value in named.items()}
         batch, rows = self.info.fixed_batch, min((len(array) for array in arrays.values() if array.ndim), default=0)
         if batch is None or rows in (0, batch):
@@ -120,6 +145,20 @@ class Session(ABC):
             for start in range(0, rows, batch)
         ]
         return {name: _joined([part[name] for part in found])[:rows] for name in found[0]}
+
+    def _run_on_gpu(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any], stream: int | None) -> dict[str, Any]:
+        """As ``run``, of inputs that are on a GPU."""
+        raise InputError(f"{self.description} takes arrays in the CPU's memory.")
+
+    def _taken(self, inputs: Mapping[str, Any], stream: int) -> dict[str, GpuArray]:
+        """Inputs on the GPU, checked, and ready for a stream."""
+        gpu = device_of(self.device).index
+        arrays = {name: gpu_array_of(value, gpu, stream) for name, value in inputs.items()}
+        self.info.check_shapes(
+            {name: array.shape for name, array in arrays.items()},
+            {name: str(array.dtype) for name, array in arrays.items()},
+        )
+        return arrays
 
     def _checked(self, arrays: Arrays) -> Arrays:
         """Arrays for ``_run``."""

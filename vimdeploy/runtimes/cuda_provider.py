@@ -8,8 +8,9 @@ import re
 from dataclasses import dataclass
 
 from vimdeploy.errors import ConfigError, require
-from vimdeploy.gpu import gpus
+from vimdeploy.gpu import FIRST_GPU, Device, gpu_of
 
+CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
 INSTALL = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'onnxruntime-gpu[cuda,cudnn]'"
 
@@ -23,14 +24,14 @@ class Obstacle:
     """The command that brings it; empty if there is none."""
 
 
-def cuda_obstacle() -> Obstacle | None:
+def cuda_obstacle(device: Device = FIRST_GPU) -> Obstacle | None:
     """What keeps ONNX Runtime from CUDA, as far as can be told without a session; None if nothing does.
 
     Raises:
         MissingPackageError: if there is a GPU and no ONNX Runtime.
     """
     try:
-        gpus()
+        gpu_of(device)
     except ConfigError as error:
         return Obstacle(str(error), "")
     providers = require("onnxruntime", "gpu").get_available_providers()
@@ -39,16 +40,16 @@ def cuda_obstacle() -> Obstacle | None:
     return None
 
 
-def check_cuda() -> None:
-    """Refuse device ``cuda`` if there is an obstacle.
+def check_cuda(device: Device) -> None:
+    """Refuse a GPU if there is an obstacle.
 
     Raises:
         ConfigError: names the obstacle, and what to do.
     """
-    obstacle = cuda_obstacle()
+    obstacle = cuda_obstacle(device)
     if obstacle:
         cure = f"install it with: {obstacle.command}" if obstacle.command else "use device cpu"
-        raise ConfigError(f"Wanted device cuda, found {obstacle.found}; {cure}.")
+        raise ConfigError(f"Wanted device {device}, found {obstacle.found}; {cure}.")
 
 
 def load_cuda_libraries() -> list[str]:

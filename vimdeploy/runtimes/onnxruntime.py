@@ -5,34 +5,48 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
 from vimdeploy import libraries
 from vimdeploy.artifact import Artifact
-from vimdeploy.errors import ConfigError, ModelFileError, require
+from vimdeploy.errors import ConfigError, InputError, ModelFileError, require
+from vimdeploy.gpu import Device, current, device_of
 from vimdeploy.graphs.float32_products import with_float32_products
 from vimdeploy.model_info import INT8
 from vimdeploy.networks import stages_of
 from vimdeploy.ops.contract import DOMAIN
 from vimdeploy.runtimes.base import Arrays, Session, Stages, check_threads
-from vimdeploy.runtimes.cuda_provider import CUDA_PROVIDER, INSTALL, check_cuda, load_cuda_libraries
+from vimdeploy.runtimes.bound_runs import CapturedRuns, Copies, run_on_gpu
+from vimdeploy.runtimes.cuda_provider import CPU_PROVIDER, CUDA_PROVIDER, INSTALL, check_cuda, load_cuda_libraries
+from vimdeploy.runtimes.cuda_streams import LEGACY_STREAM, stream_handle, synchronize, wait_for
+from vimdeploy.runtimes.gpu_arrays import empty, stream_of_torch
 from vimdeploy.runtimes.operator_library import ChosenLibrary, choose_library, warn_of_slow_operators
+from vimdeploy.runtimes.plugin_provider import find_providers, kind_of, plugin_device
 from vimdeploy.runtimes.runs import run_session
 from vimdeploy.text import reason_of
 
 if TYPE_CHECKING:
     import onnx
-    from onnxruntime import InferenceSession, SessionOptions
+    from onnxruntime import InferenceSession, OrtEpDevice, SessionOptions
 
-_CPU = ["CPUExecutionProvider"]
+_CPU = [CPU_PROVIDER]
 _CUDA = [CUDA_PROVIDER, *_CPU]  # the CPU computes shapes
-DEVICES = {"auto": [_CUDA, _CPU], "cpu": [_CPU], "cuda": [_CUDA]}
+_PROVIDERS = {"auto": [_CUDA, _CPU], "cpu": [_CPU], "cuda": [_CUDA]}
 """The providers of each; ``auto`` takes the first that this machine and the other options allow."""
+_INSTEAD = {"device_id": "device='cuda:1'", "enable_cuda_graph": "cuda_graphs=True"}
+"""What stands for options of the CUDA provider, which vimdeploy has to know of."""
+_STREAM = "user_compute_stream"
+"""The CUDA provider's option for the stream that it is to work in."""
+_KINDS = {CUDA_PROVIDER: "cuda"}
+"""What those run on that are built in, if it is no CPU."""
 
-_PROVIDER_OPTIONS = {CUDA_PROVIDER: {"use_tf32": "0"}}  # TF32 would round the factors of float32 products to 10 bits
+
+Provider = str | tuple[str, Mapping[str, Any]]
+"""ONNX Runtime's name of an execution provider; or the name, and options that ONNX Runtime has for it."""
 
 
 class OnnxRuntimeSession(Session):
@@ -47,17 +61,23 @@ class OnnxRuntimeSession(Session):
         device: str = "auto",
         threads: int | None = None,
         operators: str = "auto",
-        providers: Sequence[str] | None = None,
+        providers: Sequence[Provider] | None = None,
+        cuda_graphs: bool = False,
     ) -> None:
         """Open a session.
 
         Args:
             artifact: the model.
-            device: ``cpu``; ``cuda``, which never falls back to the CPU; or ``auto``: CUDA if this ONNX Runtime has it,
-                a GPU is there and the wanted operators run on it, else the CPU.
+            device: ``cpu``; ``cuda``, or ``cuda:1`` for the second GPU, which never fall back to the CPU; or ``auto``:
+                CUDA if this ONNX Runtime has it, a GPU is there and the wanted operators run on it, else the CPU.
             threads: that one operator may use; None leaves the choice to ONNX Runtime (all cores).
             operators: ``library``, ``function-body``, or ``auto``: the library if it has kernels for the device.
-            providers: ONNX Runtime's names of execution providers, first choice first; None follows the device.
+            providers: ONNX Runtime's names of execution providers, first choice first, built in or plugins; None
+                follows the device. A plugin runs on its first device, with device ``cuda:1`` on its second; it is
+                refused if it would run no part of the model. A name may come with ONNX Runtime's options for it, as a
+                pair of the two.
+            cuda_graphs: on CUDA, give a GPU all of a run in one call, as it was captured in the second run of the same
+                shapes; the first 8 shapes are captured. Threads then run one after the other.
 
         Raises:
             ConfigError: for an option that is none of these, a missing library, provider or GPU.
@@ -65,23 +85,77 @@ class OnnxRuntimeSession(Session):
         """
         self.artifact, self.info = artifact, artifact.info
         self._threads = threads
-        self._options = (device, threads, operators, providers)
+        self._options = (device, threads, operators, providers, cuda_graphs)
         opened = open_model(artifact, *self._options)
         self._session: InferenceSession | None
-        self._session, self.device, self.operators = opened
+        self._session, self.device, self.operators, self._plugins, self._stream = opened
         self._chosen = self.operators or operators
         self._providers = opened.session.get_providers()
-        self._outputs = [spec.name for spec in self.info.outputs]
+        self._types = {spec.name: spec.type for spec in self.info.outputs}
+        self._outputs = list(self._types)
+        self._captured = self._captured_runs()
         _sessions.add(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As its file and its options: the process that unpickles it opens it again."""
         return OnnxRuntimeSession, (self.artifact, *self._options)
 
+    @property
+    def description(self) -> str:
+        """As of every session, and the plugins that it runs on."""
+        how = ", ".join(part for part in (self.operators, self.device, *self._plugins) if part)
+        return f"{self.runtime} ({how})"
+
     def _run(self, inputs: Arrays) -> Arrays:
+        session = self._opened()
+        if self._captured is not None:
+            return self._captured.run(inputs)
+        return run_session(session, self._outputs, inputs)
+
+    def _run_on_gpu(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any], stream: int | None) -> dict[str, Any]:
+        """As ``run``. ONNX Runtime works in streams of its own, so a caller's is waited for before and after.
+
+        It is not if the session was opened with one, by the provider's option user_compute_stream.
+        """
+        unknown = outputs.keys() - set(self._outputs)
+        if unknown:
+            raise InputError(
+                f"The model has no output {', '.join(sorted(unknown))}; it has {', '.join(self._outputs)}."
+            )
+        session, gpu, own = self._opened(), device_of(self.device).index, self._stream
+        if self._captured is not None:
+            own = None  # its runs are in one thread, one after the other
+        works_in = next(found for found in (own, stream, LEGACY_STREAM) if found is not None)
+        with current(gpu):
+            if own is not None and stream is not None:
+                wait_for(stream, own)
+            arrays = self._taken(inputs, works_in)
+            if own is None:
+                synchronize(works_in)
+        like = next(iter(inputs.values()))
+        home = stream_of_torch(like, gpu) if stream is None else stream
+        waits = own is None or stream is None
+        copies = Copies(arrays, outputs, self._types, partial(empty, like, gpu=gpu, stream=home), gpu, works_in, waits)
+        if self._captured is not None:
+            return self._captured.run_by(arrays, copies.give, copies.take)
+        found = run_on_gpu(session, self._outputs, arrays, copies.take, waits)
+        if own is not None and stream is not None:
+            with current(gpu):
+                wait_for(own, stream)
+        return found
+
+    def _opened(self) -> InferenceSession:
+        """ONNX Runtime's session, which is another one in a forked process."""
         if self._session is None:
             self._session = open_model(self.artifact, *self._options).session
-        return run_session(self._session, self._outputs, inputs)
+            self._captured = self._captured_runs()
+        return self._session
+
+    def _captured_runs(self) -> CapturedRuns | None:
+        *_, cuda_graphs = self._options
+        if not cuda_graphs:
+            return None
+        return CapturedRuns(self._session, self._outputs, device_of(self.device).index)
 
     def after_fork(self) -> None:
         """Forget ONNX Runtime's session in a forked process, which has none of its threads.
@@ -89,7 +163,7 @@ class OnnxRuntimeSession(Session):
         It would wait for them for ever when it is freed, so it never is; the next run opens another one.
         """
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
-        self._session = None
+        self._session = self._captured = None
 
     def open_stages(self) -> Stages:
         """Found by outputs at the ends of the stages, in a copy of the model."""
@@ -99,14 +173,15 @@ class OnnxRuntimeSession(Session):
 
     def on_one_thread(self) -> OnnxRuntimeSession | None:
         """The same session on one thread; None on a GPU."""
-        if self.device == "cuda":
+        if self.runs_on_gpu:
             return None
         return OnnxRuntimeSession(self.artifact, "cpu", 1, self._chosen, self._providers)
 
     def _open_again(self, model: onnx.ModelProto) -> InferenceSession:
         """A session of another model, of the same kind as this one."""
         again = Artifact(None, model.SerializeToString(), self.info, model=model)
-        return open_model(again, "auto", self._threads, self._chosen, self._providers).session
+        device = self._options[0]
+        return open_model(again, device, self._threads, self._chosen, self._providers).session
 
 
 _sessions: WeakSet[OnnxRuntimeSession] = WeakSet()
@@ -142,6 +217,10 @@ class OpenedModel(NamedTuple):
     device: str
     operators: str
     """What computes our operators; empty if the model has none."""
+    plugins: tuple[str, ...]
+    """The providers that are plugins."""
+    stream: int | None
+    """The CUDA stream that it was told to work in, if it was."""
 
 
 def open_model(
@@ -149,27 +228,36 @@ def open_model(
     device: str = "auto",
     threads: int | None = None,
     operators: str = "auto",
-    providers: Sequence[str] | None = None,
+    providers: Sequence[Provider] | None = None,
+    cuda_graphs: bool = False,
     profile: Path | None = None,
 ) -> OpenedModel:
     """ONNX Runtime's own session of any ONNX model; all else as of ``OnnxRuntimeSession``.
 
     Args:
         artifact: the model.
-        device: ``auto``, ``cpu``, ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
         threads: that one operator may use; None for all cores.
         operators: ``auto``, ``library``, ``function-body``.
         providers: instead of those of the device.
+        cuda_graphs: let ONNX Runtime capture CUDA graphs; its session then wants runs of ``bound_runs``.
         profile: where ONNX Runtime is to write what each node took: the beginning of the file's path.
     """
-    if device not in DEVICES:
-        raise ConfigError(f"device must be one of {', '.join(DEVICES)}, found {device!r}.")
+    wanted = device_of(device)
     check_threads(threads)
-    choices = [list(providers)] if providers else DEVICES[device]
+    given = dict(provider if isinstance(provider, tuple) else (provider, {}) for provider in providers or ())
+    for option, instead in _INSTEAD.items():
+        if option in given.get(CUDA_PROVIDER, {}):
+            raise ConfigError(f"Wanted {instead} in place of {CUDA_PROVIDER}'s option {option}.")
+    find_providers(given)
+    choices = [list(given)] if given else _PROVIDERS["cuda" if cuda_graphs else wanted.kind]
+    if cuda_graphs and (wanted.kind == "cpu" or CUDA_PROVIDER not in choices[0]):
+        raise ConfigError(f"cuda_graphs are of {CUDA_PROVIDER}, found {', '.join(given) or f'device {device}'}.")
     for choice in choices:
         try:
-            library, lack = _library(artifact, operators, CUDA_PROVIDER in choice)
-            session = _open(for_providers(artifact, choice), choice, threads or 0, library, profile)
+            chosen = _chosen_providers(choice, wanted, cuda_graphs, given)
+            library, lack = _library(artifact, operators, chosen)
+            session = _open(artifact, chosen, threads or 0, library, profile)
             break
         except ConfigError:
             if choice is choices[-1]:
@@ -179,11 +267,60 @@ def open_model(
     if lack:
         warn_of_slow_operators(lack)
     computed_by = ("function body" if library is None else "library") if artifact.has_operators else ""
-    return OpenedModel(session, "cuda" if CUDA_PROVIDER in choice else "cpu", computed_by)
+    return OpenedModel(session, str(chosen.device), computed_by, tuple(chosen.plugins), chosen.stream)
 
 
-def _library(artifact: Artifact, operators: str, on_cuda: bool) -> ChosenLibrary:
+class _Providers(NamedTuple):
+    """What a session is to run on."""
+
+    names: Sequence[str]
+    device: Device
+    plugins: Mapping[str, OrtEpDevice]
+    """The devices of those that are plugins."""
+    options: Mapping[str, Mapping[str, str]]
+    """ONNX Runtime's, of those that have any."""
+
+    @property
+    def stream(self) -> int | None:
+        """The handle of the CUDA stream to work in, if somebody gave one."""
+        handle = self.options.get(CUDA_PROVIDER, {}).get(_STREAM)
+        return None if handle is None else int(handle)
+
+
+def _chosen_providers(
+    names: Sequence[str],
+    wanted: Device,
+    cuda_graphs: bool = False,
+    given: Mapping[str, Mapping[str, Any]] | None = None,
+) -> _Providers:
+    """Some providers that ONNX Runtime has, and the device of the first that is not for CPUs.
+
+    Args:
+        names: of the providers.
+        wanted: its number is taken.
+        cuda_graphs: as of ``open_model``.
+        given: options of providers, beside ours or instead of them.
+    """
+    found = {name: plugin_device(name, wanted.index) for name in names}
+    plugins = {name: device for name, device in found.items() if device is not None}
+    kinds = [kind_of(plugins[name]) if name in plugins else _KINDS.get(name, "cpu") for name in names]
+    kind = next((kind for kind in kinds if kind != "cpu"), "cpu")
+    # TF32 would round the factors of float32 products to 10 bits.
+    ours = {"use_tf32": 0, "device_id": wanted.index} | ({"enable_cuda_graph": 1} if cuda_graphs else {})
+    options: dict[str, dict[str, Any]] = {CUDA_PROVIDER: ours} if CUDA_PROVIDER in names else {}
+    for name, more in (given or {}).items():
+        options[name] = {**options.get(name, {}), **more}
+    if _STREAM in options.get(CUDA_PROVIDER, {}):
+        options[CUDA_PROVIDER][_STREAM] = stream_handle(options[CUDA_PROVIDER][_STREAM])
+    texts = {name: {key: str(value) for key, value in pairs.items()} for name, pairs in options.items()}
+    return _Providers(names, Device(kind, 0 if kind == "cpu" else wanted.index), plugins, texts)
+
+
+def _library(artifact: Artifact, operators: str, providers: _Providers) -> ChosenLibrary:
     """What to register; nothing for a model without operators of ours.
+
+    A plugin has no kernels for our operators: registered, they would be the CPU's, and cut its part of the model to
+    pieces. So ``auto`` gives it the function bodies.
 
     Raises:
         ConfigError: if ``library`` is wanted and cannot be had.
@@ -192,7 +329,9 @@ def _library(artifact: Artifact, operators: str, on_cuda: bool) -> ChosenLibrary
     changes = ", and ".join(artifact.changes)
     if not artifact.has_operators and operators == "auto":
         return ChosenLibrary(None, f"In {artifact}, {changes}; export it again" if changes else "")
-    chosen = choose_library(operators, on_cuda)
+    if providers.plugins and operators == "auto" and artifact.has_bodies:
+        return ChosenLibrary(None)
+    chosen = choose_library(operators, providers.device if CUDA_PROVIDER in providers.names else Device("cpu"))
     if not artifact.has_operators:
         if artifact.info.form and chosen.library is not None:
             raise ModelFileError(
@@ -213,13 +352,13 @@ def _library(artifact: Artifact, operators: str, on_cuda: bool) -> ChosenLibrary
     return chosen
 
 
-def for_providers(artifact: Artifact, providers: Sequence[str]) -> Path | bytes:
-    """The model as these providers can run it, which for a CPU may not be as it is stored.
+def for_cpu(artifact: Artifact) -> Path | bytes:
+    """The model as a CPU can run it, which in float16 and bfloat16 is not as it is stored.
 
     Raises:
         ModelFileError: if a CPU would have to know what another tool has dropped.
     """
-    if artifact.info.precision in ("fp32", INT8) or CUDA_PROVIDER in providers:
+    if artifact.info.precision in ("fp32", INT8):
         return artifact.path or artifact.data
     if not artifact.model.graph.value_info:
         raise ModelFileError(
@@ -230,38 +369,52 @@ def for_providers(artifact: Artifact, providers: Sequence[str]) -> Path | bytes:
 
 
 def _open(
-    model: Path | bytes, providers: Sequence[str], threads: int, library: Path | None, profile: Path | None
+    artifact: Artifact, providers: _Providers, threads: int, library: Path | None, profile: Path | None
 ) -> InferenceSession:
     """A session on these providers and on no others."""
     ort = require("onnxruntime", "cpu")
 
     missing_libraries = []
-    if CUDA_PROVIDER in providers:
-        check_cuda()
+    on_cuda = CUDA_PROVIDER in providers.names
+    if on_cuda:
+        check_cuda(providers.device)
         missing_libraries = load_cuda_libraries()
-    available = ort.get_available_providers()
-    unknown = set(providers) - set(available)
-    if unknown:
-        raise ConfigError(f"This ONNX Runtime has no {', '.join(sorted(unknown))}; it has: {', '.join(available)}.")
-    options = _session_options(CUDA_PROVIDER in providers, threads, library, profile)
+    model = for_cpu(artifact) if providers.device.kind == "cpu" else artifact.path or artifact.data
+    options = _session_options(on_cuda, threads, library, profile)
+    named = [(name, providers.options.get(name, {})) for name in providers.names]
     try:
+        if providers.plugins:
+            for name, given in named:
+                if name in providers.plugins:
+                    options.add_provider_for_devices([providers.plugins[name]], given)
+                elif name != CPU_PROVIDER:  # it comes last anyway
+                    options.add_provider(name, given)
         session = ort.InferenceSession(
             model if isinstance(model, bytes) else str(model),
             options,
-            providers=[(name, _PROVIDER_OPTIONS.get(name, {})) for name in providers],
+            providers=None if providers.plugins else named,
             enable_fallback=0,  # which would change the device, and print on standard output
         )
     except Exception as error:  # ONNX Runtime's exceptions have no common base
         if "CUDA failure" in str(error):
             raise ConfigError(f"ONNX Runtime cannot use CUDA: {reason_of(error)}") from error
+        if "graph capture" in str(error):
+            raise ConfigError(
+                f"ONNX Runtime captures no CUDA graph of the model: {reason_of(error)}; leave cuda_graphs out."
+            ) from error
         raise ModelFileError(f"ONNX Runtime refuses the model: {reason_of(error)}") from error
-    refused = set(providers) - set(session.get_providers())
+    refused = set(providers.names) - set(session.get_providers())
     if refused:
         cure = f": it lacks {', '.join(missing_libraries)}; install with: {INSTALL}" if missing_libraries else ""
         raise ConfigError(f"ONNX Runtime cannot start {', '.join(sorted(refused))}{cure}.")
-    elsewhere = operators_elsewhere(session, CUDA_PROVIDER) if CUDA_PROVIDER in providers else []
+    elsewhere = operators_elsewhere(session, CUDA_PROVIDER) if on_cuda else []
     if elsewhere:
         raise ConfigError(f"Wanted our operators on CUDA, ONNX Runtime put these elsewhere: {', '.join(elsewhere)}.")
+    idle = set(providers.plugins) - _working_providers(session)
+    if idle:
+        raise ConfigError(
+            f"{', '.join(sorted(idle))} takes no node of the model, so others would run all of it; name the others."
+        )
     return session
 
 
@@ -286,6 +439,13 @@ def _session_options(on_cuda: bool, threads: int, library: Path | None, profile:
             "install vimdeploy again, or use operators='function-body'."
         ) from error
     return options
+
+
+def _working_providers(session: InferenceSession) -> set[str]:
+    """The providers that run a node, as far as ONNX Runtime tells: 1.24 and newer do."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return set(session.get_providers())
+    return {part.ep_name for part in session.get_provider_graph_assignment_info() if part.get_nodes()}
 
 
 def operators_elsewhere(session: InferenceSession, provider: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from vimdeploy import libraries
 from vimdeploy.errors import ConfigError, SlowOperatorsWarning
-from vimdeploy.gpu import gpus
+from vimdeploy.gpu import Device, gpu_of
 from vimdeploy.installation import rebuild_command
 from vimdeploy.runtimes.cuda_provider import check_cuda
 
@@ -26,14 +26,14 @@ class ChosenLibrary(NamedTuple):
     """Why ``auto`` does without the library, and what to do; empty if it does not."""
 
 
-def choose_library(operators: str, on_cuda: bool) -> ChosenLibrary:
+def choose_library(operators: str, device: Device) -> ChosenLibrary:
     """Choose what computes our operators.
 
     A library without a kernel for the device stays out, because a registered operator switches its body off.
 
     Args:
         operators: one of ``OPERATORS``; ``auto`` is the library if it can compute, else the bodies.
-        on_cuda: whether the session is to run on the first GPU.
+        device: that the session is to run on, ``cpu`` or ``cuda``.
 
     Raises:
         ConfigError: if ``library`` is wanted and cannot be had.
@@ -42,7 +42,7 @@ def choose_library(operators: str, on_cuda: bool) -> ChosenLibrary:
         raise ConfigError(f"operators must be one of {', '.join(OPERATORS)}, found {operators!r}.")
     if operators in ("function-body", _OLD_NAME):
         return ChosenLibrary(None)
-    lack = _lack_of_library(on_cuda)
+    lack = _lack_of_library(device)
     if lack and operators == "library":
         raise ConfigError(f"{lack}, or use operators='function-body'.")
     return ChosenLibrary(None if lack else libraries.library_path(), lack)
@@ -61,16 +61,16 @@ def warn_of_slow_operators(lack: str) -> None:
     )
 
 
-def _lack_of_library(on_cuda: bool) -> str:
+def _lack_of_library(device: Device) -> str:
     """Why the library cannot compute, and what to do; empty if it can."""
     if libraries.library_path() is None:
         return (
             "The compiled operators are not in this installation of vimdeploy; install it where a C++ compiler is: "
             f"{rebuild_command()}"
         )
-    if not on_cuda:
+    if device.kind == "cpu":
         return ""
-    check_cuda()
-    capability = gpus()[0].compute_capability
+    check_cuda(device)
+    capability = gpu_of(device).compute_capability
     architectures = (libraries.library_info() or {})["cuda_architectures"]
     return libraries.lack_of_kernels("operator library", architectures, capability)

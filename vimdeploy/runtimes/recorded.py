@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from vimdeploy.array_file import read_arrays
 from vimdeploy.errors import InputError
 from vimdeploy.model_info import ModelInfo
-from vimdeploy.runtimes.base import Array, Arrays, Session
+from vimdeploy.runtimes.base import Arrays, Session
 
 
 class RecordedSession(Session):
@@ -41,7 +42,7 @@ class RecordedSession(Session):
         """The file."""
         return str(self._path)
 
-    def run(self, inputs: Array | Mapping[str, Array]) -> Arrays:
+    def run(self, inputs: Any, **_: Any) -> Arrays:
         """The outputs of as many inputs as are given, which come after those of the last run."""
         first = next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs
         start = self._next

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -11,26 +11,34 @@ from vimdeploy.artifact import Artifact
 from vimdeploy.engine_file import EngineInfo
 from vimdeploy.errors import ConfigError, ModelFileError
 from vimdeploy.flavors import load_plugins, tensorrt_module, version_of
-from vimdeploy.gpu import Gpu, gpus
+from vimdeploy.gpu import Device, Gpu, device_of, gpu_of
 from vimdeploy.runtimes.base import Arrays, Session
 from vimdeploy.runtimes.engine_on_gpu import EngineOnGpu
 
+_CONTEXTS = 2
+"""Runs at the same time, if nobody says: one copies while the other computes, and most engines fill a GPU so."""
+_MOST_CONTEXTS = 64
 _AGAIN = "build it again here with: vimdeploy build"
 
 
 class TensorRTSession(Session):
-    """An engine of ours on a GPU. Threads wait for each other."""
+    """An engine of ours on a GPU."""
 
     runtime = "TensorRT"
+    is_shared = True
 
-    def __init__(self, artifact: Artifact, gpu: int = 0, allow_engine_code: bool = False) -> None:
+    def __init__(
+        self, artifact: Artifact, device: str = "auto", allow_engine_code: bool = False, contexts: int | None = None
+    ) -> None:
         """Open a session; ``session_from_engine`` is the way in for files.
 
         Args:
             artifact: the engine.
-            gpu: CUDA's number of the GPU.
+            device: ``auto`` or ``cuda``; ``cuda:1`` for the second GPU.
             allow_engine_code: run the code that a version-compatible engine carries, a runtime of TensorRT or a plugin
                 library. It may do all that this process may: allow it for engines whose builder you trust.
+            contexts: so many runs at the same time at most, from 1 to 64; further ones wait; None: 2. Each has a stream
+                and memory of its own, ``bytes_per_context``, which it takes when as many runs first meet.
 
         Raises:
             ModelFileError: if the engine is of another TensorRT, for another GPU, or refused.
@@ -40,6 +48,12 @@ class TensorRTSession(Session):
         """
         engine = artifact.engine
         assert engine is not None
+        chosen = device_of(device)
+        if chosen.kind == "cpu":
+            raise ConfigError(f"An engine runs on a GPU: device must be auto or cuda, found {device!r}.")
+        most = _CONTEXTS if contexts is None else contexts
+        if not 1 <= most <= _MOST_CONTEXTS:
+            raise ConfigError(f"contexts must be from 1 to {_MOST_CONTEXTS}, found {contexts}.")
         if engine.carries_code and not allow_engine_code:
             raise ConfigError(
                 "The engine carries code that would run in this process; if you trust who built it, allow it with "
@@ -47,7 +61,7 @@ class TensorRTSession(Session):
             )
         trt = tensorrt_module(engine.flavor)
         _check_version(trt, engine)
-        found = _gpu(gpu)
+        found = _gpu(chosen)
         _check_gpu(found, engine)
 
         def prepare(runtime: Any) -> None:
@@ -58,28 +72,32 @@ class TensorRTSession(Session):
             load_plugins(trt, registry, engine.plugin_version, found.compute_capability)
 
         self.info = engine.model
-        self.device = "cuda"
+        self.device = str(Device("cuda", chosen.index))
         self.operators = engine.operators
-        self._options = (artifact, gpu, allow_engine_code)
-        self._engine = EngineOnGpu(trt, artifact.data, gpu, allow_engine_code, prepare)
+        self._options = (artifact, device, allow_engine_code, contexts)
+        self._engine = EngineOnGpu(trt, artifact.data, chosen.index, allow_engine_code, prepare, most)
         artifact.forget_contents()
-        self._one_at_a_time = threading.Lock()
         self._close = weakref.finalize(self, self._engine.close)  # also if the session is dropped, and at exit
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As its file and its options: the process that unpickles it opens it again."""
         return TensorRTSession, self._options
 
+    @property
+    def bytes_per_context(self) -> int:
+        """The GPU's memory that each run at the same time takes, beside what TensorRT takes for itself."""
+        return self._engine.bytes_per_lane
+
     def close(self) -> None:
-        """Give back the GPU's memory; the session cannot run any more."""
-        with self._one_at_a_time:
-            self._close()
+        """Give back the GPU's memory, once no run is left; the session cannot run any more."""
+        self._close()
 
     def _run(self, inputs: Arrays) -> Arrays:
-        if not self._close.alive:
-            raise ConfigError("The session was closed; open the engine again.")
-        with self._one_at_a_time:
-            return self._engine.run(inputs)
+        return self._engine.run(inputs)
+
+    def _run_on_gpu(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any], stream: int | None) -> dict[str, Any]:
+        first = next(iter(inputs.values()))
+        return self._engine.run_on_gpu(lambda handle: self._taken(inputs, handle), first, outputs, stream)
 
 
 def session_from_engine(
@@ -87,31 +105,29 @@ def session_from_engine(
     device: str = "auto",
     threads: int | None = None,
     operators: str = "auto",
-    gpu: int = 0,
     allow_engine_code: bool = False,
+    contexts: int | None = None,
 ) -> TensorRTSession:
     """Open an engine of ours; nothing in it is read before all that is known of it was checked.
 
     Args:
         artifact: the engine.
-        device: ``auto`` or ``cuda``.
+        device: as of ``TensorRTSession``.
         threads: None; a GPU has none to choose.
         operators: ``auto``; what computes our operators was settled when the engine was built.
-        gpu: CUDA's number of the GPU.
         allow_engine_code: as of ``TensorRTSession``.
+        contexts: as of ``TensorRTSession``.
 
     Raises:
         ConfigError: for an option that an engine does not have; all else as of ``TensorRTSession``.
     """
     engine = artifact.engine
     assert engine is not None
-    if device not in ("auto", "cuda"):
-        raise ConfigError(f"An engine runs on a GPU: device must be auto or cuda, found {device!r}.")
     if threads is not None:
         raise ConfigError("An engine runs on a GPU: it takes no threads.")
     if operators.replace("-", " ") not in ("auto", engine.operators):
         raise ConfigError(f"This engine computes our operators by {engine.operators}; {operators!r} is not in it.")
-    return TensorRTSession(artifact, gpu, allow_engine_code)
+    return TensorRTSession(artifact, device, allow_engine_code, contexts)
 
 
 def _check_version(trt: ModuleType, engine: EngineInfo) -> None:
@@ -122,14 +138,11 @@ def _check_version(trt: ModuleType, engine: EngineInfo) -> None:
         )
 
 
-def _gpu(number: int) -> Gpu:
+def _gpu(device: Device) -> Gpu:
     try:
-        found = gpus()
+        return gpu_of(device)
     except ConfigError as error:
         raise ConfigError(f"An engine needs an NVIDIA GPU; found {error}. The ONNX file runs on the CPU.") from error
-    if not 0 <= number < len(found):
-        raise ConfigError(f"gpu must be 0 to {len(found) - 1}, found {number}.")
-    return found[number]
 
 
 def _check_gpu(gpu: Gpu, engine: EngineInfo) -> None:

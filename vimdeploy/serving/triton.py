@@ -17,11 +17,12 @@ import numpy as np
 from vimdeploy.artifact import Artifact
 from vimdeploy.engine_file import EngineInfo, sidecar_path
 from vimdeploy.errors import ConfigError, ModelFileError
+from vimdeploy.gpu import Device
 from vimdeploy.libraries import library_info, library_path
 from vimdeploy.model_info import BATCH, INT8, ModelInfo, SizeRange, TensorSpec
 from vimdeploy.preprocess import Placement
 from vimdeploy.runtimes.base import check_threads
-from vimdeploy.runtimes.onnxruntime import for_providers
+from vimdeploy.runtimes.onnxruntime import for_cpu
 from vimdeploy.runtimes.operator_library import choose_library, warn_of_slow_operators
 from vimdeploy.tasks import task_of
 from vimdeploy.tasks.base import Limits
@@ -115,6 +116,8 @@ class _Backend:
     """The kind of instances; empty: what the server has."""
     operators: str
     libraries: Mapping[str, bytes]
+    profiles: int = 1
+    """Of an engine; a server takes the first alone, unless told of the others."""
     entries: Mapping[str, Any] = field(default_factory=dict)
     """What the configuration has for this backend alone."""
     server_options: tuple[str, ...] = ()
@@ -155,7 +158,11 @@ def triton_model(artifact: Artifact, folder: str, options: TritonOptions) -> Tri
         "max_batch_size": backend.max_batch,
         **interface,
         **({"dynamic_batching": {}} if backend.max_batch > 1 else {}),
-        "instance_group": {"count": options.instances, **({"kind": _Word(backend.kind)} if backend.kind else {})},
+        "instance_group": {
+            "count": options.instances,
+            **({"kind": _Word(backend.kind)} if backend.kind else {}),
+            **({"profile": list(map(str, range(backend.profiles)))} if backend.profiles > 1 else {}),
+        },
         **backend.entries,
         "model_warmup": warm_up,
     }
@@ -180,7 +187,7 @@ def _onnx_backend(artifact: Artifact, folder: str, options: TritonOptions) -> _B
     is_half = artifact.info.precision not in ("fp32", INT8)
     if options.device == "auto" and (is_half or not on_gpu):  # in float16 and bfloat16, a CPU runs another file
         kind = "KIND_GPU" if on_gpu else "KIND_CPU"
-    data = for_providers(artifact, ["CPUExecutionProvider"]) if kind == "KIND_CPU" else artifact.data
+    data = for_cpu(artifact) if kind == "KIND_CPU" else artifact.data
     entries: dict[str, Any] = {}
     if kind != "KIND_CPU":  # TF32 would round the factors of float32 products to 10 bits
         exact = {"name": "cuda", "parameters": {"key": "use_tf32", "value": "0"}}
@@ -211,7 +218,7 @@ def _onnx_library(artifact: Artifact, options: TritonOptions) -> tuple[dict[str,
     """
     if not artifact.has_operators:
         return {}, ""
-    library, lack = choose_library(options.operators, on_cuda=False)
+    library, lack = choose_library(options.operators, Device("cpu"))
     if library is not None and options.device == "cuda" and not _has_cuda_kernels():
         library, lack = None, "The operator library has no CUDA kernels; install vimdeploy again where nvcc is"
         if options.operators == "library":
@@ -280,21 +287,38 @@ def _engine_backend(artifact: Artifact, engine: EngineInfo, folder: str, options
     if engine.version_compatible:
         server_options.append("--backend-config=tensorrt,version-compatible=true")
     first = artifact.info.inputs[0]
-    smallest, _, largest = engine.profile[first.name]
-    is_free = artifact.info.has_batch and first.dims[:1] == (BATCH,) and smallest[0] == 1
-    if not is_free and options.max_batch is not None:
+    largest = (
+        _largest_batch_from_one(engine, first.name) if artifact.info.has_batch and first.dims[:1] == (BATCH,) else 0
+    )
+    if not largest and options.max_batch is not None:
         raise ConfigError(f"{artifact} takes one batch alone, so there is none to choose; leave max_batch out.")
     return _Backend(
         name="tensorrt",
         platform="tensorrt_plan",
         version={"model.plan": artifact.data, sidecar_path("model.plan").name: engine.to_json()},
-        max_batch=_max_batch(artifact, options, min(largest[0], _MOST), largest[0]) if is_free else 0,
-        shapes={spec.name: tuple(engine.profile[spec.name][1]) for spec in artifact.info.inputs},
+        max_batch=_max_batch(artifact, options, min(largest, _MOST), largest) if largest else 0,
+        shapes={spec.name: tuple(engine.profiles[0][spec.name][1]) for spec in artifact.info.inputs},
         kind="KIND_GPU",
         operators=engine.operators,
         libraries=libraries,
+        profiles=len(engine.profiles),
         server_options=tuple(server_options),
     )
+
+
+def _largest_batch_from_one(engine: EngineInfo, name: str) -> int:
+    """So many rows of an input, and all fewer ones, run at each size that the profiles take; 0 if one row does not."""
+    ranges: dict[Any, list[tuple[int, int]]] = {}
+    for smallest, _, largest in (profile[name] for profile in engine.profiles):
+        ranges.setdefault((smallest[1:], largest[1:]), []).append((smallest[0], largest[0]))
+
+    def reached(batches: list[tuple[int, int]]) -> int:
+        most = 0
+        for low, high in sorted(batches):
+            most = max(most, high) if low <= most + 1 else most
+        return most
+
+    return min(map(reached, ranges.values()))
 
 
 def _plugin_libraries(artifact: Artifact) -> dict[str, bytes]:
@@ -336,7 +360,7 @@ def _warm_up(info: ModelInfo, backend: _Backend) -> tuple[list[dict[str, Any]], 
     task, files, entries = task_of(info), {}, []
     beside: dict[str, Any] = {}
     if task is not None and info.picture is not None:
-        height, width = backend.shapes[info.picture.name][2:]
+        height, width = info.sides_of(backend.shapes[info.picture.name])
         beside = task.beside(info, Placement((height, width), (height, width)), Limits(score_threshold=0.0))
     for number, spec in enumerate(info.inputs):
         shape = backend.shapes[spec.name]

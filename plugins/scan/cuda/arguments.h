@@ -76,12 +76,13 @@ void with_scan_kind(const SelectiveScanProblem& problem, int channels_per_thread
 // The tensors are on the device. In the gated form a row of delta goes on with that of B, and that with C's.
 struct ScanArguments : SelectiveScanTensors {
   int batch, tokens, channels, states, rank, directions;
-  int state_group;    // states of a subscan
-  int outputs;        // output i is the sum of the subscans i, i + outputs, i + 2 * outputs ...
-  int summands;       // subscans of an output
-  int subscans;       // subscan i is direction i % K with the states from i / K * state_group on
-  int chunks;         // of the tokens
-  int chunk_tokens;   // in every chunk but the last
+  int state_group;   // states of a subscan
+  int outputs;       // output i is the sum of the subscans i, i + outputs, i + 2 * outputs ...
+  int summands;      // subscans of an output
+  int subscans;      // subscan i is direction i % K with the states from i / K * state_group on
+  int chunks;        // of the tokens
+  int chunk_tokens;  // in every chunk but the last
+  Schedule schedule;
   int channel_tiles;  // of the channels
   bool sums_in_shared, has_softplus;
   bool rank_in_fours;    // four numbers of the low rank, or of its weights, can be loaded at once: 16 bits each
@@ -89,9 +90,8 @@ struct ScanArguments : SelectiveScanTensors {
   float scale;
   uint64_t reversed = 0;  // bit k: direction k reads the tokens last to first
 
-  float* chunk_states;  // (subscans, B, chunks, state_group, E)
-  float* chunk_dt;      // (K, B, chunks, E)
-  float* sums;          // (outputs, B, channel_tiles, tokens_of_sums(L) / kTokenTile, kTokenTile / 4, kChannelTile, 4)
+  float* ends;  // (subscans, B, channel_tiles, chunks, end_floats): of all chunks, see chunks.h
+  float* sums;  // (outputs, B, channel_tiles, tokens_of_sums(L) / kTokenTile, kTokenTile / 4, kChannelTile, 4)
 
   ScanArguments(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan,
                 const SelectiveScanTensors& tensors, void* workspace)
@@ -108,6 +108,7 @@ struct ScanArguments : SelectiveScanTensors {
         subscans(outputs * summands),
         chunks(static_cast<int>(plan.chunks)),
         chunk_tokens(static_cast<int>(plan.chunk_tokens)),
+        schedule(plan.schedule),
         channel_tiles((channels + kChannelTile - 1) / kChannelTile),
         sums_in_shared(plan.sums_in_shared),
         has_softplus(problem.delta_softplus != 0),
@@ -115,8 +116,7 @@ struct ScanArguments : SelectiveScanTensors {
                       is_aligned(delta_weight, 8)),
         states_in_fours(states % 4 == 0 && is_aligned(A, 16)),
         scale(problem.scale),
-        chunk_states(part(workspace, plan.chunk_states)),
-        chunk_dt(part(workspace, plan.chunk_dt)),
+        ends(part(workspace, plan.ends)),
         sums(part(workspace, plan.sums)) {
     for (size_t k = 0; k < problem.reverse.size(); ++k) reversed |= uint64_t{problem.reverse[k] != 0} << k;
   }
@@ -127,6 +127,13 @@ struct ScanArguments : SelectiveScanTensors {
   VIMDEPLOY_HD static float decay_of(float rate) {
     const float decay = rate * kLog2E;
     return decay > FLT_MAX ? FLT_MAX : decay < -FLT_MAX ? -FLT_MAX : decay;
+  }
+
+  // The same for state n of a subscan, which is a copy of the last one if it is padding.
+  VIMDEPLOY_HD float decay_of_state(int subscan, int e, int n) const {
+    const int state = subscan / directions * state_group + n;
+    const int64_t channel = static_cast<int64_t>(subscan % directions) * channels + e;
+    return decay_of(A[channel * states + (state < states ? state : states - 1)]);
   }
 
  private:

@@ -19,6 +19,8 @@ VIMDEPLOY_HD int remainder(int a, int b) {
   return static_cast<int>(static_cast<unsigned>(a) % static_cast<unsigned>(b));
 }
 
+VIMDEPLOY_HD int smaller_of(int a, int b) { return a < b ? a : b; }
+
 // Channels of a thread group, whose threads share the rows that they stage: two warps with a channel for each thread,
 // or one warp with two.
 inline constexpr int kChannelTile = 64;
@@ -53,10 +55,12 @@ VIMDEPLOY_HD constexpr int most_channels_per_thread(int state_group, int64_t cha
 }
 
 // Resident threads of a multiprocessor, limited by registers, of which it has 64 Ki: 168 a thread for 8 and 16 states,
-// 255 for two channels. With 16 states, 512 threads and 128 registers, ptxas spills, and three warps a scheduler
-// already keep it busy; so do two whose threads have two channels.
-VIMDEPLOY_HD constexpr int resident_threads(int state_group, int channels_per_thread) {
-  return channels_per_thread == 2 ? 256 : state_group == 1 ? 512 : 384;
+// 255 for two channels, and for a cluster's 16 states, which would not fit 168 by a few. With 16 states, 512 threads and
+// 128 registers, ptxas spills, and three warps a scheduler already keep it busy; so do two whose threads have two
+// channels.
+VIMDEPLOY_HD constexpr int resident_threads(int state_group, int channels_per_thread, bool is_cluster) {
+  if (channels_per_thread == 2 || (is_cluster && state_group == 16)) return 256;
+  return state_group == 1 ? 512 : 384;
 }
 
 // Threads of a block of `carry` and of the convolution, whose threads do not cooperate.
@@ -97,6 +101,7 @@ VIMDEPLOY_HD constexpr int64_t products_of(int64_t rank) { return (rank + kInner
 struct SharedLayout {
   int64_t rows;     // (groups, 2, tile_floats): B and C per token; low rank per rank unless multiplies_by_warp
   int64_t weights;  // (groups, weight_floats): of the low rank
+  int64_t ends;     // (groups, end_floats): of the block's chunk, in a cluster
   int64_t sums;     // (tokens of the sums / kTokenTile, kTokenTile / 4, kChannelTile, 4)
   int64_t floats;
 };
@@ -115,11 +120,16 @@ VIMDEPLOY_HD int64_t weight_floats(int64_t bytes_of_element, int64_t rank) {
   return rank > kInner ? products_of(rank) * (kChannelTile * kInner / 2) : 0;
 }
 
-VIMDEPLOY_HD SharedLayout shared_layout(int64_t groups, int64_t bytes_of_element, int64_t rank,
+// Of the end of a chunk: the states of a channel tile, and the sums of the step sizes.
+VIMDEPLOY_HD constexpr int end_floats(int state_group) { return (state_group + 1) * kChannelTile; }
+
+// `floats_of_ends` is 0 unless the block is one of a cluster.
+VIMDEPLOY_HD SharedLayout shared_layout(int64_t groups, int64_t bytes_of_element, int64_t rank, int64_t floats_of_ends,
                                         int64_t tokens_of_sums) {
   SharedLayout layout{};
   layout.weights = groups * 2 * tile_floats(bytes_of_element, rank);
-  layout.sums = layout.weights + groups * weight_floats(bytes_of_element, rank);
+  layout.ends = layout.weights + groups * weight_floats(bytes_of_element, rank);
+  layout.sums = layout.ends + groups * floats_of_ends;
   layout.floats = layout.sums + tokens_of_sums * kChannelTile;
   return layout;
 }

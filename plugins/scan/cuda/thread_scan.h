@@ -53,7 +53,7 @@ struct ThreadScan {
 
   // Products of the low rank whose ranks are prefetched: enough for R = 48, or for R = 32 with one channel, for which
   // three would take one register too many.
-  static constexpr int kProductsPrefetched = kChannels == 2 ? 3 : 2;
+  static constexpr int kProductsPrefetched = kChannels == 2 ? 3 : 1;
 
   int lane;          // index in the thread group
   int reverse_mask;  // slot ^ reverse_mask is the token in a tile: 0, or kTokenTile - 1 if reversed
@@ -76,10 +76,8 @@ struct ThreadScan {
   // of sums has those of its own channels, and only exchanges them.
   WarpProduct<2 * kChannels> product;
 
-  // For the states that the thread stages: the column of B in `row`, and the factor on C, which is the padding
-  // share of a state that is repeated.
-  int b_column[kStatesPerLane];
-  float c_scale[kStatesPerLane];
+  int first_column;  // of B in `row`, of the subscan
+  int last_state;    // of the group: those after it are padding
 
   // Prefetched for the next tile.
   Slot next_u[kTokenTile];
@@ -88,12 +86,12 @@ struct ThreadScan {
   uint32_t next_ranks[kProductsPrefetched][2];  // the same as product.b
   Packed<T, 1> next_b[kStatesPerLane], next_c[kStatesPerLane];
 
-  // Begins a scan with states of zero, and stages its first tile.
+  // Begins a scan with states of zero. begin_walk() must follow.
   VIMDEPLOY_HD void begin_scan(const ScanArguments& a, const BlockExtent& extent, int subscan, int lane_,
                                const GroupSharedMemory& shared) {
     lane = lane_;
     const int k = subscan % a.directions, first_state = subscan / a.directions * kStates;
-    const int last_state = (a.states - first_state < kStates ? a.states - first_state : kStates) - 1;
+    last_state = (a.states - first_state < kStates ? a.states - first_state : kStates) - 1;
     const int e = extent.template channel_of<Kind>(a, lane);
     const int64_t channel = static_cast<int64_t>(k) * a.channels + e;
     reverse_mask = a.is_reversed(subscan) * (kTokenTile - 1);
@@ -119,25 +117,30 @@ struct ThreadScan {
       // D is divided among the subscans of a direction: to leave it to one of them would cost a branch at every token.
       skip[i] = a.D[channel + i] * reciprocal(static_cast<float>(a.subscans / a.directions));
       dt_sum[i] = 0.0f;
-      load_decay(a, a.A + (channel + i) * a.states + first_state, last_state, decay[i]);
+      load_decay(a, a.A + (channel + i) * a.states + first_state, decay[i]);
       VIMDEPLOY_UNROLL
       for (int n = 0; n < kStates; ++n) h[i][n] = 0.0f;
     }
-    VIMDEPLOY_UNROLL
-    for (int i = 0; i < kStatesPerLane; ++i) {
-      const int n = lane_column() + i * kLanes;
-      b_column[i] = (kIsOneRow ? a.rank : 0) + first_state + (n < last_state ? n : last_state);
-      c_scale[i] = n < last_state ? 1.0f : reciprocal(static_cast<float>(kStates - last_state));
-    }
+    first_column = (kIsOneRow ? a.rank : 0) + first_state;
     if constexpr (kMultipliesByWarp) {
       load_product_weights(a, extent, k, shared.weights);
     } else if constexpr (kHasLowRank) {
       stage_weights(a, static_cast<const T*>(a.delta_weight) + channel * a.rank);
     }
+  }
+
+  // Stages the first tile. A barrier must follow.
+  VIMDEPLOY_HD void begin_walk(const ScanArguments& a, const BlockExtent& extent) {
     load_rows(a, extent, tile_at(extent, 0));
     load_channels(a, extent, tile_at(extent, 0));
     stage(a, extent, tile_at(extent, 0), 0);
-    go_to_next_rows(a);
+    move_rows(a, 1);
+  }
+
+  // The same after the last tile, to walk over the same tokens again; the states stay.
+  VIMDEPLOY_HD void begin_walk_again(const ScanArguments& a, const BlockExtent& extent) {
+    move_rows(a, -extent.tiles);
+    begin_walk(a, extent);
   }
 
   // Computes y for the slots of a step's tile. Loads and stages the next tile meanwhile: its rows in the first half of
@@ -156,7 +159,7 @@ struct ThreadScan {
     for (int i = 0; i < kTokenTile; ++i) {
       if (i == kTokenTile / 2 && has_next) {
         stage(a, extent, next, step + 1);
-        go_to_next_rows(a);
+        move_rows(a, 1);
         load_channels(a, extent, next);
       }
       float dt_i[kChannels], dt_u[kChannels], y_i[kChannels];
@@ -283,8 +286,9 @@ struct ThreadScan {
   // From a tile's token to the same of the next tile.
   VIMDEPLOY_HD int64_t tile_step() const { return token_step() * kTokenTile; }
 
-  VIMDEPLOY_HD void go_to_next_rows(const ScanArguments& a) {
-    const int64_t tokens = tile_step();
+  // Goes on by so many tiles in the order of the scan.
+  VIMDEPLOY_HD void move_rows(const ScanArguments& a, int tiles) {
+    const int64_t tokens = tile_step() * tiles;
     if constexpr (kIsOneRow) {
       row += tokens * static_cast<int>(a.delta.token);
     } else {
@@ -317,9 +321,9 @@ struct ThreadScan {
     if (!stages_states()) return;
     VIMDEPLOY_UNROLL
     for (int i = 0; i < kStatesPerLane; ++i) {
-      const T* b = row + b_column[i];
-      next_b[i] = load_packed<1>(b);
-      next_c[i] = load_packed<1>(kIsOneRow ? b + a.states : c_row + b_column[i]);
+      const int column = first_column + smaller_of(lane_column() + i * kLanes, last_state);
+      next_b[i] = load_packed<1>(row + column);
+      next_c[i] = load_packed<1>(kIsOneRow ? row + column + a.states : c_row + column);
     }
   }
 
@@ -339,6 +343,15 @@ struct ThreadScan {
     });
   }
 
+  // Divides C of the last state, which the thread has staged, among the copies of it.
+  VIMDEPLOY_HD void divide_padding(float* staged_c) const {
+    VIMDEPLOY_UNROLL
+    for (int i = 0; i < kStatesPerLane; ++i) {
+      if (lane_column() + i * kLanes >= last_state)
+        staged_c[i * kLanes] *= reciprocal(static_cast<float>(kStates - last_state));
+    }
+  }
+
   // Writes what load_rows() prefetched to shared memory, in the order of the scan.
   VIMDEPLOY_HD void stage(const ScanArguments& a, const BlockExtent& extent, int tile, int step) const {
     if (stages_states()) {
@@ -346,8 +359,9 @@ struct ThreadScan {
       VIMDEPLOY_UNROLL
       for (int i = 0; i < kStatesPerLane; ++i) {
         states[i * kLanes] = to_float(next_b[i], 0);
-        states[kStates + i * kLanes] = to_float(next_c[i], 0) * c_scale[i];
+        states[kStates + i * kLanes] = to_float(next_c[i], 0);
       }
+      if (last_state < kStates - 1) divide_padding(states + kStates);
     }
     if constexpr (!kHasLowRank || kMultipliesByWarp) return;
     float* ranks = staged_tile(a, step) + kTokenTile * kStateRow + lane_row();
@@ -409,8 +423,7 @@ struct ThreadScan {
   }
 
   // The states' decay from A, those of padding as the last one's.
-  VIMDEPLOY_HD void load_decay(const ScanArguments& a, const float* rates, int last_state,
-                               float (&of_state)[kStates]) const {
+  VIMDEPLOY_HD void load_decay(const ScanArguments& a, const float* rates, float (&of_state)[kStates]) const {
     if constexpr (kStates % 4 == 0) {
       if (a.states_in_fours && last_state == kStates - 1) {
         VIMDEPLOY_UNROLL
@@ -424,7 +437,7 @@ struct ThreadScan {
       }
     }
     VIMDEPLOY_UNROLL
-    for (int n = 0; n < kStates; ++n) of_state[n] = a.decay_of(rates[n < last_state ? n : last_state]);
+    for (int n = 0; n < kStates; ++n) of_state[n] = a.decay_of(rates[smaller_of(n, last_state)]);
   }
 
   // Stages the weights of the thread's channels, kRanks at a time: their loads do not wait for each other.

@@ -24,9 +24,12 @@ struct Compiled {
   int channels = 1;  // of a thread
   int architecture = 0, registers = 0, stack = 0, spill_stores = 0, spill_loads = 0;
 
+  bool is_cluster() const { return kernel == "selective_scan_cluster"; }
+  bool has_groups() const { return kernel == "selective_scan_output" || is_cluster(); }
+
   std::string name() const {
     const char* forms[] = {"gated", "low rank", "given"};
-    const bool is_scan = kernel == "selective_scan_output" || kernel == "selective_scan_summary";
+    const bool is_scan = has_groups() || kernel == "selective_scan_summary";
     return kernel + " " + type +
            (is_scan ? std::string(" ") + forms[static_cast<int>(form)] + " N " + std::to_string(states) +
                           (channels == 2 ? " two channels" : "")
@@ -37,7 +40,8 @@ struct Compiled {
 // ptxas reports a kernel in three lines: the mangled name, the stack, the registers.
 std::vector<Compiled> read_report(const std::string& path) {
   const std::regex name(
-      "Compiling entry function '.*(selective_scan_(?:output|summary|carry)|conv1d_(?:vectors|any_width))(\\w+)' for "
+      "Compiling entry function "
+      "'.*(selective_scan_(?:output|cluster|summary|carry)|conv1d_(?:vectors|any_width))(\\w+)' for "
       "'sm_(\\d+)'");
   const std::regex kind("FormE(\\d)ELi(\\d+)ELi(\\d+)E");
   const std::regex stack("(\\d+) bytes stack frame, (\\d+) bytes spill stores, (\\d+) bytes spill loads");
@@ -94,17 +98,16 @@ constexpr Multiprocessor kMultiprocessors[] = {{75, 32, 16, 64},   {80, 64, 32, 
 
 int threads_of(const Compiled& kernel) {
   const int group = cuda::group_threads(kernel.channels);
-  if (kernel.kernel == "selective_scan_output") return cuda::kThreadGroups * group;
+  if (kernel.has_groups()) return cuda::kThreadGroups * group;
   return kernel.kernel == "selective_scan_summary" ? group : cuda::kThreads;
 }
 
 // With R = 12, as in Vim-Ti, and sums in the workspace.
 int64_t shared_bytes_of(const Compiled& kernel) {
-  const int groups = kernel.kernel == "selective_scan_output"    ? cuda::kThreadGroups
-                     : kernel.kernel == "selective_scan_summary" ? 1
-                                                                 : 0;
-  const int64_t rank = kernel.form == cuda::Form::given ? 0 : 12;
-  return cuda::shared_layout(groups, kernel.type == "float32" ? 4 : 2, rank, 0).floats * 4;
+  const int groups = kernel.has_groups() ? cuda::kThreadGroups : kernel.kernel == "selective_scan_summary" ? 1 : 0;
+  const int64_t ends = kernel.is_cluster() ? cuda::end_floats(kernel.states) : 0,
+                rank = kernel.form == cuda::Form::given ? 0 : 12;
+  return cuda::shared_layout(groups, kernel.type == "float32" ? 4 : 2, rank, ends, 0).floats * 4;
 }
 
 int resident_warps(const Compiled& kernel, const Multiprocessor& on) {
@@ -134,13 +137,14 @@ TEST_F(KernelResources, EveryKernelIsCompiledForEveryKindOfProblem) {
     for (const char* kernel : {"conv1d_vectors", "conv1d_any_width"}) {
       EXPECT_TRUE(is_compiled(std::string(kernel) + " " + type)) << kernel << " " << type;
     }
-    for (const char* kernel : {"selective_scan_output", "selective_scan_summary"}) {
+    for (const char* kernel : {"selective_scan_output", "selective_scan_cluster", "selective_scan_summary"}) {
       for (cuda::Form form : {cuda::Form::gated, cuda::Form::low_rank, cuda::Form::given}) {
         for (int states : cuda::kStateGroups) {
           Compiled wanted;
           wanted.kernel = kernel, wanted.type = type, wanted.form = form, wanted.states = states;
           for (int channels = 1; channels <= cuda::most_channels_per_thread(states); ++channels) {
             wanted.channels = channels;
+            if (channels > 1 && wanted.kernel == "selective_scan_cluster") continue;
             EXPECT_TRUE(is_compiled(wanted.name())) << wanted.name();
           }
         }
@@ -167,7 +171,7 @@ TEST_F(KernelResources, TheWarpsThatThePlanCountsOnStay) {
       const int warps = resident_warps(kernel, on);
       std::printf("%-48s %6d %10d %7d %3d/%d\n", kernel.name().c_str(), on.architecture, kernel.registers,
                   static_cast<int>(shared_bytes_of(kernel)), warps, on.warps);
-      EXPECT_GE(warps, cuda::resident_threads(kernel.states, kernel.channels) / 32)
+      EXPECT_GE(warps, cuda::resident_threads(kernel.states, kernel.channels, kernel.is_cluster()) / 32)
           << kernel.name() << " " << on.architecture;
     }
   }
