@@ -112,23 +112,25 @@ def scan_kernels(plugins: Path, architecture: int) -> list[ScanKernel]:
 
 def table_of(kernels: Sequence[ScanKernel]) -> list[str]:
     """The rows of ``kKernelCosts`` in plugins/scan/cuda/kernel_costs.h: each cost as a number plus one for each state
-    and one for each rank. Two channels a thread have 16 states only.
+    and one for each rank, or for each product of 16 ranks. With two channels a thread there are 16 states only.
 
     Args:
-        kernels: of float16, and of one architecture.
+        kernels: of one architecture; those of bfloat16 are passed over, as they cost what those of float16 do.
     """
-    by_kind = {(k.name, k.form, k.channels, k.states): k for k in kernels}
+    by_kind = {(k.name, k.form, k.type, k.channels, k.states): k for k in kernels}
     rows = []
-    for (name, form, channels, states), kernel in by_kind.items():
-        if states != _MOST_STATES:
+    for (name, form, type_, channels, states), kernel in by_kind.items():
+        if states != _MOST_STATES or type_ == "bfloat16":
             continue
-        cost, fewer = kernel.cost(_RANKS[0]), by_kind.get((name, form, channels, states // 2))
+        few, many = (-(-rank // _PRODUCT_RANKS) if kernel.has_products else rank for rank in _RANKS)
+        cost, fewer = kernel.cost(_RANKS[0]), by_kind.get((name, form, type_, channels, states // 2))
         of_state = (cost - fewer.cost(_RANKS[0])) / (states - fewer.states) if fewer else cost - cost
-        of_rank = (kernel.cost(_RANKS[1]) - cost) / (_RANKS[1] - _RANKS[0])
+        of_rank = (kernel.cost(_RANKS[1]) - cost) / (many - few)
+        fixed = cost - of_state * states - of_rank * few
         cells = [f"{cost.special / SPECIAL_CLOCKS - states:g}"]
         for unit in ("issued", "float32", "shared"):
-            state, rank = getattr(of_state, unit), getattr(of_rank, unit)
-            fixed = getattr(cost, unit) - states * state - _RANKS[0] * rank
-            cells.append(f"{{{fixed:.1f}, {state:.2f}, {rank:.2f}}}")
-        rows.append(f"{{Walk::{name}, Form::{form}, {channels}, {', '.join(cells)}}},")
+            of_unit = [getattr(part, unit) for part in (fixed, of_state, of_rank)]
+            cells.append(f"{{{of_unit[0]:.1f}, {of_unit[1]:.2f}, {of_unit[2]:.2f}}}")
+        kind = f"Walk::{name}, Form::{form}, {4 if type_ == 'float32' else 2}, {channels}"
+        rows.append(f"{{{kind}, {', '.join(cells)}}},")
     return rows
