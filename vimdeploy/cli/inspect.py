@@ -26,8 +26,8 @@ SHOWN = 10
     "--shape",
     type=NamedSize(),
     multiple=True,
-    help="With --expect, set the size of a free dimension, such as batch=8 or height=1248, a side in pixels; repeat the "
-    "option for more. Default: batch=1.",
+    help="With --expect, set the size of a free dimension, such as batch=8, or height=1248 in pixels; repeat the option "
+    "for more. Default: batch=1.",
 )
 @json_option
 def inspect(artifact: Path, expect: str | None, shape: tuple[tuple[str, int], ...], as_json: bool) -> None:
@@ -59,7 +59,10 @@ def _print_expected(expected: dict[str, Any]) -> None:
     for scan in expected["scans"]:
         sizes = " ".join(f"{letter}={size}" for letter, size in scan["sizes"].items())
         alike.setdefault((scan["operator"], sizes, scan["plan"]), []).append(scan["us"])
-    rows = [(f"{len(us)} x {name}", sizes, plan, f"{us[0]:.1f}", f"{sum(us):.0f}") for (name, sizes, plan), us in alike.items()]
+    rows = [
+        (f"{len(us)} x {name}", sizes, plan, f"{us[0]:.1f}", f"{sum(us):.0f}")
+        for (name, sizes, plan), us in alike.items()
+    ]
     click.echo()
     print_table(("scans", "sizes", f"on {expected['gpu']}", "us each", "us"), rows)
     click.echo(f"All scans: {expected['us']:.0f} us, expected by a model of time that no GPU has confirmed.")
