@@ -14,8 +14,8 @@ namespace {
 // Latency of a warp that is alone on its scheduler, beyond what it issues: shared memory, an exponential, two dependent
 // multiply-adds, as far as the instructions of other tokens do not fill the time.
 constexpr double kStall = 70;
-// From a block's start to its first token: two dependent loads from global memory. One more for every few weights of the
-// step size: for eight ranks, or for a product beyond the first, whose weights come with the other loads.
+// From a block's start to its first token: two dependent loads from global memory. One more for every few weights of
+// the step size: for eight ranks, or for a product beyond the first, whose weights come with the other loads.
 constexpr double kBlockStart = 1500, kWeightsStart = 300;
 // The second walk of a cluster begins with rows and u that are in a cache.
 constexpr double kWalkAgain = 600;
@@ -131,7 +131,8 @@ double TimeModel::memory_clocks(const SelectiveScanCudaPlan& plan) const {
   const double share = std::clamp(all / static_cast<double>(device_.cache_bytes) - 0.5, 0.0, 1.0);
   const double bytes_per_clock =
       kOfBandwidth * 1000 * static_cast<double>(device_.memory_mb_per_s) / static_cast<double>(device_.clock_khz);
-  return share * (walks * (inputs_ + rows_) + outputs_ + sums) / bytes_per_clock;
+  // Sums are read before they leave the cache, and are written out of it some time.
+  return share * (walks * (inputs_ + rows_) + outputs_ + sums / 2) / bytes_per_clock;
 }
 
 double TimeModel::clocks(const SelectiveScanCudaPlan& plan) const {
