@@ -54,7 +54,7 @@ class Stream:
 
     def synchronize(self) -> None:
         """Wait until it has done what it was given."""
-        checked(driver().cuStreamSynchronize(ctypes.c_void_p(self.handle)))
+        synchronize(self.handle)
 
     def close(self) -> None:
         """Free it; what it was given is done."""
@@ -107,6 +107,18 @@ def wait_for(writer: int, reader: int) -> None:
             event.precede(reader)
         finally:
             event.close()
+
+
+def synchronize(stream: int) -> None:
+    """Wait for what a stream was given so far.
+
+    Args:
+        stream: its handle.
+
+    Raises:
+        ExecutionError: if CUDA fails.
+    """
+    checked(driver().cuStreamSynchronize(ctypes.c_void_p(stream)))
 
 
 def checked(status: int) -> None:

@@ -21,7 +21,7 @@ from vimdeploy.errors import ConfigError, ExecutionError, InputError
 from vimdeploy.gpu import Device, current, driver
 from vimdeploy.runtimes import dlpack
 from vimdeploy.runtimes.cuda_memory import DeviceMemory
-from vimdeploy.runtimes.cuda_streams import LEGACY_STREAM, checked, wait_for
+from vimdeploy.runtimes.cuda_streams import LEGACY_STREAM, checked, synchronize, wait_for
 from vimdeploy.text import reason_of
 
 _POINTER_DEVICE = 9
@@ -100,7 +100,7 @@ class GpuArray:
         copy = np.empty(self.shape, self.dtype)
         with current(self.gpu):
             if self.stream is not None:
-                checked(driver().cuStreamSynchronize(ctypes.c_void_p(self.stream)))
+                synchronize(self.stream)
             size = ctypes.c_size_t(self.nbytes)
             checked(driver().cuMemcpyDtoH_v2(ctypes.c_void_p(copy.ctypes.data), ctypes.c_uint64(self.address), size))
         return copy
@@ -148,6 +148,15 @@ def gpu_array_of(value: Any, gpu: int, stream: int) -> GpuArray:
         found = Device("cuda", array.gpu)
         raise InputError(f"Wanted arrays on {Device('cuda', gpu)}, found one on {found}; move it there first.")
     return array
+
+
+def stream_of_torch(like: object, gpu: int) -> int | None:
+    """The handle of PyTorch's current stream, if something is a tensor of it; else None."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(like, torch.Tensor):
+        return None
+    handle: int = torch.cuda.current_stream(gpu).cuda_stream
+    return handle
 
 
 def empty(like: object, shape: tuple[int, ...], dtype: np.dtype[Any], gpu: int, stream: int | None = None) -> Any:
