@@ -7,11 +7,13 @@ names against the real packages, and against ``tensorrt_bindings`` for the versi
 import ctypes
 import math
 import threading
+from collections import defaultdict, deque
 from enum import Enum
 from types import SimpleNamespace
 
 import numpy as np
 
+from helpers.cuda_declarations import checked
 from helpers.tensorrt_bindings import bindings_of
 
 PLAN = b"a plan"
@@ -155,7 +157,7 @@ class Context:
                 found = answer(**given)
                 memory(addresses[name], found.shape)[:] = found
 
-        self._cuda.put(work)
+        self._cuda.put(stream, work)
         return True
 
     def __del__(self):
@@ -320,29 +322,59 @@ class Registry:
 class Cuda:
     """A stand-in for the driver's library, as ctypes shows it.
 
-    Its memory is the CPU's, at the addresses that it has there. Work that is put into a stream is done at once; while a
-    graph is captured it is kept, and done at each launch.
+    Its memory is the CPU's, at the addresses that it has there. Work that is put into a stream is done as late as CUDA
+    may do it: when somebody waits for it, so that whoever forgets to wait finds that nothing was done. While a graph is
+    captured, work is kept for its launches.
     """
+
+    def __getattribute__(self, name):
+        found = super().__getattribute__(name)
+        return checked(name, found) if name.startswith("cu") else found
 
     def __init__(self):
         self.calls = []
         self.thread = threading.local()
         self.fails = set()
         self.memory = {}
-        self.recording = None
-        self.recorded = []
+        self.streams = defaultdict(deque)
+        self.recorded_at = {}
+        self.recordings = {}
+        self.graphs = {}
 
     @property
     def depth(self):
         """How often the context was made current by this thread."""
         return getattr(self.thread, "depth", 0)
 
-    def put(self, work):
-        """Into a stream."""
-        if self.recording is None:
+    def put(self, stream, work):
+        """Into a stream, by its handle."""
+        self.recordings.get(stream, self.streams[stream]).append(work)
+
+    def finish(self, stream, until=None):
+        """Do what was put into a stream, to its end or to an event."""
+        while self.streams[stream]:
+            work = self.streams[stream].popleft()
             work()
-        else:
-            self.recording.append(work)
+            if work is until:
+                return
+
+    def _finish_event(self, event):
+        """Do what comes before an event, as ``recorded_at`` has it."""
+        if event and event[1] in self.streams[event[0]]:
+            self.finish(*event)
+
+    def _copy(self, name, to, source, size, stream):
+        """Put a copy into a stream; memory of the GPU goes by numbers, and is checked."""
+        for place in (to, source):
+            if isinstance(place, ctypes.c_uint64):
+                self.bytes(place.value, size.value)
+        self.put(stream.value, lambda: ctypes.memmove(to.value, source.value, size.value))
+        return self._call(name, size.value, stream.value)
+
+    @property
+    def regions(self):
+        """Addresses and bytes of what was allocated; other threads allocate meanwhile."""
+        return list(self.memory.items())
 
     def floats(self, address, shape):
         """An array in memory that was allocated, and not freed since."""
@@ -350,7 +382,7 @@ class Cuda:
 
     def bytes(self, address, size):
         """As ``floats``, of bytes."""
-        inside = [start for start, array in self.memory.items() if start <= address <= start + array.nbytes - size]
+        inside = [start for start, array in self.regions if start <= address <= start + array.nbytes - size]
         assert inside, f"{size} bytes at {address} are nobody's"
         start = max(inside)
         return self.memory[start][address - start :][:size]
@@ -407,6 +439,8 @@ class Cuda:
         return 0
 
     def cuMemFree_v2(self, address):  # noqa: N802
+        for stream in list(self.streams):
+            self.finish(stream)
         return self._call("free", self.memory.pop(address.value).nbytes)
 
     def cuMemHostAlloc(self, place, size, flags):  # noqa: N802
@@ -418,24 +452,21 @@ class Cuda:
     def cuMemFreeHost(self, place):  # noqa: N802
         return self._call("free pinned", self.memory.pop(place.value).nbytes)
 
-    def cuMemcpyHtoDAsync_v2(self, to, source, size, stream):  # noqa: N802
-        self.put(lambda: ctypes.memmove(self.bytes(to.value, size.value).ctypes.data, source.value, size.value))
-        return self._call("copy in", size.value, stream.value)
+    def cuMemcpyHtoDAsync_v2(self, *arguments):  # noqa: N802
+        return self._copy("copy in", *arguments)
 
-    def cuMemcpyDtoHAsync_v2(self, to, source, size, stream):  # noqa: N802
-        self.put(lambda: ctypes.memmove(to.value, self.bytes(source.value, size.value).ctypes.data, size.value))
-        return self._call("copy out", size.value, stream.value)
+    def cuMemcpyDtoHAsync_v2(self, *arguments):  # noqa: N802
+        return self._copy("copy out", *arguments)
 
-    def cuMemcpyDtoDAsync_v2(self, to, source, size, stream):  # noqa: N802
-        self.put(lambda: np.copyto(self.bytes(to.value, size.value), self.bytes(source.value, size.value)))
-        return self._call("copy", size.value, stream.value)
+    def cuMemcpyDtoDAsync_v2(self, *arguments):  # noqa: N802
+        return self._copy("copy", *arguments)
 
     def cuMemcpyDtoH_v2(self, to, source, size):  # noqa: N802
         ctypes.memmove(to.value, source.value, self.bytes(source.value, size.value).nbytes)
         return self._call("copy back", size.value)
 
     def cuPointerGetAttribute(self, value, attribute, address):  # noqa: N802
-        return int(not any(start <= address.value < start + array.nbytes for start, array in self.memory.items()))
+        return int(not any(start <= address.value < start + array.nbytes for start, array in self.regions))
 
     def cuStreamCreate(self, stream, flags):  # noqa: N802
         if self._call("stream", flags):
@@ -447,19 +478,28 @@ class Cuda:
         return self._call("free stream")
 
     def cuEventCreate(self, event, flags):  # noqa: N802
-        event._obj.value = 4
+        event._obj.value = 4 + self.names().count("event")
         return self._call("event", flags)
 
     def cuEventRecord(self, event, stream):  # noqa: N802
+        def passed():
+            pass
+
+        self.put(stream.value, passed)
+        self.recorded_at[event.value] = stream.value, passed
         return self._call("record", stream.value)
 
     def cuStreamWaitEvent(self, stream, event, flags):  # noqa: N802
+        recorded = self.recorded_at.get(event.value)
+        self.put(stream.value, lambda: self._finish_event(recorded))
         return self._call("wait", stream.value)
 
     def cuEventSynchronize(self, event):  # noqa: N802
+        self._finish_event(self.recorded_at.get(event.value))
         return self._call("synchronize event")
 
     def cuStreamSynchronize(self, stream):  # noqa: N802
+        self.finish(stream.value)
         return self._call("synchronize", stream.value)
 
     def cuEventDestroy_v2(self, event):  # noqa: N802
@@ -468,18 +508,18 @@ class Cuda:
     def cuStreamBeginCapture_v2(self, stream, mode):  # noqa: N802
         self.calls.append(("begin capture", mode))
         if "begin capture" not in self.fails:
-            self.recording = []
+            self.recordings[stream.value] = []
         return int("begin capture" in self.fails)
 
     def cuStreamEndCapture(self, stream, graph):  # noqa: N802
         self.calls.append(("end capture",))
-        self.recorded, self.recording = self.recording, None
-        graph._obj.value = 5
+        graph._obj.value = 5 + len(self.graphs)
+        self.graphs[graph._obj.value] = self.recordings.pop(stream.value)
         return int("end capture" in self.fails)
 
     def cuGraphInstantiateWithFlags(self, executable, graph, flags):  # noqa: N802
         self.calls.append(("instantiate",))
-        executable._obj.value = 6
+        executable._obj.value = graph.value
         return int("instantiate" in self.fails)
 
     def cuGraphDestroy(self, graph):  # noqa: N802
@@ -489,8 +529,8 @@ class Cuda:
         self.calls.append(("launch", stream.value))
         if "launch" in self.fails:
             return 1
-        for work in self.recorded:
-            work()
+        for work in self.graphs[executable.value]:
+            self.put(stream.value, work)
         return 0
 
     def cuGraphExecDestroy(self, executable):  # noqa: N802

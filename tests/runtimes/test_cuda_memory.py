@@ -4,6 +4,7 @@ import pytest
 from vimdeploy.errors import ExecutionError
 from vimdeploy.gpu import current
 from vimdeploy.runtimes.cuda_memory import DeviceMemory, PinnedMemory, copy_from_gpu, copy_on_gpu, copy_to_gpu
+from vimdeploy.runtimes.cuda_streams import synchronize
 
 VALUES = np.arange(6, dtype=np.float32)
 
@@ -17,8 +18,11 @@ def context(cuda):
 def test_values_go_to_the_gpu_about_there_and_back(cuda):
     first, second, back = DeviceMemory(24), DeviceMemory(32), PinnedMemory(6, np.float32)
     copy_to_gpu(first.address, VALUES, 5)
+    synchronize(5)
     copy_on_gpu(second.address + 8, first.address, 24, 6)
+    synchronize(6)
     copy_from_gpu(back.array, second.address + 8, 7)
+    synchronize(7)
     np.testing.assert_array_equal(back.array, VALUES)
     assert [call for call in cuda.calls if call[0].startswith("copy")] == [
         ("copy in", 24, 5),
