@@ -387,10 +387,10 @@ class Cuda:
         start = max(inside)
         return self.memory[start][address - start :][:size]
 
-    def array(self, array):
-        """A library's array on the GPU, with the values of one of numpy."""
+    def array(self, array, stream=None):
+        """A library's array on the GPU, with the values of one of numpy, that a stream writes."""
         self.memory[array.ctypes.data] = np.frombuffer(array.data, np.uint8)
-        return Foreign(array)
+        return Foreign(array, stream)
 
     def names(self):
         """The calls without their arguments."""
