@@ -320,12 +320,12 @@ def _check_task(info: ModelInfo) -> None:
 
 
 def check_same_interface(first: Artifact, second: Artifact) -> None:
-    """Refuse to compare files that take or give different things.
+    """Refuse to compare files that take or give different things; pictures may be bytes for one of them alone.
 
     Raises:
         ConfigError: says what differs.
     """
-    wanted, found = first.info, second.info
+    wanted, found = first.info.with_floats(), second.info.with_floats()
     for what, one, other in (
         ("tasks", wanted.task or "none", found.task or "none"),
         ("inputs", _of_any_batch(wanted.inputs, wanted), _of_any_batch(found.inputs, found)),

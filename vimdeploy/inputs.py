@@ -22,6 +22,7 @@ from vimdeploy.preprocess import (
     Opened,
     Picture,
     Placement,
+    bytes_nearest,
     image_of,
     placed,
     scale_of,
@@ -132,7 +133,8 @@ def random_inputs(
     image_size: tuple[int, int] | None = None,
     examples: Mapping[str, npt.NDArray[Any]] | None = None,
 ) -> Inputs:
-    """Standard normal values, which is about what preprocessed pictures are; whole numbers and flags are zeros.
+    """Standard normal values, which is about what preprocessed pictures are, and pictures of bytes that become such;
+    whole numbers and flags are zeros.
 
     Args:
         info: of the model.
@@ -177,6 +179,10 @@ def random_inputs(
                 arrays[name] = example
             else:
                 arrays[name] = np.zeros(shape, types[name])
+        if info.takes_bytes and info.picture is not None:
+            height, width, channels = shapes[info.picture.name]
+            values = generator.standard_normal((channels, height, width), dtype=np.float32)
+            arrays[info.picture.name] = bytes_nearest(values, info.recipe)
         return arrays | beside
 
     known = min(len(given), count)
@@ -337,7 +343,8 @@ def _windows(
         image = image_of(picture)
         placement, size = placing(size_of(image))
         beside = {} if task is None else task.beside(info, placement, limits)
-        tensors, count = tensors_from_image(image, size, info.recipe, placement), len(placement.windows)
+        tensors = tensors_from_image(image, size, info.recipe, placement, info.takes_bytes)
+        count = len(placement.windows)
         del image  # is held by them as long as they need it
         for tensor in tracked(tensors, "Windows", count, progress if count > 1 else silent):
             yield {info.picture.name: tensor} | beside, placement

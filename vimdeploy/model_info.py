@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
-from typing import Any
+from typing import Any, TypeVar
 
 from vimdeploy.errors import ConfigError, InputError, ModelFileError
 from vimdeploy.ops.contract import VERSION
@@ -31,6 +31,11 @@ INT8 = "int8"
 
 FORMS = ("", "portable", "unrolled")
 """The forms of a file of ours."""
+
+T = TypeVar("T")
+
+BYTE = "uint8"
+"""The type of pictures that a model normalises itself."""
 
 BATCH, HEIGHT, WIDTH = "batch", "height", "width"
 """The words that free dimensions of pictures have in every file of ours."""
@@ -177,9 +182,50 @@ class ModelInfo:
 
     @property
     def picture(self) -> TensorSpec | None:
-        """The input that takes pictures (B, C, H, W): the only one, or the first if the task gives the others."""
+        """The input that takes pictures: the only one, or the first if the task gives the others."""
         is_first = bool(self.inputs) and len(self.inputs[0].dims) == 4 and (len(self.inputs) == 1 or bool(self.task))
         return self.inputs[0] if is_first else None
+
+    @property
+    def takes_bytes(self) -> bool:
+        """Whether pictures go in as bytes (B, H, W, C) that the model normalises by its recipe; else they go in
+        normalised, as float32 (B, C, H, W).
+        """
+        return self.picture is not None and bool(self.task) and self.picture.type == BYTE
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether pictures are (B, H, W, C), as some models are that vimdeploy did not make."""
+        assert self.picture is not None
+        _, first, _, last = self.picture.dims
+        return self.takes_bytes or (not self.task and last in (1, 3) and first not in (1, 3))
+
+    def with_bytes(self) -> ModelInfo:
+        """The same with bytes as pictures.
+
+        Raises:
+            ConfigError: if the model takes no pictures by a recipe, or bytes already.
+        """
+        if self.picture is None or not self.task:
+            raise ConfigError(
+                f"{self.name} does not say how a picture becomes its input, so it cannot normalise one itself; wanted "
+                "a model that has a task."
+            )
+        if self.takes_bytes:
+            raise ConfigError(f"{self.name} takes pictures of {BYTE} already.")
+        batch, channels, height, width = self.picture.dims
+        return self._with_picture((batch, height, width, channels), BYTE)
+
+    def with_floats(self) -> ModelInfo:
+        """The same with normalised pictures, as it may be already."""
+        if self.picture is None or not self.takes_bytes:
+            return self
+        batch, height, width, channels = self.picture.dims
+        return self._with_picture((batch, channels, height, width), "float32")
+
+    def _with_picture(self, dims: tuple[int | str, ...], type_: str) -> ModelInfo:
+        first, *others = self.inputs
+        return dataclasses.replace(self, inputs=(dataclasses.replace(first, dims=dims, type=type_), *others))
 
     @property
     def has_batch(self) -> bool:
@@ -199,13 +245,18 @@ class ModelInfo:
     def channels(self) -> int | str:
         """The channels of the pictures that the model takes."""
         assert self.picture is not None
-        return self.picture.dims[1]
+        return self.picture.dims[3 if self.channels_last else 1]
 
     @property
     def image_size(self) -> tuple[int | str, int | str]:
         """Height and width in pixels; the word if the file leaves one open."""
         assert self.picture is not None
-        return self.picture.dims[2], self.picture.dims[3]
+        return self.sides_of(self.picture.dims)
+
+    def sides_of(self, shape: Sequence[T]) -> tuple[T, T]:
+        """Height and width in the shape of a batch of pictures."""
+        first = 1 if self.channels_last else 2
+        return shape[first], shape[first + 1]
 
     @property
     def size_text(self) -> str:

@@ -103,7 +103,7 @@ def _recipe(recipe: Recipe, task: Task) -> Recipe:
 
 
 def network_of_info(info: ModelInfo, checkpoint: Checkpoint | None) -> Network:
-    """Make the network again that a file was exported from, in float32.
+    """Make the network again that a file was exported from, in float32; it takes normalised pictures.
 
     Args:
         info: of the file.
@@ -132,7 +132,8 @@ def network_of_info(info: ModelInfo, checkpoint: Checkpoint | None) -> Network:
             )
     elif not isinstance(info.origin, FromSeed):
         raise ConfigError(f"The weights of {info.name} came from a checkpoint: give it with --checkpoint FILE.")
-    return _network(architecture, task_by_name(info.task), config, replace(info, precision="fp32"), held)
+    info = replace(info.with_floats(), precision="fp32")
+    return _network(architecture, task_by_name(info.task), config, info, held)
 
 
 def random_weights(architecture: Architecture, task: Task, config: Any, info: ModelInfo, seed: int) -> nn.Module:

@@ -1,8 +1,8 @@
 """Picture -> tensor, by the recipe that the weights were evaluated with.
 
 A picture is resized and looked at through one or more windows of the input's size, as the recipe's ``fit`` has it; then
-values to [0, 1], minus mean, over standard deviation. As in the evaluation that the accuracy comes from, an EXIF
-orientation is not applied; a warning says so.
+values to [0, 1], minus mean, over standard deviation, unless the model does that itself and takes bytes. As in the
+evaluation that the accuracy comes from, an EXIF orientation is not applied; a warning says so.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ _ORIENTATION = 0x0112  # EXIF
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # TIFF
 
 FloatArray = npt.NDArray[np.float32]
+ByteArray = npt.NDArray[np.uint8]
 Picture: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8] | Any"
 """A path, a picture file or its bytes, a PIL image, or an array or a torch tensor (H, W, C) or (H, W) of uint8."""
 
@@ -87,7 +88,7 @@ class Placement:
     """How a picture lies in a model's input.
 
     It is resized, and windows of the input's size are laid over it. A window that is larger than the resized picture
-    has it in its top left corner, and zeros for the rest.
+    has it in its top left corner, and zeros for the rest; among bytes, what is nearest to zero once it is normalised.
     """
 
     original: tuple[int, int]
@@ -178,14 +179,17 @@ def _grid(placement: Placement, image_size: tuple[int, int]) -> tuple[tuple[int,
     return tuple((top, left) for top in tops for left in lefts)
 
 
-def tensor_from_image(image: Opened, image_size: tuple[int, int], recipe: Recipe) -> FloatArray:
-    """One picture as the model takes it: (C, H, W) float32; all else as of ``tensors_from_image``."""
-    return next(tensors_from_image(image, image_size, recipe, placed(size_of(image), image_size, recipe)))
+def tensor_from_image(
+    image: Opened, image_size: tuple[int, int], recipe: Recipe, as_bytes: bool = False
+) -> npt.NDArray[Any]:
+    """One picture as the model takes it; all else as of ``tensors_from_image``."""
+    placement = placed(size_of(image), image_size, recipe)
+    return next(tensors_from_image(image, image_size, recipe, placement, as_bytes))
 
 
 def tensors_from_image(
-    image: Opened, image_size: tuple[int, int], recipe: Recipe, placement: Placement
-) -> Iterator[FloatArray]:
+    image: Opened, image_size: tuple[int, int], recipe: Recipe, placement: Placement, as_bytes: bool = False
+) -> Iterator[npt.NDArray[Any]]:
     """The windows of a picture, each as the model takes it, and made when it is wanted.
 
     Args:
@@ -195,13 +199,22 @@ def tensors_from_image(
         recipe: its mean has one value for a grey result, three for RGB; for another number of channels the picture has
             as many, which are taken as they are.
         placement: how the picture lies in the windows.
+        as_bytes: for a model that takes bytes and normalises them itself.
 
     Yields:
-        (C, H, W) float32.
+        (C, H, W) float32, normalised; or (H, W, C) uint8.
 
     Raises:
         ImageError: if the picture cannot become 8-bit values, or has other channels.
     """
+    made = _as_bytes if as_bytes else _as_floats
+    return (made(pixels, image_size, recipe) for pixels in _windows(image, image_size, recipe, placement))
+
+
+def _windows(
+    image: Opened, image_size: tuple[int, int], recipe: Recipe, placement: Placement
+) -> Iterator[list[ByteArray]]:
+    """What each window has of a picture: its channels (h, w, ...), in one or several arrays."""
     parts = _parts(image, len(recipe.mean))
     size, begin = placement.resized[::-1], 0
     if len(placement.windows) > 1 or size[0] * size[1] <= _LARGEST * image_size[0] * image_size[1]:
@@ -210,28 +223,62 @@ def tensors_from_image(
         parts = [_resized_columns(part, size, begin, end, recipe.interpolation) for part in parts]
         size = end - begin, size[1]
         del image  # which may be much larger, and whoever takes the windows takes his time
-    mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (recipe.mean, recipe.std))
     for top, left in placement.windows:
         left -= begin
         bottom, right = min(top + image_size[0], size[1]), min(left + image_size[1], size[0])
-        tensor = np.zeros((len(mean), *image_size), np.float32)
-        values, first = tensor[:, : bottom - top, : right - left], 0
-        for part in parts:
-            pixels = np.asarray(_resized_part(part, size, (left, top, right, bottom), recipe.interpolation))
-            channels = pixels.reshape(bottom - top, right - left, -1).transpose(2, 0, 1)
-            values[first : first + len(channels)] = channels
-            first += len(channels)
-        values /= np.float32(255)
-        values -= mean
-        values /= std
-        yield tensor
+        shown = (_resized_part(part, size, (left, top, right, bottom), recipe.interpolation) for part in parts)
+        yield [np.asarray(part).reshape(bottom - top, right - left, -1) for part in shown]
 
 
-def image_from_tensor(tensor: FloatArray, recipe: Recipe) -> Image.Image:
-    """What a model sees, for people: (C, H, W) without the recipe's normalisation, of other channels the first."""
+def _as_floats(parts: Sequence[ByteArray], image_size: tuple[int, int], recipe: Recipe) -> FloatArray:
+    """A window (C, H, W), with zeros behind the picture."""
+    tensor = np.zeros((len(recipe.mean), *image_size), np.float32)
+    height, width, _ = parts[0].shape
+    values, first = tensor[:, :height, :width], 0
+    for part in parts:
+        last = first + part.shape[2]
+        values[first:last] = part.transpose(2, 0, 1)
+        first = last
+    _normalise(values, recipe)
+    return tensor
+
+
+def _as_bytes(parts: Sequence[ByteArray], image_size: tuple[int, int], recipe: Recipe) -> ByteArray:
+    """A window (H, W, C), with the mean behind the picture, rounded to a byte: at most half a byte from zero."""
+    height, width, _ = parts[0].shape
+    margin = np.clip(np.rint(255 * np.asarray(recipe.mean)), 0, 255).astype(np.uint8)
+    tensor = np.empty((*image_size, len(margin)), np.uint8)
+    tensor[height:], tensor[:height, width:] = margin, margin
+    np.concatenate(parts, axis=2, out=tensor[:height, :width])
+    return tensor
+
+
+def normalised(pixels: ByteArray, recipe: Recipe) -> FloatArray:
+    """Bytes (..., H, W, C) as a model takes them that does not normalise them itself: (..., C, H, W) float32."""
+    values = np.moveaxis(pixels, -1, -3).astype(np.float32, order="C")
+    _normalise(values, recipe)
+    return values
+
+
+def _normalise(values: FloatArray, recipe: Recipe) -> None:
+    """Bring values (..., C, H, W) from 0 to 255 to what the weights were trained with, in place."""
     mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (recipe.mean, recipe.std))
-    pixels = np.clip(255 * (tensor * std + mean) + 0.5, 0, 255).astype(np.uint8)
-    return Image.fromarray(pixels.transpose(1, 2, 0) if len(pixels) == 3 else pixels[0]).convert("RGB")
+    values /= np.float32(255)
+    values -= mean
+    values /= std
+
+
+def bytes_nearest(tensor: FloatArray, recipe: Recipe) -> ByteArray:
+    """Normalised values (C, H, W) as the nearest bytes (H, W, C)."""
+    mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (recipe.mean, recipe.std))
+    pixels: ByteArray = np.clip(255 * (tensor * std + mean) + 0.5, 0, 255).astype(np.uint8)
+    return pixels.transpose(1, 2, 0)
+
+
+def image_from_tensor(tensor: npt.NDArray[Any], recipe: Recipe) -> Image.Image:
+    """What a model sees, for people: a tensor of ``tensors_from_image``; of channels that are no colours, the first."""
+    pixels = tensor if tensor.dtype == np.uint8 else bytes_nearest(tensor, recipe)
+    return Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0]).convert("RGB")
 
 
 def size_of(image: Opened) -> tuple[int, int]:

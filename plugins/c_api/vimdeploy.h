@@ -1,5 +1,6 @@
-/* The C functions of libvimdeploy_onnxruntime: what registers the operators in ONNX Runtime, and the operators themselves
-   for hosts without it, such as ctypes. In CMake: find_package(vimdeploy), then vimdeploy::onnxruntime_operators.
+/* The C functions of libvimdeploy_onnxruntime: what registers the operators in ONNX Runtime, and the operators
+   themselves for hosts without it, such as ctypes. In CMake: find_package(vimdeploy), then
+   vimdeploy::onnxruntime_operators.
 
    Tensors are dense, in the order that vimdeploy/ops/contract.py states, and in the caller's memory; nothing is kept
    after a call. T is float32 (type 0), float16 (1) or bfloat16 (2). Every function checks types, sizes and flags, and

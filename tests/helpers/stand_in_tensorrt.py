@@ -4,6 +4,9 @@ Only what vimdeploy calls is here, with the names and the failures of the real o
 names against the real packages, and against ``tensorrt_bindings`` for the versions that are not installed.
 """
 
+import ctypes
+import math
+import threading
 from enum import Enum
 from types import SimpleNamespace
 
@@ -104,7 +107,8 @@ class Context:
     """An execution context."""
 
     def __init__(self, cuda, engine):
-        self._cuda, self._inputs, self._outputs = cuda, engine.inputs, engine.outputs
+        self._cuda, self._profiles, self._outputs = cuda, engine.profiles, engine.outputs
+        self._inputs = self._profiles[0]
         self._shapes, self._addresses = {}, {}
         self.refuses = engine.refuses
 
@@ -118,8 +122,14 @@ class Context:
         self._addresses[name] = address
         return self._call("set_tensor_address", name, address)
 
+    def set_optimization_profile_async(self, index, stream):
+        if not self._call("set_optimization_profile", index, stream):
+            return False
+        self._inputs, self._shapes = self._profiles[index], {}
+        return True
+
     def set_input_shape(self, name, shape):
-        smallest, largest = self._inputs[name]
+        smallest, _, largest = self._inputs[name]
         fits = all(low <= size <= high for low, size, high in zip(smallest, shape, largest, strict=True))
         if not self._call("set_input_shape", tuple(shape)) or not fits:
             return False
@@ -137,12 +147,13 @@ class Context:
     def execute_async_v3(self, stream):
         if not self._call("execute", stream):
             return False
-        memory, addresses, shapes, outputs = self._cuda.memory, self._addresses, dict(self._shapes), self._outputs
+        memory, addresses, shapes, outputs = self._cuda.floats, self._addresses, dict(self._shapes), self._outputs
 
         def work():  # holds no context
-            given = {name: memory[addresses[name]].reshape(shape) for name, shape in shapes.items()}
+            given = {name: memory(addresses[name], shape) for name, shape in shapes.items()}
             for name, answer in outputs.items():
-                memory[addresses[name]] = answer(**given).ravel()
+                found = answer(**given)
+                memory(addresses[name], found.shape)[:] = found
 
         self._cuda.put(work)
         return True
@@ -161,12 +172,18 @@ class Engine:
     """By default one input (1 to 8, 3, 2, 4) and one output, the first five values of each image.
 
     Args:
-        inputs: by name, the smallest and the largest shape.
+        inputs: by name, the smallest and the largest shape; between them the one that it is fastest at, or the
+            smallest is.
         outputs: by name, a function of the inputs.
+        others: inputs of further profiles.
     """
 
-    def __init__(self, cuda, trt, inputs, outputs):
+    def __init__(self, cuda, trt, inputs, outputs, *others):
         self._cuda, self._trt, self.inputs, self.outputs = cuda, trt, inputs, outputs
+        self.profiles = [
+            {name: shapes if len(shapes) == 3 else (shapes[0], *shapes) for name, shapes in profile.items()}
+            for profile in (inputs, *others)
+        ]
         self._names = [*outputs, *inputs]
         self.refuses = set()
         for name in MEMORY_SIZES & bindings_of(trt.__version__)["ICudaEngine"] if type(self) is Engine else ():
@@ -180,9 +197,10 @@ class Engine:
     def get_tensor_mode(self, name):
         return self._trt.TensorIOMode.INPUT if name in self.inputs else self._trt.TensorIOMode.OUTPUT
 
+    num_optimization_profiles = property(lambda self: len(self.profiles))
+
     def get_tensor_profile_shape(self, name, profile):
-        smallest, largest = self.inputs[name]
-        return [smallest, smallest, largest]
+        return list(self.profiles[profile][name])
 
     def get_tensor_dtype(self, name):
         return np.float32
@@ -300,9 +318,10 @@ class Registry:
 
 
 class Cuda:
-    """A stand-in for ``pycuda.driver``, and for the driver's calls for graphs.
+    """A stand-in for ``pycuda.driver``, and for the driver's calls, as ctypes shows them.
 
-    Work that is put into the stream is done at once; while a graph is captured it is kept, and done at each launch.
+    Its memory is the CPU's, at the addresses that it has there. Work that is put into a stream is done at once; while a
+    graph is captured it is kept, and done at each launch.
     """
 
     class Error(Exception):
@@ -310,21 +329,42 @@ class Cuda:
 
     def __init__(self):
         self.calls = []
-        self.depth = 0
+        self.thread = threading.local()
         self.fails = set()
         self.memory = {}
         self.recording = None
         self.recorded = []
 
+    @property
+    def depth(self):
+        """How often the context was made current by this thread."""
+        return getattr(self.thread, "depth", 0)
+
     def put(self, work):
-        """Into the stream."""
+        """Into a stream."""
         if self.recording is None:
             work()
         else:
             self.recording.append(work)
 
+    def floats(self, address, shape):
+        """An array in memory that was allocated, and not freed since."""
+        return self.bytes(address, 4 * math.prod(shape)).view(np.float32).reshape(shape)
+
+    def bytes(self, address, size):
+        """As ``floats``, of bytes."""
+        inside = [start for start, array in self.memory.items() if start <= address <= start + array.nbytes - size]
+        assert inside, f"{size} bytes at {address} are nobody's"
+        start = max(inside)
+        return self.memory[start][address - start :][:size]
+
+    def array(self, array):
+        """A library's array on the GPU, with the values of one of numpy."""
+        self.memory[array.ctypes.data] = np.frombuffer(array.data, np.uint8)
+        return Foreign(array)
+
     def _call(self, name, *arguments):
-        assert self.depth == 1 or name in ("push", "init", "retain"), f"{name} without the context"
+        assert self.depth or name in ("push", "init"), f"{name} without the context"
         self.calls.append((name, *arguments))
         if name in self.fails:
             raise self.Error(f"{name} failed: out of memory")
@@ -341,14 +381,15 @@ class Cuda:
 
     def push(self):
         self._call("push")
-        self.depth += 1
+        self.thread.depth = self.depth + 1
 
     def pop(self):
-        self.depth -= 1
+        self.thread.depth -= 1
 
     def Stream(self, flags):  # noqa: N802
         self._call("stream", flags)
-        return SimpleNamespace(handle=77, synchronize=lambda: self._call("synchronize"))
+        handle = 76 + self.names().count("stream")
+        return SimpleNamespace(handle=handle, synchronize=lambda: self._call("synchronize"))
 
     def pagelocked_empty(self, shape, dtype):
         self._call("pinned", shape)
@@ -361,23 +402,88 @@ class Cuda:
 
     def mem_alloc(self, size):
         self._call("allocate", size)
-        cuda = self
+        cuda, array = self, np.full(size, 255, np.uint8)  # every float32 in it is NaN
 
         class Allocation(int):
             def free(self):
                 cuda._call("free", size)
+                del cuda.memory[int(self)]
 
-        return Allocation(1000 + len(self.calls))
+        self.memory[array.ctypes.data] = array
+        return Allocation(array.ctypes.data)
 
     def memcpy_htod_async(self, to, array, stream):
         self._call("copy in", len(array))
-        self.put(lambda: self.memory.update({int(to): np.array(array)}))
+        self.put(lambda: np.copyto(self.floats(int(to), array.shape), array))
 
     def memcpy_dtoh_async(self, array, source, stream):
         self._call("copy out", len(array))
-        self.put(lambda: np.copyto(array, self.memory[int(source)]))
+        self.put(lambda: np.copyto(array, self.floats(int(source), array.shape)))
 
     # the driver itself, as ctypes shows it
+
+    def _status(self, name, *arguments):
+        assert self.depth, f"{name} without the context"
+        self.calls.append((name, *arguments))
+        return 2 * (name in self.fails)
+
+    def cuDeviceGet(self, device, index):  # noqa: N802
+        return 0
+
+    def cuDevicePrimaryCtxRetain(self, context, device):  # noqa: N802
+        return 0
+
+    def cuCtxPushCurrent_v2(self, context):  # noqa: N802
+        self.thread.depth = self.depth + 1
+        return 0
+
+    def cuCtxPopCurrent_v2(self, context):  # noqa: N802
+        self.thread.depth -= 1
+
+    def cuGetErrorString(self, status, words):  # noqa: N802
+        words._obj.value = b"out of memory"
+
+    def cuMemAlloc_v2(self, address, size):  # noqa: N802
+        if self._status("allocate array", size.value):
+            return 2
+        array = np.full(size.value, 255, np.uint8)
+        address._obj.value = array.ctypes.data
+        self.memory[array.ctypes.data] = array
+        return 0
+
+    def cuMemFree_v2(self, address):  # noqa: N802
+        del self.memory[address.value]
+        return self._status("free array")
+
+    def cuMemcpyDtoDAsync_v2(self, to, source, size, stream):  # noqa: N802
+        self.put(lambda: np.copyto(self.bytes(to.value, size.value), self.bytes(source.value, size.value)))
+        return self._status("copy", size.value, stream.value)
+
+    def cuMemcpyDtoH_v2(self, to, source, size):  # noqa: N802
+        ctypes.memmove(to.value, source.value, self.bytes(source.value, size.value).nbytes)
+        return self._status("copy back", size.value)
+
+    def cuPointerGetAttribute(self, value, attribute, address):  # noqa: N802
+        return int(not any(start <= address.value < start + array.nbytes for start, array in self.memory.items()))
+
+    def cuEventCreate(self, event, flags):  # noqa: N802
+        event._obj.value = 4
+        return self._status("event", flags)
+
+    def cuEventRecord(self, event, stream):  # noqa: N802
+        return self._status("record", stream.value)
+
+    def cuStreamWaitEvent(self, stream, event, flags):  # noqa: N802
+        return self._status("wait", stream.value)
+
+    def cuEventSynchronize(self, event):  # noqa: N802
+        return self._status("synchronize event")
+
+    def cuStreamSynchronize(self, stream):  # noqa: N802
+        return self._status("synchronize stream", stream.value)
+
+    def cuEventDestroy_v2(self, event):  # noqa: N802
+        return self._status("free event")
 
     def cuStreamBeginCapture_v2(self, stream, mode):  # noqa: N802
         self.calls.append(("begin capture", mode))
@@ -400,7 +506,7 @@ class Cuda:
         self.calls.append(("free recording",))
 
     def cuGraphLaunch(self, executable, stream):  # noqa: N802
-        self.calls.append(("launch",))
+        self.calls.append(("launch", stream.value))
         if "launch" in self.fails:
             return 1
         for work in self.recorded:
@@ -409,3 +515,23 @@ class Cuda:
 
     def cuGraphExecDestroy(self, executable):  # noqa: N802
         self.calls.append(("free graph",))
+
+
+class Foreign:
+    """A library's array on the GPU, by ``__cuda_array_interface__`` alone, as Numba's are.
+
+    Args:
+        array: with its values.
+        stream: the entry of the interface.
+    """
+
+    def __init__(self, array, stream=None):
+        self.values = array
+        self.__cuda_array_interface__ = {
+            "shape": array.shape,
+            "typestr": array.dtype.str,
+            "data": (array.ctypes.data, False),
+            "strides": None if array.flags.c_contiguous else array.strides,
+            "stream": stream,
+            "version": 3,
+        }

@@ -90,7 +90,7 @@ class TestSession:
         assert "free" not in cuda.names()
         del session
         gc.collect()
-        assert cuda.names()[-4:] == ["free context", "free engine", "free runtime", "free"]
+        assert cuda.names()[-4:] == ["free context", "free", "free engine", "free runtime"]
 
 
 class TestPlugin:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vimdeploy.api.export import portable_form, refuse_other_answers
+from vimdeploy.api.export import portable_form, refuse_other_answers, with_bytes
 from vimdeploy.artifact import Artifact, check_unchanged, open_artifact, require_onnx
 from vimdeploy.engine_file import check_name
 from vimdeploy.errors import ConfigError, VimdeployWarning
@@ -46,6 +46,7 @@ def convert(
     output: str | Path,
     precision: str | None = None,
     *,
+    uint8_input: bool = False,
     portable: bool = False,
     batch: int | None = None,
     loops: bool = True,
@@ -57,7 +58,9 @@ def convert(
     keep: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Converted:
-    """Bring a file to float16 or bfloat16, half the size, or into portable form; written only if its answers stay.
+    """Bring a file to float16 or bfloat16, half the size, to pictures of bytes, or into portable form.
+
+    It is written only if its answers stay.
 
     For another precision sample inputs go through the model. A node stays in float32 if one of its tensors comes close
     to overflowing the new type, or is so small that it would lose precision.
@@ -66,6 +69,7 @@ def convert(
         model: an ONNX file of ours; for another precision, in float32.
         output: the ONNX file to write.
         precision: ``fp16`` or ``bf16``; None leaves it.
+        uint8_input: let the file take pictures as bytes (B, H, W, C) and normalise them itself.
         portable: write standard operators of fixed shapes in place of our own, for runtimes that know nothing else.
         batch: of a portable file; None: 1, or the one that the model takes.
         loops: False: a portable file without them, for runtimes without Scan.
@@ -80,14 +84,15 @@ def convert(
 
     Raises:
         ModelFileError: if the file is not ours, an engine, portable already, or not in float32.
-        ConfigError: if nothing is to be done, for another precision, or a node that is not there.
+        ConfigError: if nothing is to be done, for another precision, a node that is not there, or a file that takes
+            bytes already.
         OutputError: if the file cannot be written.
         ParityError: if the new file does not answer as the old one; nothing is written then.
         MissingPackageError: without onnx_ir.
     """
     form = portable_form(portable, batch, loops)
-    if precision is None and form is None:
-        raise ConfigError("Wanted something to convert to: --precision fp16 or bf16, --portable, or both.")
+    if precision is None and form is None and not uint8_input:
+        raise ConfigError("Wanted something to convert to: --precision fp16 or bf16, --uint8-input, or --portable.")
     if precision is not None and (precision not in PRECISIONS or precision == "fp32"):
         raise ConfigError(f"precision must be fp16 or bf16, found {precision!r}.")
     if precision is None and keep:
@@ -96,8 +101,9 @@ def convert(
     check_unchanged(artifact)
     check_outputs([output], [path for path in (artifact.path, images) if path])
     check_name(output, engine=False)
+    made = with_bytes(artifact) if uint8_input else artifact
     with given_network(exported_from, artifact.info) as (_, examples):
-        inputs = some_inputs(artifact.info, images, count, seed, image_size=image_size, examples=examples).spread(count)
+        inputs = some_inputs(made.info, images, count, seed, image_size=image_size, examples=examples).spread(count)
     if precision is not None and images is None and not examples:
         cure = "pictures may reach further: give some with --images DIR"
         if not artifact.info.task:
@@ -110,20 +116,20 @@ def convert(
 
     from vimdeploy.converters.conversion import converted_onnx
     from vimdeploy.parity.check import check_parity
+    from vimdeploy.runtimes.from_bytes import as_other
     from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, sessions_of_all_operators
 
-    made = artifact
     ranges: Mapping[str, Range] = {}
     if precision is not None:
         # One at a time, because all inner values of a batch are in memory.
         looked_at = tracked(inputs.batches(1), "Looking at the tensors", len(inputs), progress)
-        converted = converted_onnx(artifact, precision, looked_at, keep)
+        converted = converted_onnx(made, precision, looked_at, keep)
         made, ranges = converted.artifact, converted.ranges
     if form is not None:
         with step("Writing standard operators", progress):
             made = form.of(made, _sizes(artifact.info, image_size))
     parity = check_parity(
-        OnnxRuntimeSession(artifact, device="cpu"),
+        as_other(OnnxRuntimeSession(artifact, device="cpu"), made.info),
         sessions_of_all_operators(made),
         tracked(inputs.batches(BATCH), "Comparing", inputs.batch_count(BATCH), progress),
         names=inputs.names,

@@ -79,6 +79,7 @@ def export(
     image_size: ImageSize = None,
     precision: str = "fp32",
     labels: str | Path | Sequence[str] | None = None,
+    uint8_input: bool = False,
     opset: int = 20,
     portable: bool = False,
     batch: int | None = None,
@@ -127,6 +128,7 @@ def export(model: Any, *given: Any, **options: Any) -> Exported:
         precision: ``fp32``, ``fp16`` or ``bf16``, of weights and matrix products.
         labels: names of the classes in the order of the logits, a text file with one per line, or ``"coco"`` or
             ``"imagenet"`` for theirs. None: the variant's own; a released classifier's are ImageNet's.
+        uint8_input: let the file take pictures as bytes (B, H, W, C) and normalise them itself.
         opset: of the ONNX standard, 20 to 24.
         portable: write standard operators of fixed shapes in place of our own, for runtimes that know nothing else.
         batch: of a portable file; None: 1, or the one that the model takes.
@@ -182,6 +184,7 @@ def _export_variant(
     image_size: ImageSize = None,
     precision: str = "fp32",
     labels: str | Path | Sequence[str] | None = None,
+    uint8_input: bool = False,
     opset: int = 20,
     portable: bool = False,
     batch: int | None = None,
@@ -204,6 +207,8 @@ def _export_variant(
     _check_sizes(form, network.info)
     with step("Tracing the model", progress):
         artifact = _traced(network, opset)
+    if uint8_input:
+        artifact = with_bytes(artifact)
     return _finished(network, artifact, output, precision, form, {}, progress)
 
 
@@ -306,7 +311,7 @@ def _finished(
         from vimdeploy.converters.conversion import converted_onnx
 
         with step("Looking at the tensors", progress):
-            batches = random_inputs(network.info, LOOKED_AT, seed=0, examples=examples).batches(1)
+            batches = random_inputs(artifact.info, LOOKED_AT, seed=0, examples=examples).batches(1)
             artifact = converted_onnx(artifact, precision, batches).artifact
     if form is not None:
         with step("Writing standard operators", progress):
@@ -400,6 +405,19 @@ def _traced_module(module: FlatModule, info: ModelInfo, opset: int) -> tuple[Art
             note = (f"The batch is fixed at {size}, that of the example: {error.reason}.",)
 
 
+def with_bytes(artifact: Artifact) -> Artifact:
+    """A file of ours that takes pictures as bytes.
+
+    Raises:
+        ConfigError: if it takes no pictures by a recipe, or bytes already.
+    """
+    from vimdeploy.converters.conversion import finished
+    from vimdeploy.graphs.uint8_input import with_uint8_input
+
+    info = artifact.info.with_bytes()
+    return finished(with_uint8_input(artifact.model, info), info, artifact.model)
+
+
 def _with_steps(
     artifact: Artifact, module: FlatModule, examples: Mapping[str, Array]
 ) -> tuple[Artifact, tuple[str, ...]]:
@@ -425,11 +443,14 @@ def _compared(network: Network, artifact: Artifact, examples: Mapping[str, Array
     """The file's answers, with and without the library, against PyTorch's."""
     from vimdeploy.parity.check import check_parity
     from vimdeploy.runtimes.eager import EagerSession
+    from vimdeploy.runtimes.from_bytes import as_other
     from vimdeploy.runtimes.onnxruntime import sessions_of_all_operators
 
-    inputs = random_inputs(network.info, COMPARED + bool(examples), seed=0, examples=examples)
+    info = network.info.with_bytes() if artifact.info.takes_bytes else network.info
+    inputs = random_inputs(info, COMPARED + bool(examples), seed=0, examples=examples)
     sessions = sessions_of_all_operators(artifact)
-    return check_parity(EagerSession(network), sessions, inputs.batches(COMPARED), names=inputs.names)
+    reference = as_other(EagerSession(network), artifact.info)
+    return check_parity(reference, sessions, inputs.batches(COMPARED), names=inputs.names)
 
 
 def refuse_other_answers(parity: Sequence[Verification], source: str, output: str | Path) -> None:

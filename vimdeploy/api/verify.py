@@ -19,6 +19,7 @@ from vimdeploy.model_file import given_network
 from vimdeploy.model_info import FromCheckpoint, FromSeed, ModelInfo
 from vimdeploy.networks import Network, network_of_info, stages_of
 from vimdeploy.progress import Progress, silent
+from vimdeploy.runtimes.from_bytes import as_other
 from vimdeploy.runtimes.load import load
 from vimdeploy.runtimes.recorded import RecordedSession
 
@@ -133,9 +134,11 @@ def verify(
         else:
             reference, candidates = _two_of_one_file(candidates)
             what = "the library is compared with the function bodies"
+        reference = as_other(reference, opened.info)
+        candidates = [as_other(candidate, reference.info) for candidate in candidates]
         if what:
             warnings.warn(f"Without --checkpoint or --model {what}, not with PyTorch.", VimdeployWarning, stacklevel=2)
-        compared = _inputs(opened.info, inputs, images, count, seed, classes, image_size, examples)
+        compared = _inputs(reference.info, inputs, images, count, seed, classes, image_size, examples)
         if recorded is not None:
             candidates = [RecordedSession(recorded, opened.info, len(compared))]
         if opened.changes:

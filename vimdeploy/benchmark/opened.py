@@ -129,7 +129,7 @@ def image_size_of(info: ModelInfo, asked: tuple[int, int] | None = None) -> tupl
     """Height and width in pixels of the pictures that a model is called with; None if it takes no pictures.
 
     Args:
-        info: of the model; (B, H, W, C) is taken as well as (B, C, H, W).
+        info: of the model.
         asked: a size that somebody wants.
 
     Raises:
@@ -137,11 +137,12 @@ def image_size_of(info: ModelInfo, asked: tuple[int, int] | None = None) -> tupl
     """
     if info.picture is None and asked is None:
         return None
-    return _channels_first(info).fixed_image_size(asked)
+    return info.fixed_image_size(asked)
 
 
 def random_arrays(info: ModelInfo, batch: int, image_size: tuple[int, int] | None = None) -> Arrays:
-    """An array for each input: standard normal, which is about what preprocessed pictures are; zeros for integers.
+    """An array for each input: standard normal, which is about what preprocessed pictures are; zeros for integers, but
+    any bytes for pictures of them.
 
     They are the same in every process. Of a detector, they ask for as many detections as there may be.
 
@@ -156,7 +157,7 @@ def random_arrays(info: ModelInfo, batch: int, image_size: tuple[int, int] | Non
     sizes: dict[int | str, int] = {}
     size = image_size_of(info, image_size)
     if size is not None:
-        sizes = dict(zip(_channels_first(info).image_size, size, strict=True))
+        sizes = dict(zip(info.image_size, size, strict=True))
     firsts = [spec.dims[0] for spec in info.inputs if spec.dims]
     free = [dim for dim in firsts if isinstance(dim, str)]
     if not free and firsts and firsts[0] != batch:
@@ -164,22 +165,14 @@ def random_arrays(info: ModelInfo, batch: int, image_size: tuple[int, int] | Non
     sizes |= dict.fromkeys(free, batch)
     generator = np.random.default_rng(0)
     arrays = {spec.name: _array(spec, _shape(spec, sizes, info), generator) for spec in info.inputs}
+    if info.takes_bytes and info.picture is not None:
+        pixels = arrays[info.picture.name]
+        arrays[info.picture.name] = generator.integers(0, 256, pixels.shape, pixels.dtype)
     task = task_of(info)
     if task is not None and size is not None:
         beside = task.beside(info, Placement(size, size), Limits(score_threshold=0.0))
         arrays |= {name: np.stack([array] * batch) for name, array in beside.items()}
     return arrays
-
-
-def _channels_first(info: ModelInfo) -> ModelInfo:
-    """The same model as if it took (B, C, H, W)."""
-    if info.picture is None:
-        return info
-    batch, *picture = info.picture.dims
-    if picture[2] not in (1, 3) or picture[0] in (1, 3):
-        return info
-    height, width, channels = picture
-    return replace(info, inputs=(replace(info.picture, dims=(batch, channels, height, width)), *info.inputs[1:]))
 
 
 def _shape(spec: TensorSpec, sizes: dict[int | str, int], info: ModelInfo) -> tuple[int, ...]:

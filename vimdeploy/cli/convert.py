@@ -18,6 +18,7 @@ from vimdeploy.cli.options import (
     model_option,
     portable_option,
     seed_option,
+    uint8_option,
 )
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     help="Store weights and compute matrix products in this type: fp16 has more digits, bf16 the range of float32. "
     "Default: the precision of MODEL.",
 )
+@uint8_option
 @portable_option
 @batch_option
 @loops_option
@@ -64,6 +66,7 @@ def convert(
     model: Path,
     output: Path,
     precision: str | None,
+    uint8_input: bool,
     portable: bool,
     batch: int | None,
     loops: bool,
@@ -75,7 +78,8 @@ def convert(
     keep: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Bring a file to float16 or bfloat16, half the size, or into the portable form that any runtime takes.
+    """Bring a file to float16 or bfloat16, half the size, to pictures of bytes, or into the portable form that any
+    runtime takes.
 
     MODEL is a file of vimdeploy export. For another precision it is in float32, and sample inputs go through it: a node
     stays in float32 if one of its tensors comes close to overflowing the new type, or is so small that it would lose
@@ -87,6 +91,7 @@ def convert(
     \b
     vimdeploy convert vim_tiny.onnx -o vim_tiny_fp16.onnx --precision fp16 --images pictures
     vimdeploy convert vim_tiny.onnx -o vim_tiny_fp16.onnx --precision fp16 --keep 'layers.0.mixer.*'
+    vimdeploy convert vim_tiny.onnx -o vim_tiny_uint8.onnx --uint8-input
     vimdeploy convert vim_tiny.onnx -o vim_tiny_portable.onnx --portable
     vimdeploy convert vim_tiny.onnx -o vim_tiny_unrolled.onnx --portable --no-loops --batch 8
 
@@ -101,6 +106,7 @@ def convert(
             source,
             output,
             precision,
+            uint8_input=uint8_input,
             portable=portable,
             batch=batch,
             loops=loops,

@@ -25,8 +25,8 @@ from vimdeploy.cli.options import json_option
     "--cmake-path",
     "cmake",
     is_flag=True,
-    help="Print the folder for CMAKE_PREFIX_PATH and nothing else, so that find_package(vimdeploy) of a C++ project finds "
-    "the compiled operators and their header.",
+    help="Print the folder for CMAKE_PREFIX_PATH and nothing else, so that find_package(vimdeploy) of a C++ project "
+    "finds the compiled operators and their header.",
 )
 @json_option
 def doctor(library: str | None, cmake: bool, as_json: bool) -> None:

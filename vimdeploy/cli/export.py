@@ -20,6 +20,7 @@ from vimdeploy.cli.options import (
     json_option,
     loops_option,
     portable_option,
+    uint8_option,
 )
 from vimdeploy.cli.signals import signals_kept
 from vimdeploy.model_info import PRECISIONS
@@ -32,7 +33,10 @@ SHOWN = 3
 """Tensors that were passed over, of those that are named."""
 _OF_MODULES = ("input_names", "output_names", "dynamic")
 """Options for modules that somebody brings."""
-_OF_VARIANTS = ("checkpoint", "pretrained", "ema", "random_weights", "task", "blocks", "neck", "image_size", "labels")
+_OF_VARIANTS = (
+    *("checkpoint", "pretrained", "ema", "random_weights", "task", "blocks", "neck", "image_size", "labels"),
+    "uint8_input",
+)
 """Options for our own models."""
 
 
@@ -126,6 +130,7 @@ _OF_VARIANTS = ("checkpoint", "pretrained", "ema", "random_weights", "task", "bl
     help="With FILE.py:FUNCTION, leave these axes of inputs free too: images:2=height,images:3=width. Default: the "
     "batch alone, axis 0 of all inputs, unless the model fixes it.",
 )
+@uint8_option
 @portable_option
 @batch_option
 @loops_option
@@ -149,6 +154,7 @@ def export(
     input_names: tuple[str, ...] | None,
     output_names: tuple[str, ...] | None,
     dynamic: dict[str, dict[int, str]] | None,
+    uint8_input: bool,
     portable: bool,
     batch: int | None,
     loops: bool,
@@ -175,6 +181,7 @@ def export(
     vimdeploy export vim_tiny -c upernet_vim_tiny.pth --task segment -o segment.onnx
     vimdeploy export vim_tiny -c cascade_mask_rcnn_vim_tiny.pth --task detect -o detect.onnx
     vimdeploy export vim_tiny -c C.pth --image-size dynamic -o any_size.onnx
+    vimdeploy export vim_tiny -c C.pth --uint8-input -o vim_tiny_uint8.onnx
     vimdeploy export their_model.py:make -o theirs.onnx
 
     Vim's own operators, which the ONNX standard does not have, are in the file as function bodies of standard ones, so
@@ -226,6 +233,7 @@ def export(
                 image_size=AnySize(*image_size) if is_range else image_size,
                 precision=precision,
                 labels=labels,
+                uint8_input=uint8_input,
                 opset=opset,
                 portable=portable,
                 batch=batch,

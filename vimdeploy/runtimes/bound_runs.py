@@ -106,7 +106,7 @@ class Copies:
             output = self._outputs[name] if name in self._outputs else self._make(shape, dtype)
             to = gpu_array_of(output, self._gpu, self._stream)
             if (to.shape, to.dtype) != (shape, dtype):
-                raise InputError(f"The output {name} is {shape} of {dtype}, its array {to.shape} of {to.dtype}.")
+                raise InputError(f"Wanted {name} {shape} of {dtype}, found {to.shape} of {to.dtype}.")
             copy_on_gpu(to.address, place.data_ptr(), to.nbytes, self._stream)
             if self._waits:
                 synchronize(self._stream)

@@ -1,53 +1,33 @@
-"""One engine on one GPU: its memory, its stream, its graph."""
+"""One engine on one GPU, which several threads run at once."""
 
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from vimdeploy.errors import ExecutionError, InputError, ModelFileError, require
+from vimdeploy.errors import ConfigError, ExecutionError, InputError, ModelFileError, require
 from vimdeploy.flavors import collecting_logger
-from vimdeploy.runtimes.base import Array, Arrays
-from vimdeploy.runtimes.cuda_graph import CudaGraph, captured
+from vimdeploy.runtimes.base import Arrays
+from vimdeploy.runtimes.engine_lane import Lane, LoadedEngine
+from vimdeploy.runtimes.gpu_arrays import GpuArray, empty, gpu_array_of
+from vimdeploy.runtimes.profiles import Profile, parts_of
 from vimdeploy.text import reason_of
 
-_STREAM_NON_BLOCKING = 1
-"""From cuda.h: the stream does not wait for the default stream, on which others in the process may work."""
-
-_MOST_PREPARED = 8
-"""Shapes that are kept ready: more than the batch sizes that a busy server mostly sees."""
-
-
-@dataclass
-class _Prepared:
-    """An execution context whose inputs have their shapes, and the graph of its work.
-
-    A graph belongs to its context and to the shapes: TensorRT does not say what it does after they change.
-    """
-
-    context: Any
-    shapes: Mapping[str, tuple[int, ...]]
-    runs: int = 0
-    graph: CudaGraph | None = None
-
-    def forget_graph(self) -> None:
-        if self.graph is not None:
-            self.graph.close()
-        self.graph = None
+_LONGEST_RUN_S = 60
+"""After so long, memory is given back although a run has not ended: its thread may be gone."""
 
 
 class EngineOnGpu:
-    """A loaded engine, dynamic in whatever its profile says. Not for two threads at once.
+    """A loaded engine, dynamic in whatever its profiles say.
 
-    Buffers are made once, for the largest shapes: in the GPU's memory, and pinned in the CPU's, so that copies are
-    asynchronous. The contexts of several shapes share them, and TensorRT's own working memory.
+    Runs at the same time are in lanes of their own, each with a stream, buffers and working memory; a lane is made when
+    all others are taken, up to a number, and then runs wait for each other.
     """
 
     def __init__(
@@ -57,6 +37,7 @@ class EngineOnGpu:
         gpu: int,
         allow_code: bool,
         prepare: Callable[[Any], None] = lambda runtime: None,
+        lanes: int = 2,
     ) -> None:
         """Load an engine.
 
@@ -66,61 +47,89 @@ class EngineOnGpu:
             gpu: CUDA's number of the GPU.
             allow_code: whether code in the plan may run in this process.
             prepare: is called with TensorRT's runtime before it reads the plan, to give it the plugins.
+            lanes: so many runs at the same time at most.
 
         Raises:
             ModelFileError: if TensorRT refuses the plan.
             ExecutionError: if the GPU is out of memory, or CUDA fails.
         """
         self._cuda = require("pycuda.driver", "pycuda")
-        self._primary = _primary_context(gpu)
-        self._cleanup = contextlib.ExitStack()
-        self._prepared: dict[Any, _Prepared] = {}
-        """By shapes; the one that was used last is at the end."""
-        with self._current():
-            try:
-                self._load(trt, plan, allow_code, prepare)
-            except BaseException:
-                self._cleanup.close()
-                raise
+        self._gpu, self._primary = gpu, _primary_context(gpu)
+        self._most_lanes = lanes
+        self._lanes: list[Lane] = []
+        self._idle: list[Lane] = []
+        self._changed = threading.Condition()
+        self._is_closed = False
+        with self._current(), contextlib.ExitStack() as undo:
+            undo.callback(self._forget)
+            self._load(trt, plan, allow_code, prepare)
+            undo.pop_all()
 
     def run(self, inputs: Arrays) -> Arrays:
         """The outputs, in the types that the engine gives.
 
-        A batch beyond the engine's largest runs in parts of that size, and the rest; if that is below the smallest, the
-        last row is repeated, and its answers are left out.
+        A batch beyond the largest runs in parts of that size, and the rest; if that is below the smallest, the last row
+        is repeated, and its answers are left out.
 
         Args:
             inputs: an array for each input, the batch first.
 
         Raises:
-            InputError: for a shape that the engine's profile does not have.
+            InputError: for a shape that no profile of the engine has.
+            ConfigError: if the engine was closed.
             ExecutionError: if TensorRT or CUDA fails.
         """
-        for name, array in inputs.items():
-            smallest, largest = self._profile[name]
-            if not all(
-                low <= size <= high for low, size, high in zip(smallest[1:], array.shape[1:], largest[1:], strict=True)
-            ):
-                raise InputError(
-                    f"The engine was built for {name} from {smallest} to {largest}, found {array.shape}; build it "
-                    "again with a wider --shape."
-                )
-        batch = len(next(iter(inputs.values())))
-        parts = [
-            {
-                name: _padded(array[start : start + self._largest_batch], self._smallest_batch)
-                for name, array in inputs.items()
-            }
-            for start in range(0, batch, self._largest_batch)
-        ]
-        with self._current():
-            found = [self._run_part(part) for part in parts]
-        return {name: np.concatenate([part[name] for part in found])[:batch] for name in found[0]}
+        parts = parts_of(self._profiles, {name: array.shape for name, array in inputs.items()})
+        with self._current(), self._lane() as lane:
+            found = [lane.run(part, inputs) for part in parts]
+        return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+
+    def run_on_gpu(
+        self, take: Callable[[int], Mapping[str, GpuArray]], like: Any, outputs: Mapping[str, Any], stream: int | None
+    ) -> dict[str, Any]:
+        """As ``run``, of inputs that are in the GPU's memory, and outputs that stay there.
+
+        Args:
+            take: gives the inputs, ready for the stream whose handle it is given.
+            like: one of the inputs as the caller has it: outputs that are made are of the same library.
+            outputs: arrays to write, by name; the others are made.
+            stream: the handle of the stream to run on, without waiting for it; None: one of the engine's, to its end.
+
+        Raises:
+            InputError: for a shape that no profile of the engine has; for an output that there is not, or of another
+                shape or type.
+            ConfigError: if the engine was closed.
+            ExecutionError: if TensorRT or CUDA fails.
+        """
+        with self._current(), self._lane() as lane:
+            handle = lane.stream.handle if stream is None else stream
+            inputs = take(handle)
+            batch = next(iter(inputs.values())).shape[0]
+            parts = parts_of(self._profiles, {name: array.shape for name, array in inputs.items()})
+            made, targets = {}, {}
+            shapes = lane.shapes(parts[0], inputs)
+            unknown = outputs.keys() - set(self._loaded.outputs)
+            if unknown:
+                raise InputError(f"Wanted outputs among {', '.join(self._loaded.outputs)}; found {', '.join(unknown)}.")
+            for name in self._loaded.outputs:
+                shape, dtype = (batch, *shapes[name][1:]), self._loaded.dtype(name)
+                made[name] = outputs[name] if name in outputs else empty(like, shape, dtype, self._gpu, stream)
+                targets[name] = array = gpu_array_of(made[name], self._gpu, handle)
+                if (array.shape, array.dtype) != (shape, dtype):
+                    raise InputError(f"Wanted {name} {shape} of {dtype}, found {array.shape} of {array.dtype}.")
+            lane.run_on_gpu(parts, inputs, targets, stream)
+        return made
 
     def close(self) -> None:
         """Give back all memory, in the order in which one thing needs the other; a second call does nothing."""
+        with self._changed:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: len(self._idle) == len(self._lanes), _LONGEST_RUN_S)
         with contextlib.suppress(ExecutionError), self._current():
-            self._cleanup.close()
+            self._forget()
 
     @contextlib.contextmanager
     def _current(self) -> Iterator[None]:
@@ -136,7 +145,7 @@ class EngineOnGpu:
 
     def _load(self, trt: ModuleType, plan: bytes, allow_code: bool, prepare: Callable[[Any], None]) -> None:
         logger = collecting_logger(trt)
-        runtime = trt.Runtime(logger)
+        self._runtime = runtime = trt.Runtime(logger)
         if logger.errors:  # TensorRT gives an object that ends the process when it is used
             raise ExecutionError(f"TensorRT cannot start: {logger.reason()}")
         if allow_code:
@@ -145,128 +154,59 @@ class EngineOnGpu:
         engine = runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise ModelFileError(f"TensorRT refuses the engine: {logger.reason()}; build it again: vimdeploy build")
-        self._trt, self._runtime, self._engine, self._logger = trt, runtime, engine, logger
-        # RTX compiles kernels for new shapes as they come, and captures its graphs itself in between.
-        self._captures = not hasattr(trt, "CudaGraphStrategy")
-        if self._captures:
-            old = not hasattr(engine, "device_memory_size_v2")  # TensorRT 10.0; 11 has the new name alone
-            size = engine.device_memory_size if old else engine.device_memory_size_v2
-            self._scratch = self._cuda.mem_alloc(max(1, size))
-            self._cleanup.callback(self._scratch.free)
-        self._cleanup.callback(self._forget_engine)
-
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-        inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
-        self._profile = {}
-        for name in inputs:
-            smallest, _, largest = engine.get_tensor_profile_shape(name, 0)
-            self._profile[name] = tuple(smallest), tuple(largest)
-        self._smallest_batch = max(smallest[0] for smallest, _ in self._profile.values())
-        self._largest_batch = min(largest[0] for _, largest in self._profile.values())
-        self._outputs = [name for name in names if name not in inputs]
-        self._on_gpu: dict[str, Any] = {}
-        most = self._prepare(
-            {name: (self._largest_batch, *largest[1:]) for name, (_, largest) in self._profile.items()}
-        )
-        self._host = {name: self._buffers(name, self._shape_of(most, name)) for name in names}
-        self._give_buffers(most.context)
-        self._stream = self._cuda.Stream(_STREAM_NON_BLOCKING)
-        self._cleanup.callback(self._forget_stream)
-        self._cleanup.callback(self._forget_graphs)
+        inputs = tuple(name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT)
+        outputs = tuple(name for name in names if name not in inputs)
+        self._profiles = tuple(_profile(engine, inputs, index) for index in range(engine.num_optimization_profiles))
+        self._loaded = LoadedEngine(trt, self._cuda, engine, logger, inputs, outputs, self._profiles)
+        first = self._new_lane()
+        self._idle.append(first)
+        self.bytes_per_lane = first.gpu_bytes
+        """What each lane takes of the GPU's memory, beside what TensorRT takes for itself."""
 
-    def _new_context(self) -> Any:
-        if self._captures:
-            strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        else:
-            strategy = self._engine.create_runtime_config()
-            strategy.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-        context = self._engine.create_execution_context(strategy)
-        if context is None:
-            raise ExecutionError(f"TensorRT cannot prepare the engine: {self._logger.reason()}")
-        if self._captures:
-            context.device_memory = int(self._scratch)
-        self._give_buffers(context)
-        return context
+    def _new_lane(self) -> Lane:
+        lane = Lane(self._loaded)
+        self._lanes.append(lane)
+        return lane
 
-    def _give_buffers(self, context: Any) -> None:
-        for name, on_gpu in self._on_gpu.items():
-            context.set_tensor_address(name, int(on_gpu))
+    @contextlib.contextmanager
+    def _lane(self) -> Iterator[Lane]:
+        """A lane that nobody uses."""
+        with self._changed:
+            lane = self._taken()
+        try:
+            yield lane
+        finally:
+            with self._changed:
+                self._idle.append(lane)
+                self._changed.notify()
 
-    def _buffers(self, name: str, shape: tuple[int, ...]) -> Any:
-        """Make a tensor's place in the GPU's memory, and the one in the CPU's, a row of elements, which is given."""
-        pinned = self._cuda.pagelocked_empty(math.prod(shape), self._trt.nptype(self._engine.get_tensor_dtype(name)))
-        self._cleanup.callback(pinned.base.free)
-        self._on_gpu[name] = self._cuda.mem_alloc(pinned.nbytes)
-        self._cleanup.callback(self._on_gpu[name].free)
-        return pinned
-
-    def _run_part(self, inputs: Arrays) -> Arrays:
-        prepared = self._prepare({name: array.shape for name, array in inputs.items()})
-        for name, array in inputs.items():
-            self._used(prepared, name)[:] = array.ravel()
-        # In the first run of some shapes TensorRT does what it does only once, which must not be captured.
-        if self._captures and prepared.runs == 1:
-            prepared.graph = captured(self._stream.handle, lambda: self._enqueue(prepared))
-        if prepared.graph is None or not prepared.graph.launch(self._stream.handle):
-            self._enqueue(prepared)
-        self._stream.synchronize()
-        prepared.runs += 1
-        return {
-            name: np.array(self._used(prepared, name)).reshape(self._shape_of(prepared, name)) for name in self._outputs
-        }
-
-    def _prepare(self, shapes: Mapping[str, tuple[int, ...]]) -> _Prepared:
-        """The context for some shapes: the one that had them before, a new one, or the one that waited longest."""
-        key = tuple(sorted(shapes.items()))
-        prepared = self._prepared.pop(key, None)
-        if prepared is None:
-            if len(self._prepared) < (_MOST_PREPARED if self._captures else 1):
-                context = self._new_context()
+    def _taken(self) -> Lane:
+        while not self._is_closed:
+            if self._idle:
+                return self._idle.pop()
+            if len(self._lanes) < self._most_lanes:
+                try:
+                    return self._new_lane()
+                except (ExecutionError, self._cuda.Error):  # the GPU has no memory for another
+                    self._most_lanes = len(self._lanes)
             else:
-                oldest = self._prepared.pop(next(iter(self._prepared)))
-                oldest.forget_graph()
-                context = oldest.context
-            for name, shape in shapes.items():
-                if not context.set_input_shape(name, shape):
-                    raise ExecutionError(f"TensorRT refuses {name} {shape}: {self._logger.reason()}")
-            prepared = _Prepared(context, shapes)
-        self._prepared[key] = prepared
-        return prepared
+                self._changed.wait()
+        raise ConfigError("The session was closed; open the engine again.")
 
-    def _shape_of(self, prepared: _Prepared, name: str) -> tuple[int, ...]:
-        return prepared.shapes[name] if name in prepared.shapes else tuple(prepared.context.get_tensor_shape(name))
-
-    def _used(self, prepared: _Prepared, name: str) -> Any:
-        """The part of a tensor's place in the CPU's memory that a run uses."""
-        return self._host[name][: math.prod(self._shape_of(prepared, name))]
-
-    def _enqueue(self, prepared: _Prepared) -> None:
-        """Put the copies and the engine's work into the stream."""
-        for name in self._profile:
-            self._cuda.memcpy_htod_async(self._on_gpu[name], self._used(prepared, name), self._stream)
-        if not prepared.context.execute_async_v3(self._stream.handle):
-            raise ExecutionError(f"TensorRT failed on {dict(prepared.shapes)}: {self._logger.reason()}")
-        for name in self._outputs:
-            self._cuda.memcpy_dtoh_async(self._used(prepared, name), self._on_gpu[name], self._stream)
-
-    def _forget_graphs(self) -> None:
-        for prepared in self._prepared.values():
-            prepared.forget_graph()
-
-    def _forget_stream(self) -> None:
-        self._stream.synchronize()
-        self._stream = None
-
-    def _forget_engine(self) -> None:
-        self._prepared.clear()
-        self._engine = None
-        self._runtime = None
+    def _forget(self) -> None:
+        """Free the lanes, then the engine, then its runtime."""
+        self._idle.clear()
+        while self._lanes:
+            self._lanes.pop().close()
+        for name in ("_loaded", "_runtime"):
+            vars(self).pop(name, None)
 
 
-def _padded(array: Array, smallest: int) -> Array:
-    """An array with at least so many rows: the last one is repeated."""
-    missing = smallest - len(array)
-    return array if missing <= 0 else np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+def _profile(engine: Any, inputs: Sequence[str], index: int) -> Profile:
+    bounds = {name: engine.get_tensor_profile_shape(name, index) for name in inputs}
+    smallest, best, largest = ({name: tuple(bounds[name][which]) for name in inputs} for which in range(3))
+    return Profile(index, smallest, best, largest)
 
 
 @cache

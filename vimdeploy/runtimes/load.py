@@ -23,6 +23,7 @@ def load(
     runtime: str = "auto",
     precision: str | None = None,
     cuda_graphs: bool = False,
+    contexts: int | None = None,
 ) -> Session:
     """Open an ONNX file or an engine, ready to run.
 
@@ -44,6 +45,8 @@ def load(
         cuda_graphs: of ONNX files on CUDA: give the GPU all of a run in one call, as it was captured in the second run
             of the same shapes, which pays for small batches; engines always do. It wants the compiled library. Threads
             run one after the other then, and none may ask for GPU memory while another shape is captured.
+        contexts: of engines: so many threads run it at the same time at most; each takes memory of its own when it
+            first does (``TensorRTSession.bytes_per_context``). None: 2.
 
     Returns:
         A session: ``run(arrays)``, ``predict(pictures)``.
@@ -74,9 +77,10 @@ def load(
     if is_engine:
         from vimdeploy.runtimes.tensorrt import session_from_engine
 
-        return session_from_engine(artifact, device, threads, operators, allow_engine_code)
-    if allow_engine_code:
-        raise ConfigError(f"allow_engine_code is for engines; {artifact} is none.")
+        return session_from_engine(artifact, device, threads, operators, allow_engine_code, contexts)
+    if allow_engine_code or contexts is not None:
+        option = "allow_engine_code" if allow_engine_code else "contexts"
+        raise ConfigError(f"{option} is for engines; {artifact} is none.")
     if runtime == "openvino":
         from vimdeploy.runtimes.openvino import OpenVinoSession
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -15,15 +15,21 @@ from vimdeploy.gpu import Device, Gpu, device_of, gpu_of
 from vimdeploy.runtimes.base import Arrays, Session
 from vimdeploy.runtimes.engine_on_gpu import EngineOnGpu
 
+_CONTEXTS = 2
+"""Runs at the same time, if nobody says: one copies while the other computes, and most engines fill a GPU so."""
+_MOST_CONTEXTS = 64
 _AGAIN = "build it again here with: vimdeploy build"
 
 
 class TensorRTSession(Session):
-    """An engine of ours on a GPU. Threads wait for each other."""
+    """An engine of ours on a GPU."""
 
     runtime = "TensorRT"
+    is_shared = True
 
-    def __init__(self, artifact: Artifact, device: str = "auto", allow_engine_code: bool = False) -> None:
+    def __init__(
+        self, artifact: Artifact, device: str = "auto", allow_engine_code: bool = False, contexts: int | None = None
+    ) -> None:
         """Open a session; ``session_from_engine`` is the way in for files.
 
         Args:
@@ -31,6 +37,8 @@ class TensorRTSession(Session):
             device: ``auto`` or ``cuda``; ``cuda:1`` for the second GPU.
             allow_engine_code: run the code that a version-compatible engine carries, a runtime of TensorRT or a plugin
                 library. It may do all that this process may: allow it for engines whose builder you trust.
+            contexts: so many runs at the same time at most, from 1 to 64; further ones wait; None: 2. Each has a stream
+                and memory of its own, ``bytes_per_context``, which it takes when as many runs first meet.
 
         Raises:
             ModelFileError: if the engine is of another TensorRT, for another GPU, or refused.
@@ -43,6 +51,9 @@ class TensorRTSession(Session):
         chosen = device_of(device)
         if chosen.kind == "cpu":
             raise ConfigError(f"An engine runs on a GPU: device must be auto or cuda, found {device!r}.")
+        most = _CONTEXTS if contexts is None else contexts
+        if not 1 <= most <= _MOST_CONTEXTS:
+            raise ConfigError(f"contexts must be from 1 to {_MOST_CONTEXTS}, found {contexts}.")
         if engine.carries_code and not allow_engine_code:
             raise ConfigError(
                 "The engine carries code that would run in this process; if you trust who built it, allow it with "
@@ -63,26 +74,30 @@ class TensorRTSession(Session):
         self.info = engine.model
         self.device = str(Device("cuda", chosen.index))
         self.operators = engine.operators
-        self._options = (artifact, device, allow_engine_code)
-        self._engine = EngineOnGpu(trt, artifact.data, chosen.index, allow_engine_code, prepare)
+        self._options = (artifact, device, allow_engine_code, contexts)
+        self._engine = EngineOnGpu(trt, artifact.data, chosen.index, allow_engine_code, prepare, most)
         artifact.forget_contents()
-        self._one_at_a_time = threading.Lock()
         self._close = weakref.finalize(self, self._engine.close)  # also if the session is dropped, and at exit
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As its file and its options: the process that unpickles it opens it again."""
         return TensorRTSession, self._options
 
+    @property
+    def bytes_per_context(self) -> int:
+        """The GPU's memory that each run at the same time takes, beside what TensorRT takes for itself."""
+        return self._engine.bytes_per_lane
+
     def close(self) -> None:
-        """Give back the GPU's memory; the session cannot run any more."""
-        with self._one_at_a_time:
-            self._close()
+        """Give back the GPU's memory, once no run is left; the session cannot run any more."""
+        self._close()
 
     def _run(self, inputs: Arrays) -> Arrays:
-        if not self._close.alive:
-            raise ConfigError("The session was closed; open the engine again.")
-        with self._one_at_a_time:
-            return self._engine.run(inputs)
+        return self._engine.run(inputs)
+
+    def _run_on_gpu(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any], stream: int | None) -> dict[str, Any]:
+        first = next(iter(inputs.values()))
+        return self._engine.run_on_gpu(lambda handle: self._taken(inputs, handle), first, outputs, stream)
 
 
 def session_from_engine(
@@ -91,6 +106,7 @@ def session_from_engine(
     threads: int | None = None,
     operators: str = "auto",
     allow_engine_code: bool = False,
+    contexts: int | None = None,
 ) -> TensorRTSession:
     """Open an engine of ours; nothing in it is read before all that is known of it was checked.
 
@@ -100,6 +116,7 @@ def session_from_engine(
         threads: None; a GPU has none to choose.
         operators: ``auto``; what computes our operators was settled when the engine was built.
         allow_engine_code: as of ``TensorRTSession``.
+        contexts: as of ``TensorRTSession``.
 
     Raises:
         ConfigError: for an option that an engine does not have; all else as of ``TensorRTSession``.
@@ -110,7 +127,7 @@ def session_from_engine(
         raise ConfigError("An engine runs on a GPU: it takes no threads.")
     if operators.replace("-", " ") not in ("auto", engine.operators):
         raise ConfigError(f"This engine computes our operators by {engine.operators}; {operators!r} is not in it.")
-    return TensorRTSession(artifact, device, allow_engine_code)
+    return TensorRTSession(artifact, device, allow_engine_code, contexts)
 
 
 def _check_version(trt: ModuleType, engine: EngineInfo) -> None:

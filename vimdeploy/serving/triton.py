@@ -360,7 +360,7 @@ def _warm_up(info: ModelInfo, backend: _Backend) -> tuple[list[dict[str, Any]], 
     task, files, entries = task_of(info), {}, []
     beside: dict[str, Any] = {}
     if task is not None and info.picture is not None:
-        height, width = backend.shapes[info.picture.name][2:]
+        height, width = info.sides_of(backend.shapes[info.picture.name])
         beside = task.beside(info, Placement((height, width), (height, width)), Limits(score_threshold=0.0))
     for number, spec in enumerate(info.inputs):
         shape = backend.shapes[spec.name]

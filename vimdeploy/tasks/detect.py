@@ -250,9 +250,9 @@ def _without_padding(outputs: Outputs) -> dict[str, npt.NDArray[Any]]:
 
 def _size_of_input(info: ModelInfo, boxes: npt.NDArray[np.floating[Any]]) -> tuple[int, int]:
     """Height and width of the input; the smallest that holds all boxes if the file leaves them open."""
-    _, _, *sides = info.inputs[0].dims
-    if all(isinstance(side, int) for side in sides):
-        return int(sides[0]), int(sides[1])
+    height, width = info.image_size
+    if isinstance(height, int) and isinstance(width, int):
+        return height, width
     finite = boxes[np.isfinite(boxes).all(axis=1)]
     right, bottom = np.ceil(finite[:, 2:].max(axis=0, initial=1.0))
     return int(bottom), int(right)
