@@ -119,9 +119,7 @@ class OnnxRuntimeSession(Session):
         """
         unknown = outputs.keys() - set(self._outputs)
         if unknown:
-            raise InputError(
-                f"The model has no output {', '.join(sorted(unknown))}; it has {', '.join(self._outputs)}."
-            )
+            raise InputError(f"Wanted outputs among {', '.join(self._outputs)}; found {', '.join(unknown)}.")
         session, gpu, own = self._opened(), device_of(self.device).index, self._stream
         if self._captured is not None:
             own = None  # its runs are in one thread, one after the other
