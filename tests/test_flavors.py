@@ -7,7 +7,7 @@ from helpers import stand_in_tensorrt
 from helpers.tensorrt_bindings import BINDINGS
 
 from vimdeploy.errors import ConfigError, MissingPackageError
-from vimdeploy.flavors import collecting_logger, load_plugins, tensorrt_module, version_of
+from vimdeploy.flavors import LOG, collecting_logger, load_plugins, tensorrt_module, version_of
 from vimdeploy.libraries import library_path
 
 LOADED_TWICE = """
@@ -49,6 +49,20 @@ class TestLogger:
         assert logger.reason() == "INTERNAL_ERROR of TensorRT; ERROR of TensorRT"
         assert capsys.readouterr() == ("", "")
 
+    def test_passes_all_on_to_whoever_listens(self, caplog, capsys):
+        trt = stand_in_tensorrt.tensorrt()
+        with caplog.at_level("DEBUG", LOG.name):
+            for severity in trt.ILogger.Severity:
+                collecting_logger(trt).log(severity, f"100 % of {severity.name}")
+        assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+            ("ERROR", "100 % of INTERNAL_ERROR"),
+            ("ERROR", "100 % of ERROR"),
+            ("WARNING", "100 % of WARNING"),
+            ("INFO", "100 % of INFO"),
+            ("DEBUG", "100 % of VERBOSE"),
+        ]
+        assert capsys.readouterr() == ("", "")
+
     def test_a_later_failure_has_reasons_of_its_own(self):
         trt = stand_in_tensorrt.tensorrt()
         logger = collecting_logger(trt)
@@ -74,7 +88,8 @@ class TestLogger:
         trt = pytest.importorskip(module)
         logger = collecting_logger(trt)
         logger.log(trt.ILogger.ERROR, "an error")
-        logger.log(trt.ILogger.WARNING, "a warning")
+        for severity in (trt.ILogger.WARNING, trt.ILogger.INFO, trt.ILogger.VERBOSE):
+            logger.log(severity, "no error")
         assert logger.errors == ["an error"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from types import ModuleType
 from typing import Any
 
@@ -9,6 +10,10 @@ from vimdeploy.errors import ConfigError, require
 from vimdeploy.libraries import lack_of_kernels, library_info, library_path
 from vimdeploy.ops.contract import DOMAIN, OPERATORS
 from vimdeploy.text import shortened
+
+LOG = logging.getLogger("vimdeploy.tensorrt")
+"""Where all that TensorRT says is passed on to; nobody hears it unless a program listens."""
+LOG.addHandler(logging.NullHandler())
 
 _MOST_ERRORS = 20
 """The errors that a logger keeps: the first is the cause, and later ones follow from it."""
@@ -31,13 +36,15 @@ def version_of(text: str) -> tuple[int, ...]:
 
 
 def collecting_logger(trt: ModuleType) -> Any:
-    """A logger for TensorRT that prints nothing and keeps the errors.
+    """A logger for TensorRT that prints nothing, keeps the errors, and passes all on to ``LOG``.
 
     Returns:
         An ``ILogger`` with ``errors``, the first of them as lines, and ``reason()``, all of those in one line; it then
         begins anew, so that what fails later is not told the reason of what failed before.
     """
     severe = {trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR}
+    levels = {trt.ILogger.WARNING: logging.WARNING, trt.ILogger.INFO: logging.INFO}
+    levels |= dict.fromkeys(severe, logging.ERROR)
 
     class Logger(trt.ILogger):  # type: ignore[name-defined,misc]  # known when the flavour is
         def __init__(self) -> None:
@@ -47,6 +54,7 @@ def collecting_logger(trt: ModuleType) -> Any:
         def log(self, severity: Any, message: str) -> None:
             if severity in severe and len(self.errors) < _MOST_ERRORS:
                 self.errors.append(shortened(message))
+            LOG.log(levels.get(severity, logging.DEBUG), "%s", message)
 
         def reason(self) -> str:
             said = "; ".join(dict.fromkeys(self.errors))

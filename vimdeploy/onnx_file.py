@@ -7,7 +7,7 @@ say or lie in other files, functions that call themselves or unfold to more node
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from vimdeploy.errors import ModelFileError
@@ -96,6 +96,14 @@ def _graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         if attribute.HasField("g"):
             yield attribute.g
         yield from attribute.graphs
+
+
+def set_sizes(values: Iterable[onnx.ValueInfoProto], sizes: Mapping[str, int]) -> None:
+    """Give the dimensions of values numbers in place of the words that have one."""
+    for value in values:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in sizes:
+                dim.dim_value = sizes[dim.dim_param]
 
 
 def _tensors(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:

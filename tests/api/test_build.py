@@ -36,6 +36,11 @@ def test_bounds(tiny_artifact, tmp_path, asked, batch, bounds):
     assert asked[0][1].shapes == {"batch": bounds, "height": (32, 64, 64)}
 
 
+def test_profiles(tiny_artifact, tmp_path, asked):
+    vimdeploy.build(tiny_artifact, tmp_path / "model.engine", profiles=[{"batch": 1}, {"batch": (8, 32, 32)}])
+    assert asked[0][1] == BuildOptions(profiles=({"batch": (1, 1, 1)}, {"batch": (8, 32, 32)}))
+
+
 def test_files_beside_it(tiny_onnx, tmp_path, asked):
     folder = tmp_path / "out"
     folder.mkdir()

@@ -52,6 +52,17 @@ class TestRtx:
         assert line.startswith("Building the engine: ")
         assert following == f"Next: vimdeploy run {path} PICTURE"
 
+    @pytest.mark.parametrize("option", ["-v", "-vv"])
+    def test_shows_what_tensorrt_says(self, invoke, output, tiny_onnx, built, option):
+        result = invoke("build", tiny_onnx, "-o", output, "--flavor", "rtx", "--optimization-level", 0, option)
+        said = [line for line in result.stderr.splitlines() if line.startswith("TensorRT, ")]
+        assert "TensorRT, info: Producer name: vimdeploy" in said
+        assert any(line.startswith("TensorRT, debug: ") for line in said) is (option == "-vv")
+
+    def test_shows_nothing_of_it_afterwards(self, invoke, output, tiny_onnx, built):
+        result = invoke("build", tiny_onnx, "-o", output, "--flavor", "rtx", "--optimization-level", 0)
+        assert "TensorRT, " not in result.stderr
+
     def test_can_be_inspected(self, built, invoke):
         document = json.loads(invoke("inspect", built[0], "--json").stdout)
         assert document["profiles"][0]["images"]["max"] == [4, 3, 32, 32]
@@ -97,10 +108,12 @@ class TestOptions:
 
     def test_all(self, invoke, output, tiny_onnx, builder):
         arguments = "--batch 1,4,16 --shape height=16,32,64 --workspace 2G --optimization-level 5"
-        arguments += " --version-compatible --plugin-in-engine"
-        invoke("build", tiny_onnx, "-o", output, *arguments.split(), "--hardware-compatible", "ampere_plus")
+        arguments += " --version-compatible --plugin-in-engine --profile batch=1 --profile"
+        arguments = [*arguments.split(), "batch=8,32,32 height=32", "--hardware-compatible", "ampere_plus"]
+        invoke("build", tiny_onnx, "-o", output, *arguments)
         assert builder.options == BuildOptions(
             shapes={"batch": (1, 4, 16), "height": (16, 32, 64)},
+            profiles=({"batch": (1, 1, 1)}, {"batch": (8, 32, 32), "height": (32, 32, 32)}),
             workspace_bytes=2 << 30,
             optimization_level=5,
             version_compatible=True,
@@ -189,6 +202,10 @@ class TestWrongInput:
         ("option", "value"),
         [
             ("--batch", "1,2"),
+            ("--profile", ""),
+            ("--profile", "batch"),
+            ("--profile", "batch=1,2"),
+            ("--profile", "batch=1 batch=2"),
             ("--workspace", "lots"),
             ("--optimization-level", 6),
             ("--flavor", "lean"),

@@ -1,5 +1,6 @@
 import io
 import json
+import logging
 import re
 import sys
 import threading
@@ -8,8 +9,18 @@ import warnings
 import pytest
 
 from vimdeploy.cli import console
-from vimdeploy.cli.console import every_name_printed, phases, print_json, print_table, say, tally, warnings_as_lines
+from vimdeploy.cli.console import (
+    every_name_printed,
+    phases,
+    print_json,
+    print_table,
+    say,
+    tally,
+    tensorrt_heard,
+    warnings_as_lines,
+)
 from vimdeploy.errors import SlowOperatorsWarning, VimdeployWarning
+from vimdeploy.flavors import LOG
 from vimdeploy.progress import step, tracked
 from vimdeploy.text import printable
 
@@ -185,3 +196,20 @@ def test_a_name_that_the_output_cannot_hold_costs_no_answer(monkeypatch):
         narrow.flush()
     assert narrow.buffer.getvalue().split() == [b"class", rb"\u732b", rb"name\udcff"]
     assert narrow.errors == "strict"
+
+
+def test_what_tensorrt_says_is_one_line_each(capsys):
+    with tensorrt_heard(logging.INFO):
+        LOG.warning("two\n  lines \x1b[1m")
+        for node in range(9):
+            LOG.info("[W] Importer.cpp:501: node %s", node)
+            LOG.info("Weight.hpp:5: weight %s", node) if node < 2 else LOG.debug("detail")
+    LOG.warning("unheard")
+    said = capsys.readouterr().err.splitlines()
+    assert said[:3] == [
+        "TensorRT, warning: two lines \\x1b[1m",
+        "TensorRT, info: [W] Importer.cpp:501: node 0",
+        "TensorRT, info: Weight.hpp:5: weight 0",
+    ]
+    assert len(said) == 1 + 5 + 2
+    assert said[-1] == "TensorRT, info: [W] Importer.cpp:501: node 4 (More from this place is left out; -vv shows it.)"

@@ -28,8 +28,9 @@ class TestOptions:
 
     @pytest.mark.parametrize("batch", [(4, 2, 8), (1, 9, 8), (0, 1, 8), (2, 1, 1)])
     def test_a_batch_that_is_none(self, batch):
-        with pytest.raises(ConfigError, match=r"must be MIN <= OPT <= MAX, MIN at least 1; found \d,\d,\d"):
-            BuildOptions(shapes={"batch": batch})
+        for options in ({"shapes": {"batch": batch}}, {"profiles": [{"batch": (1, 1, 1)}, {"batch": batch}]}):
+            with pytest.raises(ConfigError, match=r"must be MIN <= OPT <= MAX, MIN at least 1; found \d,\d,\d"):
+                BuildOptions(**options)
 
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -49,15 +50,35 @@ class TestOptions:
 class TestBounds:
     """Bounds of files of any size."""
 
-    def profile(self, tiny_info, most=None, **shapes):
+    def profiles(self, tiny_info, *profiles, most=None, **shapes):
         sizes = {"height": SizeRange(16, most, 8, typical=32), "width": SizeRange(16, most, 8, typical=32)}
         images = TensorSpec("images", ("batch", 3, "height", "width"))
         info = dataclasses.replace(tiny_info, inputs=(images,), sizes=sizes)
-        return tensorrt_engine._profile(info, BuildOptions(shapes=shapes))["images"]
+        bounds = tensorrt_engine._bounds(info, BuildOptions(shapes=shapes, profiles=profiles))
+        self.fixed = tensorrt_engine._fixed(bounds)
+        return [tensorrt_engine._profile(info, words)["images"] for words in bounds]
+
+    def profile(self, tiny_info, most=None, **shapes):
+        (found,) = self.profiles(tiny_info, most=most, **shapes)
+        return found
 
     def test_as_asked(self, tiny_info):
         found = self.profile(tiny_info, batch=(2, 2, 2), height=(16, 32, 64), width=(24, 24, 24))
         assert found == ((2, 3, 16, 24), (2, 3, 32, 24), (2, 3, 64, 24))
+        assert self.fixed == {"batch": 2, "width": 24}
+
+    def test_several_profiles(self, tiny_info):
+        profiles = ({"batch": (1, 1, 1)}, {"batch": (8, 8, 8), "height": (16, 16, 16)})
+        found = self.profiles(tiny_info, *profiles, height=(16, 32, 64), width=(24, 24, 24))
+        assert found == [
+            ((1, 3, 16, 24), (1, 3, 32, 24), (1, 3, 64, 24)),
+            ((8, 3, 16, 24), (8, 3, 16, 24), (8, 3, 16, 24)),
+        ]
+        assert self.fixed == {"width": 24}
+
+    def test_two_profiles_that_are_the_same(self, tiny_info):
+        with pytest.raises(ConfigError, match=r"profiles are the same \(batch 1,1,8, height 16,.*\); leave one out"):
+            self.profiles(tiny_info, {"batch": (1, 1, 8)}, {}, most=64)
 
     def test_unasked_those_of_the_file(self, tiny_info):
         assert self.profile(tiny_info, most=64) == ((1, 3, 16, 16), (1, 3, 32, 32), (8, 3, 64, 64))
@@ -77,6 +98,8 @@ class TestBounds:
     def test_a_dimension_that_is_not_free(self, tiny_info):
         with pytest.raises(ConfigError, match="no free dimension tokens; it has batch, height, width"):
             self.profile(tiny_info, tokens=(1, 2, 3))
+        with pytest.raises(ConfigError, match="no free dimension tokens; it has batch, height, width"):
+            self.profiles(tiny_info, {"batch": (1, 1, 1)}, {"tokens": (1, 2, 3)}, most=64)
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +141,13 @@ class TestRtx:
         options = BuildOptions("rtx", optimization_level=0)
         info = engine_from_onnx(open_artifact(tmp_path / "fixed.onnx"), options).info
         assert info.profiles == ({"images": ((3, 3, 32, 32),) * 3},)
+
+    def test_several_profiles(self, tiny_onnx):
+        pytest.importorskip("tensorrt_rtx")
+        profiles = ({"batch": (1, 1, 1)}, {"batch": (4, 8, 8)})
+        options = BuildOptions("rtx", profiles=profiles, optimization_level=0)
+        info = engine_from_onnx(open_artifact(tiny_onnx), options).info
+        assert [[shape[0] for shape in profile["images"]] for profile in info.profiles] == [[1, 1, 1], [4, 8, 8]]
 
     def test_tells_its_phases(self, built, phases):
         assert phases[0][0] == "Building engine"
@@ -255,6 +285,17 @@ class TestTensorRT:
         assert given["hardware_compatibility_level"] is trt.HardwareCompatibilityLevel.AMPERE_PLUS
         assert polygraphy.config.plugins_to_serialize == [str(tmp_path / "plugin.so")]
         assert (info.plugin_in_engine, info.version_compatible, info.carries_code) == (True, True, True)
+
+    def test_every_profile_reaches_tensorrt(self, trt, polygraphy, tiny_onnx):
+        profiles = ({"batch": (1, 1, 1)}, {"batch": (8, 32, 32)})
+        engine_from_onnx(open_artifact(tiny_onnx), BuildOptions(profiles=profiles))
+        found = [profile.shapes["images"] for profile in polygraphy.options["profiles"]]
+        assert [[shape[0] for shape in shapes] for shapes in found] == [[1, 1, 1], [8, 32, 32]]
+        assert trt.parsed.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+
+    def test_a_batch_of_one_size_is_fixed_in_the_network(self, trt, tiny_onnx):
+        engine_from_onnx(open_artifact(tiny_onnx), BuildOptions(shapes={"batch": (8, 8, 8)}))
+        assert trt.parsed.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 8
 
     def test_unasked_tensorrt_decides(self, trt, polygraphy, tiny_onnx):
         engine_from_onnx(open_artifact(tiny_onnx), BuildOptions())

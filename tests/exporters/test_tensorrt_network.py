@@ -1,6 +1,7 @@
 """The real parser of TensorRT-RTX; for TensorRT, which needs a GPU, a stand-in for its parser."""
 
 import re
+from types import MappingProxyType
 
 import onnx
 import pytest
@@ -16,7 +17,7 @@ from vimdeploy.flavors import collecting_logger
 class TestRtx:
     def test_prints_nothing(self, tiny_onnx, capfd):
         trt = pytest.importorskip("tensorrt_rtx")
-        parsed_network(trt, open_artifact(tiny_onnx).model, "rtx", collecting_logger(trt))
+        parsed_network(trt, open_artifact(tiny_onnx).model, "rtx", collecting_logger(trt), {})
         assert capfd.readouterr() == ("", "")
 
     def test_the_plugins_in_the_registry_are_not_asked(self, tiny_onnx):
@@ -26,10 +27,16 @@ class TestRtx:
         assert {attribute.name for node in ours for attribute in node.attribute} == {"reverse", "scale"}
         assert len(model.functions) == 2
 
+    @pytest.mark.parametrize(("sizes", "shape"), [({}, (-1, 3, 32, 32)), ({"batch": 6}, (6, 3, 32, 32))])
+    def test_a_dimension_of_one_size_is_a_number(self, tiny_onnx, sizes, shape):
+        trt = pytest.importorskip("tensorrt_rtx")
+        _, network, _ = parsed_network(trt, open_artifact(tiny_onnx).model, "rtx", collecting_logger(trt), sizes)
+        assert (tuple(network.get_input(0).shape), tuple(network.get_output(0).shape)) == (shape, (shape[0], 5))
+
     def refused(self, model):
         trt = pytest.importorskip("tensorrt_rtx")
         with pytest.raises(ModelFileError) as error:
-            parsed_network(trt, model, "rtx", collecting_logger(trt))
+            parsed_network(trt, model, "rtx", collecting_logger(trt), {})
         return str(error.value)
 
     def test_a_description_that_says_nothing_comes_with_the_node_and_its_operator(self, tiny_onnx):
@@ -75,8 +82,8 @@ class TestTensorRT:
     def model(self, tiny_onnx):
         return open_artifact(tiny_onnx).model
 
-    def parse(self, trt, model):
-        return parsed_network(trt, model, "tensorrt", collecting_logger(trt))
+    def parse(self, trt, model, sizes=MappingProxyType({})):
+        return parsed_network(trt, model, "tensorrt", collecting_logger(trt), sizes)
 
     @pytest.mark.parametrize("version", BINDINGS)
     @pytest.mark.parametrize("prefers_functions", [False, True])
@@ -92,6 +99,13 @@ class TestTensorRT:
         assert len(trt.parsed.functions) == 0
         assert len(model.functions) == 2
         assert list(trt.parsed.graph.node) == list(model.graph.node)
+
+    def test_a_dimension_of_one_size_is_a_number_for_the_parser(self, model):
+        trt = stand_in_tensorrt.tensorrt()
+        self.parse(trt, model, {"batch": 6})
+        for values in (trt.parsed.graph.input, trt.parsed.graph.output):
+            assert [value.type.tensor_type.shape.dim[0].dim_value for value in values] == [6]
+        assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
 
     @pytest.mark.parametrize("lost", [1, 4])
     def test_a_lost_plugin_is_an_error(self, model, lost):

@@ -27,9 +27,9 @@ class _Flag(Enum):
 
 class _Logger:
     class Severity(Enum):
-        INTERNAL_ERROR, ERROR, WARNING = range(3)
+        INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = range(5)
 
-    INTERNAL_ERROR, ERROR, WARNING = Severity
+    INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = Severity
 
 
 class Layer:

@@ -358,7 +358,7 @@ def test_tensorrt_rtx_builds_it_for_any_batch_and_length(op, type_):
     letters = {"B": "B", "L": "L", "K": 2, "G": 2, "E": 24, "N": 8, "R": 3, "W": 4, "X": 32, "2E": 48, "R+2N": 19}
     logger = collecting_logger(trt)
     model = model_of(op, type_, sizes=letters, silu=0, delta_softplus=0)
-    builder, network, _parser = parsed_network(trt, model, "rtx", logger)
+    builder, network, _parser = parsed_network(trt, model, "rtx", logger, {})
     profile = builder.create_optimization_profile()
     for value in op.inputs:
         if "L" in value.dims:

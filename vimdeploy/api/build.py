@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,7 @@ def build(
     flavor: str = "tensorrt",
     batch: Bounds | int | None = None,
     shapes: Mapping[str, Bounds] | None = None,
+    profiles: Sequence[Mapping[str, Bounds | int]] = (),
     workspace_bytes: int | None = None,
     timing_cache: str | Path | None = None,
     optimization_level: int | None = None,
@@ -46,9 +47,11 @@ def build(
         output: the engine to write, with OUTPUT.json beside it.
         flavor: ``tensorrt``, with our plugin, on the GPU that the engine is for; or ``rtx``, with the function bodies,
             which needs no GPU to build.
-        batch: the smallest, the best and the largest batch, or one number for all three; None: 1, 1 and 8, or
-            the file's if that is fixed.
+        batch: the smallest, the best and the largest batch, or one number for all three, which is fixed in the engine
+            then; None: 1, 1 and 8, or the file's if that is fixed.
         shapes: the same of the file's other free dimensions: ``{"height": (224, 640, 1248), ...}``.
+        profiles: the same by word for each of several profiles, for which TensorRT chooses kernels one by one:
+            ``[{"batch": 1}, {"batch": (8, 32, 32)}]``; what one does not name is as ``batch`` and ``shapes`` say.
         workspace_bytes: scratch memory that a layer may use; None: all of the GPU's.
         timing_cache: a file of timings from earlier builds; created if it does not exist.
         optimization_level: 0 builds fastest, 5 searches longest; None leaves it to TensorRT.
@@ -73,12 +76,10 @@ def build(
 
     from vimdeploy.exporters.tensorrt_engine import BuildOptions, engine_from_onnx
 
-    bounds = dict(shapes or {})
-    if batch is not None:
-        bounds["batch"] = (batch, batch, batch) if isinstance(batch, int) else batch
     options = BuildOptions(
         flavor=flavor,
-        shapes=bounds,
+        shapes=_bounds({**(shapes or {}), **({} if batch is None else {"batch": batch})}),
+        profiles=tuple(_bounds(profile) for profile in profiles),
         workspace_bytes=workspace_bytes,
         optimization_level=optimization_level,
         version_compatible=version_compatible,
@@ -93,6 +94,10 @@ def build(
     if layer_report is not None and built.layers is not None:
         write_whole(layer_report, built.layers.encode())
     return Built(open_artifact(output))
+
+
+def _bounds(shapes: Mapping[str, Bounds | int]) -> dict[str, Bounds]:
+    return {word: (size, size, size) if isinstance(size, int) else size for word, size in shapes.items()}
 
 
 def _read_cache(path: str | Path | None) -> bytes | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vimdeploy.cli.console import phases, print_json, print_next, say
-from vimdeploy.cli.options import PATH, Bounds, Bytes, NamedBounds, json_option
+from vimdeploy.cli.options import PATH, Bounds, Bytes, NamedBounds, NamedBoundsList, json_option, verbose_option
 from vimdeploy.engine_file import FLAVORS, HARDWARE_COMPATIBILITY
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     type=Bounds(),
     default=None,
     show_default="1,1,8, or the file's if that is fixed",
-    help="Set the smallest, the best and the largest batch; the engine is tuned for the best one.",
+    help="Set the smallest, the best and the largest batch, or one number, which is fixed in the engine then; the "
+    "engine is tuned for the best one.",
 )
 @click.option(
     "--shape",
@@ -40,6 +41,15 @@ if TYPE_CHECKING:
     multiple=True,
     help="Set the smallest, the best and the largest size of another free dimension of a dynamic file, such as "
     "height=224,640,1248 in pixels; repeat the option for width. Default: the bounds that the file was exported with.",
+)
+@click.option(
+    "--profile",
+    "profiles",
+    type=NamedBoundsList(),
+    multiple=True,
+    help="Tune the engine for several ranges, each with kernels of its own: repeat the option, such as --profile "
+    "batch=1 --profile batch=8,32,32; sizes go into the same quotes: 'batch=1 height=640 width=640'. Default: one "
+    "profile, of --batch and --shape, which also hold for what a profile does not name.",
 )
 @click.option(
     "--workspace",
@@ -81,6 +91,7 @@ if TYPE_CHECKING:
     metavar="FILE.json",
     help="Write what TensorRT made of the layers to this file, to see what it fused; needs a GPU. Default: no report.",
 )
+@verbose_option
 @json_option
 def build(
     model: Path,
@@ -88,6 +99,7 @@ def build(
     flavor: str,
     batch: tuple[int, int, int] | None,
     shapes: tuple[tuple[str, tuple[int, int, int]], ...],
+    profiles: tuple[dict[str, tuple[int, int, int]], ...],
     workspace: int | None,
     timing_cache: Path | None,
     optimization_level: int | None,
@@ -103,6 +115,7 @@ def build(
 
     \b
     vimdeploy build vim_tiny.onnx -o vim_tiny.engine --batch 1,8,32
+    vimdeploy build vim_tiny.onnx -o vim_tiny.engine --profile batch=1 --profile batch=8,32,32
     vimdeploy build vim_tiny.onnx -o vim_tiny.engine --flavor rtx     needs no GPU to build
     vimdeploy build any_size.onnx -o any_size.engine --shape height=224,640,1248 --shape width=224,640,1248
 
@@ -118,6 +131,7 @@ def build(
             flavor=flavor,
             batch=batch,
             shapes=dict(shapes),
+            profiles=profiles,
             workspace_bytes=workspace,
             timing_cache=timing_cache,
             optimization_level=optimization_level,

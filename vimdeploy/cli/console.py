@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import math
+import re
 import shlex
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 
 _LOGGED = 30.0
 """Seconds between two lines of a log."""
+
+_OF_ONE_PLACE = 5
+"""Messages of one line of TensorRT's sources that are shown: a warning may come for each of 10,000 nodes."""
 
 
 @contextmanager
@@ -137,6 +143,40 @@ def warnings_as_lines() -> Iterator[None]:
 
         warnings.showwarning = show
         yield
+
+
+class _Lines(logging.Handler):
+    """Shows each message as one line on standard error."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self._shown: Counter[str] = Counter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = " ".join(record.getMessage().split())
+        place = re.match(r"(?:\[\S+\] )?(\S+\.[ch](?:pp)?:\d+): ", text)
+        if place is not None and self.level > logging.DEBUG:
+            self._shown[place[1]] += 1
+            if self._shown[place[1]] > _OF_ONE_PLACE:
+                return
+            if self._shown[place[1]] == _OF_ONE_PLACE:
+                text += " (More from this place is left out; -vv shows it.)"
+        say(f"TensorRT, {record.levelname.lower()}: {text}", err=True)
+
+
+@contextmanager
+def tensorrt_heard(level: int) -> Iterator[None]:
+    """Show on standard error what TensorRT says, from a level of ``logging`` on."""
+    from vimdeploy.flavors import LOG
+
+    before, lines = LOG.level, _Lines(level)
+    LOG.addHandler(lines)
+    LOG.setLevel(level)
+    try:
+        yield
+    finally:
+        LOG.setLevel(before)
+        LOG.removeHandler(lines)
 
 
 def say(line: str = "", err: bool = False) -> None:

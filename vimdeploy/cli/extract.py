@@ -22,6 +22,7 @@ from vimdeploy.cli.options import (
     resume_option,
     runtime_option,
     threads_option,
+    verbose_option,
     workers_option,
 )
 
@@ -79,6 +80,7 @@ from vimdeploy.cli.options import (
 @operators_option
 @threads_option
 @engine_code_option
+@verbose_option
 @json_option
 def extract(
     artifact: Path,

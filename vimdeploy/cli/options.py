@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
 
 import click
 
+from vimdeploy.cli.console import tensorrt_heard
 from vimdeploy.errors import ConfigError
 from vimdeploy.gpu import device_of
 
@@ -97,6 +99,24 @@ class NamedBounds(click.ParamType):  # type: ignore[type-arg]
         if not equals or not name:
             self.fail(f"wanted a dimension and its sizes, such as height=224,640,1248, found {value!r}.", param, ctx)
         return name, Bounds().convert(sizes, param, ctx)
+
+
+class NamedBoundsList(click.ParamType):  # type: ignore[type-arg]
+    """``batch=8,32,32 height=224``: free dimensions and their sizes, none twice."""
+
+    name = "NAME=MIN,OPT,MAX[ NAME=...]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, tuple[int, int, int]]:
+        """To the sizes by their names."""
+        if isinstance(value, dict):
+            return value
+        parts = [NamedBounds().convert(part, param, ctx) for part in value.split()]
+        found = dict(parts)
+        if not parts or len(found) < len(parts):
+            self.fail(f"wanted each dimension once, such as 'batch=8,32,32 height=224', found {value!r}.", param, ctx)
+        return found
 
 
 class Numbers(click.ParamType):  # type: ignore[type-arg]
@@ -260,6 +280,22 @@ precision_option = click.option(
     type=click.Choice(COMPUTE_PRECISIONS),
     help="With --runtime openvino, compute in this type: bf16 is faster on processors that have instructions for it, "
     "but rounds every value, the recurrence's too: verify tells what that costs. Default: fp32.",
+)
+
+
+def _hear_tensorrt(ctx: click.Context, param: click.Parameter, count: int) -> None:
+    if count:
+        ctx.with_resource(tensorrt_heard(logging.INFO if count == 1 else logging.DEBUG))
+
+
+verbose_option = click.option(
+    "-v",
+    "--verbose",
+    count=True,
+    expose_value=False,
+    callback=_hear_tensorrt,
+    help="Show TensorRT's warnings and what it tells of its work on standard error, to see what it makes of a model; "
+    "-vv shows all that it says. Default: only the errors that end the command.",
 )
 engine_code_option = click.option(
     "--allow-engine-code",

@@ -27,6 +27,7 @@ from vimdeploy.cli.options import (
     resume_option,
     runtime_option,
     threads_option,
+    verbose_option,
     workers_option,
 )
 
@@ -106,6 +107,7 @@ SHOWN = 5
 @operators_option
 @threads_option
 @engine_code_option
+@verbose_option
 @json_option
 def run(
     artifact: Path,

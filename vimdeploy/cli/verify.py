@@ -22,6 +22,7 @@ from vimdeploy.cli.options import (
     runtime_option,
     seed_option,
     threads_option,
+    verbose_option,
 )
 from vimdeploy.cli.verification import document_of, print_verifications
 
@@ -90,6 +91,7 @@ from vimdeploy.cli.verification import document_of, print_verifications
 @runtime_option
 @precision_option
 @engine_code_option
+@verbose_option
 @json_option
 def verify(
     artifact: Path,

@@ -8,7 +8,7 @@ products in the bodies; a list of fewer GPUs makes an engine no smaller. So ther
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from vimdeploy.artifact import Artifact
-from vimdeploy.engine_file import FLAVORS, HARDWARE_COMPATIBILITY, EngineInfo, sha256_of
+from vimdeploy.engine_file import FLAVORS, HARDWARE_COMPATIBILITY, EngineInfo, Profile, sha256_of
 from vimdeploy.errors import ConfigError, ExecutionError, require
 from vimdeploy.exporters.build_progress import progress_monitor
 from vimdeploy.exporters.tensorrt_network import ParsedNetwork, parsed_network
@@ -41,6 +41,8 @@ class BuildOptions:
     flavor: str = "tensorrt"
     shapes: Mapping[str, Bounds] = field(default_factory=dict)
     """The bounds of the model's free dimensions, by their words: ``batch``, ``height``, ``width``."""
+    profiles: Sequence[Mapping[str, Bounds]] = ()
+    """The same for each profile of several; what one does not name is as in ``shapes``. None: one, of ``shapes``."""
     workspace_bytes: int | None = None
     """The most scratch memory that a layer may use; None: all of the GPU's."""
     optimization_level: int | None = None
@@ -55,7 +57,8 @@ class BuildOptions:
     def __post_init__(self) -> None:
         if self.flavor not in FLAVORS:
             raise ConfigError(f"flavor must be one of {', '.join(FLAVORS)}, found {self.flavor!r}.")
-        for word, (smallest, best, largest) in self.shapes.items():
+        asked = (item for shapes in (self.shapes, *self.profiles) for item in shapes.items())
+        for word, (smallest, best, largest) in asked:
             if not 1 <= smallest <= best <= largest:
                 raise ConfigError(
                     f"The sizes of {word} must be MIN <= OPT <= MAX, MIN at least 1; found {smallest},{best},{largest}."
@@ -107,7 +110,8 @@ def engine_from_onnx(
     if timing_cache is not None and options.flavor == "rtx":
         raise ConfigError("TensorRT-RTX times nothing while it builds, so it has no timing cache; leave it out.")
     model, info = artifact.model, artifact.info
-    profile = _profile(info, options)
+    bounds = _bounds(info, options)
+    profiles = tuple(_profile(info, words) for words in bounds)
     trt = tensorrt_module(options.flavor)
     polygraphy = _polygraphy(options.flavor)
     gpu = _gpu(options)
@@ -115,8 +119,8 @@ def engine_from_onnx(
         load_plugins(trt, trt.get_plugin_registry(), str(info.operators_version), gpu.compute_capability)
     logger = collecting_logger(trt)
     monitor = progress_monitor(trt, progress)
-    network = parsed_network(trt, model, options.flavor, logger)
-    config = _config(trt, polygraphy, network, profile, options, monitor)
+    network = parsed_network(trt, model, options.flavor, logger, _fixed(bounds))
+    config = _config(trt, polygraphy, network, profiles, options, monitor)
     if timing_cache is not None:
         _use_timing_cache(config, timing_cache, logger)
     plan = _build(polygraphy, network, config, monitor, logger)
@@ -124,7 +128,7 @@ def engine_from_onnx(
         model=info,
         flavor=options.flavor,
         tensorrt_version=trt.__version__,
-        profiles=(profile,),
+        profiles=profiles,
         onnx_sha256=artifact.sha256,
         engine_sha256=sha256_of(plan),
         engine_bytes=len(plan),
@@ -172,17 +176,37 @@ def _gpu(options: BuildOptions) -> Gpu | None:
     return found if options.flavor == "tensorrt" else None
 
 
-def _profile(info: ModelInfo, options: BuildOptions) -> dict[str, tuple[tuple[int, ...], ...]]:
-    """Each input's smallest, best and largest shape.
+def _bounds(info: ModelInfo, options: BuildOptions) -> list[dict[str, Bounds]]:
+    """The bounds of every free dimension, in each profile.
 
     Raises:
-        ConfigError: if the file does not have such a dimension, or it cannot be of such a size.
+        ConfigError: if the file does not have such a dimension, or it cannot be of such a size; if two profiles are
+            the same.
     """
     free = list(dict.fromkeys(dim for spec in info.inputs for dim in spec.dims if isinstance(dim, str)))
-    unknown = [word for word in options.shapes if word not in free]
+    asked = [{**options.shapes, **profile} for profile in options.profiles or ({},)]
+    unknown = list(dict.fromkeys(word for shapes in asked for word in shapes if word not in free))
     if unknown:
         raise ConfigError(f"The file has no free dimension {', '.join(unknown)}; it has {', '.join(free) or 'none'}.")
-    bounds = {word: _bounds(word, info.sizes.get(word, SizeRange()), options.shapes.get(word)) for word in free}
+    bounds = [
+        {word: _bounds_of(word, info.sizes.get(word, SizeRange()), shapes.get(word)) for word in free}
+        for shapes in asked
+    ]
+    twice = next((found for number, found in enumerate(bounds) if found in bounds[:number]), None)
+    if twice is not None:
+        sizes = ", ".join(f"{word} {','.join(map(str, found))}" for word, found in twice.items())
+        raise ConfigError(f"Two profiles are the same ({sizes or 'the file has no free dimension'}); leave one out.")
+    return bounds
+
+
+def _fixed(bounds: Sequence[Mapping[str, Bounds]]) -> dict[str, int]:
+    """The dimensions that have one size alone."""
+    sizes = {word: {size for found in bounds for size in found[word]} for word in bounds[0]}
+    return {word: found.pop() for word, found in sizes.items() if len(found) == 1}
+
+
+def _profile(info: ModelInfo, bounds: Mapping[str, Bounds]) -> dict[str, tuple[tuple[int, ...], ...]]:
+    """Each input's smallest, best and largest shape."""
     return {
         spec.name: tuple(
             tuple(dim if isinstance(dim, int) else bounds[dim][which] for dim in spec.dims) for which in range(3)
@@ -191,7 +215,7 @@ def _profile(info: ModelInfo, options: BuildOptions) -> dict[str, tuple[tuple[in
     }
 
 
-def _bounds(word: str, allowed: SizeRange, asked: Bounds | None) -> Bounds:
+def _bounds_of(word: str, allowed: SizeRange, asked: Bounds | None) -> Bounds:
     if asked is not None:
         wrong = next((size for size in asked if not allowed.allows(size)), None)
         if wrong is not None:
@@ -212,7 +236,7 @@ def _config(
     trt: ModuleType,
     polygraphy: ModuleType,
     network: ParsedNetwork,
-    profile: Mapping[str, tuple[tuple[int, ...], ...]],
+    profiles: Sequence[Profile],
     options: BuildOptions,
     monitor: Any,
 ) -> Any:
@@ -225,14 +249,11 @@ def _config(
         raise ConfigError(f"TensorRT {trt.__version__} does not have {options.hardware_compatibility} yet.")
     pools = None if options.workspace_bytes is None else {trt.MemoryPoolType.WORKSPACE: options.workspace_bytes}
     verbosity = trt.ProfilingVerbosity
-    shapes = polygraphy.Profile()
-    for name, sizes in profile.items():
-        shapes.add(name, *sizes)
     try:
         config = polygraphy.create_config(
             network.builder,
             network.network,
-            profiles=[shapes],
+            profiles=[_asked(polygraphy, profile) for profile in profiles],
             memory_pool_limits=pools,
             builder_optimization_level=options.optimization_level,
             version_compatible=options.version_compatible,
@@ -245,6 +266,14 @@ def _config(
     if options.plugin_in_engine:
         config.plugins_to_serialize = [str(library_path("tensorrt"))]
     return config
+
+
+def _asked(polygraphy: ModuleType, profile: Profile) -> Any:
+    """A profile as Polygraphy has it."""
+    shapes = polygraphy.Profile()
+    for name, sizes in profile.items():
+        shapes.add(name, *sizes)
+    return shapes
 
 
 def _use_timing_cache(config: Any, data: bytes, logger: Any) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vimdeploy.artifact import operator_counts
 from vimdeploy.errors import ExecutionError, ModelFileError
+from vimdeploy.onnx_file import set_sizes
 from vimdeploy.ops.contract import DOMAIN
 from vimdeploy.text import shortened
 
@@ -32,16 +34,28 @@ class ParsedNetwork(NamedTuple):
     """Owns the weights."""
 
 
-def parsed_network(trt: ModuleType, model: onnx.ModelProto, flavor: str, logger: Any) -> ParsedNetwork:
+def parsed_network(
+    trt: ModuleType, model: onnx.ModelProto, flavor: str, logger: Any, sizes: Mapping[str, int]
+) -> ParsedNetwork:
     """The network of a model, strongly typed, with a plugin layer for each of our operators in flavour ``tensorrt``.
+
+    Args:
+        trt: the flavour's module.
+        model: as the file has it.
+        flavor: ``tensorrt`` or ``rtx``.
+        logger: of ``flavors.collecting_logger``.
+        sizes: of free dimensions that have one size alone, by their words; TensorRT need not compute with shapes then.
 
     Raises:
         ModelFileError: if the parser refuses the model, or takes an operator for something else than
             our plugin.
         ExecutionError: if TensorRT cannot start.
     """
+    given = _with_one_meaning(model, flavor)
+    for values in (given.graph.input, given.graph.output, given.graph.value_info):
+        set_sizes(values, sizes)
     if flavor == "rtx":
-        _try_to_parse(trt, _with_one_meaning(model, flavor))
+        _try_to_parse(trt, given)
     try:
         builder = trt.Builder(logger)
     except Exception as error:  # if CUDA does not start, because of an old driver for example
@@ -49,7 +63,7 @@ def parsed_network(trt: ModuleType, model: onnx.ModelProto, flavor: str, logger:
     typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # TensorRT 11 knows no other networks
     network = builder.create_network(0 if typed is None else 1 << int(typed))
     parser = trt.OnnxParser(network, logger)
-    if not parser.parse(_with_one_meaning(model, flavor).SerializeToString()):
+    if not parser.parse(given.SerializeToString()):
         raise ModelFileError(f"The parser of TensorRT {trt.__version__} refuses the model: {_reasons(parser, logger)}")
     if flavor == "tensorrt":
         _check_plugins(trt, network, operator_counts(model))

@@ -23,6 +23,7 @@ from onnx.reference import ReferenceEvaluator
 
 from vimdeploy.errors import ConfigError, ModelFileError
 from vimdeploy.model_info import BATCH, PREFIX, ModelInfo, SizeRange, TensorSpec
+from vimdeploy.onnx_file import set_sizes
 from vimdeploy.ops.contract import DOMAIN, OPERATORS
 from vimdeploy.ops.function_body import function_proto
 from vimdeploy.text import reason_of
@@ -123,10 +124,8 @@ def _with_sizes(values: Iterable[ValueInfoProto], sizes: Mapping[str, int]) -> l
     for value in values:
         copy = ValueInfoProto()
         copy.CopyFrom(value)
-        for dim in copy.type.tensor_type.shape.dim:
-            if dim.dim_param in sizes:
-                dim.dim_value = sizes[dim.dim_param]
         copies.append(copy)
+    set_sizes(copies, sizes)
     return copies
 
 
