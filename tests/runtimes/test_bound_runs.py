@@ -145,7 +145,7 @@ class TestOnTheGpu:
 
 class TestCaptured:
     @pytest.fixture
-    def captured(self, session, runs):
+    def captured(self, session, runs, cuda):
         return CapturedRuns(session._session, ["logits"], 0)
 
     def test_the_first_run_of_a_shape_finds_places_and_the_others_use_its_graph(self, captured, runs, wanted):

@@ -290,6 +290,10 @@ class TestDevice:
                 {"providers": [(CUDA, {"user_compute_stream": SimpleNamespace(cuda_stream=77), "use_tf32": 1})]},
                 {"use_tf32": "1", "device_id": "0", "user_compute_stream": "77"},
             ),
+            (
+                {"providers": [(CUDA, {"user_compute_stream": 0})]},
+                {"use_tf32": "0", "device_id": "0", "user_compute_stream": "1"},
+            ),
         ],
     )
     def test_what_the_cuda_provider_is_told(self, tiny_onnx, gpu, monkeypatch, options, wanted):
