@@ -188,20 +188,16 @@ def plugin_library(monkeypatch, tmp_path):
 
 @pytest.fixture
 def cuda(monkeypatch):
-    """A stand-in for pycuda and for the driver's graphs, in place of both."""
+    """A stand-in for CUDA's driver."""
     from vimdeploy import gpu
-    from vimdeploy.runtimes import cuda_graph, cuda_streams, engine_on_gpu, gpu_arrays
+    from vimdeploy.runtimes import cuda_graph, cuda_memory, cuda_streams, gpu_arrays
 
     stand_in = Cuda()
-    monkeypatch.setitem(sys.modules, "pycuda", ModuleType("pycuda"))
-    monkeypatch.setitem(sys.modules, "pycuda.driver", stand_in)
-    for module in (gpu, cuda_graph, cuda_streams, gpu_arrays):
+    for module in (gpu, cuda_graph, cuda_memory, cuda_streams, gpu_arrays):
         monkeypatch.setattr(module, "driver", lambda: stand_in)
-    for cached in (gpu._primary_context, engine_on_gpu._primary_context):
-        cached.cache_clear()
+    gpu._primary_context.cache_clear()
     yield stand_in
-    for cached in (gpu._primary_context, engine_on_gpu._primary_context):
-        cached.cache_clear()
+    gpu._primary_context.cache_clear()
 
 
 @pytest.fixture

@@ -87,7 +87,6 @@ class TestPackages:
             ("huggingface_hub", "hub"),
             ("tensorrt", "tensorrt"),
             ("polygraphy", "tensorrt"),
-            ("pycuda", "tensorrt"),
             ("tensorrt-rtx", "rtx"),
         ],
     )

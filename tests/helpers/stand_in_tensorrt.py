@@ -1,4 +1,4 @@
-"""Stand-ins for TensorRT and pycuda, which need a GPU: they compute nothing, and write down what was asked of them.
+"""Stand-ins for TensorRT and CUDA's driver, which need a GPU: they compute nothing, and write down what was asked.
 
 Only what vimdeploy calls is here, with the names and the failures of the real ones; ``tests/test_flavors.py`` holds the
 names against the real packages, and against ``tensorrt_bindings`` for the versions that are not installed.
@@ -318,14 +318,11 @@ class Registry:
 
 
 class Cuda:
-    """A stand-in for ``pycuda.driver``, and for the driver's calls, as ctypes shows them.
+    """A stand-in for the driver's library, as ctypes shows it.
 
     Its memory is the CPU's, at the addresses that it has there. Work that is put into a stream is done at once; while a
     graph is captured it is kept, and done at each launch.
     """
-
-    class Error(Exception):
-        pass
 
     def __init__(self):
         self.calls = []
@@ -363,67 +360,24 @@ class Cuda:
         self.memory[array.ctypes.data] = np.frombuffer(array.data, np.uint8)
         return Foreign(array)
 
-    def _call(self, name, *arguments):
-        assert self.depth or name in ("push", "init"), f"{name} without the context"
-        self.calls.append((name, *arguments))
-        if name in self.fails:
-            raise self.Error(f"{name} failed: out of memory")
-
     def names(self):
         """The calls without their arguments."""
         return [call[0] for call in self.calls]
 
-    def init(self):
-        self._call("init")
+    @property
+    def work(self):
+        """The calls without those that make the context current."""
+        return [call for call in self.calls if call[0] not in ("push", "retain")]
 
-    def Device(self, number):  # noqa: N802
-        return SimpleNamespace(retain_primary_context=lambda: self)
-
-    def push(self):
-        self._call("push")
-        self.thread.depth = self.depth + 1
-
-    def pop(self):
-        self.thread.depth -= 1
-
-    def Stream(self, flags):  # noqa: N802
-        self._call("stream", flags)
-        handle = 76 + self.names().count("stream")
-        return SimpleNamespace(handle=handle, synchronize=lambda: self._call("synchronize"))
-
-    def pagelocked_empty(self, shape, dtype):
-        self._call("pinned", shape)
-        cuda = self
-
-        class Pinned(np.ndarray):
-            base = SimpleNamespace(free=lambda: cuda._call("free pinned", shape))
-
-        return np.zeros(shape, dtype).view(Pinned)
-
-    def mem_alloc(self, size):
-        self._call("allocate", size)
-        cuda, array = self, np.full(size, 255, np.uint8)  # every float32 in it is NaN
-
-        class Allocation(int):
-            def free(self):
-                cuda._call("free", size)
-                del cuda.memory[int(self)]
-
+    def allocate(self, size):
+        """The address of new memory; every float32 in it is NaN."""
+        array = np.full(size, 255, np.uint8)
         self.memory[array.ctypes.data] = array
-        return Allocation(array.ctypes.data)
+        return array.ctypes.data
 
-    def memcpy_htod_async(self, to, array, stream):
-        self._call("copy in", len(array))
-        self.put(lambda: np.copyto(self.floats(int(to), array.shape), array))
-
-    def memcpy_dtoh_async(self, array, source, stream):
-        self._call("copy out", len(array))
-        self.put(lambda: np.copyto(array, self.floats(int(source), array.shape)))
-
-    # the driver itself, as ctypes shows it
-
-    def _status(self, name, *arguments):
-        assert self.depth, f"{name} without the context"
+    def _call(self, name, *arguments):
+        """Write it down; CUDA's status of it."""
+        assert self.depth or name == "push", f"{name} without the context"
         self.calls.append((name, *arguments))
         return 2 * (name in self.fails)
 
@@ -431,9 +385,12 @@ class Cuda:
         return 0
 
     def cuDevicePrimaryCtxRetain(self, context, device):  # noqa: N802
+        self.calls.append(("retain",))
         return 0
 
     def cuCtxPushCurrent_v2(self, context):  # noqa: N802
+        if self._call("push"):
+            return 2
         self.thread.depth = self.depth + 1
         return 0
 
@@ -444,46 +401,69 @@ class Cuda:
         words._obj.value = b"out of memory"
 
     def cuMemAlloc_v2(self, address, size):  # noqa: N802
-        if self._status("allocate array", size.value):
+        if self._call("allocate", size.value):
             return 2
-        array = np.full(size.value, 255, np.uint8)
-        address._obj.value = array.ctypes.data
-        self.memory[array.ctypes.data] = array
+        address._obj.value = self.allocate(size.value)
         return 0
 
     def cuMemFree_v2(self, address):  # noqa: N802
-        del self.memory[address.value]
-        return self._status("free array")
+        return self._call("free", self.memory.pop(address.value).nbytes)
+
+    def cuMemHostAlloc(self, place, size, flags):  # noqa: N802
+        if self._call("pinned", size.value):
+            return 2
+        place._obj.value = self.allocate(size.value)
+        return 0
+
+    def cuMemFreeHost(self, place):  # noqa: N802
+        return self._call("free pinned", self.memory.pop(place.value).nbytes)
+
+    def cuMemcpyHtoDAsync_v2(self, to, source, size, stream):  # noqa: N802
+        self.put(lambda: ctypes.memmove(self.bytes(to.value, size.value).ctypes.data, source.value, size.value))
+        return self._call("copy in", size.value, stream.value)
+
+    def cuMemcpyDtoHAsync_v2(self, to, source, size, stream):  # noqa: N802
+        self.put(lambda: ctypes.memmove(to.value, self.bytes(source.value, size.value).ctypes.data, size.value))
+        return self._call("copy out", size.value, stream.value)
 
     def cuMemcpyDtoDAsync_v2(self, to, source, size, stream):  # noqa: N802
         self.put(lambda: np.copyto(self.bytes(to.value, size.value), self.bytes(source.value, size.value)))
-        return self._status("copy", size.value, stream.value)
+        return self._call("copy", size.value, stream.value)
 
     def cuMemcpyDtoH_v2(self, to, source, size):  # noqa: N802
         ctypes.memmove(to.value, source.value, self.bytes(source.value, size.value).nbytes)
-        return self._status("copy back", size.value)
+        return self._call("copy back", size.value)
 
     def cuPointerGetAttribute(self, value, attribute, address):  # noqa: N802
         return int(not any(start <= address.value < start + array.nbytes for start, array in self.memory.items()))
 
+    def cuStreamCreate(self, stream, flags):  # noqa: N802
+        if self._call("stream", flags):
+            return 2
+        stream._obj.value = 76 + self.names().count("stream")
+        return 0
+
+    def cuStreamDestroy_v2(self, stream):  # noqa: N802
+        return self._call("free stream")
+
     def cuEventCreate(self, event, flags):  # noqa: N802
         event._obj.value = 4
-        return self._status("event", flags)
+        return self._call("event", flags)
 
     def cuEventRecord(self, event, stream):  # noqa: N802
-        return self._status("record", stream.value)
+        return self._call("record", stream.value)
 
     def cuStreamWaitEvent(self, stream, event, flags):  # noqa: N802
-        return self._status("wait", stream.value)
+        return self._call("wait", stream.value)
 
     def cuEventSynchronize(self, event):  # noqa: N802
-        return self._status("synchronize event")
+        return self._call("synchronize event")
 
     def cuStreamSynchronize(self, stream):  # noqa: N802
-        return self._status("synchronize stream", stream.value)
+        return self._call("synchronize", stream.value)
 
     def cuEventDestroy_v2(self, event):  # noqa: N802
-        return self._status("free event")
+        return self._call("free event")
 
     def cuStreamBeginCapture_v2(self, stream, mode):  # noqa: N802
         self.calls.append(("begin capture", mode))

@@ -43,7 +43,7 @@ class TensorRTSession(Session):
         Raises:
             ModelFileError: if the engine is of another TensorRT, for another GPU, or refused.
             ConfigError: without a GPU, without the plugin library, and for an engine with code that is not allowed.
-            MissingPackageError: without TensorRT or pycuda.
+            MissingPackageError: without TensorRT.
             ExecutionError: if the GPU is out of memory.
         """
         engine = artifact.engine
