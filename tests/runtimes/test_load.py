@@ -61,6 +61,7 @@ class TestOptions:
         ("options", "message"),
         [
             ({"allow_engine_code": True}, r"allow_engine_code is for engines; .*tiny\.onnx is none"),
+            ({"contexts": 2}, r"contexts is for engines; .*tiny\.onnx is none"),
             ({"device": "tpu"}, "device must be auto, cpu, cuda, or cuda:N .* found 'tpu'"),
             ({"operators": "plugin"}, "operators must be one of auto, library, function-body, found 'plugin'"),
             ({"runtime": "tvm"}, "runtime must be one of auto, onnxruntime, openvino, tensorrt, found 'tvm'"),
