@@ -120,7 +120,9 @@ STANDS_FOR = {
     stand_in_tensorrt.Network: "INetworkDefinition",
     stand_in_tensorrt.Parser: "OnnxParser",
     stand_in_tensorrt.ParserError: "ParserError",
+    stand_in_tensorrt.Refitter: "Refitter",
     stand_in_tensorrt.Registry: "IPluginRegistry",
+    stand_in_tensorrt.SerializationConfig: "ISerializationConfig",
     stand_in_tensorrt.Runtime: "Runtime",
 }
 """TensorRT's classes and what stands in for them."""
