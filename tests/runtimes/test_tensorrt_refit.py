@@ -57,6 +57,7 @@ def test_the_new_engine_says_what_it_is(trt, refittable, tiny_proto, tmp_path):
     )
 
 
+@pytest.mark.filterwarnings("ignore:Random inputs")
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_weights_of_two_bytes(trt, engine_file, tiny_onnx, tmp_path, precision):
     model = vimdeploy.convert(tiny_onnx, tmp_path / "half.onnx", precision, count=1).artifact

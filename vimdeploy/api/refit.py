@@ -16,7 +16,7 @@ def refit(
 ) -> Built:
     """Give an engine of ``build(..., refittable=True)`` the weights of another ONNX file of the same network.
 
-    It takes the GPU that the engine is for, the first one, and seconds.
+    It takes the first GPU, which must be such as the engine is for; no kernel is chosen anew.
 
     Args:
         engine: the engine; it stays as it is.

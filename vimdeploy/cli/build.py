@@ -88,8 +88,8 @@ if TYPE_CHECKING:
 @click.option(
     "--refittable",
     is_flag=True,
-    help="Let vimdeploy refit give the engine the weights of another file of the same network, which takes seconds "
-    "where a build takes minutes; such an engine may be slower.",
+    help="Let vimdeploy refit give the engine the weights of another file of the same network without a new choice of "
+    "kernels; such an engine may be slower.",
 )
 @click.option(
     "--layer-report",

@@ -22,8 +22,7 @@ def refit(engine: Path, model: Path, output: Path, allow_engine_code: bool, as_j
     """Give an engine the weights of another ONNX file of the same network.
 
     ENGINE was built with vimdeploy build --refittable, for a GPU such as the first one here. MODEL is the same variant,
-    exported at the same size and in the same precision from another checkpoint. No kernel is chosen anew, so it takes
-    seconds.
+    exported at the same size and in the same precision from another checkpoint. No kernel is chosen anew.
 
     \b
     vimdeploy build vim_tiny.onnx -o vim_tiny.engine --refittable
