@@ -14,7 +14,7 @@ TORCH := torch==2.13.0
 # a minute and a half more, and no source asks which device it is for. `pip install .`, and so `make demo`, compiles for all.
 TESTED := 75;90
 INSTALLED := 75;120
-CPP_FILES = find plugins tests/plugins benchmarks/native samples -name '*.h' -o -name '*.cpp' -o -name '*.cu'
+CPP_FILES = find plugins tests benchmarks/native samples -name '*.h' -o -name '*.cpp' -o -name '*.cu'
 
 .PHONY: demo check test lint test-cpp test-python format clean
 
@@ -72,7 +72,9 @@ format: .venv/installed
 	touch $@
 
 build/deps: tools/fetch_headers
-	tools/fetch_headers build/deps || echo "CMake will download them instead"
+	rm -rf build/deps.new
+	(tools/fetch_headers build/deps.new && rm -rf build/deps && mv build/deps.new build/deps) || \
+		echo "CMake will download what plugins/ needs instead"
 	mkdir -p build/deps && touch build/deps
 
 build/chromium: tools/fetch_chromium

@@ -2,14 +2,19 @@
 
 import gc
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 from helpers.stand_in_tensorrt import PLAN, WORKING_MEMORY, Engine, classifier, tensorrt
 from helpers.tensorrt_bindings import BINDINGS
 
-from vimdeploy.errors import ExecutionError, InputError, MissingPackageError, ModelFileError
+from vimdeploy.errors import ConfigError, ExecutionError, InputError, MissingPackageError, ModelFileError
 from vimdeploy.runtimes.engine_on_gpu import EngineOnGpu
+from vimdeploy.runtimes.gpu_arrays import gpu_array_of
 
 PLAIN_RUN = ["copy in", "execute", "copy out", "synchronize"]
 
@@ -36,6 +41,15 @@ def answers(engine, array):
     found = engine.run({"images": array})
     assert list(found) == ["logits"]
     return found["logits"]
+
+
+def wait_until(holds):
+    """Wait for what another thread does."""
+    for _ in range(4000):
+        if holds():
+            return
+        time.sleep(0.005)
+    raise AssertionError("it never held")
 
 
 def run(engine, cuda, *batches):
@@ -247,6 +261,272 @@ class TestSeveralInputs:
     def test_the_largest_batch_is_that_of_the_narrowest(self, cuda, engine):
         engine.run({"left": np.zeros((6, 2), np.float32), "right": np.zeros((6, 3), np.float32)})
         assert cuda.names().count("execute") == 2
+
+
+class TestProfiles:
+    """An engine that is fastest at one picture, or at six."""
+
+    @pytest.fixture
+    def engine(self, cuda, trt):
+        several = {"images": ((1, 3, 2, 4), (6, 3, 2, 4), (8, 3, 2, 4))}
+        one = {"images": ((1, 3, 2, 4), (1, 3, 2, 4))}
+        trt.engine = Engine(cuda, trt, one, classifier()[1], several)
+        opened = EngineOnGpu(trt, PLAN, 0, False)
+        yield opened
+        opened.close()
+
+    @pytest.mark.parametrize(("batch", "chosen"), [(1, [0]), (2, [0, 1]), (8, [0, 1]), (9, [0, 1, 0])])
+    def test_each_batch_runs_by_the_nearest(self, cuda, engine, batch, chosen):
+        before = cuda.names().count("set_optimization_profile")
+        given = images(batch)
+        np.testing.assert_array_equal(answers(engine, given), given.reshape(batch, -1)[:, :5])
+        found = [call[1] for call in cuda.calls if call[0] == "set_optimization_profile"][before:]
+        # The first context measured the larger profile when the engine was loaded, new ones begin with the first.
+        assert found == {1: [0], 2: [], 8: [], 9: []}[batch]
+
+    def test_a_context_that_was_told_its_profile_is_done_before_any_stream_runs_it(self, cuda, engine):
+        stream = engine._lanes[0].stream.handle
+        (place,) = [number for number, call in enumerate(cuda.calls) if call == ("set_optimization_profile", 1, stream)]
+        assert cuda.calls[place + 1] == ("synchronize",)
+
+    def test_buffers_are_those_of_the_largest(self, cuda, engine):
+        assert [call[1] for call in cuda.calls if call[0] == "pinned"] == [8 * 24, 8 * 5]
+
+    def test_each_has_its_graph(self, cuda, engine):
+        for batch in (1, 8) * 3:
+            engine.run({"images": images(batch)})
+        assert run(engine, cuda, 1, 8) == [*TestGraph.LAUNCH] * 2
+
+    def test_a_profile_that_tensorrt_refuses(self, cuda, trt):
+        trt.engine = Engine(cuda, trt, *classifier(), classifier()[0])
+        trt.engine.refuses.add("set_optimization_profile")
+        with pytest.raises(ExecutionError, match="TensorRT refuses profile 1: it gives no reason"):
+            EngineOnGpu(trt, PLAN, 0, False)
+
+
+class TestThreads:
+    """Each run that meets another has a lane of its own."""
+
+    @pytest.fixture
+    def meeting(self, cuda, trt):
+        """An engine, a list for the barrier that its runs are to meet at, and the batches that it has run."""
+        met, barriers = [], []
+
+        def logits(images):
+            if images.any():  # else it is asked for a shape
+                met.append(len(images))
+                if barriers:
+                    barriers[0].wait(20)
+            return images.reshape(len(images), -1)[:, :5]
+
+        trt.engine = Engine(cuda, trt, classifier()[0], {"logits": logits})
+        opened = EngineOnGpu(trt, PLAN, 0, False, lanes=3)
+        yield opened, barriers, met
+        barriers.clear()
+        opened.close()
+
+    def at_once(self, engine, count):
+        """Whether so many runs at once have answered what they were asked."""
+        with ThreadPoolExecutor(count) as pool:
+            given = [images(1) + number for number in range(count)]
+            found = list(pool.map(lambda array: answers(engine, array), given))
+        return all((ours == array.reshape(1, -1)[:, :5]).all() for ours, array in zip(found, given, strict=True))
+
+    def test_compute_at_the_same_time(self, cuda, meeting):
+        engine, barriers, _ = meeting
+        assert cuda.names().count("stream") == 1
+        barriers.append(threading.Barrier(3))
+        assert self.at_once(engine, 3)
+        assert cuda.names().count("stream") == len(engine._lanes) == 3
+        assert cuda.names().count("pinned") == 6
+
+    def test_one_alone_takes_one_lane(self, cuda, meeting):
+        engine = meeting[0]
+        run(engine, cuda, 1, 2, 3, 1)
+        assert len(engine._lanes) == 1
+
+    def test_further_ones_wait(self, cuda, meeting):
+        engine = meeting[0]
+        assert self.at_once(engine, 12)
+        assert len(engine._lanes) <= 3
+
+    def test_without_memory_for_another_lane_they_wait(self, cuda, meeting):
+        engine, barriers, met = meeting
+        go_on = threading.Barrier(2)
+        barriers.append(go_on)
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(answers, engine, images(1))
+            wait_until(lambda: met == [1])
+            cuda.fails.add("allocate")
+            second = pool.submit(answers, engine, images(2))
+            wait_until(lambda: engine._most_lanes == 1)
+            assert met == [1]
+            barriers.clear()
+            go_on.wait(20)
+            assert (first.result().shape, second.result().shape) == ((1, 5), (2, 5))
+        cuda.fails.clear()
+        assert len(engine._lanes) == 1
+
+    def test_closing_waits_for_a_run(self, cuda, meeting):
+        engine, barriers, met = meeting
+        go_on = threading.Barrier(2)
+        barriers.append(go_on)
+        with ThreadPoolExecutor(2) as pool:
+            running = pool.submit(answers, engine, images(1))
+            wait_until(lambda: met == [1])
+            closing = pool.submit(engine.close)
+            wait_until(lambda: engine._is_closed)
+            with pytest.raises(ConfigError, match="The session was closed; open the engine again"):
+                answers(engine, images(1))
+            assert "free" not in cuda.names()
+            go_on.wait(20)
+            assert running.result().shape == (1, 5)
+            closing.result()
+        assert cuda.names().count("free") == 3
+
+    def test_a_run_that_fails_gives_its_lane_back(self, cuda, engine):
+        for _ in range(5):
+            engine._loaded.engine.refuses.add("execute")
+            engine._lanes[0]._contexts.clear()
+            with pytest.raises(ExecutionError, match="TensorRT failed"):
+                answers(engine, images(1))
+            engine._loaded.engine.refuses.clear()
+        assert len(engine._lanes) == len(engine._idle) == 1
+
+
+class TestOnTheGpu:
+    """Inputs and outputs that are in the GPU's memory: the CPU's here."""
+
+    STREAM = 5
+
+    def run(self, engine, given, outputs=(), stream=None):
+        """Runs arrays that a library has on the GPU."""
+
+        def take(handle):
+            return {name: gpu_array_of(array, 0, handle) for name, array in given.items()}
+
+        return engine.run_on_gpu(take, next(iter(given.values())), dict(outputs), stream)
+
+    @pytest.mark.parametrize("batch", [1, 7, 8, 9, 20])
+    def test_each_image_has_its_answer(self, cuda, engine, batch):
+        given = images(batch)
+        logits = self.run(engine, {"images": cuda.array(given)})["logits"]
+        np.testing.assert_array_equal(logits.numpy(), given.reshape(batch, -1)[:, :5])
+        assert (logits.gpu, logits.stream) == (0, None)
+
+    def test_nothing_goes_over_the_cpu(self, cuda, engine):
+        before = len(cuda.calls)
+        self.run(engine, {"images": cuda.array(images(2))})
+        assert not {"copy in", "copy out", "copy back"} & set(cuda.names()[before:])
+
+    def test_without_a_stream_the_answers_are_there(self, cuda, engine):
+        before = len(cuda.calls)
+        self.run(engine, {"images": cuda.array(images(2))})
+        own = engine._lanes[0].stream.handle
+        assert [call for call in cuda.calls[before:] if call[0] in ("copy", "execute", "synchronize")] == [
+            ("copy", 2 * 24 * 4, own),
+            ("execute", own),
+            ("copy", 2 * 5 * 4, own),
+            ("synchronize",),
+        ]
+
+    def test_on_the_callers_stream_nobody_waits(self, cuda, engine):
+        self.run(engine, {"images": cuda.array(images(2))}, stream=self.STREAM)
+        before = len(cuda.calls)
+        logits = self.run(engine, {"images": cuda.array(images(2))}, stream=self.STREAM)["logits"]
+        assert logits.stream == self.STREAM
+        calls = cuda.calls[before:]
+        assert {name for name, *_ in calls} & {"synchronize", "synchronize stream", "synchronize event"} == set()
+        assert {call[-1] for call in calls if call[0] in ("copy", "launch", "record")} == {self.STREAM}
+
+    def test_one_graph_serves_all_addresses_and_the_cpu(self, cuda, engine):
+        """The second run makes it, from then on it is launched, wherever the arrays are."""
+        arrays = [images(2) + number for number in range(4)]
+        answers(engine, arrays[0])
+        for number, array in enumerate(arrays):
+            logits = self.run(engine, {"images": cuda.array(array)}, stream=self.STREAM + number)["logits"]
+            np.testing.assert_array_equal(logits.numpy(), array.reshape(2, -1)[:, :5])
+        assert cuda.names().count("begin capture") == 1
+        assert [call[1] for call in cuda.calls if call[0] == "launch"] == [5, 6, 7, 8]
+        assert run(engine, cuda, 2)[:2] == ["wait", "copy in"]
+
+    def test_what_comes_next_waits_for_a_callers_stream(self, cuda, engine):
+        """The lane's buffers are in use until that stream is done."""
+        given = cuda.array(images(2))
+        logits = self.run(engine, {"images": given}, stream=self.STREAM)
+        assert cuda.calls[-1] == ("record", self.STREAM)
+        del logits
+        before = len(cuda.calls)
+        self.run(engine, {"images": given}, stream=6)
+        assert [call for call in cuda.calls[before:] if call[0] == "wait"] == [("wait", 6)]
+        before = len(cuda.calls)
+        answers(engine, images(2))
+        assert [call for call in cuda.calls[before:] if call[0] == "wait"] == [("wait", engine._lanes[0].stream.handle)]
+        before = len(cuda.calls)
+        answers(engine, images(2))
+        assert "wait" not in cuda.names()[before:]
+
+    def test_closing_waits_for_a_callers_stream(self, cuda, engine):
+        self.run(engine, {"images": cuda.array(images(2))}, stream=self.STREAM)
+        before = len(cuda.calls)
+        engine.close()
+        assert cuda.names()[before:][1:3] == ["synchronize event", "synchronize"]
+
+    def test_outputs_of_the_callers_own(self, cuda, engine):
+        given, wanted = images(9), np.zeros((9, 5), np.float32)
+        array = cuda.array(wanted)
+        before = len(cuda.calls)
+        assert self.run(engine, {"images": cuda.array(given)}, {"logits": array})["logits"] is array
+        np.testing.assert_array_equal(wanted, given.reshape(9, -1)[:, :5])
+        assert "allocate array" not in cuda.names()[before:]
+
+    @pytest.mark.parametrize(
+        ("name", "output", "message"),
+        [
+            ("logits", np.zeros((2, 4), np.float32), r"Wanted logits \(2, 5\) of float32, found \(2, 4\) of float32"),
+            ("logits", np.zeros((2, 5), np.int32), r"Wanted logits \(2, 5\) of float32, found \(2, 5\) of int32"),
+            ("scores", np.zeros((2, 5), np.float32), "Wanted outputs among logits; found scores"),
+        ],
+    )
+    def test_outputs_that_do_not_fit(self, cuda, engine, name, output, message):
+        with pytest.raises(InputError, match=message):
+            self.run(engine, {"images": cuda.array(images(2))}, {name: cuda.array(output)})
+        assert len(engine._idle) == 1
+
+    def test_a_rest_below_the_smallest_is_filled_up(self, cuda, trt):
+        trt.engine = Engine(cuda, trt, *classifier(smallest=4))
+        opened = EngineOnGpu(trt, PLAN, 0, False)
+        for batch in (1, 3, 9):
+            given = images(batch)
+            logits = self.run(opened, {"images": cuda.array(given)})["logits"]
+            np.testing.assert_array_equal(logits.numpy(), given.reshape(batch, -1)[:, :5])
+        opened.close()
+
+    def test_what_pytorch_has_there_is_answered_by_its_tensors(self, cuda, engine, monkeypatch):
+        """Tensors of the CPU that say that they are on the GPU."""
+        given = images(2)
+        monkeypatch.setattr(torch.Tensor, "__dlpack_device__", lambda tensor: (2, 0))
+        plain = torch.Tensor.__dlpack__
+        monkeypatch.setattr(torch.Tensor, "__dlpack__", lambda tensor, *, stream: plain(tensor))
+        tensor = torch.from_numpy(given)
+        cuda.array(given)
+        made = []
+
+        def in_memory_of_the_stand_in(shape, dtype, device):
+            made.append(np.empty(shape, np.float32))
+            cuda.array(made[-1])
+            return torch.from_numpy(made[-1])
+
+        monkeypatch.setattr(torch, "empty", in_memory_of_the_stand_in)
+        logits = self.run(engine, {"images": tensor})["logits"]
+        assert (type(logits), logits.data_ptr()) == (torch.Tensor, made[0].ctypes.data)
+        np.testing.assert_array_equal(made[0], given.reshape(2, -1)[:, :5])
+
+    def test_cuda_fails(self, cuda, engine):
+        cuda.fails.add("copy")
+        with pytest.raises(ExecutionError, match="CUDA failed: out of memory"):
+            self.run(engine, {"images": cuda.array(images(2))})
+        assert (len(engine._idle), cuda.depth) == (1, 0)
 
 
 class TestGraph:

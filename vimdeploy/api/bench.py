@@ -32,6 +32,7 @@ def bench(
     warm_up: int = 3,
     device: str = "auto",
     providers: Sequence[str] | None = None,
+    cuda_graphs: bool = False,
     operators: str = "auto",
     threads: int | None = None,
     task: str = "classification",
@@ -64,6 +65,7 @@ def bench(
         warm_up: calls before the first turn, which are not timed.
         device: ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` for the second GPU.
         providers: of ONNX files in ONNX Runtime, instead of the device's.
+        cuda_graphs: of ONNX files in ONNX Runtime on CUDA: capture runs, and repeat them in one call.
         operators: of ONNX files: ``auto``, ``library`` or ``function-body``.
         threads: that one operator may use on a CPU; None: all cores for ONNX files, one for PyTorch.
         task: what variants and checkpoints are for, one of ``tasks.TASKS``.
@@ -85,6 +87,7 @@ def bench(
     settings = Settings(
         device=device,
         providers=providers,
+        cuda_graphs=cuda_graphs,
         operators=operators,
         threads=threads,
         runtime=runtime,

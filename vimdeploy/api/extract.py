@@ -67,6 +67,7 @@ def extract(
     precision: str | None = None,
     device: str = "auto",
     providers: Sequence[str] | None = None,
+    cuda_graphs: bool = False,
     threads: int | None = None,
     operators: str = "auto",
     allow_engine_code: bool = False,
@@ -94,6 +95,7 @@ def extract(
         precision: of OpenVINO.
         device: ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` for the second GPU.
         providers: of ONNX Runtime, instead of the device's.
+        cuda_graphs: of ONNX Runtime on CUDA.
         threads: that one operator may use on a CPU.
         operators: ``auto``, ``library`` or ``function-body``.
         allow_engine_code: run the code that an engine carries, if you trust its builder.
@@ -122,6 +124,7 @@ def extract(
         allow_engine_code=allow_engine_code,
         runtime=runtime,
         precision=precision,
+        cuda_graphs=cuda_graphs,
     )
     with session:
         vector = session.task().vector

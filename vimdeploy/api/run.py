@@ -27,6 +27,7 @@ def run(
     precision: str | None = None,
     device: str = "auto",
     providers: Sequence[str] | None = None,
+    cuda_graphs: bool = False,
     threads: int | None = None,
     operators: str = "auto",
     allow_engine_code: bool = False,
@@ -50,6 +51,7 @@ def run(
         precision: of OpenVINO.
         device: ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` for the second GPU.
         providers: of ONNX Runtime, instead of the device's.
+        cuda_graphs: of ONNX Runtime on CUDA.
         threads: that one operator may use on a CPU; given, pictures run one after the other.
         operators: ``auto``, ``library`` or ``function-body``.
         allow_engine_code: run the code that an engine carries, if you trust its builder.
@@ -70,6 +72,7 @@ def run(
         allow_engine_code=allow_engine_code,
         runtime=runtime,
         precision=precision,
+        cuda_graphs=cuda_graphs,
     )
     rows = answers_of(
         session,

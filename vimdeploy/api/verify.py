@@ -47,6 +47,7 @@ def verify(
     report: str | Path | None = None,
     device: str = "auto",
     providers: Sequence[str] | None = None,
+    cuda_graphs: bool = False,
     threads: int | None = None,
     allow_engine_code: bool = False,
     runtime: str = "auto",
@@ -78,6 +79,7 @@ def verify(
         report: an HTML page to write, too.
         device: ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` for the second GPU.
         providers: of ONNX Runtime, that an ONNX file is to run on instead of the device's.
+        cuda_graphs: of ONNX Runtime on CUDA: capture runs of an ONNX file, and repeat them in one call.
         threads: that one operator may use on a CPU; None takes all cores.
         allow_engine_code: run the code that an engine carries, if you trust its builder.
         runtime: that runs an ONNX file: ``auto``, ``onnxruntime`` or ``openvino``.
@@ -110,7 +112,9 @@ def verify(
         weights: WeightCheck | None = None
         candidates: Sequence[Session] = []
         if recorded is None:
-            candidates = _sessions(opened, device, providers, threads, allow_engine_code, runtime, precision)
+            candidates = _sessions(
+                opened, device, providers, cuda_graphs, threads, allow_engine_code, runtime, precision
+            )
         source = str(other or opened)
         sha256 = other.sha256 if other is not None else opened.sha256
         loaded = _checkpoint(opened, checkpoint)
@@ -124,7 +128,7 @@ def verify(
             reference = eager
             weights = _weights(opened, eager)
             source, sha256 = (str(loaded.path), loaded.sha256) if loaded else (_origin(opened, model), "")
-        elif recorded is not None or runtime == "openvino" or providers:
+        elif recorded is not None or runtime == "openvino" or providers or cuda_graphs:
             reference = load(opened, device, threads)
             what = f"{recorded or candidates[0].description} is compared with {reference.description}"
         else:
@@ -204,6 +208,7 @@ def _sessions(
     artifact: Artifact,
     device: str,
     providers: Sequence[str] | None,
+    cuda_graphs: bool,
     threads: int | None,
     allow_engine_code: bool,
     runtime: str,
@@ -211,7 +216,7 @@ def _sessions(
 ) -> Sequence[Session]:
     """A session for each way in which a file can compute our operators here."""
     in_onnxruntime = artifact.engine is None and runtime in ("auto", "onnxruntime")
-    if not in_onnxruntime or allow_engine_code or providers or precision:
+    if not in_onnxruntime or allow_engine_code or providers or cuda_graphs or precision:
         return [
             load(
                 artifact,
@@ -221,6 +226,7 @@ def _sessions(
                 allow_engine_code=allow_engine_code,
                 runtime=runtime,
                 precision=precision,
+                cuda_graphs=cuda_graphs,
             )
         ]
     from vimdeploy.runtimes.onnxruntime import sessions_of_all_operators

@@ -80,7 +80,14 @@ def open_session(subject: Subject, settings: Settings) -> Session:
         return load(subject.path, settings.device, allow_engine_code=settings.allow_engine_code)
     if subject.runtime == "openvino":
         return load(subject.path, settings.device, settings.threads, runtime="openvino", precision=subject.openvino)
-    return load(subject.path, settings.device, settings.threads, settings.operators, settings.providers)
+    return load(
+        subject.path,
+        settings.device,
+        settings.threads,
+        settings.operators,
+        settings.providers,
+        cuda_graphs=settings.cuda_graphs,
+    )
 
 
 def _eager_session(subject: Subject, settings: Settings) -> Session:

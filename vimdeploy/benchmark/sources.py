@@ -82,6 +82,8 @@ class Settings:
     device: str = "auto"
     providers: Sequence[str] | None = None
     """Of ONNX files in ONNX Runtime, instead of the device's."""
+    cuda_graphs: bool = False
+    """Whether ONNX Runtime captures CUDA graphs."""
     operators: str = "auto"
     threads: int | None = None
     """Threads of ONNX files and PyTorch; None leaves the choice to the runtime."""

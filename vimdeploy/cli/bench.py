@@ -13,6 +13,7 @@ from vimdeploy.cli.options import (
     PATH,
     ImageSizes,
     Numbers,
+    cuda_graphs_option,
     device_option,
     engine_code_option,
     json_option,
@@ -109,6 +110,7 @@ def _check_against(ctx: click.Context, param: click.Parameter, values: tuple[str
 )
 @device_option
 @providers_option
+@cuda_graphs_option
 @operators_option
 @threads_option
 @runtime_option
@@ -129,6 +131,7 @@ def bench(
     profile: bool,
     device: str,
     providers: tuple[str, ...] | None,
+    cuda_graphs: bool,
     operators: str,
     threads: int | None,
     runtime: str,
@@ -171,6 +174,7 @@ def bench(
     settings = Settings(
         device=device,
         providers=providers,
+        cuda_graphs=cuda_graphs,
         operators=operators,
         threads=threads,
         runtime=runtime,

@@ -11,6 +11,7 @@ from vimdeploy.cli.options import (
     PATH,
     ImageSize,
     artifact_argument,
+    cuda_graphs_option,
     device_option,
     engine_code_option,
     images_argument,
@@ -75,6 +76,7 @@ from vimdeploy.cli.options import (
 @precision_option
 @device_option
 @providers_option
+@cuda_graphs_option
 @operators_option
 @threads_option
 @engine_code_option
@@ -94,6 +96,7 @@ def extract(
     precision: str | None,
     device: str,
     providers: tuple[str, ...] | None,
+    cuda_graphs: bool,
     operators: str,
     threads: int | None,
     allow_engine_code: bool,
@@ -133,6 +136,7 @@ def extract(
             precision=precision,
             device=device,
             providers=providers,
+            cuda_graphs=cuda_graphs,
             threads=threads,
             operators=operators,
             allow_engine_code=allow_engine_code,

@@ -261,6 +261,12 @@ providers_option = click.option(
     "--device: NvTensorRTRTXExecutionProvider, for example. Plugins that pip has installed (onnxruntime-ep-...) are "
     "found by the provider's name.",
 )
+cuda_graphs_option = click.option(
+    "--cuda-graphs",
+    is_flag=True,
+    help="On a GPU, let ONNX Runtime capture a run and repeat it in one call, which pays for small batches; engines "
+    "always do. It wants the compiled library, and is refused for files that compute sizes, such as detectors.",
+)
 runtime_option = click.option(
     "--runtime",
     type=click.Choice(RUNTIMES),

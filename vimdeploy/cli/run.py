@@ -16,6 +16,7 @@ from vimdeploy.cli.options import (
     PATH,
     ImageSize,
     artifact_argument,
+    cuda_graphs_option,
     device_option,
     engine_code_option,
     images_argument,
@@ -102,6 +103,7 @@ SHOWN = 5
 @precision_option
 @device_option
 @providers_option
+@cuda_graphs_option
 @operators_option
 @threads_option
 @engine_code_option
@@ -123,6 +125,7 @@ def run(
     precision: str | None,
     device: str,
     providers: tuple[str, ...] | None,
+    cuda_graphs: bool,
     operators: str,
     threads: int | None,
     allow_engine_code: bool,
@@ -169,6 +172,7 @@ def run(
         allow_engine_code=allow_engine_code,
         runtime=runtime,
         precision=precision,
+        cuda_graphs=cuda_graphs,
     )
     with session:
         answers = partial(

@@ -11,6 +11,7 @@ from vimdeploy.cli.options import (
     PATH,
     artifact_argument,
     checkpoint_option,
+    cuda_graphs_option,
     device_option,
     engine_code_option,
     image_size_option,
@@ -85,6 +86,7 @@ from vimdeploy.cli.verification import document_of, print_verifications
 )
 @device_option
 @providers_option
+@cuda_graphs_option
 @threads_option
 @runtime_option
 @precision_option
@@ -107,6 +109,7 @@ def verify(
     report: Path | None,
     device: str,
     providers: tuple[str, ...] | None,
+    cuda_graphs: bool,
     threads: int | None,
     runtime: str,
     precision: str | None,
@@ -173,6 +176,7 @@ def verify(
             report=report,
             device=device,
             providers=providers,
+            cuda_graphs=cuda_graphs,
             threads=threads,
             runtime=runtime,
             precision=precision,

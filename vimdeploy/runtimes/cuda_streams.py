@@ -82,6 +82,18 @@ def wait_for(writer: int, reader: int) -> None:
             event.close()
 
 
+def synchronize(stream: int) -> None:
+    """Wait for what a stream was given so far; its context is current.
+
+    Args:
+        stream: its handle.
+
+    Raises:
+        ExecutionError: if CUDA fails.
+    """
+    checked(driver().cuStreamSynchronize(ctypes.c_void_p(stream)))
+
+
 def copy_on_gpu(to: int, source: int, size: int, stream: int) -> None:
     """Put a copy within a GPU's memory into a stream; its context is current.
 

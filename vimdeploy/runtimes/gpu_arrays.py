@@ -11,13 +11,13 @@ import ctypes
 import math
 import sys
 import weakref
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from vimdeploy.errors import ExecutionError, InputError
+from vimdeploy.errors import ConfigError, ExecutionError, InputError
 from vimdeploy.gpu import Device, current, driver
 from vimdeploy.runtimes import dlpack
 from vimdeploy.runtimes.cuda_streams import LEGACY_STREAM, checked, wait_for
@@ -149,6 +149,15 @@ def gpu_array_of(value: Any, gpu: int, stream: int) -> GpuArray:
     return array
 
 
+def stream_of_torch(like: object, gpu: int) -> int | None:
+    """The handle of PyTorch's current stream, if something is a tensor of it; else None."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(like, torch.Tensor):
+        return None
+    handle: int = torch.cuda.current_stream(gpu).cuda_stream
+    return handle
+
+
 def empty(like: object, shape: tuple[int, ...], dtype: np.dtype[Any], gpu: int, stream: int | None = None) -> Any:
     """Memory for an output that is to be used by the library that an input is from.
 
@@ -167,7 +176,7 @@ def empty(like: object, shape: tuple[int, ...], dtype: np.dtype[Any], gpu: int, 
     """
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(like, torch.Tensor):
-        return _allocated(shape, dtype, gpu)
+        return _allocated(shape, dtype, gpu, stream)
     on_stream: AbstractContextManager[Any] = nullcontext()
     if stream is not None:
         is_default = stream in (0, LEGACY_STREAM)
@@ -180,7 +189,7 @@ def empty(like: object, shape: tuple[int, ...], dtype: np.dtype[Any], gpu: int, 
         raise ExecutionError(f"PyTorch gives no memory for an output of {shape}: {reason_of(error)}") from error
 
 
-def _allocated(shape: tuple[int, ...], dtype: np.dtype[Any], gpu: int) -> GpuArray:
+def _allocated(shape: tuple[int, ...], dtype: np.dtype[Any], gpu: int, stream: int | None) -> GpuArray:
     """A new array. Its memory is given back with it, once the GPU is done with all that it was given."""
     address = ctypes.c_uint64()
     with current(gpu):
@@ -188,7 +197,7 @@ def _allocated(shape: tuple[int, ...], dtype: np.dtype[Any], gpu: int) -> GpuArr
         checked(driver().cuMemAlloc_v2(ctypes.byref(address), ctypes.c_size_t(size)))
     owner = _Memory()
     weakref.finalize(owner, _free, address.value, gpu).atexit = False  # CUDA is gone then, and the memory with it
-    return GpuArray(address.value, shape, dtype, gpu, owner)
+    return GpuArray(address.value, shape, dtype, gpu, owner, stream)
 
 
 class _Memory:
@@ -196,7 +205,7 @@ class _Memory:
 
 
 def _free(address: int, gpu: int) -> None:
-    with current(gpu):
+    with suppress(ConfigError), current(gpu):  # of a GPU that has failed, the memory is gone
         driver().cuMemFree_v2(ctypes.c_uint64(address))
 
 

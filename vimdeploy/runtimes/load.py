@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from vimdeploy.artifact import Artifact, open_artifact
 from vimdeploy.errors import ConfigError
@@ -17,11 +18,12 @@ def load(
     device: str = "auto",
     threads: int | None = None,
     operators: str = "auto",
-    providers: Sequence[str] | None = None,
+    providers: Sequence[str | tuple[str, Mapping[str, Any]]] | None = None,
     allow_engine_code: bool = False,
     runtime: str = "auto",
     precision: str | None = None,
     contexts: int | None = None,
+    cuda_graphs: bool = False,
 ) -> Session:
     """Open an ONNX file or an engine, ready to run.
 
@@ -32,7 +34,9 @@ def load(
             if one is usable. Engines run on GPUs alone.
         threads: that one operator may use on a CPU; None takes all cores.
         operators: of ONNX files: ``library``, ``function-body``, or ``auto``: the compiled library if it is installed.
-        providers: of ONNX files: ONNX Runtime's names of execution providers, instead of the device's.
+        providers: of ONNX files: ONNX Runtime's names of execution providers, instead of the device's; plugins of
+            packages such as onnxruntime-ep-openvino are found by theirs. A pair is a name and ONNX Runtime's options
+            for it, ``("CUDAExecutionProvider", {"user_compute_stream": stream})`` for example.
         allow_engine_code: of engines: run the code that a version-compatible engine carries, if you trust its builder.
         runtime: ``onnxruntime`` or ``openvino``, which run ONNX files; ``tensorrt``, which runs engines; ``auto``: ONNX
             Runtime or TensorRT, as the file wants.
@@ -40,6 +44,9 @@ def load(
             processors that have instructions for it; ``verify`` tells what that costs.
         contexts: of engines: so many threads run it at the same time at most; each takes memory of its own when it
             first does (``TensorRTSession.bytes_per_context``). None: 2.
+        cuda_graphs: of ONNX files on CUDA: give the GPU all of a run in one call, as it was captured in the second run
+            of the same shapes, which pays for small batches; engines always do. It wants the compiled library. Threads
+            run one after the other then, and none may ask for GPU memory while another shape is captured.
 
     Returns:
         A session: ``run(arrays)``, ``predict(pictures)``.
@@ -62,6 +69,11 @@ def load(
         raise ConfigError(
             f"providers are of ONNX Runtime; {f'{artifact} is an engine' if is_engine else 'OpenVINO is wanted'}."
         )
+    if cuda_graphs and (is_engine or runtime == "openvino"):
+        raise ConfigError(
+            "cuda_graphs are of ONNX Runtime; "
+            f"{f'{artifact} is an engine, which has them anyway' if is_engine else 'OpenVINO is wanted'}."
+        )
     if is_engine:
         from vimdeploy.runtimes.tensorrt import session_from_engine
 
@@ -75,4 +87,4 @@ def load(
         return OpenVinoSession(artifact, device, threads, operators, precision)
     from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession
 
-    return OnnxRuntimeSession(artifact, device, threads, operators, providers)
+    return OnnxRuntimeSession(artifact, device, threads, operators, providers, cuda_graphs)

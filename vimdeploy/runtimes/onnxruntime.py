@@ -6,20 +6,24 @@ import ctypes
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
 from vimdeploy import libraries
 from vimdeploy.artifact import Artifact
-from vimdeploy.errors import ConfigError, ModelFileError, require
-from vimdeploy.gpu import Device, device_of
+from vimdeploy.errors import ConfigError, InputError, ModelFileError, require
+from vimdeploy.gpu import Device, current, device_of
 from vimdeploy.graphs.float32_products import with_float32_products
 from vimdeploy.model_info import INT8
 from vimdeploy.networks import stages_of
 from vimdeploy.ops.contract import DOMAIN
 from vimdeploy.runtimes.base import Arrays, Session, Stages, check_threads
+from vimdeploy.runtimes.bound_runs import CapturedRuns, Copies, run_on_gpu
 from vimdeploy.runtimes.cuda_provider import CPU_PROVIDER, CUDA_PROVIDER, INSTALL, check_cuda, load_cuda_libraries
+from vimdeploy.runtimes.cuda_streams import LEGACY_STREAM, stream_handle, synchronize, wait_for
+from vimdeploy.runtimes.gpu_arrays import empty, stream_of_torch
 from vimdeploy.runtimes.operator_library import ChosenLibrary, choose_library, warn_of_slow_operators
 from vimdeploy.runtimes.plugin_provider import find_providers, kind_of, plugin_device
 from vimdeploy.runtimes.runs import run_session
@@ -33,8 +37,16 @@ _CPU = [CPU_PROVIDER]
 _CUDA = [CUDA_PROVIDER, *_CPU]  # the CPU computes shapes
 _PROVIDERS = {"auto": [_CUDA, _CPU], "cpu": [_CPU], "cuda": [_CUDA]}
 """The providers of each; ``auto`` takes the first that this machine and the other options allow."""
+_INSTEAD = {"device_id": "device='cuda:1'", "enable_cuda_graph": "cuda_graphs=True"}
+"""What stands for options of the CUDA provider, which vimdeploy has to know of."""
+_STREAM = "user_compute_stream"
+"""The CUDA provider's option for the stream that it is to work in."""
 _KINDS = {CUDA_PROVIDER: "cuda"}
 """What those run on that are built in, if it is no CPU."""
+
+
+Provider = str | tuple[str, Mapping[str, Any]]
+"""ONNX Runtime's name of an execution provider; or the name, and options that ONNX Runtime has for it."""
 
 
 class OnnxRuntimeSession(Session):
@@ -49,7 +61,8 @@ class OnnxRuntimeSession(Session):
         device: str = "auto",
         threads: int | None = None,
         operators: str = "auto",
-        providers: Sequence[str] | None = None,
+        providers: Sequence[Provider] | None = None,
+        cuda_graphs: bool = False,
     ) -> None:
         """Open a session.
 
@@ -61,7 +74,10 @@ class OnnxRuntimeSession(Session):
             operators: ``library``, ``function-body``, or ``auto``: the library if it has kernels for the device.
             providers: ONNX Runtime's names of execution providers, first choice first, built in or plugins; None
                 follows the device. A plugin runs on its first device, with device ``cuda:1`` on its second; it is
-                refused if it would run no part of the model.
+                refused if it would run no part of the model. A name may come with ONNX Runtime's options for it, as a
+                pair of the two.
+            cuda_graphs: on CUDA, give a GPU all of a run in one call, as it was captured in the second run of the same
+                shapes; the first 8 shapes are captured. Threads then run one after the other.
 
         Raises:
             ConfigError: for an option that is none of these, a missing library, provider or GPU.
@@ -69,13 +85,15 @@ class OnnxRuntimeSession(Session):
         """
         self.artifact, self.info = artifact, artifact.info
         self._threads = threads
-        self._options = (device, threads, operators, providers)
+        self._options = (device, threads, operators, providers, cuda_graphs)
         opened = open_model(artifact, *self._options)
         self._session: InferenceSession | None
-        self._session, self.device, self.operators, self._plugins = opened
+        self._session, self.device, self.operators, self._plugins, self._stream = opened
         self._chosen = self.operators or operators
         self._providers = opened.session.get_providers()
-        self._outputs = [spec.name for spec in self.info.outputs]
+        self._types = {spec.name: spec.type for spec in self.info.outputs}
+        self._outputs = list(self._types)
+        self._captured = self._captured_runs()
         _sessions.add(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -89,9 +107,55 @@ class OnnxRuntimeSession(Session):
         return f"{self.runtime} ({how})"
 
     def _run(self, inputs: Arrays) -> Arrays:
+        session = self._opened()
+        if self._captured is not None:
+            return self._captured.run(inputs)
+        return run_session(session, self._outputs, inputs)
+
+    def _run_on_gpu(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any], stream: int | None) -> dict[str, Any]:
+        """As ``run``. ONNX Runtime works in streams of its own, so a caller's is waited for before and after.
+
+        It is not if the session was opened with one, by the provider's option user_compute_stream.
+        """
+        unknown = outputs.keys() - set(self._outputs)
+        if unknown:
+            raise InputError(
+                f"The model has no output {', '.join(sorted(unknown))}; it has {', '.join(self._outputs)}."
+            )
+        session, gpu, own = self._opened(), device_of(self.device).index, self._stream
+        if self._captured is not None:
+            own = None  # its runs are in one thread, one after the other
+        works_in = next(found for found in (own, stream, LEGACY_STREAM) if found is not None)
+        with current(gpu):
+            if own is not None and stream is not None:
+                wait_for(stream, own)
+            arrays = self._taken(inputs, works_in)
+            if own is None:
+                synchronize(works_in)
+        like = next(iter(inputs.values()))
+        home = stream_of_torch(like, gpu) if stream is None else stream
+        waits = own is None or stream is None
+        copies = Copies(arrays, outputs, self._types, partial(empty, like, gpu=gpu, stream=home), gpu, works_in, waits)
+        if self._captured is not None:
+            return self._captured.run_by(arrays, copies.give, copies.take)
+        found = run_on_gpu(session, self._outputs, arrays, copies.take, waits)
+        if own is not None and stream is not None:
+            with current(gpu):
+                wait_for(own, stream)
+        return found
+
+    def _opened(self) -> InferenceSession:
+        """ONNX Runtime's session, which is another one in a forked process."""
         if self._session is None:
             self._session = open_model(self.artifact, *self._options).session
-        return run_session(self._session, self._outputs, inputs)
+            self._captured = self._captured_runs()
+        return self._session
+
+    def _captured_runs(self) -> CapturedRuns | None:
+        *_, cuda_graphs = self._options
+        if not cuda_graphs:
+            return None
+        return CapturedRuns(self._session, self._outputs, device_of(self.device).index)
 
     def after_fork(self) -> None:
         """Forget ONNX Runtime's session in a forked process, which has none of its threads.
@@ -99,7 +163,7 @@ class OnnxRuntimeSession(Session):
         It would wait for them for ever when it is freed, so it never is; the next run opens another one.
         """
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
-        self._session = None
+        self._session = self._captured = None
 
     def open_stages(self) -> Stages:
         """Found by outputs at the ends of the stages, in a copy of the model."""
@@ -155,6 +219,8 @@ class OpenedModel(NamedTuple):
     """What computes our operators; empty if the model has none."""
     plugins: tuple[str, ...]
     """The providers that are plugins."""
+    stream: int | None
+    """The CUDA stream that it was told to work in, if it was."""
 
 
 def open_model(
@@ -162,7 +228,8 @@ def open_model(
     device: str = "auto",
     threads: int | None = None,
     operators: str = "auto",
-    providers: Sequence[str] | None = None,
+    providers: Sequence[Provider] | None = None,
+    cuda_graphs: bool = False,
     profile: Path | None = None,
 ) -> OpenedModel:
     """ONNX Runtime's own session of any ONNX model; all else as of ``OnnxRuntimeSession``.
@@ -173,16 +240,22 @@ def open_model(
         threads: that one operator may use; None for all cores.
         operators: ``auto``, ``library``, ``function-body``.
         providers: instead of those of the device.
+        cuda_graphs: let ONNX Runtime capture CUDA graphs; its session then wants runs of ``bound_runs``.
         profile: where ONNX Runtime is to write what each node took: the beginning of the file's path.
     """
     wanted = device_of(device)
     check_threads(threads)
-    if providers:
-        find_providers(providers)
-    choices = [list(providers)] if providers else _PROVIDERS[wanted.kind]
+    given = dict(provider if isinstance(provider, tuple) else (provider, {}) for provider in providers or ())
+    for option, instead in _INSTEAD.items():
+        if option in given.get(CUDA_PROVIDER, {}):
+            raise ConfigError(f"Wanted {instead} in place of {CUDA_PROVIDER}'s option {option}.")
+    find_providers(given)
+    choices = [list(given)] if given else _PROVIDERS["cuda" if cuda_graphs else wanted.kind]
+    if cuda_graphs and (wanted.kind == "cpu" or CUDA_PROVIDER not in choices[0]):
+        raise ConfigError(f"cuda_graphs are of {CUDA_PROVIDER}, found {', '.join(given) or f'device {device}'}.")
     for choice in choices:
         try:
-            chosen = _chosen_providers(choice, wanted)
+            chosen = _chosen_providers(choice, wanted, cuda_graphs, given)
             library, lack = _library(artifact, operators, chosen)
             session = _open(artifact, chosen, threads or 0, library, profile)
             break
@@ -194,7 +267,7 @@ def open_model(
     if lack:
         warn_of_slow_operators(lack)
     computed_by = ("function body" if library is None else "library") if artifact.has_operators else ""
-    return OpenedModel(session, str(chosen.device), computed_by, tuple(chosen.plugins))
+    return OpenedModel(session, str(chosen.device), computed_by, tuple(chosen.plugins), chosen.stream)
 
 
 class _Providers(NamedTuple):
@@ -204,15 +277,43 @@ class _Providers(NamedTuple):
     device: Device
     plugins: Mapping[str, OrtEpDevice]
     """The devices of those that are plugins."""
+    options: Mapping[str, Mapping[str, str]]
+    """ONNX Runtime's, of those that have any."""
+
+    @property
+    def stream(self) -> int | None:
+        """The handle of the CUDA stream to work in, if somebody gave one."""
+        handle = self.options.get(CUDA_PROVIDER, {}).get(_STREAM)
+        return None if handle is None else int(handle)
 
 
-def _chosen_providers(names: Sequence[str], wanted: Device) -> _Providers:
-    """Some providers that ONNX Runtime has, and the device of the first that is not for CPUs."""
+def _chosen_providers(
+    names: Sequence[str],
+    wanted: Device,
+    cuda_graphs: bool = False,
+    given: Mapping[str, Mapping[str, Any]] | None = None,
+) -> _Providers:
+    """Some providers that ONNX Runtime has, and the device of the first that is not for CPUs.
+
+    Args:
+        names: of the providers.
+        wanted: its number is taken.
+        cuda_graphs: as of ``open_model``.
+        given: options of providers, beside ours or instead of them.
+    """
     found = {name: plugin_device(name, wanted.index) for name in names}
     plugins = {name: device for name, device in found.items() if device is not None}
     kinds = [kind_of(plugins[name]) if name in plugins else _KINDS.get(name, "cpu") for name in names]
     kind = next((kind for kind in kinds if kind != "cpu"), "cpu")
-    return _Providers(names, Device(kind, 0 if kind == "cpu" else wanted.index), plugins)
+    # TF32 would round the factors of float32 products to 10 bits.
+    ours = {"use_tf32": 0, "device_id": wanted.index} | ({"enable_cuda_graph": 1} if cuda_graphs else {})
+    options: dict[str, dict[str, Any]] = {CUDA_PROVIDER: ours} if CUDA_PROVIDER in names else {}
+    for name, more in (given or {}).items():
+        options[name] = {**options.get(name, {}), **more}
+    if _STREAM in options.get(CUDA_PROVIDER, {}):
+        options[CUDA_PROVIDER][_STREAM] = stream_handle(options[CUDA_PROVIDER][_STREAM])
+    texts = {name: {key: str(value) for key, value in pairs.items()} for name, pairs in options.items()}
+    return _Providers(names, Device(kind, 0 if kind == "cpu" else wanted.index), plugins, texts)
 
 
 def _library(artifact: Artifact, operators: str, providers: _Providers) -> ChosenLibrary:
@@ -280,9 +381,7 @@ def _open(
         missing_libraries = load_cuda_libraries()
     model = for_cpu(artifact) if providers.device.kind == "cpu" else artifact.path or artifact.data
     options = _session_options(on_cuda, threads, library, profile)
-    # TF32 would round the factors of float32 products to 10 bits.
-    provider_options = {CUDA_PROVIDER: {"use_tf32": "0", "device_id": str(providers.device.index)}}
-    named = [(name, provider_options.get(name, {})) for name in providers.names]
+    named = [(name, providers.options.get(name, {})) for name in providers.names]
     try:
         if providers.plugins:
             for name, given in named:
@@ -299,6 +398,10 @@ def _open(
     except Exception as error:  # ONNX Runtime's exceptions have no common base
         if "CUDA failure" in str(error):
             raise ConfigError(f"ONNX Runtime cannot use CUDA: {reason_of(error)}") from error
+        if "graph capture" in str(error):
+            raise ConfigError(
+                f"ONNX Runtime captures no CUDA graph of the model: {reason_of(error)}; leave cuda_graphs out."
+            ) from error
         raise ModelFileError(f"ONNX Runtime refuses the model: {reason_of(error)}") from error
     refused = set(providers.names) - set(session.get_providers())
     if refused:

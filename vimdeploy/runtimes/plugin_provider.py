@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from vimdeploy.errors import ConfigError, require
@@ -20,7 +20,7 @@ _NVIDIA = 0x10DE
 """The PCI vendor."""
 
 
-def find_providers(wanted: Sequence[str]) -> None:
+def find_providers(wanted: Iterable[str]) -> None:
     """See that ONNX Runtime has some providers; plugins that bring them are registered if they are installed.
 
     Args:

@@ -25,12 +25,27 @@ int64_t floats_of_sums(const SelectiveScanProblem& problem) {
   return cuda::blocks_per_chunk(problem) * cuda::kChannelTile * cuda::tokens_of_sums(problem.tokens);
 }
 
-// The plan with that many chunks, with its sums in shared memory if enough blocks stay resident that way.
-SelectiveScanCudaPlan plan_with_chunks(const SelectiveScanProblem& problem, const CudaFacts& device, int64_t chunks) {
-  const auto plan = cuda_plan_with(problem, chunks, true);
+// The ends of that many chunks of every subscan.
+int64_t floats_of_ends(const SelectiveScanProblem& problem, int64_t chunks) {
+  return cuda::blocks_per_chunk(problem) * cuda::subscans_of_output(problem) * chunks *
+         cuda::end_floats(cuda::state_group_of(problem.states));
+}
+
+// The plan with its sums in shared memory if enough blocks stay resident that way.
+SelectiveScanCudaPlan plan_on(const CudaFacts& device, const SelectiveScanProblem& problem, Schedule schedule,
+                              int64_t chunks, int64_t channels_per_thread) {
+  const auto plan = cuda_plan_with(problem, schedule, chunks, true, channels_per_thread);
   const int64_t per_multiprocessor = divide_up(cuda::blocks_per_chunk(problem) * plan.chunks, device.multiprocessors);
-  const int64_t wanted = std::min(per_multiprocessor, cuda::blocks_in_registers(problem, cuda::threads_of(problem)));
-  return cuda::resident_blocks(problem, plan, device) >= wanted ? plan : cuda_plan_with(problem, chunks, false);
+  const int64_t wanted = std::min(per_multiprocessor, cuda::blocks_in_registers(problem, cuda::groups_of(problem),
+                                                                                plan.channels_per_thread));
+  if (cuda::resident_blocks(problem, plan, device) >= wanted) return plan;
+  return cuda_plan_with(problem, schedule, chunks, false, channels_per_thread);
+}
+
+// Whether the device can launch the plan. One without a cluster fits every device that check() lets pass.
+bool can_launch(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan, const CudaFacts& device) {
+  if (plan.schedule != Schedule::cluster) return true;
+  return plan.chunks <= device.largest_cluster && cuda::resident_blocks(problem, plan, device) > 0;
 }
 
 // Indices within a sequence, and within a tile of a tensor whose rows are 2E long, are 32-bit; the directions' flags
@@ -57,8 +72,13 @@ Status check_common(const Problem& problem) {
 }  // namespace
 
 CudaFacts facts_to_plan_with(const CudaFacts& built, const CudaFacts& here) {
-  return {built.multiprocessors, std::min(built.shared_bytes_per_multiprocessor, here.shared_bytes_per_multiprocessor),
-          std::min(built.shared_bytes_per_block, here.shared_bytes_per_block)};
+  CudaFacts facts = here;
+  facts.multiprocessors = built.multiprocessors;
+  for (auto fact : {&CudaFacts::shared_bytes_per_multiprocessor, &CudaFacts::shared_bytes_per_block,
+                    &CudaFacts::largest_cluster}) {
+    facts.*fact = std::min(built.*fact, here.*fact);
+  }
+  return facts;
 }
 
 Status check(const Conv1dProblem& problem, const CudaFacts&) {
@@ -79,71 +99,92 @@ Status check(const SelectiveScanProblem& problem, const CudaFacts& device) {
   const int64_t groups = cuda::thread_groups_of(cuda::subscans_of_output(problem));
   const int64_t floats = device.shared_bytes_per_block / 4;
   const auto floats_with = [&](int64_t rank) {
-    return cuda::shared_layout(groups, cuda::state_group_of(problem.states), rank, 0).floats;
+    return cuda::shared_layout(groups, cuda::state_group_of(problem.states), rank, false, 0).floats;
   };
   const int64_t most_rank = (floats - floats_with(0)) / (floats_with(1) - floats_with(0));
   return check_at_most(op, "R (rank)", problem.rank, most_rank);
 }
 
-SelectiveScanCudaPlan cuda_plan_with(const SelectiveScanProblem& problem, int64_t chunks, bool sums_in_shared) {
+SelectiveScanCudaPlan cuda_plan_with(const SelectiveScanProblem& problem, Schedule schedule, int64_t chunks,
+                                     bool sums_in_shared, int64_t channels_per_thread) {
   SelectiveScanCudaPlan plan;
   plan.name = problem.name;
   if (problem.batch == 0 || problem.tokens == 0) return plan;
-  const int64_t summands = cuda::subscans_of_output(problem), subscans = summands * cuda::outputs_of(problem);
+  const int64_t summands = cuda::subscans_of_output(problem);
   const int state_group = cuda::state_group_of(problem.states);
   plan.channel_tile = cuda::kChannelTile;
   plan.state_group = state_group;
-  plan.chunk_tokens = divide_up(divide_up(problem.tokens, chunks), cuda::kTokenTile) * cuda::kTokenTile;
+  const int64_t most_chunks = schedule == Schedule::sequences ? 1 : chunks;
+  plan.chunk_tokens = divide_up(divide_up(problem.tokens, most_chunks), cuda::kTokenTile) * cuda::kTokenTile;
   plan.chunks = divide_up(problem.tokens, plan.chunk_tokens);
+  plan.schedule = plan.chunks > 1 ? schedule : Schedule::sequences;
+  plan.channels_per_thread = plan.schedule == Schedule::cluster
+                                 ? 1  // there are few blocks, which two channels would make fewer
+                                 : std::min<int64_t>(channels_per_thread, cuda::most_channels_per_thread(
+                                                                              state_group, problem.channels));
   plan.sums_in_shared = sums_in_shared && summands > 1;
 
   const int64_t groups = cuda::thread_groups_of(summands);
   const int64_t tokens_of_sums = plan.sums_in_shared ? plan.chunk_tokens : 0;
-  const int64_t shared_floats = cuda::shared_layout(groups, state_group, problem.rank, tokens_of_sums).floats;
+  const bool has_ends = plan.schedule == Schedule::cluster;
+  const int64_t shared_floats =
+      cuda::shared_layout(groups, state_group, problem.rank, has_ends, tokens_of_sums).floats;
   plan.shared_bytes = static_cast<size_t>(shared_floats) * sizeof(float);
 
-  const int64_t ends = plan.chunks > 1 ? problem.batch * plan.chunks * problem.channels : 0;
+  const bool is_launched_again = plan.schedule == Schedule::two_launches || plan.schedule == Schedule::three_launches;
   const bool has_sums = summands > 1 && !sums_in_shared;
-  plan.chunk_dt = plan.chunk_states + aligned(subscans * ends * state_group);
-  plan.sums = plan.chunk_dt + aligned(problem.directions() * ends);
+  plan.sums = plan.ends + aligned(is_launched_again ? floats_of_ends(problem, plan.chunks) : 0);
   plan.workspace_bytes = plan.sums + aligned(has_sums ? floats_of_sums(problem) : 0);
   return plan;
 }
 
-SelectiveScanCudaPlan cuda_plan_of(const SelectiveScanProblem& problem, const CudaFacts& device, Regime regime) {
-  if (problem.batch == 0 || problem.tokens == 0) return cuda_plan_with(problem, 1, false);
-  auto plan = plan_with_chunks(problem, device, 1);
-  if (regime == Regime::sequences) return plan;
-  const int64_t full_wave = device.multiprocessors * cuda::blocks_in_registers(problem, cuda::threads_of(problem));
+SelectiveScanCudaPlan cuda_plan_of(const SelectiveScanProblem& problem, const CudaFacts& device,
+                                   std::optional<Schedule> wanted) {
+  SelectiveScanCudaPlan best = cuda_plan_with(problem, Schedule::sequences, 1, false, 1);
+  if (best.chunks == 0) return best;
+  std::optional<int64_t> best_clocks;
+  const auto consider = [&](Schedule schedule, int64_t chunks) {
+    for (int64_t channels_per_thread : {1, 2}) {
+      const auto plan = plan_on(device, problem, schedule, chunks, channels_per_thread);
+      if (plan.channels_per_thread != channels_per_thread || !can_launch(problem, plan, device)) continue;
+      const int64_t clocks = cuda::expected_clocks(problem, plan, device);
+      const bool is_wanted = plan.schedule == wanted, is_best_wanted = best.schedule == wanted;
+      if (!best_clocks || (is_wanted == is_best_wanted ? clocks < *best_clocks : is_wanted)) {
+        best = plan;
+        best_clocks = clocks;
+      }
+    }
+  };
+  consider(Schedule::sequences, 1);
+  if (wanted == Schedule::sequences) return best;
+  const int64_t full_wave =
+      device.multiprocessors * cuda::blocks_in_registers(problem, cuda::groups_of(problem), 1);
   const int64_t filled = divide_up(kMaxWaves * full_wave, cuda::blocks_per_chunk(problem));
   const int64_t most = std::min(divide_up(problem.tokens, cuda::kTokenTile), std::max<int64_t>(2, filled));
   // Candidates 2, 3, 4, 6, 8, 12 ...: few enough to try all of them at every call.
   for (int64_t power = 2; power <= most; power *= 2) {
     for (int64_t chunks : {power, power / 2 * 3}) {
       if (chunks > most) continue;
-      const auto candidate = plan_with_chunks(problem, device, chunks);
-      const bool is_first = regime == Regime::chunks && plan.chunks == 1;
-      const auto clocks = [&](const auto& of) { return cuda::expected_clocks(problem, of, device); };
-      if (is_first || clocks(candidate) < clocks(plan)) plan = candidate;
+      for (Schedule schedule : {Schedule::cluster, Schedule::two_launches, Schedule::three_launches}) {
+        consider(schedule, chunks);
+      }
     }
   }
-  return plan;
+  return best;
 }
 
 size_t workspace_bound(const SelectiveScanProblem& largest, const CudaFacts& device) {
-  const int64_t outputs = cuda::outputs_of(largest), tiles = divide_up(largest.tokens, cuda::kTokenTile);
   size_t most = 0;
-  for (int64_t state_group : cuda::kStateGroups) {  // smaller ones, too, for a problem with fewer states
+  for (int state_group : cuda::kStateGroups) {  // smaller ones, too, for a problem with fewer states
     SelectiveScanProblem problem = largest;
-    problem.states = std::min(largest.states, state_group);
+    problem.states = std::min<int64_t>(largest.states, state_group);
     if (cuda::state_group_of(largest.states) == state_group) problem.states = largest.states;
-    // The ends of chunks of all outputs are bounded by the most chunks of a sequence, and by the most blocks of a plan,
-    // each of which has a channel tile.
-    const int64_t full_wave = device.multiprocessors * cuda::blocks_in_registers(problem, cuda::kChannelTile);
+    // Of all outputs there are no more chunks than tiles of tokens, and than blocks of a plan.
+    const int64_t full_wave = device.multiprocessors * cuda::blocks_in_registers(problem, 1, 1);
     const int64_t blocks = kMaxWaves * full_wave + 2 * cuda::blocks_per_chunk(problem);
-    const int64_t ends = std::min(outputs * problem.batch * tiles * problem.channels, blocks * cuda::kChannelTile);
-    const int64_t states = cuda::subscans_of_output(problem) * state_group;
-    most = std::max(most, aligned(states * ends) + aligned(problem.directions() / outputs * ends));
+    const int64_t tiles = divide_up(largest.tokens, cuda::kTokenTile);
+    const int64_t per_block = cuda::subscans_of_output(problem) * cuda::end_floats(state_group);
+    most = std::max(most, aligned(std::min(blocks * per_block, floats_of_ends(problem, tiles))));
     if (problem.states == largest.states) break;
   }
   return most + aligned(floats_of_sums(largest));
@@ -157,10 +198,12 @@ std::string SelectiveScanCudaPlan::to_string() const {
   } else if (chunks == 1) {
     text << "whole sequences of " << chunk_tokens << " tokens";
   } else {
-    text << chunks << " chunks of " << chunk_tokens << " tokens";
+    const char* schedules[] = {"", "one launch of clusters", "two launches", "three launches"};
+    text << chunks << " chunks of " << chunk_tokens << " tokens in " << schedules[static_cast<int>(schedule)];
   }
   if (chunks == 0) return text.str();
-  text << ", " << channel_tile << " channels, " << state_group << (state_group == 1 ? " state" : " states") << " and "
+  text << ", " << channel_tile << " channels, " << (channels_per_thread == 2 ? "two for each thread, " : "")
+       << state_group << (state_group == 1 ? " state" : " states") << " and "
        << shared_bytes << " bytes of shared memory a block, " << workspace_bytes << " bytes of workspace";
   if (sums_in_shared) text << ", sums in shared memory";
   return text.str();

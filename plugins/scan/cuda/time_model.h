@@ -9,14 +9,14 @@
 
 namespace vimdeploy::cuda {
 
-// Threads of a block of the output kernel.
-int64_t threads_of(const SelectiveScanProblem& problem);
+// Thread groups of a block of the output kernel.
+int64_t groups_of(const SelectiveScanProblem& problem);
 
 // Blocks of the output kernel for one chunk of every sequence.
 int64_t blocks_per_chunk(const SelectiveScanProblem& problem);
 
-// Blocks of `threads` threads that the registers of a multiprocessor hold.
-int64_t blocks_in_registers(const SelectiveScanProblem& problem, int64_t threads);
+// Blocks of `groups` thread groups that the registers of a multiprocessor hold.
+int64_t blocks_in_registers(const SelectiveScanProblem& problem, int64_t groups, int64_t channels_per_thread);
 
 // Resident blocks of the output kernel on a multiprocessor; 0 if one needs more shared memory than a block may have.
 int64_t resident_blocks(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan,
