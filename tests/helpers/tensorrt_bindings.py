@@ -3,7 +3,8 @@
 Source: NVIDIA/TensorRT, the names that pybind11 is given at the tags v10.0.1, v10.3.0, v10.4.0, v10.16 and v11.1, in
 ``python/src/infer/pyCore.cpp``, ``pyFoundationalTypes.cpp``, ``pyGraph.cpp``, ``pyPlugin.cpp`` and
 ``python/src/parsers/pyOnnx.cpp``. Not every name does what it says: ``IPluginV3.get_capability_interface`` gives None
-before v10.4.0 (``pyPlugin.cpp``, ``pluginDoc``).
+before v10.4.0 (``pyPlugin.cpp``, ``pluginDoc``). For 11.4, whose sources are not there, PyPI's tensorrt-cu13-bindings
+11.4.0.106, loaded with empty libraries in place of TensorRT's.
 """
 
 _FIRST = {
@@ -173,6 +174,11 @@ _LATER = {
         "NetworkDefinitionCreationFlag": "-EXPLICIT_BATCH",
         "OnnxParser": "-parse_with_weight_descriptors -supports_model",
         "Refitter": "-get_dynamic_range -get_tensors_with_dynamic_range -set_dynamic_range",
+    },
+    "11.4": {
+        "INetworkDefinition": "-serialize",
+        "Refitter": "+release_refit_resources",
+        "Runtime": "+dla_workspace_allocation_strategy",
     },
 }
 
