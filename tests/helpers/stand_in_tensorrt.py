@@ -197,6 +197,7 @@ class Engine:
             setattr(self, name, WORKING_MEMORY)
 
     num_io_tensors = property(lambda self: len(self._names))
+    refittable = True
 
     def get_tensor_name(self, index):
         return self._names[index]

@@ -96,6 +96,12 @@ def test_what_tensorrt_refuses(trt, refittable, tiny_onnx, tmp_path, facts, erro
     assert not (tmp_path / "new.engine").exists()
 
 
+def test_an_engine_that_tensorrt_does_not_refit_any_more(trt, refittable, tiny_onnx, tmp_path):
+    trt.engine.refittable = False
+    with pytest.raises(ModelFileError, match=r"says that .*tiny\.engine does not take other weights any more; build"):
+        vimdeploy.refit(refittable, tiny_onnx, tmp_path / "new.engine")
+
+
 def test_code_in_an_engine_is_not_run_unasked(trt, engine_file, tiny_proto, tmp_path):
     facts = {"network_sha256": network_sha256(tiny_proto), "tensorrt_version": trt.__version__}
     engine, model = engine_file(version_compatible=True, **facts), artifact_from_onnx(tiny_proto)

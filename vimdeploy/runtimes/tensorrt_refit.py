@@ -48,6 +48,8 @@ def refitted(engine_file: Artifact, artifact: Artifact, allow_engine_code: bool)
     trt, prepare = tensorrt_for(engine, FIRST_GPU, allow_engine_code)
     logger = collecting_logger(trt)
     _runtime, loaded = deserialized(trt, engine_file.data, logger, allow_engine_code, prepare)
+    if not loaded.refittable:
+        raise ModelFileError(f"TensorRT says that {engine_file} does not take other weights any more; build it again.")
     _give(trt, trt.Refitter(loaded, logger), weights_of(artifact.model), logger)
     plan = _plan(trt, loaded)
     info = dataclasses.replace(
