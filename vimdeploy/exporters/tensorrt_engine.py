@@ -80,8 +80,8 @@ class BuildOptions:
             raise ConfigError("TensorRT takes plugins into version-compatible engines only: ask for both.")
         if self.refittable and self.flavor == "rtx":
             raise ConfigError(
-                "Engines that take other weights are flavour tensorrt's: TensorRT-RTX needs a GPU to build one, and none "
-                "to build a new engine of the other file."
+                "Engines that take other weights are flavour tensorrt's: TensorRT-RTX needs a GPU to build one, and "
+                "none to build a new engine of the other file."
             )
         if self.refittable and len(self.profiles) > 1:
             raise ConfigError("An engine that takes other weights has one profile alone; leave the others out.")
