@@ -10,7 +10,7 @@ from helpers.stand_in_tensorrt import Cuda
 
 import vimdeploy
 from vimdeploy import gpu
-from vimdeploy.runtimes import cuda_graph, cuda_streams, gpu_arrays
+from vimdeploy.runtimes import cuda_graph, cuda_streams, engine_lane, gpu_arrays
 
 CALLS = {
     "cuInit": "unsigned int",
@@ -25,10 +25,6 @@ CALLS = {
     "cuMemGetInfo_v2": "size_t *, size_t *",
     "cuMemAlloc_v2": "CUdeviceptr *, size_t",
     "cuMemFree_v2": "CUdeviceptr",
-    "cuMemHostAlloc": "void **, size_t, unsigned int",
-    "cuMemFreeHost": "void *",
-    "cuMemcpyHtoDAsync_v2": "CUdeviceptr, const void *, size_t, CUstream",
-    "cuMemcpyDtoHAsync_v2": "void *, CUdeviceptr, size_t, CUstream",
     "cuMemcpyDtoH_v2": "void *, CUdeviceptr, size_t",
     "cuMemcpyDtoDAsync_v2": "CUdeviceptr, CUdeviceptr, size_t, CUstream",
     "cuPointerGetAttribute": "void *, CUpointer_attribute, CUdeviceptr",
@@ -37,8 +33,6 @@ CALLS = {
     "cuEventSynchronize": "CUevent",
     "cuEventDestroy_v2": "CUevent",
     "cuStreamWaitEvent": "CUstream, CUevent, unsigned int",
-    "cuStreamCreate": "CUstream *, unsigned int",
-    "cuStreamDestroy_v2": "CUstream",
     "cuStreamSynchronize": "CUstream",
     "cuStreamBeginCapture_v2": "CUstream, CUstreamCaptureMode",
     "cuStreamEndCapture": "CUstream, CUgraph *",
@@ -55,7 +49,7 @@ NUMBERS = {
     "CU_EVENT_DISABLE_TIMING": cuda_streams._EVENT_WITHOUT_TIME,
     "CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL": gpu_arrays._POINTER_DEVICE,
     "CU_STREAM_CAPTURE_MODE_THREAD_LOCAL": cuda_graph._CAPTURE_MODE_THREAD_LOCAL,
-    "CU_STREAM_NON_BLOCKING": cuda_streams._NON_BLOCKING,
+    "CU_STREAM_NON_BLOCKING": engine_lane._STREAM_NON_BLOCKING,
     "(size_t)CU_STREAM_LEGACY": cuda_streams.LEGACY_STREAM,
     "sizeof(CUdeviceptr)": 8,
     "sizeof(CUdevice)": 4,

@@ -1,4 +1,4 @@
-"""Step kernels: every operator alone, every regime, beside the device's ceilings, measured in the same process."""
+"""Step kernels: every operator alone, every schedule, beside the device's ceilings, measured in the same process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 import torch
 
 from gpu_kit.ceilings import Ceilings, measure_ceilings
-from gpu_kit.kernels import Kernels, empty_workspace
+from gpu_kit.kernels import SCHEDULES, Kernels, empty_workspace
 from gpu_kit.machine import clocks
 from gpu_kit.problems import (
     GroupProblem,
@@ -71,22 +71,26 @@ def _bench_scan(
     least_bytes = scan_bytes(problem, dtype.itemsize)
     sets = [make_operands() for _ in range(sets_of_inputs(least_bytes))]
     outputs = [torch.empty_like(operands.u[0] if isinstance(problem, Problem) else operands.u) for operands in sets]
-    automatic, _ = own.plan(problem, dtype, "automatic")
+    automatic, _ = own.plan(problem, dtype)
     floor_bytes, floor_exp2 = floor_us(problem, dtype.itemsize, ceilings.bytes_per_s, ceilings.exp2_per_s)
-    for regime in ("sequences", "chunks"):
-        plan, workspace_bytes = own.plan(problem, dtype, regime)
+    measured = set()
+    for schedule in SCHEDULES:
+        plan, workspace_bytes = own.plan(problem, dtype, schedule)
+        if plan in measured:  # for a schedule that this problem on this device cannot have
+            continue
+        measured.add(plan)
         workspace = empty_workspace(workspace_bytes)
         timing = time_calls(
             [
-                partial(own.selective_scan, problem, operands, regime, workspace, y)
+                partial(own.selective_scan, problem, operands, schedule, workspace, y)
                 for operands, y in zip(sets, outputs, strict=True)
             ],
             settings.seconds,
         )
         log.measured(
-            f"scan {problem.name} {_name(dtype)} {regime}",
+            f"scan {problem.name} {_name(dtype)} {schedule}",
             **times(timing),
-            automatic="this" if plan == automatic else "the other",
+            automatic="this" if plan == automatic else "another",
             **{
                 "of copy bandwidth": floor_bytes / timing.median_us,
                 "of exp2 rate": floor_exp2 / timing.median_us,

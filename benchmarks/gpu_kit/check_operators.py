@@ -1,4 +1,4 @@
-"""Step operators: the kernels against float64, for every type and regime, on fresh random numbers."""
+"""Step operators: the kernels against float64, for every type and schedule, on fresh random numbers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gpu_kit import reference
-from gpu_kit.kernels import REGIMES, TYPES, Kernels, empty_workspace
+from gpu_kit.kernels import SCHEDULES, TYPES, Kernels, empty_workspace
 from gpu_kit.problems import (
     LARGE,
     GroupProblem,
@@ -89,15 +89,15 @@ def _check_scan(
     log: Log,
 ) -> None:
     dtype = operands.u.dtype
-    for regime in REGIMES:
-        plan, workspace_bytes = kernels.plan(problem, dtype, regime)
+    for schedule in (None, *SCHEDULES):
+        plan, workspace_bytes = kernels.plan(problem, dtype, schedule)
 
-        def run(regime: str = regime, workspace_bytes: int = workspace_bytes) -> Tensor:
+        def run(schedule: str | None = schedule, workspace_bytes: int = workspace_bytes) -> Tensor:
             y = torch.full(wanted.shape, math.nan, dtype=dtype, device="cuda")
-            kernels.selective_scan(problem, operands, regime, empty_workspace(workspace_bytes), y)
+            kernels.selective_scan(problem, operands, schedule, empty_workspace(workspace_bytes), y)
             return y
 
-        _compare(f"scan {problem.name} {_name(dtype)} {regime}", run(), run(), wanted, log, plan=plan)
+        _compare(f"scan {problem.name} {_name(dtype)} {schedule or 'automatic'}", run(), run(), wanted, log, plan=plan)
 
 
 def _check_in_pytorch(problem: GroupProblem, operands: GroupScanOperands, wanted: Tensor, log: Log) -> None:

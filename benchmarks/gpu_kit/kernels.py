@@ -12,7 +12,9 @@ from torch import Tensor
 
 from gpu_kit.problems import ConvOperands, GroupProblem, GroupScanOperands, Problem, ScanOperands
 
-REGIMES = ("automatic", "sequences", "chunks")
+SCHEDULES = ("sequences", "cluster", "two launches", "three launches")
+"""In the order of ``kSchedules`` in plugins/scan/cuda/plan.h."""
+
 TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 """In the order of ``ElementType`` in plugins/scan/element.h."""
 
@@ -46,14 +48,18 @@ class Kernels:
             _stream(),
         )
 
-    def plan(self, problem: Problem | GroupProblem, dtype: torch.dtype, regime: str) -> tuple[str, int]:
-        """The plan in words, and the bytes of workspace that it asks for."""
+    def plan(self, problem: Problem | GroupProblem, dtype: torch.dtype, schedule: str | None = None) -> tuple[str, int]:
+        """The plan in words, and the bytes of workspace that it asks for.
+
+        Without a schedule, or with one that this problem on this device cannot have, it is the plan that is expected to
+        be the fastest.
+        """
         text = ctypes.create_string_buffer(_PLAN_CHARACTERS)
         workspace = ctypes.c_size_t()
         self._call(
             "scan_plan",
             *_scan(problem, dtype),
-            REGIMES.index(regime),
+            _number(schedule),
             text,
             ctypes.c_size_t(len(text)),
             ctypes.byref(workspace),
@@ -64,7 +70,7 @@ class Kernels:
         self,
         problem: Problem | GroupProblem,
         operands: ScanOperands | GroupScanOperands,
-        regime: str,
+        schedule: str | None,
         workspace: Tensor,
         y: Tensor,
     ) -> None:
@@ -74,7 +80,7 @@ class Kernels:
             *_scan(problem, operands.u.dtype),
             ctypes.c_float(problem.scale),
             int(problem.delta_softplus),
-            REGIMES.index(regime),
+            _number(schedule),
             _pointers(*operands.tensors(), y),
             ctypes.c_void_p(workspace.data_ptr()),
             _stream(),
@@ -102,6 +108,10 @@ def _scan(problem: Problem | GroupProblem, dtype: torch.dtype) -> tuple[object, 
     p = problem
     sizes = _numbers(p.batch, p.tokens, p.channels, p.states, p.rank)
     return p.operator.name.encode(), TYPES[dtype], sizes, len(p.reverse), _numbers(*p.reverse)
+
+
+def _number(schedule: str | None) -> int:
+    return -1 if schedule is None else SCHEDULES.index(schedule)
 
 
 def _numbers(*values: int) -> ctypes.Array[ctypes.c_int64]:

@@ -97,7 +97,8 @@ def session_of(runtime: str, name: str, precision: str, settings: Settings) -> S
         _want_cuda_provider()
         return vimdeploy.load(_onnx_file(name, precision, settings), device="cuda")
     package, flavor = {"TensorRT": ("tensorrt", "tensorrt"), "TensorRT-RTX": ("tensorrt_rtx", "rtx")}[runtime]
-    require(package, flavor)
+    for needed in (package, "pycuda"):
+        require(needed, flavor)
     onnx = _onnx_file(name, precision, settings)
     engine = onnx.with_suffix(f".{flavor}.engine")
     if not engine.exists():

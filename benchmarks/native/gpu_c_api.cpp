@@ -2,11 +2,13 @@
 //
 // Sizes are (batch, tokens, channels, width, channels of x) for the convolution and (batch, tokens, channels, states,
 // rank) for a scan, which is named by its operator; tensors are device pointers, the operator's inputs in the
-// contract's order, then its output. Everything runs on the given stream. Each function returns nullptr, or an error
-// message that is valid until the thread's next call.
+// contract's order, then its output. A schedule is its number in kSchedules, or -1 for the one that is expected to be
+// the fastest. Everything runs on the given stream. Each function returns nullptr, or an error message that is valid
+// until the thread's next call.
 
 #include <cstring>
 #include <iterator>
+#include <optional>
 #include <string>
 #include <type_traits>
 
@@ -55,6 +57,10 @@ Status with_scan(const Scan& scan, Body&& body) {
   return status;
 }
 
+std::optional<Schedule> schedule_of(int number) {
+  return number < 0 ? std::nullopt : std::optional(kSchedules[number]);
+}
+
 template <typename Problem>
 Status check_on_this_device(const Problem& problem, CudaFacts& device) {
   if (Status status = check(problem); !status.ok()) return status;
@@ -87,13 +93,13 @@ VIMDEPLOY_EXPORT const char* vimdeploy_gpu_conv1d(int type, const int64_t* sizes
 }
 
 VIMDEPLOY_EXPORT const char* vimdeploy_gpu_scan_plan(const char* name, int type, const int64_t* sizes, int directions,
-                                                     const int64_t* reverse, int regime, char* text, size_t text_bytes,
-                                                     size_t* workspace_bytes) {
+                                                     const int64_t* reverse, int schedule, char* text,
+                                                     size_t text_bytes, size_t* workspace_bytes) {
   return sentence_of(guard([&] {
     return with_scan({name, type, sizes, directions, reverse}, [&](auto, const SelectiveScanProblem& problem) {
       CudaFacts device;
       if (Status status = check_on_this_device(problem, device); !status.ok()) return status;
-      const SelectiveScanCudaPlan plan = cuda_plan_of(problem, device, static_cast<Regime>(regime));
+      const SelectiveScanCudaPlan plan = cuda_plan_of(problem, device, schedule_of(schedule));
       *workspace_bytes = plan.workspace_bytes;
       const std::string words = plan.to_string().substr(0, text_bytes - 1);
       std::memcpy(text, words.c_str(), words.size() + 1);
@@ -103,7 +109,7 @@ VIMDEPLOY_EXPORT const char* vimdeploy_gpu_scan_plan(const char* name, int type,
 }
 
 VIMDEPLOY_EXPORT const char* vimdeploy_gpu_scan(const char* name, int type, const int64_t* sizes, int directions,
-                                                const int64_t* reverse, float scale, int delta_softplus, int regime,
+                                                const int64_t* reverse, float scale, int delta_softplus, int schedule,
                                                 void* const* tensors, void* workspace, CUstream_st* stream) {
   return sentence_of(guard([&] {
     return with_scan({name, type, sizes, directions, reverse}, [&](auto op, SelectiveScanProblem& problem) {
@@ -111,7 +117,7 @@ VIMDEPLOY_EXPORT const char* vimdeploy_gpu_scan(const char* name, int type, cons
       problem.delta_softplus = delta_softplus;
       CudaFacts device;
       if (Status status = check_on_this_device(problem, device); !status.ok()) return status;
-      const SelectiveScanCudaPlan plan = cuda_plan_of(problem, device, static_cast<Regime>(regime));
+      const SelectiveScanCudaPlan plan = cuda_plan_of(problem, device, schedule_of(schedule));
       const auto scan_tensors = op.tensors(problem, tensors, tensors[std::size(op.kInputs)]);
       return selective_scan_cuda(problem, plan, scan_tensors, workspace, stream);
     });

@@ -41,7 +41,7 @@ function(_add_scan_cuda)
   add_library(vimdeploy_scan_cuda STATIC
     scan/cuda/conv1d.cu
     scan/cuda/device_scope.cpp
-    scan/cuda/facts.cpp
+    scan/cuda/facts.cu
     scan/cuda/launch.cpp
     scan/cuda/selective_scan.cu)
   set_target_properties(vimdeploy_scan_cuda PROPERTIES

@@ -111,4 +111,10 @@ VIMDEPLOY_HD Float16 from_float<Float16>(float value) {
 #endif
 }
 
+// Two numbers of 16 bits in a word, `low` in its lower half.
+template <typename T>
+VIMDEPLOY_HD uint32_t pair_of(float low, float high) {
+  return from_float<T>(low).bits | uint32_t{from_float<T>(high).bits} << 16;
+}
+
 }  // namespace vimdeploy

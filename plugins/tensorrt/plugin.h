@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "tensorrt/fields.h"
 #include "tensorrt/log.h"
@@ -121,7 +122,7 @@ class Plugin final : public nvinfer1::IPluginV3,
         Problem problem = attributes_;
         if (Status s = read(all_at(bound, inputs, outputs), problem); !s.ok()) return s;
       }
-      has_open_sizes_ = std::any_of(inputs, inputs + input_count, has_open_sizes);
+      if (std::any_of(inputs, inputs + input_count, has_open_sizes)) tactics_.clear();
       return {};
     });
   }
@@ -140,11 +141,11 @@ class Plugin final : public nvinfer1::IPluginV3,
   }
 
   // A tactic is timed at one size and then used for all sizes of the engine. With dynamic shapes none is offered:
-  // tactic 0 chooses the better regime at every size.
-  int32_t getNbTactics() noexcept override { return has_open_sizes_ ? 0 : Kernels::kTactics; }
+  // tactic 0 chooses the fastest schedule at every size.
+  int32_t getNbTactics() noexcept override { return static_cast<int32_t>(tactics_.size()); }
 
   int32_t getValidTactics(int32_t* tactics, int32_t count) noexcept override {
-    for (int32_t i = 0; i < std::min(count, Kernels::kTactics); ++i) tactics[i] = i + 1;
+    std::copy_n(tactics_.begin(), std::min(count, getNbTactics()), tactics);
     return 0;
   }
 
@@ -155,11 +156,11 @@ class Plugin final : public nvinfer1::IPluginV3,
 
   int32_t setTactic(int32_t tactic) noexcept override {
     return logged([&]() -> Status {
-      if (tactic < 0 || tactic > Kernels::kTactics) {
+      if (tactic < 0 || tactic > Kernels::kLastTactic) {
         return Status::error(std::string(Operator::kName) + ": found tactic " + std::to_string(tactic) +
-                             ", wanted 0 to " + std::to_string(Kernels::kTactics));
+                             ", wanted 0 to " + std::to_string(Kernels::kLastTactic));
       }
-      regime_ = static_cast<Regime>(tactic);
+      tactic_ = tactic;
       return {};
     });
   }
@@ -181,7 +182,7 @@ class Plugin final : public nvinfer1::IPluginV3,
       const Shape shape = output_shape(problem);
       if (std::count(shape.begin(), shape.end(), 0) > 0) return {};
       const auto tensors = Operator::tensors(problem, inputs, outputs[0]);
-      return Kernels::run(problem, device_, regime_, tensors, {workspace, stream});
+      return Kernels::run(problem, device_, tactic_, tensors, {workspace, stream});
     });
   }
 
@@ -210,9 +211,9 @@ class Plugin final : public nvinfer1::IPluginV3,
 
   Problem attributes_;
   CudaFacts device_;
-  Regime regime_ = Regime::automatic;
-  bool has_open_sizes_ = false;
-  std::shared_ptr<const FieldList> fields_;  // what is serialized into an engine; shared by all clones
+  int32_t tactic_ = 0;
+  std::vector<int32_t> tactics_ = Kernels::tactics(device_);  // to be timed
+  std::shared_ptr<const FieldList> fields_;                   // what is serialized into an engine; shared by all clones
   std::string identity_;
 };
 

@@ -1,4 +1,4 @@
-"""Stand-ins for TensorRT and CUDA's driver, which need a GPU: they compute nothing, and write down what was asked.
+"""Stand-ins for TensorRT and pycuda, which need a GPU: they compute nothing, and write down what was asked of them.
 
 Only what vimdeploy calls is here, with the names and the failures of the real ones; ``tests/test_flavors.py`` holds the
 names against the real packages, and against ``tensorrt_bindings`` for the versions that are not installed.
@@ -9,6 +9,7 @@ import math
 import threading
 from enum import Enum
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from helpers.tensorrt_bindings import bindings_of
 
 PLAN = b"a plan"
 WORKING_MEMORY = 4096
+MARKS_WEIGHTS = "mark_weights_refittable"
+"""The method of a network, which TensorRT 10.0 has not."""
 MEMORY_SIZES = {"device_memory_size", "device_memory_size_v2"}
 """What versions of TensorRT call the bytes that an engine's contexts work in."""
 
@@ -94,8 +97,12 @@ class Parser:
 
 
 class Network:
-    def __init__(self, flags):
+    """Takes every weight for one that can be another, but those that it is told of."""
+
+    def __init__(self, trt, flags):
         self.flags, self.layers = flags, []
+        if MARKS_WEIGHTS in bindings_of(trt.__version__)["INetworkDefinition"]:
+            setattr(self, MARKS_WEIGHTS, lambda name: trt.marked.append(name) or name not in trt.fixed_weights)
 
     num_layers = property(lambda self: len(self.layers))
 
@@ -190,6 +197,7 @@ class Engine:
             setattr(self, name, WORKING_MEMORY)
 
     num_io_tensors = property(lambda self: len(self._names))
+    refittable = True
 
     def get_tensor_name(self, index):
         return self._names[index]
@@ -209,8 +217,53 @@ class Engine:
         self.strategy = strategy
         return None if "create_execution_context" in self.refuses else Context(self._cuda, self)
 
+    def create_serialization_config(self):
+        return SerializationConfig()
+
+    def serialize_with_config(self, config):
+        return b"a plan" if config.flags == set() else b"a plan that stays refittable"
+
     def __del__(self):
         self._cuda.calls.append(("free engine",))
+
+
+class SerializationConfig:
+    def __init__(self):
+        self.flags = set()
+
+    def set_flag(self, flag):
+        self.flags.add(flag)
+
+
+class Refitter:
+    """Reads the weights when it is to put them in; ``lacks`` are names that it does not know, and that it misses."""
+
+    def __init__(self, trt, engine):
+        self.trt, self.given = trt, {}
+
+    def get_all_weights(self):
+        return [name for name in self.trt.marked if name not in self.trt.lacks]
+
+    def set_named_weights(self, name, weights):
+        self.given[name] = weights
+        return weights.count > 0 and name not in self.trt.refuses
+
+    def get_missing_weights(self):
+        return list(self.trt.misses)
+
+    def refit_cuda_engine(self):
+        for name, (dtype, address, count) in self.given.items():
+            size = count * {"FLOAT": 4, "HALF": 2, "BF16": 2}[dtype.name]
+            self.trt.refitted[name] = ctypes.string_at(address, size)
+        return not self.trt.misses and not self.trt.refit_fails
+
+
+class Weights(NamedTuple):
+    """Where the values of a weight are."""
+
+    dtype: Enum
+    address: int
+    count: int
 
 
 class RtxEngine(Engine):
@@ -252,6 +305,13 @@ def tensorrt(version="10.3.0", cuda=None, size=(2, 4), **lacking):
         engine=None,
         runtime_registry=None,
         start_errors=[],
+        marked=[],
+        fixed_weights=(),
+        lacks=(),
+        refuses=(),
+        misses=(),
+        refit_fails=False,
+        refitted={},
         ILogger=type("ILogger", (_Logger,), {}),
         IProgressMonitor=type("IProgressMonitor", (), {}),
         LayerType=enum("LayerType", "SHUFFLE", "PLUGIN_V3"),
@@ -259,11 +319,16 @@ def tensorrt(version="10.3.0", cuda=None, size=(2, 4), **lacking):
         NetworkDefinitionCreationFlag=enum("NetworkDefinitionCreationFlag", "STRONGLY_TYPED"),
         HardwareCompatibilityLevel=enum("HardwareCompatibilityLevel", "NONE", "AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY"),
         MemoryPoolType=enum("MemoryPoolType", "WORKSPACE"),
+        BuilderFlag=enum("BuilderFlag", "REFIT", "REFIT_INDIVIDUAL"),
+        DataType=enum("DataType", "FLOAT", "HALF", "BF16"),
+        SerializationFlag=enum("SerializationFlag", "EXCLUDE_WEIGHTS", "INCLUDE_REFIT"),
+        Weights=Weights,
         ProfilingVerbosity=enum("ProfilingVerbosity", "LAYER_NAMES_ONLY", "DETAILED"),
         TensorIOMode=enum("TensorIOMode", "NONE", "INPUT", "OUTPUT"),
         nptype=lambda dtype: dtype,
     )
-    trt.Builder = lambda logger: SimpleNamespace(create_network=Network)
+    trt.Builder = lambda logger: SimpleNamespace(create_network=lambda flags: Network(trt, flags))
+    trt.Refitter = lambda engine, logger: Refitter(trt, engine)
     trt.OnnxParser = lambda network, logger: Parser(trt, network, logger)
     trt.registry = Registry()
     trt.get_plugin_registry = lambda: trt.registry
@@ -318,11 +383,14 @@ class Registry:
 
 
 class Cuda:
-    """A stand-in for the driver's library, as ctypes shows it.
+    """A stand-in for ``pycuda.driver``, and for the driver's calls, as ctypes shows them.
 
     Its memory is the CPU's, at the addresses that it has there. Work that is put into a stream is done at once; while a
     graph is captured it is kept, and done at each launch.
     """
+
+    class Error(Exception):
+        pass
 
     def __init__(self):
         self.calls = []
@@ -360,24 +428,67 @@ class Cuda:
         self.memory[array.ctypes.data] = np.frombuffer(array.data, np.uint8)
         return Foreign(array)
 
+    def _call(self, name, *arguments):
+        assert self.depth or name in ("push", "init"), f"{name} without the context"
+        self.calls.append((name, *arguments))
+        if name in self.fails:
+            raise self.Error(f"{name} failed: out of memory")
+
     def names(self):
         """The calls without their arguments."""
         return [call[0] for call in self.calls]
 
-    @property
-    def work(self):
-        """The calls without those that make the context current."""
-        return [call for call in self.calls if call[0] not in ("push", "retain")]
+    def init(self):
+        self._call("init")
 
-    def allocate(self, size):
-        """The address of new memory; every float32 in it is NaN."""
-        array = np.full(size, 255, np.uint8)
+    def Device(self, number):  # noqa: N802
+        return SimpleNamespace(retain_primary_context=lambda: self)
+
+    def push(self):
+        self._call("push")
+        self.thread.depth = self.depth + 1
+
+    def pop(self):
+        self.thread.depth -= 1
+
+    def Stream(self, flags):  # noqa: N802
+        self._call("stream", flags)
+        handle = 76 + self.names().count("stream")
+        return SimpleNamespace(handle=handle, synchronize=lambda: self._call("synchronize"))
+
+    def pagelocked_empty(self, shape, dtype):
+        self._call("pinned", shape)
+        cuda = self
+
+        class Pinned(np.ndarray):
+            base = SimpleNamespace(free=lambda: cuda._call("free pinned", shape))
+
+        return np.zeros(shape, dtype).view(Pinned)
+
+    def mem_alloc(self, size):
+        self._call("allocate", size)
+        cuda, array = self, np.full(size, 255, np.uint8)  # every float32 in it is NaN
+
+        class Allocation(int):
+            def free(self):
+                cuda._call("free", size)
+                del cuda.memory[int(self)]
+
         self.memory[array.ctypes.data] = array
-        return array.ctypes.data
+        return Allocation(array.ctypes.data)
 
-    def _call(self, name, *arguments):
-        """Write it down; CUDA's status of it."""
-        assert self.depth or name == "push", f"{name} without the context"
+    def memcpy_htod_async(self, to, array, stream):
+        self._call("copy in", len(array))
+        self.put(lambda: np.copyto(self.floats(int(to), array.shape), array))
+
+    def memcpy_dtoh_async(self, array, source, stream):
+        self._call("copy out", len(array))
+        self.put(lambda: np.copyto(array, self.floats(int(source), array.shape)))
+
+    # the driver itself, as ctypes shows it
+
+    def _status(self, name, *arguments):
+        assert self.depth, f"{name} without the context"
         self.calls.append((name, *arguments))
         return 2 * (name in self.fails)
 
@@ -385,12 +496,9 @@ class Cuda:
         return 0
 
     def cuDevicePrimaryCtxRetain(self, context, device):  # noqa: N802
-        self.calls.append(("retain",))
         return 0
 
     def cuCtxPushCurrent_v2(self, context):  # noqa: N802
-        if self._call("push"):
-            return 2
         self.thread.depth = self.depth + 1
         return 0
 
@@ -401,69 +509,46 @@ class Cuda:
         words._obj.value = b"out of memory"
 
     def cuMemAlloc_v2(self, address, size):  # noqa: N802
-        if self._call("allocate", size.value):
+        if self._status("allocate array", size.value):
             return 2
-        address._obj.value = self.allocate(size.value)
+        array = np.full(size.value, 255, np.uint8)
+        address._obj.value = array.ctypes.data
+        self.memory[array.ctypes.data] = array
         return 0
 
     def cuMemFree_v2(self, address):  # noqa: N802
-        return self._call("free", self.memory.pop(address.value).nbytes)
-
-    def cuMemHostAlloc(self, place, size, flags):  # noqa: N802
-        if self._call("pinned", size.value):
-            return 2
-        place._obj.value = self.allocate(size.value)
-        return 0
-
-    def cuMemFreeHost(self, place):  # noqa: N802
-        return self._call("free pinned", self.memory.pop(place.value).nbytes)
-
-    def cuMemcpyHtoDAsync_v2(self, to, source, size, stream):  # noqa: N802
-        self.put(lambda: ctypes.memmove(self.bytes(to.value, size.value).ctypes.data, source.value, size.value))
-        return self._call("copy in", size.value, stream.value)
-
-    def cuMemcpyDtoHAsync_v2(self, to, source, size, stream):  # noqa: N802
-        self.put(lambda: ctypes.memmove(to.value, self.bytes(source.value, size.value).ctypes.data, size.value))
-        return self._call("copy out", size.value, stream.value)
+        del self.memory[address.value]
+        return self._status("free array")
 
     def cuMemcpyDtoDAsync_v2(self, to, source, size, stream):  # noqa: N802
         self.put(lambda: np.copyto(self.bytes(to.value, size.value), self.bytes(source.value, size.value)))
-        return self._call("copy", size.value, stream.value)
+        return self._status("copy", size.value, stream.value)
 
     def cuMemcpyDtoH_v2(self, to, source, size):  # noqa: N802
         ctypes.memmove(to.value, source.value, self.bytes(source.value, size.value).nbytes)
-        return self._call("copy back", size.value)
+        return self._status("copy back", size.value)
 
     def cuPointerGetAttribute(self, value, attribute, address):  # noqa: N802
         return int(not any(start <= address.value < start + array.nbytes for start, array in self.memory.items()))
 
-    def cuStreamCreate(self, stream, flags):  # noqa: N802
-        if self._call("stream", flags):
-            return 2
-        stream._obj.value = 76 + self.names().count("stream")
-        return 0
-
-    def cuStreamDestroy_v2(self, stream):  # noqa: N802
-        return self._call("free stream")
-
     def cuEventCreate(self, event, flags):  # noqa: N802
         event._obj.value = 4
-        return self._call("event", flags)
+        return self._status("event", flags)
 
     def cuEventRecord(self, event, stream):  # noqa: N802
-        return self._call("record", stream.value)
+        return self._status("record", stream.value)
 
     def cuStreamWaitEvent(self, stream, event, flags):  # noqa: N802
-        return self._call("wait", stream.value)
+        return self._status("wait", stream.value)
 
     def cuEventSynchronize(self, event):  # noqa: N802
-        return self._call("synchronize event")
+        return self._status("synchronize event")
 
     def cuStreamSynchronize(self, stream):  # noqa: N802
-        return self._call("synchronize", stream.value)
+        return self._status("synchronize stream", stream.value)
 
     def cuEventDestroy_v2(self, event):  # noqa: N802
-        return self._call("free event")
+        return self._status("free event")
 
     def cuStreamBeginCapture_v2(self, stream, mode):  # noqa: N802
         self.calls.append(("begin capture", mode))

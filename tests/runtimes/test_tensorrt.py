@@ -91,7 +91,7 @@ class TestSession:
         assert "free" not in cuda.names()
         del session
         gc.collect()
-        assert cuda.names()[-4:] == ["free stream", "free", "free engine", "free runtime"]
+        assert cuda.names()[-4:] == ["free context", "free", "free engine", "free runtime"]
 
 
 class TestOnTheGpu:

@@ -22,8 +22,8 @@ def load(
     allow_engine_code: bool = False,
     runtime: str = "auto",
     precision: str | None = None,
-    cuda_graphs: bool = False,
     contexts: int | None = None,
+    cuda_graphs: bool = False,
 ) -> Session:
     """Open an ONNX file or an engine, ready to run.
 
@@ -42,11 +42,11 @@ def load(
             Runtime or TensorRT, as the file wants.
         precision: of OpenVINO: ``fp32``, as None, or ``bf16``, which rounds every value to 8 bits and is faster on
             processors that have instructions for it; ``verify`` tells what that costs.
+        contexts: of engines: so many threads run it at the same time at most; each takes memory of its own when it
+            first does (``TensorRTSession.bytes_per_context``). None: 2.
         cuda_graphs: of ONNX files on CUDA: give the GPU all of a run in one call, as it was captured in the second run
             of the same shapes, which pays for small batches; engines always do. It wants the compiled library. Threads
             run one after the other then, and none may ask for GPU memory while another shape is captured.
-        contexts: of engines: so many threads run it at the same time at most; each takes memory of its own when it
-            first does (``TensorRTSession.bytes_per_context``). None: 2.
 
     Returns:
         A session: ``run(arrays)``, ``predict(pictures)``.
@@ -54,7 +54,7 @@ def load(
     Raises:
         ModelFileError: if the file is not there, damaged, or of a version unknown here.
         ConfigError: for an option that this machine, this file or this vimdeploy does not have.
-        MissingPackageError: for an engine without TensorRT; without openvino, if it is wanted.
+        MissingPackageError: for an engine without TensorRT or pycuda; without openvino, if it is wanted.
     """
     if runtime not in RUNTIMES:
         raise ConfigError(f"runtime must be one of {', '.join(RUNTIMES)}, found {runtime!r}.")

@@ -69,10 +69,13 @@ class Classes(Answer):
 
     @property
     def predictions(self) -> list[Prediction]:
-        """The ``top`` most probable classes."""
+        """The ``top`` most probable classes.
+
+        To the bit what the C library's ``exp`` and a plain sum give in any language; NumPy's own depend on the CPU.
+        """
         logits = self.logits.astype(np.float64)
-        exponentials = np.exp(logits - logits.max())
-        probabilities = exponentials / exponentials.sum()
+        exponentials = np.fromiter(map(math.exp, logits - logits.max()), np.float64, len(logits))
+        probabilities = exponentials / np.cumsum(exponentials)[-1]
         return [Prediction(int(i), self.label(int(i)), float(probabilities[i])) for i in self.order[: self.top]]
 
     def label(self, index: int) -> str:

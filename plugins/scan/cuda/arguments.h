@@ -15,26 +15,50 @@
 namespace vimdeploy::cuda {
 
 // What a kernel is compiled for.
-template <typename T, Form form, int states>
+template <typename T, Form form, int states, int channels>
 struct ScanKind {
   using Element = T;
   static constexpr Form kForm = form;
-  static constexpr int kStates = states;  // of a subscan
+  static constexpr int kStates = states;      // of a subscan
+  static constexpr int kChannels = channels;  // of a thread, adjacent ones
+  static constexpr int kGroupThreads = group_threads(channels);
 };
+
+// The channels of a thread for a plan's problem with these tensors. Two adjacent ones are loaded and stored at once: if
+// their addresses do not allow it, a thread scans one; the rest of the plan is the same for both.
+inline int channels_per_thread(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan,
+                               const SelectiveScanTensors& tensors) {
+  if (plan.channels_per_thread == 1) return 1;
+  const auto takes_pairs = [&](const auto& rows) {
+    const auto pair = static_cast<uintptr_t>(2 * bytes_of(problem.type));
+    return reinterpret_cast<uintptr_t>(rows.data) % pair == 0 && (rows.direction | rows.sequence | rows.token) % 2 == 0;
+  };
+  const bool all_take = takes_pairs(tensors.u) && takes_pairs(tensors.y) &&
+                        (!problem.is_gated || takes_pairs(tensors.z)) &&
+                        (problem.rank > 0 || takes_pairs(tensors.delta));
+  return all_take ? static_cast<int>(plan.channels_per_thread) : 1;
+}
 
 // Calls body(kind) with the ScanKind of a problem.
 template <typename Body>
-void with_scan_kind(const SelectiveScanProblem& problem, Body&& body) {
-  const auto with_states = [&](auto element, auto form) {
+void with_scan_kind(const SelectiveScanProblem& problem, int channels_per_thread, Body&& body) {
+  const auto with_channels = [&](auto element, auto form, auto states) {
     using T = decltype(element);
     constexpr Form kForm = decltype(form)::value;
+    constexpr int kStates = decltype(states)::value;
+    if constexpr (most_channels_per_thread(kStates) == 2) {
+      if (channels_per_thread == 2) return body(ScanKind<T, kForm, kStates, 2>());
+    }
+    body(ScanKind<T, kForm, kStates, 1>());
+  };
+  const auto with_states = [&](auto element, auto form) {
     switch (state_group_of(problem.states)) {
       case kStateGroups[0]:
-        return body(ScanKind<T, kForm, kStateGroups[0]>());
+        return with_channels(element, form, std::integral_constant<int, kStateGroups[0]>());
       case kStateGroups[1]:
-        return body(ScanKind<T, kForm, kStateGroups[1]>());
+        return with_channels(element, form, std::integral_constant<int, kStateGroups[1]>());
       default:
-        return body(ScanKind<T, kForm, kStateGroups[2]>());
+        return with_channels(element, form, std::integral_constant<int, kStateGroups[2]>());
     }
   };
   with_element_type(problem.type, [&](auto element) {
@@ -52,20 +76,20 @@ void with_scan_kind(const SelectiveScanProblem& problem, Body&& body) {
 // The tensors are on the device. In the gated form a row of delta goes on with that of B, and that with C's.
 struct ScanArguments : SelectiveScanTensors {
   int batch, tokens, channels, states, rank, directions;
-  int state_group;    // states of a subscan
-  int outputs;        // output i is the sum of the subscans i, i + outputs, i + 2 * outputs ...
-  int summands;       // subscans of an output
-  int subscans;       // subscan i is direction i % K with the states from i / K * state_group on
-  int chunks;         // of the tokens
-  int chunk_tokens;   // in every chunk but the last
+  int state_group;   // states of a subscan
+  int outputs;       // output i is the sum of the subscans i, i + outputs, i + 2 * outputs ...
+  int summands;      // subscans of an output
+  int subscans;      // subscan i is direction i % K with the states from i / K * state_group on
+  int chunks;        // of the tokens
+  int chunk_tokens;  // in every chunk but the last
+  Schedule schedule;
   int channel_tiles;  // of the channels
   bool sums_in_shared, has_softplus;
   float scale;
   uint64_t reversed = 0;  // bit k: direction k reads the tokens last to first
 
-  float* chunk_states;  // (subscans, B, chunks, state_group, E)
-  float* chunk_dt;      // (K, B, chunks, E)
-  float* sums;          // (outputs, B, channel_tiles, tokens_of_sums(L) / kTokenTile, kTokenTile / 4, kChannelTile, 4)
+  float* ends;  // (subscans, B, channel_tiles, chunks, end_floats): of all chunks, see chunks.h
+  float* sums;  // (outputs, B, channel_tiles, tokens_of_sums(L) / kTokenTile, kTokenTile / 4, kChannelTile, 4)
 
   ScanArguments(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan,
                 const SelectiveScanTensors& tensors, void* workspace)
@@ -82,12 +106,12 @@ struct ScanArguments : SelectiveScanTensors {
         subscans(outputs * summands),
         chunks(static_cast<int>(plan.chunks)),
         chunk_tokens(static_cast<int>(plan.chunk_tokens)),
+        schedule(plan.schedule),
         channel_tiles((channels + kChannelTile - 1) / kChannelTile),
         sums_in_shared(plan.sums_in_shared),
         has_softplus(problem.delta_softplus != 0),
         scale(problem.scale),
-        chunk_states(part(workspace, plan.chunk_states)),
-        chunk_dt(part(workspace, plan.chunk_dt)),
+        ends(part(workspace, plan.ends)),
         sums(part(workspace, plan.sums)) {
     for (size_t k = 0; k < problem.reverse.size(); ++k) reversed |= uint64_t{problem.reverse[k] != 0} << k;
   }
@@ -98,6 +122,12 @@ struct ScanArguments : SelectiveScanTensors {
   VIMDEPLOY_HD float decay_of(int64_t channel, int n) const {
     const float decay = A[channel * states + n] * kLog2E;
     return decay > FLT_MAX ? FLT_MAX : decay < -FLT_MAX ? -FLT_MAX : decay;
+  }
+
+  // The same for state n of a subscan, which is a copy of the last one if it is padding.
+  VIMDEPLOY_HD float decay_of_state(int subscan, int e, int n) const {
+    const int state = subscan / directions * state_group + n;
+    return decay_of(static_cast<int64_t>(subscan % directions) * channels + e, state < states ? state : states - 1);
   }
 
  private:
@@ -119,9 +149,15 @@ struct BlockExtent {
     tiles = (tokens + kTokenTile - 1) / kTokenTile;
   }
 
-  // The channel of a thread. Threads beyond the last channel take the last one.
+  // The first channel of a thread. Threads beyond the last channel take the last ones.
+  template <typename Kind>
   VIMDEPLOY_HD int channel_of(const ScanArguments& a, int lane) const {
-    return channel + lane < a.channels ? channel + lane : a.channels - 1;
+    return has_channel<Kind>(a, lane) ? channel + lane * Kind::kChannels : a.channels - Kind::kChannels;
+  }
+
+  template <typename Kind>
+  VIMDEPLOY_HD bool has_channel(const ScanArguments& a, int lane) const {
+    return channel + lane * Kind::kChannels < a.channels;
   }
 };
 

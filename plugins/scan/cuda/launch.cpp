@@ -35,24 +35,46 @@ Status current_context(unsigned long long& number, const char* name) {
   return {};
 }
 
+// Sets attributes of kernels, once per kernel and context.
+class OncePerContext {
+ public:
+  template <typename Set>
+  Status operator()(const void* kernel, const char* name, Set&& set) {
+    unsigned long long context = 0;
+    if (Status s = current_context(context, name); !s.ok()) return s;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (done_.count({kernel, context})) return {};
+    Status s = set();
+    if (s.ok()) done_.insert({kernel, context});
+    return s;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::set<std::pair<const void*, unsigned long long>> done_;
+};
+
 }  // namespace
 
 Status allow_shared_memory(const void* kernel, const char* name) {
-  static std::mutex mutex;
-  static std::set<std::pair<const void*, unsigned long long>> allowed;
-  int device = 0, bytes = 0;
-  unsigned long long context = 0;
-  if (Status s = status_of(cudaGetDevice(&device), name); !s.ok()) return s;
-  if (Status s = current_context(context, name); !s.ok()) return s;
-  const std::lock_guard<std::mutex> lock(mutex);
-  if (allowed.count({kernel, context})) return {};
-  Status s = status_of(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), name);
-  if (s.ok()) s = status_of(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), name);
-  // The plan counts on all of it; the L1 cache gets what is left.
-  constexpr auto kCarveout = cudaFuncAttributePreferredSharedMemoryCarveout;
-  if (s.ok()) s = status_of(cudaFuncSetAttribute(kernel, kCarveout, cudaSharedmemCarveoutMaxShared), name);
-  if (s.ok()) allowed.insert({kernel, context});
-  return s;
+  static OncePerContext once;
+  return once(kernel, name, [&] {
+    int device = 0, bytes = 0;
+    Status s = status_of(cudaGetDevice(&device), name);
+    if (s.ok()) s = status_of(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), name);
+    if (s.ok()) s = status_of(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), name);
+    // The plan counts on all of it; the L1 cache gets what is left.
+    constexpr auto kCarveout = cudaFuncAttributePreferredSharedMemoryCarveout;
+    if (s.ok()) s = status_of(cudaFuncSetAttribute(kernel, kCarveout, cudaSharedmemCarveoutMaxShared), name);
+    return s;
+  });
+}
+
+Status allow_any_cluster(const void* kernel, const char* name) {
+  static OncePerContext once;
+  return once(kernel, name, [&] {
+    return status_of(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), name);
+  });
 }
 
 }  // namespace vimdeploy::cuda

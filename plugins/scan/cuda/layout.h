@@ -19,8 +19,10 @@ VIMDEPLOY_HD int remainder(int a, int b) {
   return static_cast<int>(static_cast<unsigned>(a) % static_cast<unsigned>(b));
 }
 
-// Threads of a thread group, one for each channel of a tile: two warps share the rows that they stage.
+// Channels of a thread group, whose threads share the rows that they stage: two warps with a channel for each thread,
+// or one warp with two.
 inline constexpr int kChannelTile = 64;
+VIMDEPLOY_HD constexpr int group_threads(int channels_per_thread) { return kChannelTile / channels_per_thread; }
 
 // Thread groups of a block, each with a subscan of its own.
 inline constexpr int kThreadGroups = 2;
@@ -43,9 +45,19 @@ inline int state_group_of(int64_t states) {
 // in different banks.
 VIMDEPLOY_HD constexpr int state_row(int state_group) { return 2 * state_group + (state_group > 1 ? 8 : 0); }
 
-// Resident threads of a multiprocessor, limited by registers: 168 a thread, of 64 Ki, for 8 and 16 states. With 16, 512
-// threads and 128 registers, ptxas spills, and three warps a scheduler already keep it busy.
-VIMDEPLOY_HD constexpr int resident_threads(int state_group) { return state_group == 1 ? 512 : 384; }
+// The most channels that a thread scans: two, side by side, if each has so many states that what they share (B, C,
+// addresses, barriers) is worth it. Two adjacent channels are loaded and stored at once, so E must be even.
+VIMDEPLOY_HD constexpr int most_channels_per_thread(int state_group) { return state_group == 16 ? 2 : 1; }
+VIMDEPLOY_HD constexpr int most_channels_per_thread(int state_group, int64_t channels) {
+  return channels % 2 == 0 ? most_channels_per_thread(state_group) : 1;
+}
+
+// Resident threads of a multiprocessor, limited by registers, of which it has 64 Ki: 168 a thread for 8 and 16 states,
+// 255 for two channels. With 16 states, 512 threads and 128 registers, ptxas spills, and three warps a scheduler
+// already keep it busy; so do two whose threads have two channels.
+VIMDEPLOY_HD constexpr int resident_threads(int state_group, int channels_per_thread) {
+  return channels_per_thread == 2 ? 256 : state_group == 1 ? 512 : 384;
+}
 
 // Threads of a block of `carry` and of the convolution, whose threads do not cooperate.
 inline constexpr int kThreads = 128;
@@ -79,6 +91,7 @@ VIMDEPLOY_HD int thread_groups_of(int64_t subscans) { return subscans > 1 ? kThr
 struct SharedLayout {
   int64_t rows;     // (groups, 2, kTokenTile * state_row + rank * kTokenTile): B and C per token, low rank per rank
   int64_t weights;  // (groups, rank, kChannelTile)
+  int64_t ends;     // (groups, end_floats): of the block's chunk, in a cluster
   int64_t sums;     // (tokens of the sums / kTokenTile, kTokenTile / 4, kChannelTile, 4)
   int64_t floats;
 };
@@ -88,10 +101,15 @@ VIMDEPLOY_HD int64_t tokens_of_sums(int64_t tokens) { return (tokens + kTokenTil
 
 VIMDEPLOY_HD int64_t tile_floats(int state_group, int64_t rank) { return (rank + state_row(state_group)) * kTokenTile; }
 
-VIMDEPLOY_HD SharedLayout shared_layout(int64_t groups, int state_group, int64_t rank, int64_t tokens_of_sums) {
+// Of the end of a chunk: the states of a channel tile, and the sums of the step sizes.
+VIMDEPLOY_HD constexpr int end_floats(int state_group) { return (state_group + 1) * kChannelTile; }
+
+VIMDEPLOY_HD SharedLayout shared_layout(int64_t groups, int state_group, int64_t rank, bool has_ends,
+                                        int64_t tokens_of_sums) {
   SharedLayout layout{};
   layout.weights = groups * 2 * tile_floats(state_group, rank);
-  layout.sums = layout.weights + groups * rank * kChannelTile;
+  layout.ends = layout.weights + groups * rank * kChannelTile;
+  layout.sums = layout.ends + (has_ends ? groups * end_floats(state_group) : 0);
   layout.floats = layout.sums + tokens_of_sums * kChannelTile;
   return layout;
 }

@@ -60,13 +60,33 @@ VIMDEPLOY_HD float silu(float x) { return x * reciprocal(1.0f + exp2_special(x *
 
 VIMDEPLOY_HD void load(const float* from, float (&to)[1]) { to[0] = *from; }
 
-// Loads float4: `from` is a multiple of 16 bytes.
+// `from` is a multiple of 8 bytes.
+VIMDEPLOY_HD void load(const float* from, float (&to)[2]) {
+#ifdef __CUDA_ARCH__
+  const float2 all = *reinterpret_cast<const float2*>(from);
+  to[0] = all.x, to[1] = all.y;
+#else
+  std::memcpy(to, from, sizeof to);
+#endif
+}
+
+// `from` is a multiple of 16 bytes.
 VIMDEPLOY_HD void load(const float* from, float (&to)[4]) {
 #ifdef __CUDA_ARCH__
   const float4 all = *reinterpret_cast<const float4*>(from);
   to[0] = all.x, to[1] = all.y, to[2] = all.z, to[3] = all.w;
 #else
   std::memcpy(to, from, sizeof to);
+#endif
+}
+
+VIMDEPLOY_HD void store(const float (&from)[1], float* to) { *to = from[0]; }
+
+VIMDEPLOY_HD void store(const float (&from)[2], float* to) {
+#ifdef __CUDA_ARCH__
+  *reinterpret_cast<float2*>(to) = make_float2(from[0], from[1]);
+#else
+  std::memcpy(to, from, sizeof from);
 #endif
 }
 
@@ -78,28 +98,66 @@ VIMDEPLOY_HD void store(const float (&from)[4], float* to) {
 #endif
 }
 
-// A value of T that is loaded ahead of its use, kept in a 32-bit register of its own: compilers would pack two 16-bit
-// values into one register, and unpacking costs more than the register.
-template <typename T>
-struct Prefetched {
-  uint32_t bits;
+// Two numbers of 16 bits at once: the address is a multiple of 4 bytes.
+VIMDEPLOY_HD uint32_t load_word(const void* from) {
+#ifdef __CUDA_ARCH__
+  return *static_cast<const uint32_t*>(from);
+#else
+  uint32_t word;
+  std::memcpy(&word, from, sizeof word);
+  return word;
+#endif
+}
+
+VIMDEPLOY_HD void store_word(uint32_t word, void* to) {
+#ifdef __CUDA_ARCH__
+  *static_cast<uint32_t*>(to) = word;
+#else
+  std::memcpy(to, &word, sizeof word);
+#endif
+}
+
+// Numbers of adjacent channels, as they are loaded and stored at once: two of 16 bits share a register.
+template <typename T, int channels>
+struct Packed {
+  uint32_t bits[(channels * sizeof(T) + 3) / 4];
 };
 
-template <typename T>
-VIMDEPLOY_HD Prefetched<T> prefetched(T value) {
+// Loads channels * sizeof(T) bytes at once: `from` is a multiple of that.
+template <int channels, typename T>
+VIMDEPLOY_HD Packed<T, channels> load_packed(const T* from) {
+  Packed<T, channels> packed;
   if constexpr (sizeof(T) == sizeof(float)) {
-    return {bits_of(value)};
+    float values[channels];
+    load(from, values);
+    VIMDEPLOY_UNROLL
+    for (int i = 0; i < channels; ++i) packed.bits[i] = bits_of(values[i]);
+  } else if constexpr (channels == 1) {
+    packed.bits[0] = from->bits;
   } else {
-    return {value.bits};
+    packed.bits[0] = load_word(from);
+  }
+  return packed;
+}
+
+template <typename T, int channels>
+VIMDEPLOY_HD float to_float(const Packed<T, channels>& packed, int channel) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    return float_of(packed.bits[channel]);
+  } else {
+    return to_float(T{static_cast<uint16_t>(packed.bits[0] >> 16 * channel)});
   }
 }
 
-template <typename T>
-VIMDEPLOY_HD float to_float(Prefetched<T> value) {
-  if constexpr (sizeof(T) == sizeof(float)) {
-    return float_of(value.bits);
+// Stores what load_packed() loads.
+template <typename T, int channels>
+VIMDEPLOY_HD void store_packed(const float (&values)[channels], T* to) {
+  if constexpr (channels == 1) {
+    *to = from_float<T>(values[0]);
+  } else if constexpr (sizeof(T) == sizeof(float)) {
+    store(values, to);
   } else {
-    return to_float(T{static_cast<uint16_t>(value.bits)});
+    store_word(pair_of<T>(values[0], values[1]), to);
   }
 }
 

@@ -1,11 +1,11 @@
-// Source of the scan's CUDA kernels, second part: the output of a thread block. `Team` is the threads of a block:
+// Source of the scan's CUDA kernels, third part: the output of a thread block. `Team` is the threads of a block:
 // team.each(phase) runs phase(thread, its registers) for every thread and ends with a barrier. On a device every thread
 // runs it for itself; on a host a test runs all threads in turn, in any order.
 //
 // Cost of a token and channel of Vim (K = 2, N = 16, R = 12, float16): 8.5 bytes of global memory (4 of u, 2 of z, 2 of
 // y, 0.5 of dt_bc, whose rows other channel tiles find in the cache); 32 exponentials for the states, 2 for the step
-// sizes, 1 and a reciprocal for the gate. Regime `chunks` reads u and dt_bc twice and computes the first 34
-// exponentials twice.
+// sizes, 1 and a reciprocal for the gate. With chunks u and dt_bc are read twice, and the first 34 exponentials
+// computed twice.
 //
 // A warp issues 156 instructions for a token of one direction: counted in the disassembled loop (nvcc 13.0, sm_90) for
 // a full tile that its group reaches first and for one that it reaches second, and divided by 16. 88 are for the
@@ -14,6 +14,7 @@
 
 #pragma once
 
+#include "scan/cuda/chunks.h"
 #include "scan/cuda/thread_scan.h"
 
 namespace vimdeploy::cuda {
@@ -25,11 +26,11 @@ struct OutputRegisters {
   ThreadScan<Kind> scan;
   int group;        // thread group of the block, or -1 if it has no subscan in this pass
   int second_from;  // from this step on the other group has been at the tile before
-  const T* z;       // z, out and sums: the thread's channel, at the first token of the extent; z of the gated form
+  const T* z;       // z, out and sums: the thread's channels, at the first token of the extent; z of the gated form
   T* out;
   float* sums;
-  float y[kTokenTile];     // of the thread's own subscan
-  float gate[kTokenTile];  // scale * silu(z), for a tile that the group finishes, in the gated form
+  float y[Kind::kChannels][kTokenTile];     // of the thread's own subscan
+  float gate[Kind::kChannels][kTokenTile];  // scale * silu(z), for a tile that the group finishes, in the gated form
 };
 
 // The output of a thread block. In each pass its two thread groups compute one subscan each, side by side. The group
@@ -41,60 +42,78 @@ class OutputBlock {
  public:
   using T = typename Kind::Element;
   using Registers = OutputRegisters<Kind>;
+  using Slot = Packed<T, Kind::kChannels>;
   static constexpr int kStates = Kind::kStates;
+  static constexpr int kChannels = Kind::kChannels;
   static constexpr bool kIsGated = Kind::kForm == Form::gated;
 
   VIMDEPLOY_HD OutputBlock(const ScanArguments& a, unsigned block, float* shared)
       : a_(a),
-        output_(kIsGated ? 0 : static_cast<int>(block / a.channel_tiles / a.chunks / a.batch)),
-        extent_(a, block / a.channel_tiles / a.chunks - output_ * a.batch,
-                static_cast<int>(block / a.channel_tiles % a.chunks), static_cast<int>(block % a.channel_tiles)),
+        output_(kIsGated ? 0 : static_cast<int>(block / a.chunks / a.channel_tiles / a.batch)),
+        extent_(a, block / a.chunks / a.channel_tiles - output_ * a.batch, static_cast<int>(block % a.chunks),
+                static_cast<int>(block / a.chunks % a.channel_tiles)),
         passes_((a.summands + kThreadGroups - 1) / kThreadGroups),
-        layout_(shared_layout(thread_groups_of(a.summands), kStates, a.rank, 0)),
+        layout_(shared_layout(thread_groups_of(a.summands), kStates, a.rank, a.schedule == Schedule::cluster, 0)),
         shared_(shared) {
     const int64_t sequence = static_cast<int64_t>(output_) * a.batch + extent_.b;
-    const int64_t channel_tile = sequence * a.channel_tiles + block % a.channel_tiles;
+    const int64_t channel_tile = sequence * a.channel_tiles + block / a.chunks % a.channel_tiles;
     sums_ = a.sums_in_shared ? shared + layout_.sums
                              : a.sums + (channel_tile * tokens_of_sums(a.tokens) + extent_.begin) * kChannelTile;
   }
 
   VIMDEPLOY_HD int passes() const { return passes_; }
   VIMDEPLOY_HD int steps() const { return extent_.tiles; }
+  VIMDEPLOY_HD const BlockExtent& extent() const { return extent_; }
+  VIMDEPLOY_HD float* ends() const { return shared_ + layout_.ends; }
+  VIMDEPLOY_HD int subscan_of(int pass, const Registers& r) const { return subscan_of(pass * kThreadGroups + r.group); }
 
-  // Phase: begins the subscans of a pass and stages their first tile.
+  // Phase: begins the subscans of a pass.
   VIMDEPLOY_HD void begin_scan(int thread, int pass, Registers& r) const {
-    const int group = quotient(thread, kChannelTile), summand = pass * kThreadGroups + group;
+    const int group = quotient(thread, Kind::kGroupThreads), summand = pass * kThreadGroups + group;
     r.group = summand < a_.summands ? group : -1;
     if (r.group < 0) return;
     const int subscan = subscan_of(summand);
     r.second_from = second_from(pass, group);
-    r.scan.begin_scan(a_, extent_, subscan, remainder(thread, kChannelTile),
+    r.scan.begin_scan(a_, extent_, subscan, remainder(thread, Kind::kGroupThreads),
                       GroupSharedMemory(layout_, shared_, group, a_));
-    const int e = extent_.channel_of(a_, r.scan.lane);
+    const int e = extent_.template channel_of<Kind>(a_, r.scan.lane);
     if constexpr (kIsGated) r.z = a_.z.at<T>(0, extent_.b, extent_.begin) + e;
     r.out = a_.y.at<T>(output_, extent_.b, extent_.begin) + e;
     r.sums = sums_ + r.scan.lane * 4;
-    if (a_.chunks > 1) {
-      const int64_t chunk = (static_cast<int64_t>(subscan) * a_.batch + extent_.b) * a_.chunks + extent_.chunk;
-      const float* states = a_.chunk_states + chunk * kStates * a_.channels + e;
-      VIMDEPLOY_UNROLL
-      for (int n = 0; n < kStates; ++n) r.scan.h[n] = states[static_cast<int64_t>(n) * a_.channels];
-    }
   }
 
-  // Phase: computes y of the step's tile.
-  VIMDEPLOY_HD void advance(int pass, int step, Registers& r) const {
+  // The same phase: the states that the chunk begins with, if an earlier launch has left ends of chunks.
+  VIMDEPLOY_HD void take_states(int pass, Registers& r) const {
+    if (r.group < 0 || a_.chunks == 1) return;
+    const float* ends = ends_in_workspace(a_, subscan_of(pass, r), extent_.b, extent_.channel / kChannelTile);
+    if (a_.schedule == Schedule::two_launches) return combine_ends(a_, ends, extent_.chunk, r.scan);
+    load_states(r.scan, ends + extent_.chunk * end_floats(kStates));
+  }
+
+  // The same phase, or one after the last step: stages the first tile.
+  VIMDEPLOY_HD void begin_walk(Registers& r) const {
+    if (r.group >= 0) r.scan.begin_walk(a_, extent_);
+  }
+  VIMDEPLOY_HD void begin_walk_again(Registers& r) const {
+    if (r.group >= 0) r.scan.begin_walk_again(a_, extent_);
+  }
+
+  // Phase: computes y of the step's tile; if it is no output, only the states go on.
+  VIMDEPLOY_HD void advance(int pass, int step, bool is_output, Registers& r) const {
     if (r.group < 0) return;
     const int tile = r.scan.tile_at(extent_, step);
-    const bool is_second = step >= r.second_from, is_gated = kIsGated && is_second && pass + 1 == passes_;
-    Prefetched<T> z[kTokenTile];
+    const bool is_second = step >= r.second_from, is_gated = kIsGated && is_output && is_second && pass + 1 == passes_;
+    Slot z[kTokenTile];
     if (is_gated) load_z(r, tile, z);
     r.scan.advance(a_, extent_, step, r.y);
     if (is_gated) {
       VIMDEPLOY_UNROLL
-      for (int i = 0; i < kTokenTile; ++i) r.gate[i] = a_.scale * silu(to_float(z[i]));
+      for (int j = 0; j < kChannels; ++j) {
+        VIMDEPLOY_UNROLL
+        for (int i = 0; i < kTokenTile; ++i) r.gate[j][i] = a_.scale * silu(to_float(z[i], j));
+      }
     }
-    if (is_second) return;
+    if (is_second || !is_output) return;
     if (pass > 0) add_sums(r, tile);
     store_sums(r, tile);
   }
@@ -105,19 +124,24 @@ class OutputBlock {
     const int tile = r.scan.tile_at(extent_, step);
     if (pass > 0 || has_two(pass)) add_sums(r, tile);
     if (pass + 1 < passes_) return store_sums(r, tile);
-    const int valid = extent_.channel + r.scan.lane < a_.channels ? r.scan.valid_tokens(extent_, tile) : 0;
+    const int valid = extent_.template has_channel<Kind>(a_, r.scan.lane) ? r.scan.valid_tokens(extent_, tile) : 0;
     const Slots<T> y = slots_of(r.out, 1, r.scan, tile);
-    r.scan.for_each_valid_slot(valid, [&](int i) { y.at(i) = from_float<T>(kIsGated ? r.gate[i] * r.y[i] : r.y[i]); });
+    r.scan.for_each_valid_slot(valid, [&](int i) {
+      float both[kChannels];
+      VIMDEPLOY_UNROLL
+      for (int j = 0; j < kChannels; ++j) both[j] = kIsGated ? r.gate[j][i] * r.y[j][i] : r.y[j][i];
+      store_packed(both, y.at(i));
+    });
   }
 
  private:
-  // A tensor's element of one channel for each slot of a tile.
+  // A tensor's elements of the thread's channels for each slot of a tile.
   template <typename Element>
   struct Slots {
     Element* first;
     int stride;
 
-    VIMDEPLOY_HD Element& at(int slot) const { return first[static_cast<int64_t>(slot) * stride]; }
+    VIMDEPLOY_HD Element* at(int slot) const { return first + static_cast<int64_t>(slot) * stride; }
   };
 
   // For a tensor whose rows are `times` as long as those of u.
@@ -126,41 +150,49 @@ class OutputBlock {
     return {channel + static_cast<int64_t>(scan.first_token(tile)) * (times * a_.channels), times * scan.slot_stride};
   }
 
-  VIMDEPLOY_HD void load_z(const Registers& r, int tile, Prefetched<T> (&z)[kTokenTile]) const {
+  VIMDEPLOY_HD void load_z(const Registers& r, int tile, Slot (&z)[kTokenTile]) const {
     const Slots<const T> from = slots_of(r.z, 2, r.scan, tile);
     VIMDEPLOY_UNROLL
-    for (int i = 0; i < kTokenTile; ++i) z[i] = Prefetched<T>{};
-    r.scan.for_each_valid_slot(r.scan.valid_tokens(extent_, tile), [&](int i) { z[i] = prefetched<T>(from.at(i)); });
+    for (int i = 0; i < kTokenTile; ++i) z[i] = {};
+    r.scan.for_each_valid_slot(r.scan.valid_tokens(extent_, tile),
+                               [&](int i) { z[i] = load_packed<kChannels>(from.at(i)); });
   }
 
-  // The sums of the thread's channel for the first four tokens of a tile; those of the other four are 4 * kChannelTile
-  // floats further on.
-  VIMDEPLOY_HD float* sums_of(const Registers& r, int tile) const {
-    return r.sums + static_cast<int64_t>(tile) * (kTokenTile * kChannelTile);
+  // The sums of one of the thread's channels for the first four tokens of a tile; those of the other four are
+  // 4 * kChannelTile floats further on. Neighbouring threads' sums are neighbours, for the sake of the banks: the first
+  // channels of all threads come before the second ones.
+  VIMDEPLOY_HD float* sums_of(const Registers& r, int tile, int channel) const {
+    return r.sums + static_cast<int64_t>(tile) * (kTokenTile * kChannelTile) + channel * (4 * Kind::kGroupThreads);
   }
 
   // Sums are kept in the order of the tokens, for both directions of a scan. The unary plus makes the operands of ?:
   // values: a choice between two array elements would be made by address, and move the arrays from registers to memory.
   VIMDEPLOY_HD void add_sums(Registers& r, int tile) const {
-    float low[4], high[4];
-    load(sums_of(r, tile), low);
-    load(sums_of(r, tile) + 4 * kChannelTile, high);
     VIMDEPLOY_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      r.y[i] += r.scan.reverse_mask ? +high[3 - i] : +low[i];
-      r.y[i + 4] += r.scan.reverse_mask ? +low[3 - i] : +high[i];
+    for (int j = 0; j < kChannels; ++j) {
+      float low[4], high[4];
+      load(sums_of(r, tile, j), low);
+      load(sums_of(r, tile, j) + 4 * kChannelTile, high);
+      VIMDEPLOY_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        r.y[j][i] += r.scan.reverse_mask ? +high[3 - i] : +low[i];
+        r.y[j][i + 4] += r.scan.reverse_mask ? +low[3 - i] : +high[i];
+      }
     }
   }
 
   VIMDEPLOY_HD void store_sums(const Registers& r, int tile) const {
-    float low[4], high[4];
     VIMDEPLOY_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      low[i] = r.scan.reverse_mask ? +r.y[7 - i] : +r.y[i];
-      high[i] = r.scan.reverse_mask ? +r.y[3 - i] : +r.y[i + 4];
+    for (int j = 0; j < kChannels; ++j) {
+      float low[4], high[4];
+      VIMDEPLOY_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        low[i] = r.scan.reverse_mask ? +r.y[j][7 - i] : +r.y[j][i];
+        high[i] = r.scan.reverse_mask ? +r.y[j][3 - i] : +r.y[j][i + 4];
+      }
+      store(low, sums_of(r, tile, j));
+      store(high, sums_of(r, tile, j) + 4 * kChannelTile);
     }
-    store(low, sums_of(r, tile));
-    store(high, sums_of(r, tile) + 4 * kChannelTile);
   }
 
   VIMDEPLOY_HD int subscan_of(int summand) const { return kIsGated ? summand : output_ + summand * a_.outputs; }
@@ -195,11 +227,15 @@ template <typename Kind, typename Team>
 VIMDEPLOY_HD void output_block(Team& team, const ScanArguments& a, unsigned index, float* shared) {
   const OutputBlock<Kind> block(a, index, shared);
   for (int pass = 0; pass < block.passes(); ++pass) {
-    team.each([&](int thread, OutputRegisters<Kind>& r) { block.begin_scan(thread, pass, r); });
+    team.each([&](int thread, OutputRegisters<Kind>& r) {
+      block.begin_scan(thread, pass, r);
+      block.take_states(pass, r);
+      block.begin_walk(r);
+    });
     for (int step = 0; step <= block.steps(); ++step) {
       team.each([&](int, OutputRegisters<Kind>& r) {
         if (step > 0) block.finish(pass, step - 1, r);
-        if (step < block.steps()) block.advance(pass, step, r);
+        if (step < block.steps()) block.advance(pass, step, true, r);
       });
     }
   }

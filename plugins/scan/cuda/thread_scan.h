@@ -1,5 +1,6 @@
-// Source of the scan's CUDA kernels, first part: how one thread scans one channel of one subscan over the tokens of a
-// chunk. A subscan is one direction with a group of kStates states.
+// Source of the scan's CUDA kernels, first part: how one thread scans its channels of one subscan over the tokens of
+// a chunk: one channel, or two adjacent ones, which share B, C and all addresses. A subscan is one direction with a
+// group of kStates states.
 //
 // Tokens are scanned in tiles of kTokenTile, the last tile first if the direction is reversed; slot i of a tile is its
 // i-th token in the order of the scan. Slots past the end of the chunk are padding: their step size is 0, which leaves
@@ -26,35 +27,41 @@ struct GroupSharedMemory {
         weights(shared + layout.weights + group * a.rank * kChannelTile) {}
 };
 
-// The register-resident state of a thread's scan. Threads beyond the last channel scan that one too, and store nothing.
+// The register-resident state of a thread's scan. Threads beyond the last channel scan the last ones too, and store
+// nothing.
 template <typename Kind>
 struct ThreadScan {
   using T = typename Kind::Element;
   static constexpr int kStates = Kind::kStates;
+  static constexpr int kChannels = Kind::kChannels;
   static constexpr bool kIsOneRow = Kind::kForm == Form::gated;    // low rank, B and C
   static constexpr bool kHasLowRank = Kind::kForm != Form::given;  // else a step size for every channel
+
+  // Numbers of a slot, of all channels of the thread.
+  using Slot = Packed<T, kChannels>;
 
   // Lanes that stage one token together, and how many numbers of its low rank each of them prefetches into
   // registers: enough for R = 48. A larger rank is loaded without prefetch. Up to R = 16, kRankCommon of them are
   // enough, and one branch skips the others.
-  static constexpr int kLanes = kChannelTile / kTokenTile;
-  static constexpr int kRankPrefetch = 6;
-  static constexpr int kRankCommon = 2;
+  static constexpr int kLanes = Kind::kGroupThreads / kTokenTile;
+  static constexpr int kRankPrefetch = 48 / kLanes;
+  static constexpr int kRankCommon = 16 / kLanes;
   static constexpr int kStatesPerLane = kStates < kLanes ? 1 : kStates / kLanes;
 
-  int lane;          // index in the thread group: the channel in the tile
+  int lane;          // index in the thread group
   int reverse_mask;  // slot ^ reverse_mask is the token in a tile: 0, or kTokenTile - 1 if reversed
   int slot_stride;   // elements from u of a slot to u of the next one, negative if reversed
-  const T* u;        // the thread's channel, at the first token of the extent
+  const T* u;        // the thread's first channel, at the first token of the extent
   const T* delta;    // the same, unless kHasLowRank
   const T* row;      // of B, the row that the thread stages of the next tile; if kIsOneRow, of the low rank, B and C
   const T* c_row;    // of C and of the low rank, unless kIsOneRow
   const T* rank_row;
   float* staged;   // rows in shared memory, two tiles
-  float* weights;  // of the thread's channel, kChannelTile apart
-  float dt_bias, skip;
-  float decay[kStates];  // A * log2(e)
-  float h[kStates];
+  float* weights;  // of the thread's channels, kChannelTile apart
+  float dt_bias[kChannels], skip[kChannels];
+  float decay[kChannels][kStates];  // A * log2(e)
+  float h[kChannels][kStates];
+  float dt_sum[kChannels];  // of the step sizes so far
 
   // For the states that the thread stages: the column of B in `row`, and the factor on C, which is the padding
   // share of a state that is repeated.
@@ -62,18 +69,18 @@ struct ThreadScan {
   float c_scale[kStatesPerLane];
 
   // Prefetched for the next tile.
-  Prefetched<T> next_u[kTokenTile];
-  Prefetched<T> next_delta[kTokenTile];
-  Prefetched<T> next_rank[kRankPrefetch];
-  Prefetched<T> next_b[kStatesPerLane], next_c[kStatesPerLane];
+  Slot next_u[kTokenTile];
+  Slot next_delta[kTokenTile];
+  Packed<T, 1> next_rank[kRankPrefetch];
+  Packed<T, 1> next_b[kStatesPerLane], next_c[kStatesPerLane];
 
-  // Begins a scan with states of zero, and stages its first tile.
+  // Begins a scan with states of zero. begin_walk() must follow.
   VIMDEPLOY_HD void begin_scan(const ScanArguments& a, const BlockExtent& extent, int subscan, int lane_,
                                const GroupSharedMemory& shared) {
     lane = lane_;
     const int k = subscan % a.directions, first_state = subscan / a.directions * kStates;
     const int last_state = (a.states - first_state < kStates ? a.states - first_state : kStates) - 1;
-    const int e = extent.channel_of(a, lane);
+    const int e = extent.template channel_of<Kind>(a, lane);
     const int64_t channel = static_cast<int64_t>(k) * a.channels + e;
     reverse_mask = a.is_reversed(subscan) * (kTokenTile - 1);
     slot_stride = token_step() * a.channels;
@@ -91,14 +98,18 @@ struct ThreadScan {
       }
     }
     staged = shared.rows;
-    weights = shared.weights + lane;
-    dt_bias = a.delta_bias[channel];
-    // D is divided among the subscans of a direction: to leave it to one of them would cost a branch at every token.
-    skip = a.D[channel] * reciprocal(static_cast<float>(a.subscans / a.directions));
+    weights = shared.weights + lane * kChannels;
     VIMDEPLOY_UNROLL
-    for (int n = 0; n < kStates; ++n) {
-      decay[n] = a.decay_of(channel, first_state + (n < last_state ? n : last_state));
-      h[n] = 0.0f;
+    for (int i = 0; i < kChannels; ++i) {
+      dt_bias[i] = a.delta_bias[channel + i];
+      // D is divided among the subscans of a direction: to leave it to one of them would cost a branch at every token.
+      skip[i] = a.D[channel + i] * reciprocal(static_cast<float>(a.subscans / a.directions));
+      dt_sum[i] = 0.0f;
+      VIMDEPLOY_UNROLL
+      for (int n = 0; n < kStates; ++n) {
+        decay[i][n] = a.decay_of(channel + i, first_state + (n < last_state ? n : last_state));
+        h[i][n] = 0.0f;
+      }
     }
     VIMDEPLOY_UNROLL
     for (int i = 0; i < kStatesPerLane; ++i) {
@@ -109,23 +120,36 @@ struct ThreadScan {
     if constexpr (kHasLowRank) {
       const auto* weight = static_cast<const T*>(a.delta_weight) + channel * a.rank;
       VIMDEPLOY_DO_NOT_UNROLL
-      for (int r = 0; r < a.rank; ++r) weights[r * kChannelTile] = to_float(weight[r]);
+      for (int r = 0; r < a.rank; ++r) {
+        VIMDEPLOY_UNROLL
+        for (int i = 0; i < kChannels; ++i) weights[r * kChannelTile + i] = to_float(weight[i * a.rank + r]);
+      }
     }
-    load_rows(a, extent, tile_at(extent, 0));
-    load_channel(a, extent, tile_at(extent, 0));
-    stage(a, extent, tile_at(extent, 0), 0);
-    go_to_next_rows(a);
   }
 
-  // Computes y for the slots of a step's tile; returns the sum of their step sizes. Loads and stages the next tile
-  // meanwhile: its rows in the first half of the slots, u and what else belongs to the channel in the second, so that
-  // both use the same registers.
-  VIMDEPLOY_HD float advance(const ScanArguments& a, const BlockExtent& extent, int step, float (&y)[kTokenTile]) {
+  // Stages the first tile. A barrier must follow.
+  VIMDEPLOY_HD void begin_walk(const ScanArguments& a, const BlockExtent& extent) {
+    load_rows(a, extent, tile_at(extent, 0));
+    load_channels(a, extent, tile_at(extent, 0));
+    stage(a, extent, tile_at(extent, 0), 0);
+    move_rows(a, 1);
+  }
+
+  // The same after the last tile, to walk over the same tokens again; the states stay.
+  VIMDEPLOY_HD void begin_walk_again(const ScanArguments& a, const BlockExtent& extent) {
+    move_rows(a, -extent.tiles);
+    begin_walk(a, extent);
+  }
+
+  // Computes y for the slots of a step's tile. Loads and stages the next tile meanwhile: its rows in the first half of
+  // the slots, u and what else belongs to the channels in the second, so that both use the same registers.
+  VIMDEPLOY_HD void advance(const ScanArguments& a, const BlockExtent& extent, int step,
+                            float (&y)[kChannels][kTokenTile]) {
     const int next = tile_at(extent, step + 1);
     const bool has_next = step + 1 < extent.tiles;
     const float* states = staged_tile(a, step);
-    float dt[kTokenTile], sum = 0.0f;
-    Prefetched<T> current_u[kTokenTile];
+    float dt[kChannels][kTokenTile];
+    Slot current_u[kTokenTile];
     VIMDEPLOY_UNROLL
     for (int i = 0; i < kTokenTile; ++i) current_u[i] = next_u[i];
     make_dt(a, states + kTokenTile * kStateRow, valid_tokens(extent, tile_at(extent, step)), dt);
@@ -134,14 +158,22 @@ struct ThreadScan {
     for (int i = 0; i < kTokenTile; ++i) {
       if (i == kTokenTile / 2 && has_next) {
         stage(a, extent, next, step + 1);
-        go_to_next_rows(a);
-        load_channel(a, extent, next);
+        move_rows(a, 1);
+        load_channels(a, extent, next);
       }
-      const float dt_i = kIsSoftplusLast ? softplus(dt[i]) : dt[i], u_i = to_float(current_u[i]);
-      y[i] = advance_token(dt_i, dt_i * u_i, states + i * kStateRow, skip * u_i);
-      sum += dt_i;
+      float dt_i[kChannels], dt_u[kChannels], y_i[kChannels];
+      VIMDEPLOY_UNROLL
+      for (int j = 0; j < kChannels; ++j) {
+        const float u_i = to_float(current_u[i], j);
+        dt_i[j] = kIsSoftplusLast ? softplus(dt[j][i]) : dt[j][i];
+        dt_u[j] = dt_i[j] * u_i;
+        y_i[j] = skip[j] * u_i;
+        dt_sum[j] += dt_i[j];
+      }
+      advance_token(dt_i, dt_u, states + i * kStateRow, y_i);
+      VIMDEPLOY_UNROLL
+      for (int j = 0; j < kChannels; ++j) y[j][i] = y_i[j];
     }
-    return sum;
   }
 
   VIMDEPLOY_HD int tile_at(const BlockExtent& extent, int step) const {
@@ -195,8 +227,9 @@ struct ThreadScan {
 
   VIMDEPLOY_HD const T* low_rank_row() const { return kIsOneRow ? row : rank_row; }
 
-  VIMDEPLOY_HD void go_to_next_rows(const ScanArguments& a) {
-    const int64_t tokens = token_step() * kTokenTile;
+  // Goes on by so many tiles in the order of the scan.
+  VIMDEPLOY_HD void move_rows(const ScanArguments& a, int tiles) {
+    const int64_t tokens = token_step() * kTokenTile * tiles;
     if constexpr (kIsOneRow) {
       row += tokens * static_cast<int>(a.delta.token);
     } else {
@@ -208,7 +241,7 @@ struct ThreadScan {
 
   VIMDEPLOY_HD void load_rows(const ScanArguments& a, const BlockExtent& extent, int tile) {
     VIMDEPLOY_UNROLL
-    for (int i = 0; i < kStatesPerLane; ++i) next_b[i] = next_c[i] = Prefetched<T>{};
+    for (int i = 0; i < kStatesPerLane; ++i) next_b[i] = next_c[i] = {};
     if (!has_row(extent, tile)) return;
     if constexpr (kHasLowRank) {
       const T* first = low_rank_row() + lane_column();
@@ -216,31 +249,32 @@ struct ThreadScan {
       VIMDEPLOY_UNROLL
       for (int i = 0; i < kRankPrefetch; ++i) {
         if (i == kRankCommon && a.rank <= kRankCommon * kLanes) break;
-        if (i * kLanes < rank_of_lane) next_rank[i] = prefetched(first[i * kLanes]);
+        if (i * kLanes < rank_of_lane) next_rank[i] = load_packed<1>(first + i * kLanes);
       }
     }
     if (!stages_states()) return;
     VIMDEPLOY_UNROLL
     for (int i = 0; i < kStatesPerLane; ++i) {
       const T* b = row + b_column[i];
-      next_b[i] = prefetched(b[0]);
-      next_c[i] = prefetched(kIsOneRow ? b[a.states] : c_row[b_column[i]]);
+      next_b[i] = load_packed<1>(b);
+      next_c[i] = load_packed<1>(kIsOneRow ? b + a.states : c_row + b_column[i]);
     }
   }
 
-  // Loads what belongs to the thread's channel: u, and the step sizes unless they are made from a low rank.
-  VIMDEPLOY_HD void load_channel(const ScanArguments& a, const BlockExtent& extent, int tile) {
+  // Loads what belongs to the thread's channels: u, and the step sizes unless they are made from a low rank.
+  VIMDEPLOY_HD void load_channels(const ScanArguments& a, const BlockExtent& extent, int tile) {
     load_slots(a, extent, tile, u, next_u);
     if constexpr (!kHasLowRank) load_slots(a, extent, tile, delta, next_delta);
   }
 
   VIMDEPLOY_HD void load_slots(const ScanArguments& a, const BlockExtent& extent, int tile, const T* channel,
-                               Prefetched<T> (&next)[kTokenTile]) {
+                               Slot (&next)[kTokenTile]) {
     const T* first = channel + static_cast<int64_t>(first_token(tile)) * a.channels;
     VIMDEPLOY_UNROLL
-    for (int i = 0; i < kTokenTile; ++i) next[i] = Prefetched<T>{};
-    for_each_valid_slot(valid_tokens(extent, tile),
-                        [&](int i) { next[i] = prefetched(first[static_cast<int64_t>(i) * slot_stride]); });
+    for (int i = 0; i < kTokenTile; ++i) next[i] = {};
+    for_each_valid_slot(valid_tokens(extent, tile), [&](int i) {
+      next[i] = load_packed<kChannels>(first + static_cast<int64_t>(i) * slot_stride);
+    });
   }
 
   // Writes what load_rows() prefetched to shared memory, in the order of the scan.
@@ -250,8 +284,8 @@ struct ThreadScan {
       float* states = staged_tile(a, step) + slot * kStateRow + lane_column();
       VIMDEPLOY_UNROLL
       for (int i = 0; i < kStatesPerLane; ++i) {
-        states[i * kLanes] = to_float(next_b[i]);
-        states[kStates + i * kLanes] = to_float(next_c[i]) * c_scale[i];
+        states[i * kLanes] = to_float(next_b[i], 0);
+        states[kStates + i * kLanes] = to_float(next_c[i], 0) * c_scale[i];
       }
     }
     if constexpr (!kHasLowRank) return;
@@ -260,7 +294,7 @@ struct ThreadScan {
     for (int i = 0; i < kRankPrefetch; ++i) {
       if (i == kRankCommon && a.rank <= kRankCommon * kLanes) return;
       const int r = lane_column() + i * kLanes;
-      if (r < a.rank) ranks[r * kTokenTile] = to_float(next_rank[i]);
+      if (r < a.rank) ranks[r * kTokenTile] = to_float(next_rank[i], 0);
     }
     VIMDEPLOY_DO_NOT_UNROLL
     for (int r = lane_column() + kRankPrefetch * kLanes; r < a.rank; r += kLanes)
@@ -268,37 +302,52 @@ struct ThreadScan {
   }
 
   // The step sizes of a tile's slots, before softplus if kIsSoftplusLast; those of padding are 0.
-  VIMDEPLOY_HD void make_dt(const ScanArguments& a, const float* rank_rows, int valid, float (&dt)[kTokenTile]) const {
+  VIMDEPLOY_HD void make_dt(const ScanArguments& a, const float* rank_rows, int valid,
+                            float (&dt)[kChannels][kTokenTile]) const {
     VIMDEPLOY_UNROLL
-    for (int i = 0; i < kTokenTile; ++i) dt[i] = kHasLowRank ? dt_bias : dt_bias + to_float(next_delta[i]);
+    for (int j = 0; j < kChannels; ++j) {
+      VIMDEPLOY_UNROLL
+      for (int i = 0; i < kTokenTile; ++i) dt[j][i] = dt_bias[j] + (kHasLowRank ? 0.0f : to_float(next_delta[i], j));
+    }
     if constexpr (kHasLowRank) {
       const float* weight = weights;
       int r = 0;
       do {
-        float low[4], high[4];
+        float low[4], high[4], of_channel[kChannels];
         load(rank_rows, low);
         load(rank_rows + 4, high);
+        load(weight, of_channel);
         VIMDEPLOY_UNROLL
-        for (int i = 0; i < 4; ++i) {
-          dt[i] += *weight * low[i];
-          dt[i + 4] += *weight * high[i];
+        for (int j = 0; j < kChannels; ++j) {
+          VIMDEPLOY_UNROLL
+          for (int i = 0; i < 4; ++i) {
+            dt[j][i] += of_channel[j] * low[i];
+            dt[j][i + 4] += of_channel[j] * high[i];
+          }
         }
         weight += kChannelTile, rank_rows += kTokenTile;
       } while (++r < a.rank);
     }
     if (!kIsSoftplusLast && a.has_softplus) {
       VIMDEPLOY_UNROLL
-      for (int i = 0; i < kTokenTile; ++i) dt[i] = softplus(dt[i]);
+      for (int j = 0; j < kChannels; ++j) {
+        VIMDEPLOY_UNROLL
+        for (int i = 0; i < kTokenTile; ++i) dt[j][i] = softplus(dt[j][i]);
+      }
     }
     if (valid >= kTokenTile) return;
     VIMDEPLOY_UNROLL
-    for (int i = 0; i < kTokenTile; ++i) {
-      if ((i ^ reverse_mask) >= valid) dt[i] = kIsSoftplusLast ? -INFINITY : 0.0f;
+    for (int j = 0; j < kChannels; ++j) {
+      VIMDEPLOY_UNROLL
+      for (int i = 0; i < kTokenTile; ++i) {
+        if ((i ^ reverse_mask) >= valid) dt[j][i] = kIsSoftplusLast ? -INFINITY : 0.0f;
+      }
     }
   }
 
-  // h = exp(dt * A) * h + dt * u * B for one token, whose B and C are at `states`; returns y plus the sum of C * h.
-  VIMDEPLOY_HD float advance_token(float dt, float dt_u, const float* states, float y) {
+  // h = exp(dt * A) * h + dt * u * B for one token, whose B and C are at `states`; adds the sum of C * h to y.
+  VIMDEPLOY_HD void advance_token(const float (&dt)[kChannels], const float (&dt_u)[kChannels], const float* states,
+                                  float (&y)[kChannels]) {
     constexpr int kStep = kStates < 4 ? kStates : 4;
     VIMDEPLOY_UNROLL
     for (int n = 0; n < kStates; n += kStep) {
@@ -307,11 +356,14 @@ struct ThreadScan {
       load(states + kStates + n, c);
       VIMDEPLOY_UNROLL
       for (int m = 0; m < kStep; ++m) {
-        h[n + m] = exp2_special(dt * decay[n + m]) * h[n + m] + dt_u * b[m];
-        y += h[n + m] * c[m];
+        VIMDEPLOY_UNROLL
+        for (int j = 0; j < kChannels; ++j) {
+          float& state = h[j][n + m];
+          state = exp2_special(dt[j] * decay[j][n + m]) * state + dt_u[j] * b[m];
+          y[j] += state * c[m];
+        }
       }
     }
-    return y;
   }
 };
 

@@ -36,17 +36,26 @@ class Device : public ::testing::Test {
     for (const std::string& plan : printed) std::printf("%s\n", plan.c_str());
   }
 
-  // Plans of every kind: one chunk, a few chunks and as many as possible, with sums in shared memory and in the
-  // workspace; and the plan that is chosen for this device.
+  // Plans of every kind: one chunk, a few chunks and as many as possible with every schedule, with one channel a thread
+  // and with two, with sums in shared memory and in the workspace; and the plan that is chosen for this device.
   std::vector<SelectiveScanCudaPlan> plans_of(const SelectiveScanProblem& problem) const {
     std::vector<SelectiveScanCudaPlan> plans{cuda_plan_of(problem, facts)};
-    for (int64_t chunks : {int64_t{1}, int64_t{3}, std::max<int64_t>(problem.tokens, 1)}) {
-      for (bool sums_in_shared : {false, true}) {
-        const auto plan = cuda_plan_with(problem, chunks, sums_in_shared);
-        const bool is_known = std::any_of(plans.begin(), plans.end(), [&](const SelectiveScanCudaPlan& other) {
-          return other.chunks == plan.chunks && other.sums_in_shared == plan.sums_in_shared;
-        });
-        if (!is_known && static_cast<int64_t>(plan.shared_bytes) <= facts.shared_bytes_per_block) plans.push_back(plan);
+    const auto add = [&](const SelectiveScanCudaPlan& plan) {
+      const bool is_launchable = plan.schedule != Schedule::cluster || plan.chunks <= facts.largest_cluster;
+      if (!is_launchable || static_cast<int64_t>(plan.shared_bytes) > facts.shared_bytes_per_block) return;
+      for (const SelectiveScanCudaPlan& other : plans) {
+        if (other.to_string() == plan.to_string()) return;
+      }
+      plans.push_back(plan);
+    };
+    for (Schedule schedule : kSchedules) {
+      const int64_t most = schedule == Schedule::cluster ? facts.largest_cluster : std::max<int64_t>(problem.tokens, 1);
+      for (int64_t chunks : {int64_t{1}, int64_t{3}, most}) {
+        for (int64_t channels_per_thread : {1, 2}) {
+          for (bool sums_in_shared : {false, true}) {
+            add(cuda_plan_with(problem, schedule, chunks, sums_in_shared, channels_per_thread));
+          }
+        }
       }
     }
     return plans;

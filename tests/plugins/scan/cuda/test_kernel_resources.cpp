@@ -20,23 +20,29 @@ namespace {
 struct Compiled {
   std::string kernel, type;
   cuda::Form form = cuda::Form::gated;
-  int states = 16;  // of a subscan
+  int states = 16;   // of a subscan
+  int channels = 1;  // of a thread
   int architecture = 0, registers = 0, stack = 0, spill_stores = 0, spill_loads = 0;
+
+  bool has_groups() const { return kernel == "selective_scan_output" || kernel == "selective_scan_cluster"; }
 
   std::string name() const {
     const char* forms[] = {"gated", "low rank", "given"};
-    const bool is_scan = kernel == "selective_scan_output" || kernel == "selective_scan_summary";
+    const bool is_scan = has_groups() || kernel == "selective_scan_summary";
     return kernel + " " + type +
-           (is_scan ? std::string(" ") + forms[static_cast<int>(form)] + " N " + std::to_string(states) : "");
+           (is_scan ? std::string(" ") + forms[static_cast<int>(form)] + " N " + std::to_string(states) +
+                          (channels == 2 ? " two channels" : "")
+                    : "");
   }
 };
 
 // ptxas reports a kernel in three lines: the mangled name, the stack, the registers.
 std::vector<Compiled> read_report(const std::string& path) {
   const std::regex name(
-      "Compiling entry function '.*(selective_scan_(?:output|summary|carry)|conv1d_(?:vectors|any_width))(\\w+)' for "
+      "Compiling entry function "
+      "'.*(selective_scan_(?:output|cluster|summary|carry)|conv1d_(?:vectors|any_width))(\\w+)' for "
       "'sm_(\\d+)'");
-  const std::regex kind("FormE(\\d)ELi(\\d+)E");
+  const std::regex kind("FormE(\\d)ELi(\\d+)ELi(\\d+)E");
   const std::regex stack("(\\d+) bytes stack frame, (\\d+) bytes spill stores, (\\d+) bytes spill loads");
   const std::regex registers("Used (\\d+) registers");
   std::vector<Compiled> kernels;
@@ -55,6 +61,7 @@ std::vector<Compiled> read_report(const std::string& path) {
       if (std::regex_search(argument, found_kind, kind)) {
         compiled.form = static_cast<cuda::Form>(std::stoi(found_kind[1]));
         compiled.states = std::stoi(found_kind[2]);
+        compiled.channels = std::stoi(found_kind[3]);
       }
       kernels.push_back(compiled);
     } else if (!kernels.empty() && std::regex_search(line, found, stack)) {
@@ -88,23 +95,23 @@ constexpr Multiprocessor kMultiprocessors[] = {{75, 32, 16, 64},   {80, 64, 32, 
                                                {87, 48, 16, 164},  {89, 48, 24, 100}, {90, 64, 32, 228},
                                                {100, 64, 32, 228}, {120, 48, 24, 100}};
 
-int threads_of(const std::string& kernel) {
-  if (kernel == "selective_scan_output") return cuda::kThreadGroups * cuda::kChannelTile;
-  return kernel == "selective_scan_summary" ? cuda::kChannelTile : cuda::kThreads;
+int threads_of(const Compiled& kernel) {
+  const int group = cuda::group_threads(kernel.channels);
+  if (kernel.has_groups()) return cuda::kThreadGroups * group;
+  return kernel.kernel == "selective_scan_summary" ? group : cuda::kThreads;
 }
 
 // With R = 12, as in Vim-Ti, and sums in the workspace.
 int64_t shared_bytes_of(const Compiled& kernel) {
-  const int groups = kernel.kernel == "selective_scan_output"    ? cuda::kThreadGroups
-                     : kernel.kernel == "selective_scan_summary" ? 1
-                                                                 : 0;
-  return cuda::shared_layout(groups, kernel.states, kernel.form == cuda::Form::given ? 0 : 12, 0).floats * 4;
+  const int groups = kernel.has_groups() ? cuda::kThreadGroups : kernel.kernel == "selective_scan_summary" ? 1 : 0;
+  const bool has_ends = kernel.kernel == "selective_scan_cluster";
+  return cuda::shared_layout(groups, kernel.states, kernel.form == cuda::Form::given ? 0 : 12, has_ends, 0).floats * 4;
 }
 
 int resident_warps(const Compiled& kernel, const Multiprocessor& on) {
-  const int warps = threads_of(kernel.kernel) / 32, registers = (kernel.registers + 7) / 8 * 8;
+  const int warps = threads_of(kernel) / 32, registers = (kernel.registers + 7) / 8 * 8;
   const int64_t by_shared = on.shared_kibibytes * 1024 / (shared_bytes_of(kernel) + 1024);
-  const int64_t by_registers = 65536 / (registers * threads_of(kernel.kernel));
+  const int64_t by_registers = 65536 / (registers * threads_of(kernel));
   const auto blocks = std::min<int64_t>({by_shared, by_registers, on.blocks, on.warps / warps});
   return static_cast<int>(blocks) * warps;
 }
@@ -128,12 +135,16 @@ TEST_F(KernelResources, EveryKernelIsCompiledForEveryKindOfProblem) {
     for (const char* kernel : {"conv1d_vectors", "conv1d_any_width"}) {
       EXPECT_TRUE(is_compiled(std::string(kernel) + " " + type)) << kernel << " " << type;
     }
-    for (const char* kernel : {"selective_scan_output", "selective_scan_summary"}) {
+    for (const char* kernel : {"selective_scan_output", "selective_scan_cluster", "selective_scan_summary"}) {
       for (cuda::Form form : {cuda::Form::gated, cuda::Form::low_rank, cuda::Form::given}) {
         for (int states : cuda::kStateGroups) {
           Compiled wanted;
           wanted.kernel = kernel, wanted.type = type, wanted.form = form, wanted.states = states;
-          EXPECT_TRUE(is_compiled(wanted.name())) << wanted.name();
+          for (int channels = 1; channels <= cuda::most_channels_per_thread(states); ++channels) {
+            wanted.channels = channels;
+            if (channels > 1 && wanted.kernel == "selective_scan_cluster") continue;
+            EXPECT_TRUE(is_compiled(wanted.name())) << wanted.name();
+          }
         }
       }
     }
@@ -158,7 +169,8 @@ TEST_F(KernelResources, TheWarpsThatThePlanCountsOnStay) {
       const int warps = resident_warps(kernel, on);
       std::printf("%-48s %6d %10d %7d %3d/%d\n", kernel.name().c_str(), on.architecture, kernel.registers,
                   static_cast<int>(shared_bytes_of(kernel)), warps, on.warps);
-      EXPECT_GE(warps, cuda::resident_threads(kernel.states) / 32) << kernel.name() << " " << on.architecture;
+      EXPECT_GE(warps, cuda::resident_threads(kernel.states, kernel.channels) / 32)
+          << kernel.name() << " " << on.architecture;
     }
   }
 }

@@ -52,13 +52,27 @@ TEST(CudaMath, SiluIsAccurateAndOfSpecialNumbersAsTheReference) {
   EXPECT_TRUE(std::isnan(silu(std::nanf(""))));
 }
 
-TEST(CudaMath, APrefetchedNumberKeepsItsValue) {
-  for (float value : {0.0f, -1.5f, 65504.0f, 0x1p-24f, kInfinity}) {
-    EXPECT_EQ(to_float(prefetched(value)), value);
-    EXPECT_EQ(to_float(prefetched(from_float<Float16>(value))), value);
-  }
-  EXPECT_EQ(to_float(prefetched(from_float<BFloat16>(-1.5f))), -1.5f);
-  EXPECT_EQ(to_float(Prefetched<Float16>{}), 0.0f);
+TEST(CudaMath, PackedNumbersKeepTheirValues) {
+  alignas(8) const float floats[] = {-1.5f, kInfinity};
+  EXPECT_EQ(to_float(load_packed<1>(floats), 0), -1.5f);
+  EXPECT_EQ(to_float(load_packed<2>(floats), 0), -1.5f);
+  EXPECT_EQ(to_float(load_packed<2>(floats), 1), kInfinity);
+  const auto expect_pairs = [](auto type) {
+    using T = decltype(type);
+    for (float value : {0.0f, -1.5f, 0x1p-24f, kInfinity}) {
+      alignas(4) const T pair[] = {from_float<T>(value), from_float<T>(2.0f)};
+      EXPECT_EQ(to_float(load_packed<1>(pair), 0), value);
+      EXPECT_EQ(to_float(load_packed<2>(pair), 0), value);
+      EXPECT_EQ(to_float(load_packed<2>(pair), 1), 2.0f);
+      alignas(4) T stored[2];
+      store_packed<T, 2>({value, 2.0f}, stored);
+      EXPECT_EQ(to_float(stored[0]), value);
+      EXPECT_EQ(to_float(stored[1]), 2.0f);
+    }
+  };
+  expect_pairs(Float16());
+  expect_pairs(BFloat16());
+  EXPECT_EQ(to_float(Packed<Float16, 2>{}, 1), 0.0f);
 }
 
 }  // namespace

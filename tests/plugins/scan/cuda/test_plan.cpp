@@ -8,14 +8,18 @@
 #include <string>
 
 #include "scan/cuda/layout.h"
+#include "scan/cuda/time_model.h"
 #include "testing/random_tensors.h"
 
 namespace vimdeploy {
 namespace {
 
-constexpr CudaFacts kH100{132, 228 << 10, 227 << 10};
-constexpr CudaFacts kOrin{16, 164 << 10, 163 << 10};
-constexpr CudaFacts kTuring{40, 64 << 10, 64 << 10};
+constexpr CudaFacts kH100{132, 228 << 10, 227 << 10, 90, 16};
+constexpr CudaFacts kOrin{16, 164 << 10, 163 << 10, 87};
+constexpr CudaFacts kTuring{40, 64 << 10, 64 << 10, 75};
+
+const std::optional<Schedule> kWanted[] = {std::nullopt, Schedule::sequences, Schedule::cluster, Schedule::two_launches,
+                                           Schedule::three_launches};
 
 // Vim-Ti at 224.
 SelectiveScanProblem tiny(int64_t batch, int64_t tokens = 197) {
@@ -32,8 +36,7 @@ TEST(CudaPlan, ManySequencesAreScannedWhole) {
   const auto plan = cuda_plan_of(tiny(128), kH100);
   EXPECT_EQ(plan.chunks, 1);
   EXPECT_EQ(plan.chunk_tokens, 200);
-  EXPECT_TRUE(plan.sums_in_shared);
-  EXPECT_EQ(plan.workspace_bytes, 0u);
+  EXPECT_EQ(plan.channels_per_thread, 2);
 }
 
 TEST(CudaPlan, FewOrLongSequencesAreCutIntoChunks) {
@@ -43,14 +46,60 @@ TEST(CudaPlan, FewOrLongSequencesAreCutIntoChunks) {
   }
 }
 
-TEST(CudaPlan, ARegimeCanBeAskedFor) {
-  EXPECT_EQ(cuda_plan_of(tiny(1), kH100, Regime::sequences).chunks, 1);
-  EXPECT_GT(cuda_plan_of(tiny(128), kH100, Regime::chunks).chunks, 1);
-  EXPECT_EQ(cuda_plan_of(tiny(1, 8), kH100, Regime::chunks).chunks, 1);  // too short
+TEST(CudaPlan, AScheduleCanBeAskedFor) {
+  for (const auto& problem : {tiny(1), tiny(128), tiny(1, 6085), of_groups(2, 3136, 96, 1, 6, 4)}) {
+    for (Schedule schedule : kSchedules) {
+      const auto plan = cuda_plan_of(problem, kH100, schedule);
+      EXPECT_EQ(plan.schedule, schedule);
+      EXPECT_EQ(plan.chunks == 1, schedule == Schedule::sequences);
+      EXPECT_EQ(cuda_plan_of(tiny(1, 8), kH100, schedule).chunks, 1);  // too short
+    }
+  }
+}
+
+TEST(CudaPlan, ChunksOfAFewSequencesAreAClusterWhereTheDeviceHasClusters) {
+  EXPECT_EQ(cuda_plan_of(tiny(1), kH100).schedule, Schedule::cluster);
+  for (Schedule schedule : kSchedules) {
+    for (const CudaFacts& device : {kOrin, kTuring, CudaFacts{}}) {
+      EXPECT_NE(cuda_plan_of(tiny(1), device, schedule).schedule, Schedule::cluster);
+    }
+  }
+  EXPECT_NE(cuda_plan_of(tiny(1), CudaFacts{}).schedule, Schedule::cluster);
+}
+
+TEST(CudaPlan, AClusterIsNoLargerThanTheDeviceCanLaunch) {
+  for (int64_t largest : {2, 7, 8, 16}) {
+    CudaFacts device = kH100;
+    device.largest_cluster = largest;
+    for (int64_t tokens : {16, 197, 577, 6085}) {
+      const auto plan = cuda_plan_of(tiny(1, tokens), device, Schedule::cluster);
+      EXPECT_EQ(plan.schedule, Schedule::cluster);
+      EXPECT_LE(plan.chunks, largest);
+    }
+  }
+}
+
+// The ends of chunks stay in shared memory.
+TEST(CudaPlan, AClusterNeedsNoWorkspaceForItsChunks) {
+  const auto cluster = cuda_plan_with(tiny(1), Schedule::cluster, 8, true, 1);
+  const auto launches = cuda_plan_with(tiny(1), Schedule::two_launches, 8, true, 1);
+  EXPECT_EQ(cluster.workspace_bytes, 0u);
+  EXPECT_GT(launches.workspace_bytes, 0u);
+  EXPECT_EQ(cluster.shared_bytes, launches.shared_bytes + 2 * 17 * 64 * sizeof(float));
+}
+
+// A launch of its own pays if there are many ends to combine.
+TEST(CudaPlan, FewChunksAreCombinedByTheBlocks) {
+  const auto clocks = [](int64_t chunks, Schedule schedule) {
+    const auto problem = tiny(1, 6085);
+    return cuda::expected_clocks(problem, cuda_plan_with(problem, schedule, chunks, false, 1), kOrin);
+  };
+  EXPECT_LT(clocks(4, Schedule::two_launches), clocks(4, Schedule::three_launches));
+  EXPECT_GT(clocks(64, Schedule::two_launches), clocks(64, Schedule::three_launches));
 }
 
 TEST(CudaPlan, ASumThatDoesNotFitSharedMemoryIsInTheWorkspace) {
-  const auto plan = cuda_plan_of(tiny(128, 2000), kH100, Regime::sequences);
+  const auto plan = cuda_plan_of(tiny(128, 2000), kH100, Schedule::sequences);
   EXPECT_FALSE(plan.sums_in_shared);
   EXPECT_GE(plan.workspace_bytes, size_t{128 * 2000 * 384 * 4});
 }
@@ -66,11 +115,11 @@ TEST(CudaPlan, OneSubscanNeedsNoSum) {
 // A group's output is its own, so that it needs no sum unless it has more states than a subscan takes.
 TEST(CudaPlan, GroupsNeedNoSum) {
   for (int64_t states : {1, 8, 16}) {
-    const auto plan = cuda_plan_of(of_groups(16, 3136, 96, states, 6, 4), kH100, Regime::sequences);
+    const auto plan = cuda_plan_of(of_groups(16, 3136, 96, states, 6, 4), kH100, Schedule::sequences);
     EXPECT_FALSE(plan.sums_in_shared);
     EXPECT_EQ(plan.workspace_bytes, 0u);
   }
-  EXPECT_TRUE(cuda_plan_of(of_groups(16, 196, 96, 17, 6, 4), kH100, Regime::sequences).sums_in_shared);
+  EXPECT_TRUE(cuda_plan_of(of_groups(16, 196, 96, 17, 6, 4), kH100, Schedule::sequences).sums_in_shared);
 }
 
 TEST(CudaPlan, ASubscanHasNoMoreStatesThanItNeeds) {
@@ -107,8 +156,8 @@ TEST(CudaPlan, CoversTheTokensWithinTheDeviceAndTheBound) {
       if (i % 3 == 1) p->rank = 0;
     }
     for (const CudaFacts& device : {kH100, kOrin, kTuring, CudaFacts{}}) {
-      for (Regime regime : {Regime::automatic, Regime::sequences, Regime::chunks}) {
-        const auto plan = cuda_plan_of(problem, device, regime);
+      for (std::optional<Schedule> wanted : kWanted) {
+        const auto plan = cuda_plan_of(problem, device, wanted);
         SCOPED_TRACE(plan.to_string());
         EXPECT_TRUE(check(problem, device).ok());
         EXPECT_EQ(plan.chunk_tokens % cuda::kTokenTile, 0);
@@ -116,7 +165,7 @@ TEST(CudaPlan, CoversTheTokensWithinTheDeviceAndTheBound) {
         EXPECT_LT((plan.chunks - 1) * plan.chunk_tokens, problem.tokens);
         EXPECT_LE(plan.shared_bytes, static_cast<size_t>(device.shared_bytes_per_block));
         EXPECT_LE(plan.workspace_bytes, workspace_bound(largest, device));
-        EXPECT_EQ(plan.chunk_dt % 256, 0u);
+        EXPECT_EQ(plan.ends % 256, 0u);
         EXPECT_EQ(plan.sums % 256, 0u);
         EXPECT_GE(plan.state_group, std::min<int64_t>(problem.states, 16));
       }
@@ -124,19 +173,20 @@ TEST(CudaPlan, CoversTheTokensWithinTheDeviceAndTheBound) {
   }
 }
 
-// Multiprocessors and shared memory of a multiprocessor and of a block, in CUDA's tables.
+// Multiprocessors, shared memory of a multiprocessor and of a block, and compute capability, in CUDA's tables; clusters
+// of 8 blocks are what every device has that has any.
 const std::map<std::string, CudaFacts> kGpus = {
-    {"A100", {108, 164 << 10, 163 << 10}},
+    {"A100", {108, 164 << 10, 163 << 10, 80}},
     {"H100", kH100},
-    {"B200", {148, 228 << 10, 227 << 10}},
-    {"Thor", {20, 228 << 10, 227 << 10}},
+    {"B200", {148, 228 << 10, 227 << 10, 100, 8}},
+    {"Thor", {20, 228 << 10, 227 << 10, 110, 8}},
     {"Orin", kOrin},
-    {"Orin Nano", {8, 164 << 10, 163 << 10}},
-    {"A10", {72, 100 << 10, 99 << 10}},
-    {"L4", {58, 100 << 10, 99 << 10}},
-    {"RTX 4090", {128, 100 << 10, 99 << 10}},
-    {"RTX 5090", {170, 100 << 10, 99 << 10}},
-    {"RTX 3050", {20, 100 << 10, 99 << 10}},
+    {"Orin Nano", {8, 164 << 10, 163 << 10, 87}},
+    {"A10", {72, 100 << 10, 99 << 10, 86}},
+    {"L4", {58, 100 << 10, 99 << 10, 89}},
+    {"RTX 4090", {128, 100 << 10, 99 << 10, 89}},
+    {"RTX 5090", {170, 100 << 10, 99 << 10, 120, 8}},
+    {"RTX 3050", {20, 100 << 10, 99 << 10, 86}},
 };
 
 // As an engine for ampere_plus does: planned on one GPU, with the workspace of the build on another.
@@ -148,14 +198,15 @@ TEST(CudaPlan, OfAnEngineFitsEveryGpuThatItMayRunOn) {
       for (int64_t tokens : {197, 577, 6085}) {
         const auto largest = tiny(32, tokens);
         for (int64_t batch : {1, 2, 4, 8, 12, 16, 22, 32}) {
-          for (Regime regime : {Regime::automatic, Regime::sequences, Regime::chunks}) {
+          for (std::optional<Schedule> wanted : kWanted) {
             const auto problem = tiny(batch, tokens);
-            const auto plan = cuda_plan_of(problem, device, regime);
+            const auto plan = cuda_plan_of(problem, device, wanted);
             SCOPED_TRACE(built_on + " to " + runs_on + ": " + plan.to_string());
             ASSERT_TRUE(check(problem, here).ok());
             ASSERT_LE(plan.shared_bytes, static_cast<size_t>(here.shared_bytes_per_block));
             ASSERT_LE(plan.workspace_bytes, workspace_bound(largest, built));
-            const auto unlimited = cuda_plan_of(problem, built, regime);
+            ASSERT_TRUE(plan.schedule != Schedule::cluster || plan.chunks <= here.largest_cluster);
+            const auto unlimited = cuda_plan_of(problem, built, wanted);
             fewer_shared += unlimited.shared_bytes > static_cast<size_t>(here.shared_bytes_per_block);
           }
         }
@@ -220,14 +271,18 @@ TEST(CudaPlan, AnEmptyTensorNeedsNothing) {
 }
 
 TEST(CudaPlan, PrintsItself) {
+  EXPECT_EQ(cuda_plan_of(of_groups(1, 3136, 96, 1, 0, 4), kH100).to_string(),
+            "SelectiveScan on CUDA: 98 chunks of 32 tokens in three launches, 64 channels, 1 state and 128 bytes of "
+            "shared memory a block, "
+            "401408 bytes of workspace");
   EXPECT_EQ(
-      cuda_plan_of(of_groups(1, 3136, 96, 1, 0, 4), kH100).to_string(),
-      "SelectiveScan on CUDA: 98 chunks of 32 tokens, 64 channels, 1 state and 128 bytes of shared memory a block, "
-      "301056 bytes of workspace");
-  EXPECT_EQ(
-      cuda_plan_of(tiny(128), kH100).to_string(),
-      "BidirectionalSelectiveScan on CUDA: whole sequences of 200 tokens, 64 channels, 16 states and 64000 bytes of "
-      "shared memory a block, 0 bytes of workspace, sums in shared memory");
+      cuda_plan_with(tiny(1), Schedule::cluster, 8, true, 1).to_string(),
+      "BidirectionalSelectiveScan on CUDA: 7 chunks of 32 tokens in one launch of clusters, 64 channels, 16 states "
+      "and 29696 bytes of shared memory a block, 0 bytes of workspace, sums in shared memory");
+  EXPECT_EQ(cuda_plan_of(tiny(128), kH100).to_string(),
+            "BidirectionalSelectiveScan on CUDA: whole sequences of 200 tokens, 64 channels, two for each thread, 16 "
+            "states and "
+            "12800 bytes of shared memory a block, 39321600 bytes of workspace");
 }
 
 }  // namespace

@@ -1,0 +1,212 @@
+"""The C++ programs: they are built from what an installation has, and answer as ``vimdeploy run`` does, to the bit."""
+
+import json
+import re
+import shutil
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from helpers.loading import ROOT
+from PIL import Image
+
+from vimdeploy.inputs import picture_windows
+from vimdeploy.libraries import cmake_prefix
+from vimdeploy.model_info import ModelInfo, SizeRange, TensorSpec
+from vimdeploy.recipe import Recipe
+from vimdeploy.tasks.base import Limits
+
+pytestmark = pytest.mark.slow
+DEPS = ROOT / "build/deps/usr"
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory):
+    """The folder of the programs, built against the ONNX Runtime of Python's package."""
+    prefix = cmake_prefix() or pytest.skip("the package as it is installed here has nothing for CMake")
+    if not (shutil.which("cmake") and shutil.which("c++")):
+        pytest.skip("cmake or c++ is not on PATH")
+    if not (DEPS / "include/nlohmann/json.hpp").is_file():
+        pytest.skip("no headers for samples/cpp: tools/fetch_headers build/deps")
+    runtime = next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so*"), None)
+    if runtime is None:
+        pytest.skip("the package onnxruntime has no libonnxruntime.so here")
+    folder = tmp_path_factory.mktemp("cpp")
+    library = folder / "libonnxruntime.so.1"  # as it calls itself
+    library.symlink_to(runtime)
+    options = [f"-DCMAKE_PREFIX_PATH={DEPS};{prefix}", f"-DONNXRUNTIME_LIBRARY={library}", *tensorrt_options()]
+    command = ["cmake", "-S", ROOT / "tests/samples/cpp", "-B", folder, *options]
+    subprocess.run(command, check=True)
+    subprocess.run(["cmake", "--build", folder, "--parallel", "2"], check=True)
+    return folder
+
+
+def tensorrt_options():
+    """The lean runtime, if it is installed, has what the program needs, and wants no GPU to be loaded."""
+    spec = find_spec("tensorrt_lean_libs")
+    found = sorted(Path(spec.submodule_search_locations[0]).glob("libnvinfer_lean.so*")) if spec else []
+    return [f"-DTENSORRT_LIBRARY={found[0]}"] if found else []
+
+
+def printed(*command):
+    """What a program prints on standard output."""
+    done = subprocess.run(list(map(str, command)), capture_output=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def refusal(*command):
+    """What a program says on standard error of what it does not do."""
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Files of every kind that both read, and of many sizes."""
+    folder, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    sizes = [(320, 240), (150, 333), (65, 64), (1, 1), (500, 301), (3000, 20), (21, 3001)]
+    noise = [Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8)) for width, height in sizes]
+    for image in noise:
+        image.save(folder / f"{image.width}x{image.height}.png")
+    picture = noise[0]
+    for mode in ("1", "L", "LA", "P", "RGBA"):
+        picture.convert(mode).save(folder / f"{mode}.png")
+    Image.fromarray(random.integers(0, 1 << 16, (50, 70), np.uint16)).save(folder / "sixteen_bit.png")
+    smooth = picture.resize((16, 12)).resize((333, 251), Image.Resampling.BICUBIC)
+    for name, options in {
+        "444": {"subsampling": 0},
+        "420": {"subsampling": 2},
+        "rising": {"progressive": True},
+    }.items():
+        smooth.save(folder / f"{name}.jpg", quality=90, **options)
+    smooth.convert("L").save(folder / "grey.jpg")
+    return sorted(folder.iterdir())
+
+
+class TestPictures:
+    @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "lanczos"])
+    @pytest.mark.parametrize(
+        ("channels", "size", "crop", "as_bytes"),
+        [
+            (3, (224, 224), 0.875, False),
+            (3, (96, 160), 1.0, False),
+            (1, (28, 28), 0.95, False),
+            (3, ("height", "width"), 0.875, False),
+            (3, (64, 32), 0.9, True),
+        ],
+        ids=str,
+    )
+    def test_become_what_vimdeploy_makes_of_them(
+        self, build, pictures, interpolation, channels, size, crop, as_bytes, tmp_path
+    ):
+        dims = ("batch", *size, channels) if as_bytes else ("batch", channels, *size)
+        images = TensorSpec("images", dims, "uint8" if as_bytes else "float32")
+        recipe = Recipe(crop, interpolation, (0.485, 0.456, 0.406)[:channels], (0.229, 0.224, 0.225)[:channels])
+        sizes = {"height": SizeRange(32, None, 16, 224), "width": SizeRange(16, 512, 16, 224)}
+        logits = TensorSpec("logits", ("batch", 5))
+        info = ModelInfo("some", (images,), (logits,), "classification", sizes, recipe=recipe)
+        (tmp_path / "metadata").write_text("".join(f"{name}\n{value}\n" for name, value in info.to_metadata().items()))
+        found = printed(build / "print_tensors", tmp_path / "metadata", *pictures)
+        for path in pictures:
+            [(wanted, _)] = picture_windows([path], info, None, Limits())
+            image = wanted["images"]
+            shape, found = np.frombuffer(found[:32], np.int64), found[32:]
+            assert tuple(shape) == (1, *image.shape), path.name
+            values, found = np.frombuffer(found[: image.nbytes], image.dtype), found[image.nbytes :]
+            np.testing.assert_array_equal(values, image.ravel(), path.name)
+        assert not found
+
+
+class TestOnnxRuntime:
+    @pytest.fixture
+    def classify(self, build):
+        return build / "samples/classify_onnxruntime"
+
+    def test_answers_as_vimdeploy_does_to_the_bit(self, classify, tiny_onnx, invoke, tmp_path):
+        paths = [tmp_path / f"{number}.png" for number in range(20)]
+        for number, path in enumerate(paths):
+            pixels = np.random.default_rng(number).integers(0, 256, (40 + number, 60, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(path)
+        wanted = json.loads(invoke("run", str(tiny_onnx), *map(str, paths), "--json").stdout)["images"]
+        assert json.loads(printed(classify, tiny_onnx, *paths)) == {"images": wanted}
+        assert [len(image["top"]) for image in wanted] == [5] * 20
+
+    def test_wants_pictures(self, classify, tiny_onnx):
+        done = subprocess.run([classify, tiny_onnx], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (2, "usage: classify_onnxruntime MODEL PICTURE...\n")
+
+    @pytest.mark.parametrize(
+        ("name", "content", "sentence"),
+        [
+            ("none.png", None, "cannot be opened"),
+            ("text.png", b"no picture at all", "no PNG or JPEG"),
+            ("empty.png", b"", "no PNG or JPEG"),
+            ("half.png", 0.5, "is damaged"),
+            ("half.jpg", 0.5, "is damaged"),
+        ],
+    )
+    def test_a_file_that_is_no_picture_is_refused(
+        self, classify, tiny_onnx, picture, name, content, sentence, tmp_path
+    ):
+        path = tmp_path / name
+        if isinstance(content, float):
+            Image.open(picture).save(path)
+            content = path.read_bytes()[: int(content * path.stat().st_size)]
+        if content is not None:
+            path.write_bytes(content)
+        said = refusal(classify, tiny_onnx, path)
+        assert said.startswith(f"classify_onnxruntime: {path}: ")
+        assert sentence in said
+
+    def test_a_model_that_it_cannot_run_is_refused(self, classify, foreign_onnx, tiny_onnx, picture, invoke, tmp_path):
+        assert "it has no entry vimdeploy.format, so vimdeploy did not make it" in refusal(
+            classify, foreign_onnx, picture
+        )
+        assert "none.onnx" in refusal(classify, tmp_path / "none.onnx", picture)
+        half = tmp_path / "half.onnx"
+        assert invoke("convert", str(tiny_onnx), "--precision", "fp16", "-o", str(half)).exit_code == 0
+        assert "is in fp16, for GPUs" in refusal(classify, half, picture)
+
+
+class TestTensorRT:
+    """Built and loaded; without a GPU it comes as far as TensorRT's runtime does."""
+
+    @pytest.fixture
+    def classify(self, build):
+        program = build / "samples/classify_tensorrt"
+        if not program.exists():
+            pytest.skip("TensorRT's headers or CUDA's were not found; TENSORRT_ROOT names the folder above include")
+        return program
+
+    @pytest.mark.parametrize(
+        ("fields", "sentence"),
+        [
+            ({"flavor": "rtx"}, "it is for TensorRT-RTX"),
+            ({"plugin_in_engine": True}, "it carries code"),
+            ({"version_compatible": True}, "it carries code"),
+            ({"engine_bytes": 5}, "not the engine that the file beside it speaks of"),
+        ],
+        ids=str,
+    )
+    def test_an_engine_that_it_cannot_run_is_refused(self, classify, engine_file, picture, fields, sentence):
+        assert sentence in refusal(classify, engine_file(**fields), picture)
+
+    def test_without_a_gpu_it_says_so(self, classify, engine_file, picture):
+        if shutil.which("nvidia-smi"):
+            pytest.skip("there is a GPU")
+        assert "looking for a GPU failed: " in refusal(classify, engine_file(plugin_version=None), picture)
+
+
+def test_the_cookbook_shows_lines_of_the_sample():
+    page = (ROOT / "docs/cookbook/cpp.md").read_text()
+    sources = "".join(path.read_text() for path in (ROOT / "samples/cpp").rglob("*.*") if path.suffix != ".md")
+    lines = [
+        line.strip() for block in re.findall(r"(?ms)^```(?:cpp|cmake)\n(.*?)^```", page) for line in block.splitlines()
+    ]
+    assert lines
+    assert [line for line in lines if line not in sources] == []
