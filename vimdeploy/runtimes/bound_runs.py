@@ -11,8 +11,7 @@ import numpy as np
 from vimdeploy.errors import InputError
 from vimdeploy.gpu import current
 from vimdeploy.runtimes.base import Array, Arrays
-from vimdeploy.runtimes.cuda_memory import copy_on_gpu
-from vimdeploy.runtimes.cuda_streams import synchronize
+from vimdeploy.runtimes.cuda_streams import copy_on_gpu, synchronize
 from vimdeploy.runtimes.gpu_arrays import GpuArray, gpu_array_of
 from vimdeploy.runtimes.runs import run_bound, shapes_of
 
