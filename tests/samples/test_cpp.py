@@ -160,7 +160,7 @@ class TestOnnxRuntime:
         if content is not None:
             path.write_bytes(content)
         said = refusal(classify, tiny_onnx, path)
-        assert f"The picture {path} c" in said
+        assert said.startswith(f"classify_onnxruntime: {path}: ")
         assert sentence in said
 
     def test_a_model_that_it_cannot_run_is_refused(self, classify, foreign_onnx, tiny_onnx, picture, invoke, tmp_path):
@@ -199,7 +199,7 @@ class TestTensorRT:
     def test_without_a_gpu_it_says_so(self, classify, engine_file, picture):
         if shutil.which("nvidia-smi"):
             pytest.skip("there is a GPU")
-        assert "Looking for a GPU failed: " in refusal(classify, engine_file(plugin_version=None), picture)
+        assert "looking for a GPU failed: " in refusal(classify, engine_file(plugin_version=None), picture)
 
 
 def test_the_cookbook_shows_lines_of_the_sample():
