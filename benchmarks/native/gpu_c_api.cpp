@@ -2,9 +2,9 @@
 //
 // Sizes are (batch, tokens, channels, width, channels of x) for the convolution and (batch, tokens, channels, states,
 // rank) for a scan, which is named by its operator; tensors are device pointers, the operator's inputs in the
-// contract's order, then its output. A schedule is its number in kSchedules, or -1 for the one that is expected to be the
-// fastest. Everything runs on the given stream. Each function returns nullptr, or an error message that is valid until
-// the thread's next call.
+// contract's order, then its output. A schedule is its number in kSchedules, or -1 for the one that is expected to be
+// the fastest. Everything runs on the given stream. Each function returns nullptr, or an error message that is valid
+// until the thread's next call.
 
 #include <cstring>
 #include <iterator>
@@ -93,8 +93,8 @@ VIMDEPLOY_EXPORT const char* vimdeploy_gpu_conv1d(int type, const int64_t* sizes
 }
 
 VIMDEPLOY_EXPORT const char* vimdeploy_gpu_scan_plan(const char* name, int type, const int64_t* sizes, int directions,
-                                                     const int64_t* reverse, int schedule, char* text, size_t text_bytes,
-                                                     size_t* workspace_bytes) {
+                                                     const int64_t* reverse, int schedule, char* text,
+                                                     size_t text_bytes, size_t* workspace_bytes) {
   return sentence_of(guard([&] {
     return with_scan({name, type, sizes, directions, reverse}, [&](auto, const SelectiveScanProblem& problem) {
       CudaFacts device;

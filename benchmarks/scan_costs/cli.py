@@ -25,7 +25,11 @@ PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
     help="Count for this architecture, such as 90; repeat for more (default: all that nvcc knows, from 75 on).",
 )
 @click.option(
-    "--type", "types", type=click.Choice(tuple(TYPES.values())), multiple=True, help="Count this type alone (default: all)."
+    "--type",
+    "types",
+    type=click.Choice(tuple(TYPES.values())),
+    multiple=True,
+    help="Count this type alone (default: all).",
 )
 @click.option("--form", "forms", type=click.Choice(FORMS), multiple=True, help="Count this form alone (default: all).")
 @click.option("--states", type=int, multiple=True, help="Count kernels of so many states alone (default: all).")
@@ -53,7 +57,9 @@ def main(
     scheduler, and clocks of the multiprocessor's shared memory, if a number that all lanes read takes a quarter of
     different ones, and in brackets if it takes half.
     """
-    click.echo("| kernel | type | form | states | channels | sm | registers | spills | issued | float32 | special | shared |")
+    click.echo(
+        "| kernel | type | form | states | channels | sm | registers | spills | issued | float32 | special | shared |"
+    )
     click.echo("|---" * 12 + "|")
     try:
         for architecture in wanted or architectures():

@@ -14,7 +14,9 @@ from pathlib import Path
 
 _FUNCTION = re.compile(r"\.text\.(\w+):")
 _LABEL = re.compile(r"(\.L_\w+):")
-_INSTRUCTION = re.compile(r"\s+/\*[0-9a-f]+\*/\s+\{?\s*(?P<guard>@\S+\s+)?(?P<opcode>[A-Z][\w.]*)\s*(?P<operands>[^;}]*)")
+_INSTRUCTION = re.compile(
+    r"\s+/\*[0-9a-f]+\*/\s+\{?\s*(?P<guard>@\S+\s+)?(?P<opcode>[A-Z][\w.]*)\s*(?P<operands>[^;}]*)"
+)
 _TARGET = re.compile(r"`\((\.L_\w+)\)")
 _REPORTED = re.compile(r"Compiling entry function '(\w+)'")
 _REGISTERS = re.compile(r"Used (\d+) registers")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from scan_costs.hot_path import Cost, Work, shortest_cost
+from scan_costs.hot_path import SPECIAL_CLOCKS, Cost, Work, shortest_cost
 from scan_costs.machine_code import Kernel, compile_kernels
 
 FORMS = ("gated", "low_rank", "given")
@@ -15,6 +15,8 @@ FORMS = ("gated", "low_rank", "given")
 TYPES = {"f": "float32", "7Float16": "float16", "8BFloat16": "bfloat16"}
 
 _TOKENS, _CHANNELS = 8, 64  # of a tile: kTokenTile and kChannelTile
+_MOST_STATES = 16  # of a subscan
+_RANKS = (12, 24)  # of Vim-Ti and Vim-S
 _SYMBOL = re.compile(
     r"selective_scan_(?P<name>output|summary|cluster)I.*?ScanKindI(?:NS_)?(?P<type>f|7Float16|8BFloat16)E?"
     r"L.*?FormE(?P<form>\d)ELi(?P<states>\d+)E(?:Li(?P<channels>\d+)E)?"
@@ -36,7 +38,7 @@ class ScanKernel:
 
     def cost(self, rank: int) -> Cost:
         """Of a token, one direction and 32 channels: of a gated output the mean of the tiles that its group reaches
-        first, and of those that the other group has been at before.
+        first, and of those that the other group has been at before; of a cluster the mean of both walks.
 
         Raises:
             NoSuchPathError: if the machine code does not do the work that is expected of it.
@@ -52,15 +54,17 @@ class ScanKernel:
         special = _TOKENS * self.channels * (self.states + 1)  # the states' decays, and softplus
         rows = max(1, self.states // 4) * (1 if self.name == "summary" else 2)  # B, and C, four states a load
         shared_loads = _TOKENS * rows + (3 * rank if has_low_rank else 0)
-        sums = 2 * self.channels
+        walk = Work(special, loads, 0, 0, 0, shared_loads)
         if self.name == "summary":
-            yield Work(special, loads, 0, 0, 0, shared_loads)
+            yield walk
         elif is_gated:
-            yield Work(special, loads, 0, 0, sums, shared_loads)
-            gates = 2 * _TOKENS * self.channels
+            sums, gates = 2 * self.channels, 2 * _TOKENS * self.channels
+            yield from [walk, walk] if self.name == "cluster" else []
+            yield replace(walk, sum_stores=sums)
             yield Work(special + gates, loads + _TOKENS, _TOKENS, sums, 0, shared_loads)
         else:
-            yield Work(special, loads, _TOKENS, 0, 0, shared_loads)
+            yield from [walk] if self.name == "cluster" else []
+            yield replace(walk, stores=_TOKENS)
 
 
 def scan_kernels(plugins: Path, architecture: int) -> list[ScanKernel]:
@@ -82,3 +86,27 @@ def scan_kernels(plugins: Path, architecture: int) -> list[ScanKernel]:
             form = FORMS[int(match["form"])]
             found.append(ScanKernel(match["name"], TYPES[match["type"]], form, states, channels, kernel))
     return sorted(found, key=lambda k: (k.name, FORMS.index(k.form), k.type, k.states, k.channels))
+
+
+def table_of(kernels: Sequence[ScanKernel]) -> list[str]:
+    """The rows of ``kKernelCosts`` in plugins/scan/cuda/kernel_costs.h: each cost as a number plus one for each state
+    and one for each rank. Two channels a thread have 16 states only.
+
+    Args:
+        kernels: of float16, and of one architecture.
+    """
+    by_kind = {(k.name, k.form, k.channels, k.states): k for k in kernels}
+    rows = []
+    for (name, form, channels, states), kernel in by_kind.items():
+        if states != _MOST_STATES:
+            continue
+        cost, fewer = kernel.cost(_RANKS[0]), by_kind.get((name, form, channels, states // 2))
+        of_state = (cost - fewer.cost(_RANKS[0])) / (states - fewer.states) if fewer else cost - cost
+        of_rank = (kernel.cost(_RANKS[1]) - cost) / (_RANKS[1] - _RANKS[0])
+        cells = [f"{cost.special / SPECIAL_CLOCKS - states:g}"]
+        for unit in ("issued", "float32", "shared"):
+            state, rank = getattr(of_state, unit), getattr(of_rank, unit)
+            fixed = getattr(cost, unit) - states * state - _RANKS[0] * rank
+            cells.append(f"{{{fixed:.1f}, {state:.2f}, {rank:.2f}}}")
+        rows.append(f"{{Walk::{name}, Form::{form}, {channels}, {', '.join(cells)}}},")
+    return rows

@@ -8,6 +8,7 @@ from vimdeploy.cli.options import (
     ImageSize,
     ImageSizes,
     NamedBounds,
+    NamedBoundsList,
     Numbers,
     OperatorsChoice,
     SizeOrRange,
@@ -97,6 +98,25 @@ def test_named_bounds(text, wanted):
 def test_what_are_no_named_bounds(text, message):
     with pytest.raises(click.BadParameter, match=message):
         convert(NamedBounds(), text)
+
+
+def test_a_list_of_named_bounds():
+    assert convert(NamedBoundsList(), " batch=8,32,32  height=224") == {"batch": (8, 32, 32), "height": (224, 224, 224)}
+    assert convert(NamedBoundsList(), {"batch": (1, 1, 1)}) == {"batch": (1, 1, 1)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "wanted each dimension once, such as 'batch=8,32,32 height=224', found ''"),
+        ("batch=1 batch=2", "wanted each dimension once"),
+        ("batch=1,height=2", "wanted sizes such as 1,1,8"),
+        ("batch=1 8", "wanted a dimension and its sizes"),
+    ],
+)
+def test_what_is_no_list_of_named_bounds(text, message):
+    with pytest.raises(click.BadParameter, match=message):
+        convert(NamedBoundsList(), text)
 
 
 @pytest.mark.parametrize(("text", "numbers"), [("1,4", (1, 4)), ("8", (8,)), ("4,1,4", (4, 1)), ((2,), (2,))])

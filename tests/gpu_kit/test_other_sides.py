@@ -22,10 +22,10 @@ class PlainKernels:
         _pointers(*operands.tensors(), u)
         u.copy_(reference.conv1d(operands, reverse, silu))
 
-    def plan(self, problem, dtype, regime):
+    def plan(self, problem, dtype, schedule=None):
         return "plain", 0
 
-    def selective_scan(self, problem, operands, regime, workspace, y):
+    def selective_scan(self, problem, operands, schedule, workspace, y):
         _pointers(*operands.tensors(), y)
         y.copy_(reference.selective_scan(operands, problem.reverse, problem.scale))
 

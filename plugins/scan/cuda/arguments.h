@@ -76,12 +76,12 @@ void with_scan_kind(const SelectiveScanProblem& problem, int channels_per_thread
 // The tensors are on the device. In the gated form a row of delta goes on with that of B, and that with C's.
 struct ScanArguments : SelectiveScanTensors {
   int batch, tokens, channels, states, rank, directions;
-  int state_group;    // states of a subscan
-  int outputs;        // output i is the sum of the subscans i, i + outputs, i + 2 * outputs ...
-  int summands;       // subscans of an output
-  int subscans;       // subscan i is direction i % K with the states from i / K * state_group on
-  int chunks;         // of the tokens
-  int chunk_tokens;   // in every chunk but the last
+  int state_group;   // states of a subscan
+  int outputs;       // output i is the sum of the subscans i, i + outputs, i + 2 * outputs ...
+  int summands;      // subscans of an output
+  int subscans;      // subscan i is direction i % K with the states from i / K * state_group on
+  int chunks;        // of the tokens
+  int chunk_tokens;  // in every chunk but the last
   Schedule schedule;
   int channel_tiles;  // of the channels
   bool sums_in_shared, has_softplus;

@@ -2,7 +2,8 @@
 // and how they are carried from chunk to chunk. `Team` is explained in output.h.
 //
 // The end of a chunk is (state_group + 1, kChannelTile) floats, in the workspace or in the shared memory of a cluster's
-// block: for every channel of a tile its states, if the chunk begins with states of zero, and the sum of its step sizes.
+// block: for every channel of a tile its states, if the chunk begins with states of zero, and the sum of its step
+// sizes.
 
 #pragma once
 

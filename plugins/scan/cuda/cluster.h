@@ -13,9 +13,9 @@
 
 namespace vimdeploy::cuda {
 
-// One chunk of an output, whose rank in the cluster is its number. Walks over the tokens twice: for the end of the chunk
-// and, when its beginning is known, for the output. The first walk computes an unused y, so that both run the same
-// instructions: the second finds them in the cache.
+// One chunk of an output, whose rank in the cluster is its number. Walks over the tokens twice: for the end of the
+// chunk and, when its beginning is known, for the output. The first walk computes an unused y, so that both run the
+// same instructions: the second finds them in the cache.
 template <typename Kind, typename Team>
 VIMDEPLOY_HD void cluster_block(Team& team, const ScanArguments& a, unsigned index, float* shared) {
   using Registers = OutputRegisters<Kind>;

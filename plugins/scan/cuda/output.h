@@ -102,8 +102,7 @@ class OutputBlock {
   VIMDEPLOY_HD void advance(int pass, int step, bool is_output, Registers& r) const {
     if (r.group < 0) return;
     const int tile = r.scan.tile_at(extent_, step);
-    const bool is_second = step >= r.second_from,
-               is_gated = kIsGated && is_output && is_second && pass + 1 == passes_;
+    const bool is_second = step >= r.second_from, is_gated = kIsGated && is_output && is_second && pass + 1 == passes_;
     Slot z[kTokenTile];
     if (is_gated) load_z(r, tile, z);
     r.scan.advance(a_, extent_, step, r.y);
@@ -155,7 +154,8 @@ class OutputBlock {
     const Slots<const T> from = slots_of(r.z, 2, r.scan, tile);
     VIMDEPLOY_UNROLL
     for (int i = 0; i < kTokenTile; ++i) z[i] = {};
-    r.scan.for_each_valid_slot(r.scan.valid_tokens(extent_, tile), [&](int i) { z[i] = load_packed<kChannels>(from.at(i)); });
+    r.scan.for_each_valid_slot(r.scan.valid_tokens(extent_, tile),
+                               [&](int i) { z[i] = load_packed<kChannels>(from.at(i)); });
   }
 
   // The sums of one of the thread's channels for the first four tokens of a tile; those of the other four are

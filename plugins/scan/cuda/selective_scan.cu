@@ -89,9 +89,8 @@ Status selective_scan_cuda(const SelectiveScanProblem& problem, const SelectiveS
   if (Status s = check(problem, device); !s.ok()) return s;
   Status status;
   const cuda::ScanArguments arguments(problem, plan, tensors, workspace);
-  cuda::with_scan_kind(problem, cuda::channels_per_thread(problem, plan, tensors), [&](auto kind) {
-    static_cast<void>(status = cuda::run(kind, arguments, plan, stream));
-  });
+  cuda::with_scan_kind(problem, cuda::channels_per_thread(problem, plan, tensors),
+                       [&](auto kind) { static_cast<void>(status = cuda::run(kind, arguments, plan, stream)); });
   return status;
 }
 

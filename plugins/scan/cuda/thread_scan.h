@@ -1,6 +1,6 @@
 // Source of the scan's CUDA kernels, first part: how one thread scans its channels of one subscan over the tokens of
-// a chunk: one channel, or two adjacent ones, which share B, C and all addresses. A subscan is one direction with a group
-// of kStates states.
+// a chunk: one channel, or two adjacent ones, which share B, C and all addresses. A subscan is one direction with a
+// group of kStates states.
 //
 // Tokens are scanned in tiles of kTokenTile, the last tile first if the direction is reversed; slot i of a tile is its
 // i-th token in the order of the scan. Slots past the end of the chunk are padding: their step size is 0, which leaves
@@ -272,8 +272,9 @@ struct ThreadScan {
     const T* first = channel + static_cast<int64_t>(first_token(tile)) * a.channels;
     VIMDEPLOY_UNROLL
     for (int i = 0; i < kTokenTile; ++i) next[i] = {};
-    for_each_valid_slot(valid_tokens(extent, tile),
-                        [&](int i) { next[i] = load_packed<kChannels>(first + static_cast<int64_t>(i) * slot_stride); });
+    for_each_valid_slot(valid_tokens(extent, tile), [&](int i) {
+      next[i] = load_packed<kChannels>(first + static_cast<int64_t>(i) * slot_stride);
+    });
   }
 
   // Writes what load_rows() prefetched to shared memory, in the order of the scan.

@@ -9,6 +9,7 @@
 #include <numeric>
 #include <random>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "scan/cuda/cluster.h"
@@ -83,10 +84,14 @@ class CpuCluster {
     wait_for_turn(rank);
   }
 
-  float* in_block(int own, int other, float* address) const {
+  float* in_block(int own, int other, float* address) {
     float* const memory = shared_[static_cast<size_t>(other)];
-    if (memory == nullptr) ADD_FAILURE() << "block " << other << " has not begun, or has ended: its memory is used";
-    return memory == nullptr ? address : memory + (address - shared_[static_cast<size_t>(own)]);
+    if (memory == nullptr) {
+      if (!std::exchange(is_misused_, true))
+        ADD_FAILURE() << "the memory of a block that has not begun, or has ended, is used";
+      return address;
+    }
+    return memory + (address - shared_[static_cast<size_t>(own)]);
   }
 
  private:
@@ -117,6 +122,7 @@ class CpuCluster {
   std::vector<int64_t> waiting_;  // blocks of the next one
   size_t next_ = 0;
   std::vector<float*> shared_;  // of every block that runs
+  bool is_misused_ = false;     // that has been told
 };
 
 // A block of a cluster.
@@ -139,8 +145,8 @@ class CpuClusterTeam : public CpuTeam<Registers> {
   int rank_;
 };
 
-// Does what selective_scan_cuda launches, in the same order. Blocks are independent but for clusters, so they run in any
-// order, too.
+// Does what selective_scan_cuda launches, in the same order. Blocks are independent but for clusters, so they run in
+// any order, too.
 inline void run_selective_scan_blocks(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan,
                                       const SelectiveScanTensors& tensors, void* workspace, ThreadOrder order) {
   const cuda::ScanArguments arguments(problem, plan, tensors, workspace);

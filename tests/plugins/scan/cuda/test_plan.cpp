@@ -18,8 +18,8 @@ constexpr CudaFacts kH100{132, 228 << 10, 227 << 10, 90, 16};
 constexpr CudaFacts kOrin{16, 164 << 10, 163 << 10, 87};
 constexpr CudaFacts kTuring{40, 64 << 10, 64 << 10, 75};
 
-const std::optional<Schedule> kWanted[] = {
-    std::nullopt, Schedule::sequences, Schedule::cluster, Schedule::two_launches, Schedule::three_launches};
+const std::optional<Schedule> kWanted[] = {std::nullopt, Schedule::sequences, Schedule::cluster, Schedule::two_launches,
+                                           Schedule::three_launches};
 
 // Vim-Ti at 224.
 SelectiveScanProblem tiny(int64_t batch, int64_t tokens = 197) {
@@ -173,8 +173,8 @@ TEST(CudaPlan, CoversTheTokensWithinTheDeviceAndTheBound) {
   }
 }
 
-// Multiprocessors, shared memory of a multiprocessor and of a block, and compute capability, in CUDA's tables; clusters of
-// 8 blocks are what every device has that has any.
+// Multiprocessors, shared memory of a multiprocessor and of a block, and compute capability, in CUDA's tables; clusters
+// of 8 blocks are what every device has that has any.
 const std::map<std::string, CudaFacts> kGpus = {
     {"A100", {108, 164 << 10, 163 << 10, 80}},
     {"H100", kH100},
@@ -271,17 +271,18 @@ TEST(CudaPlan, AnEmptyTensorNeedsNothing) {
 }
 
 TEST(CudaPlan, PrintsItself) {
+  EXPECT_EQ(cuda_plan_of(of_groups(1, 3136, 96, 1, 0, 4), kH100).to_string(),
+            "SelectiveScan on CUDA: 98 chunks of 32 tokens in three launches, 64 channels, 1 state and 128 bytes of "
+            "shared memory a block, "
+            "401408 bytes of workspace");
   EXPECT_EQ(
-      cuda_plan_of(of_groups(1, 3136, 96, 1, 0, 4), kH100).to_string(),
-      "SelectiveScan on CUDA: 98 chunks of 32 tokens in three launches, 64 channels, 1 state and 128 bytes of shared memory a block, "
-      "401408 bytes of workspace");
-  EXPECT_EQ(cuda_plan_with(tiny(1), Schedule::cluster, 8, true, 1).to_string(),
-            "BidirectionalSelectiveScan on CUDA: 7 chunks of 32 tokens in one launch of clusters, 64 channels, 16 states "
-            "and 29696 bytes of shared memory a block, 0 bytes of workspace, sums in shared memory");
-  EXPECT_EQ(
-      cuda_plan_of(tiny(128), kH100).to_string(),
-      "BidirectionalSelectiveScan on CUDA: whole sequences of 200 tokens, 64 channels, two for each thread, 16 states and "
-      "12800 bytes of shared memory a block, 39321600 bytes of workspace");
+      cuda_plan_with(tiny(1), Schedule::cluster, 8, true, 1).to_string(),
+      "BidirectionalSelectiveScan on CUDA: 7 chunks of 32 tokens in one launch of clusters, 64 channels, 16 states "
+      "and 29696 bytes of shared memory a block, 0 bytes of workspace, sums in shared memory");
+  EXPECT_EQ(cuda_plan_of(tiny(128), kH100).to_string(),
+            "BidirectionalSelectiveScan on CUDA: whole sequences of 200 tokens, 64 channels, two for each thread, 16 "
+            "states and "
+            "12800 bytes of shared memory a block, 39321600 bytes of workspace");
 }
 
 }  // namespace
