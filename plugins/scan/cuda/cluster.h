@@ -20,7 +20,7 @@ template <typename Kind, typename Team>
 VIMDEPLOY_HD void cluster_block(Team& team, const ScanArguments& a, unsigned index, float* shared) {
   using Registers = OutputRegisters<Kind>;
   static_assert(Kind::kChannels == 1);
-  constexpr int kStates = Kind::kStates;
+  constexpr int kStates = Kind::kStates, kEndStates = kStates * kChannelTile;
   const OutputBlock<Kind> block(a, index, shared);
   const auto end_of = [&](const Registers& r) { return block.ends() + r.group * end_floats(kStates); };
   for (int pass = 0; pass < block.passes(); ++pass) {
@@ -39,22 +39,26 @@ VIMDEPLOY_HD void cluster_block(Team& team, const ScanArguments& a, unsigned ind
       }
       if (is_output) break;
       team.each_in_cluster([&](int, Registers& r) {
-        if (r.group < 0) return;
-        store_end(r.scan, end_of(r));
-        block.begin_walk_again(r);
+        if (r.group >= 0) store_end(r.scan, end_of(r));
       });
-      // The states are divided among the blocks; a thread carries those of its channel.
+      // The blocks share the states of the tile evenly. Meanwhile the next walk's first tile is loaded.
       team.each_in_cluster([&](int, Registers& r) {
         if (r.group < 0) return;
-        const int subscan = block.subscan_of(pass, r), e = block.extent().template channel_of<Kind>(a, r.scan.lane);
+        r.scan.go_back(a, block.extent());
+        r.scan.load_first(a, block.extent());
+        const int subscan = block.subscan_of(pass, r), rank = block.extent().chunk;
+        const int share = quotient(kEndStates + a.chunks - 1, a.chunks);
         VIMDEPLOY_DO_NOT_UNROLL
-        for (int n = block.extent().chunk; n < kStates; n += a.chunks) {
-          float* end = end_of(r) + r.scan.lane;
+        for (int i = rank * share + r.scan.lane; i < kEndStates && i < (rank + 1) * share; i += kChannelTile) {
+          const int n = quotient(i, kChannelTile), lane = remainder(i, kChannelTile);
+          float* const end = end_of(r);
           carry(
-              a, a.is_reversed(subscan), a.decay_of_state(subscan, e, n),
-              [&](int chunk) { return team.in_block(chunk, end + n * kChannelTile); },
-              [&](int chunk) { return team.in_block(chunk, end + kStates * kChannelTile); });
+              a, a.is_reversed(subscan),
+              a.decay_of_state(subscan, block.extent().template channel_of<Kind>(a, lane), n),
+              [&](int chunk) { return team.in_block(chunk, end + i); },
+              [&](int chunk) { return team.in_block(chunk, end + kEndStates + lane); });
         }
+        r.scan.stage_first(a, block.extent());
       });
       team.each([&](int, Registers& r) {
         if (r.group >= 0) load_states(r.scan, end_of(r));

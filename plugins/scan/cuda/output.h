@@ -90,12 +90,9 @@ class OutputBlock {
     load_states(r.scan, ends + extent_.chunk * end_floats(kStates));
   }
 
-  // The same phase, or one after the last step: stages the first tile.
+  // The same phase: loads and stages the first tile.
   VIMDEPLOY_HD void begin_walk(Registers& r) const {
     if (r.group >= 0) r.scan.begin_walk(a_, extent_);
-  }
-  VIMDEPLOY_HD void begin_walk_again(Registers& r) const {
-    if (r.group >= 0) r.scan.begin_walk_again(a_, extent_);
   }
 
   // Phase: computes y of the step's tile; if it is no output, only the states go on.
