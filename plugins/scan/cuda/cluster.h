@@ -21,47 +21,47 @@ VIMDEPLOY_HD void cluster_block(Team& team, const ScanArguments& a, unsigned ind
   using Registers = OutputRegisters<Kind>;
   static_assert(Kind::kChannels == 1);
   constexpr int kStates = Kind::kStates, kEndStates = kStates * kChannelTile;
-  const OutputBlock<Kind> block(a, index, shared);
-  const auto end_of = [&](const Registers& r) { return block.ends() + r.group * end_floats(kStates); };
-  for (int pass = 0; pass < block.passes(); ++pass) {
+  for (int pass = 0; pass < passes_of(a); ++pass) {
+    const OutputBlock<Kind> block(a, computed_anew(index), shared);
     team.each([&](int thread, Registers& r) {
+      if (!block.takes_part(thread, pass)) return;
       block.begin_scan(thread, pass, r);
-      block.begin_walk(r);
+      r.scan.begin_walk(a, block.extent());
     });
     VIMDEPLOY_DO_NOT_UNROLL
     for (int walk = 0; walk < 2; ++walk) {
       const bool is_output = walk == 1;
       for (int step = 0; step <= block.steps(); ++step) {
-        team.each([&](int, Registers& r) {
-          if (is_output && step > 0) block.finish(pass, step - 1, r);
-          if (step < block.steps()) block.advance(pass, step, is_output, r);
+        team.each_warp([&](auto& warp) {
+          if (block.takes_part(warp.first_thread(), pass)) block.walk(warp, pass, step, is_output);
         });
       }
       if (is_output) break;
-      team.each_in_cluster([&](int, Registers& r) {
-        if (r.group >= 0) store_end(r.scan, end_of(r));
+      const OutputBlock<Kind> ended(a, computed_anew(index), shared);  // `block`, not in registers during the walk
+      team.each_in_cluster([&](int thread, Registers& r) {
+        if (ended.takes_part(thread, pass)) store_end(r.scan, ended.end_of(thread));
       });
       // The blocks share the states of the tile evenly. Meanwhile the next walk's first tile is loaded.
-      team.each_in_cluster([&](int, Registers& r) {
-        if (r.group < 0) return;
-        r.scan.go_back(a, block.extent());
-        r.scan.load_first(a, block.extent());
-        const int subscan = block.subscan_of(pass, r), rank = block.extent().chunk;
+      team.each_in_cluster([&](int thread, Registers& r) {
+        if (!ended.takes_part(thread, pass)) return;
+        r.scan.go_back(a, ended.extent());
+        r.scan.load_first(a, ended.extent());
+        float* const end = ended.end_of(thread);
+        const int subscan = ended.subscan_of(thread, pass), rank = ended.extent().chunk;
         const int share = quotient(kEndStates + a.chunks - 1, a.chunks);
         VIMDEPLOY_DO_NOT_UNROLL
         for (int i = rank * share + r.scan.lane; i < kEndStates && i < (rank + 1) * share; i += kChannelTile) {
           const int n = quotient(i, kChannelTile), lane = remainder(i, kChannelTile);
-          float* const end = end_of(r);
+          const int e = ended.extent().template channel_of<Kind>(a, lane);
           carry(
-              a, a.is_reversed(subscan),
-              a.decay_of_state(subscan, block.extent().template channel_of<Kind>(a, lane), n),
+              a, a.is_reversed(subscan), a.decay_of_state(subscan, e, n),
               [&](int chunk) { return team.in_block(chunk, end + i); },
               [&](int chunk) { return team.in_block(chunk, end + kEndStates + lane); });
         }
-        r.scan.stage_first(a, block.extent());
+        r.scan.stage_first(a, ended.extent());
       });
-      team.each([&](int, Registers& r) {
-        if (r.group >= 0) load_states(r.scan, end_of(r));
+      team.each([&](int thread, Registers& r) {
+        if (ended.takes_part(thread, pass)) load_states(r.scan, ended.end_of(thread));
       });
     }
   }
