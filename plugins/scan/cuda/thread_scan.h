@@ -52,8 +52,8 @@ struct ThreadScan {
   static constexpr int kStatesPerLane = kStates < kLanes ? 1 : kStates / kLanes;
 
   // Products of the low rank whose ranks are prefetched: enough for R = 48, or for R = 32 with one channel, for which
-  // three would take one register too many.
-  static constexpr int kProductsPrefetched = kChannels == 2 ? 3 : 1;
+  // three would take a few registers too many.
+  static constexpr int kProductsPrefetched = kChannels == 2 ? 3 : 2;
 
   int lane;          // index in the thread group
   int reverse_mask;  // slot ^ reverse_mask is the token in a tile: 0, or kTokenTile - 1 if reversed

@@ -73,16 +73,18 @@ int64_t blocks_per_chunk(const SelectiveScanProblem& problem) {
   return outputs_of(problem) * problem.batch * divide_up(problem.channels, kChannelTile);
 }
 
-int64_t blocks_in_registers(const SelectiveScanProblem& problem, int64_t groups, int64_t channels_per_thread) {
+int64_t blocks_in_registers(const SelectiveScanProblem& problem, int64_t groups, int64_t channels_per_thread,
+                            bool is_cluster) {
   const auto channels = static_cast<int>(channels_per_thread);
-  return resident_threads(state_group_of(problem.states), channels) / (groups * group_threads(channels));
+  return resident_threads(state_group_of(problem.states), channels, is_cluster) / (groups * group_threads(channels));
 }
 
 int64_t resident_blocks(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan,
                         const CudaFacts& device) {
   const auto bytes = static_cast<int64_t>(plan.shared_bytes);
   if (bytes > device.shared_bytes_per_block) return 0;
-  return std::min(blocks_in_registers(problem, groups_of(problem), plan.channels_per_thread),
+  const bool is_cluster = plan.schedule == Schedule::cluster;
+  return std::min(blocks_in_registers(problem, groups_of(problem), plan.channels_per_thread, is_cluster),
                   device.shared_bytes_per_multiprocessor / (bytes + kReservedShared));
 }
 
