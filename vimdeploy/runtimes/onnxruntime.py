@@ -119,9 +119,7 @@ class OnnxRuntimeSession(Session):
         """
         unknown = outputs.keys() - set(self._outputs)
         if unknown:
-            raise InputError(
-                f"The model has no output {', '.join(sorted(unknown))}; it has {', '.join(self._outputs)}."
-            )
+            raise InputError(f"Wanted outputs among {', '.join(self._outputs)}; found {', '.join(unknown)}.")
         session, gpu, own = self._opened(), device_of(self.device).index, self._stream
         if self._captured is not None:
             own = None  # its runs are in one thread, one after the other
@@ -311,7 +309,8 @@ def _chosen_providers(
     for name, more in (given or {}).items():
         options[name] = {**options.get(name, {}), **more}
     if _STREAM in options.get(CUDA_PROVIDER, {}):
-        options[CUDA_PROVIDER][_STREAM] = stream_handle(options[CUDA_PROVIDER][_STREAM])
+        # 0 would stand for none.
+        options[CUDA_PROVIDER][_STREAM] = stream_handle(options[CUDA_PROVIDER][_STREAM]) or LEGACY_STREAM
     texts = {name: {key: str(value) for key, value in pairs.items()} for name, pairs in options.items()}
     return _Providers(names, Device(kind, 0 if kind == "cpu" else wanted.index), plugins, texts)
 

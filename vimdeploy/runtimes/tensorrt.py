@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -54,23 +54,7 @@ class TensorRTSession(Session):
         most = _CONTEXTS if contexts is None else contexts
         if not 1 <= most <= _MOST_CONTEXTS:
             raise ConfigError(f"contexts must be from 1 to {_MOST_CONTEXTS}, found {contexts}.")
-        if engine.carries_code and not allow_engine_code:
-            raise ConfigError(
-                "The engine carries code that would run in this process; if you trust who built it, allow it with "
-                "--allow-engine-code (allow_engine_code=True), or build it without --version-compatible."
-            )
-        trt = tensorrt_module(engine.flavor)
-        _check_version(trt, engine)
-        found = _gpu(chosen)
-        _check_gpu(found, engine)
-
-        def prepare(runtime: Any) -> None:
-            if engine.plugin_version is None or engine.plugin_in_engine:
-                return
-            # An older TensorRT inside the plan sees the registry of its runtime alone.
-            registry = runtime.get_plugin_registry() if engine.version_compatible else trt.get_plugin_registry()
-            load_plugins(trt, registry, engine.plugin_version, found.compute_capability)
-
+        trt, prepare = tensorrt_for(engine, chosen, allow_engine_code)
         self.info = engine.model
         self.device = str(Device("cuda", chosen.index))
         self.operators = engine.operators
@@ -128,6 +112,36 @@ def session_from_engine(
     if operators.replace("-", " ") not in ("auto", engine.operators):
         raise ConfigError(f"This engine computes our operators by {engine.operators}; {operators!r} is not in it.")
     return TensorRTSession(artifact, device, allow_engine_code, contexts)
+
+
+def tensorrt_for(
+    engine: EngineInfo, device: Device, allow_engine_code: bool
+) -> tuple[ModuleType, Callable[[Any], None]]:
+    """The flavour's module, and what gives its runtime the plugins, for an engine that can run on a device.
+
+    Raises:
+        ModelFileError: if it cannot: it is of another TensorRT, or for another GPU.
+        ConfigError: without such a GPU, and for an engine with code that is not allowed.
+        MissingPackageError: without TensorRT.
+    """
+    if engine.carries_code and not allow_engine_code:
+        raise ConfigError(
+            "The engine carries code that would run in this process; if you trust who built it, allow it with "
+            "--allow-engine-code (allow_engine_code=True), or build it without --version-compatible."
+        )
+    trt = tensorrt_module(engine.flavor)
+    _check_version(trt, engine)
+    found = _gpu(device)
+    _check_gpu(found, engine)
+
+    def prepare(runtime: Any) -> None:
+        if engine.plugin_version is None or engine.plugin_in_engine:
+            return
+        # An older TensorRT inside the plan sees the registry of its runtime alone.
+        registry = runtime.get_plugin_registry() if engine.version_compatible else trt.get_plugin_registry()
+        load_plugins(trt, registry, engine.plugin_version, found.compute_capability)
+
+    return trt, prepare
 
 
 def _check_version(trt: ModuleType, engine: EngineInfo) -> None:

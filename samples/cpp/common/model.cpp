@@ -12,14 +12,16 @@ namespace {
 using nlohmann::json;
 
 Side side_of(const json& dim, const json& sizes) {
-  if (dim.is_number()) return {dim.get<int64_t>(), 1, dim.get<int64_t>()};
   Side side;
-  const auto range = sizes.find(dim.get<std::string>());
-  if (range == sizes.end()) return side;
-  side.least = range->at("least");
-  side.step = range->at("step");
-  if (!range->at("most").is_null()) side.most = range->at("most").get<int64_t>();
-  check(side.least >= 1 && side.step >= 1, "its sizes are none");
+  if (dim.is_number()) {
+    side = {dim.get<int64_t>(), 1, dim.get<int64_t>()};
+  } else if (const auto range = sizes.find(dim.get<std::string>()); range != sizes.end()) {
+    side.least = range->at("least");
+    side.step = range->at("step");
+    if (!range->at("most").is_null()) side.most = range->at("most").get<int64_t>();
+  }
+  check(side.least >= 1 && side.step >= 1 && side.most.value_or(side.least) >= side.least,
+        "its metadata has sizes that no picture has");
   return side;
 }
 
@@ -62,6 +64,8 @@ Model Model::from_metadata(const std::map<std::string, std::string>& entries) {
     model.input = input.at("name");
     model.output = json::parse(text("outputs")).at(0).at("name");
     check(inputs.size() == 1 && input.at("dims").size() == 4, "it takes something beside pictures");
+    check(input.at("dims").at(0).is_string() || input.at("dims").at(0) == 1,
+          "it takes several pictures at a time alone");
     model.takes_bytes = input.at("type") == "uint8";
     check(model.takes_bytes || input.at("type") == "float32", "it takes pictures of neither uint8 nor float32");
     const size_t first = model.takes_bytes ? 1 : 2;
