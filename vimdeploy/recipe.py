@@ -42,7 +42,8 @@ class Recipe:
     """One of ``FITS``: ``crop`` resizes the short side to the input's / ``crop`` and takes the middle; ``slide``
     resizes it to the input's, the long side to four times that at most, and takes windows at a stride of two thirds;
     ``pad`` resizes the long side to the input's. If a window is larger than the picture, as always with ``pad``, it
-    has zeros on the right and below, put there after normalisation: segmenters are trained with such margins too."""
+    has zeros on the right and below, put there after normalisation: segmenters are trained with such margins too. Among
+    bytes the mean, rounded, stands for them."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "crop", _number("crop", self.crop))

@@ -5,53 +5,23 @@ import dataclasses
 import numpy as np
 import onnx
 import pytest
-from helpers import dense
-from helpers.detectors import small_detector
+from helpers.dense import check_same_from_bytes
 from onnx import TensorProto, helper
 from onnxruntime import InferenceSession
-from PIL import Image
 
 import vimdeploy
 from vimdeploy.api.export import with_bytes
 from vimdeploy.artifact import artifact_from_onnx
-from vimdeploy.exporters.onnx_graph import onnx_from_model
 from vimdeploy.graphs.portable import portable
 from vimdeploy.graphs.uint8_input import with_uint8_input
-from vimdeploy.inputs import picture_windows, random_inputs
+from vimdeploy.inputs import random_inputs
 from vimdeploy.model_info import ModelInfo, TensorSpec
 from vimdeploy.parity.check import check_parity
 from vimdeploy.preprocess import normalised
 from vimdeploy.recipe import Recipe
 from vimdeploy.runtimes.eager import EagerSession
 from vimdeploy.runtimes.from_bytes import as_other
-from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, sessions_of_all_operators
-from vimdeploy.tasks.base import Limits
-
-NETWORKS = {
-    "pyramid": lambda: dense.made("pyramid"),
-    "segment": lambda: dense.made("segment"),
-    "detect": lambda: small_detector((64, 64)),
-}
-
-
-def picture(height, width, seed=0):
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
-
-
-def outputs(session, image):
-    """What a session gives for all windows of a picture."""
-    limits = Limits(score_threshold=0.0)
-    windows = [arrays for arrays, _ in picture_windows([image], session.info, None, limits)]
-    return [session.run({name: array[None] for name, array in arrays.items()}) for arrays in windows]
-
-
-def check_same(floats, ours, image):
-    """Check that two sessions give the same for a picture, to the bit."""
-    with OnnxRuntimeSession(floats, device="cpu") as wanted, OnnxRuntimeSession(ours, device="cpu") as found:
-        for one, other in zip(outputs(wanted, image), outputs(found, image), strict=True):
-            assert one.keys() == other.keys()
-            for name in one:
-                np.testing.assert_array_equal(other[name], one[name])
+from vimdeploy.runtimes.onnxruntime import sessions_of_all_operators
 
 
 def runnable(model):
@@ -133,26 +103,20 @@ class TestClassifier:
         assert all(result.passed for result in results)
 
     def test_answers_as_the_other_file_does(self, made, tiny_artifact):
-        check_same(tiny_artifact, made, picture(40, 60))
+        check_same_from_bytes(tiny_artifact, made)
 
     def test_in_portable_form(self, made, tiny_artifact):
         forms = [artifact_from_onnx(portable(artifact.model)) for artifact in (tiny_artifact, made)]
         assert str(forms[1].info.inputs[0]) == "images (1, 32, 32, 3) of uint8"
-        check_same(*forms, picture(40, 60))
+        check_same_from_bytes(*forms)
 
     @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-    def test_in_another_precision(self, made, tiny_artifact, tmp_path, precision):
+    def test_in_another_precision(self, made, tiny_artifact, picture, tmp_path, precision):
         halves = [
-            vimdeploy.convert(artifact, tmp_path / f"{number}.onnx", precision, images=self.folder(tmp_path), count=1)
+            vimdeploy.convert(artifact, tmp_path / f"{number}.onnx", precision, images=picture.parent)
             for number, artifact in enumerate((tiny_artifact, made))
         ]
-        check_same(*(half.artifact for half in halves), picture(40, 60))
-
-    def folder(self, tmp_path):
-        folder = tmp_path / "pictures"
-        folder.mkdir(exist_ok=True)
-        picture(40, 60).save(folder / "a.png")
-        return folder
+        check_same_from_bytes(*(half.artifact for half in halves))
 
     def test_in_the_real_tensorrt_rtx(self, made):
         pytest.importorskip("tensorrt_rtx")
@@ -165,23 +129,8 @@ class TestClassifier:
         assert built.info.model.takes_bytes
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("task", NETWORKS)
-def test_every_task_answers_as_the_other_file_does(task):
-    network = NETWORKS[task]()
-    floats = artifact_from_onnx(onnx_from_model(network.module, network.info))
-    made = with_bytes(floats)
-    sessions = sessions_of_all_operators(made)
-    batches = random_inputs(made.info, 1, seed=0).batches(1)
-    for result in check_parity(as_other(EagerSession(network), made.info), sessions, batches):
-        assert result.passed, result.fault
-    for height, width in ((80, 100), (30, 200), (200, 30)):  # the last two with margins, if the task leaves any
-        check_same(floats, made, picture(height, width))
-
-
 def test_any_size(any_size_proto):
     floats = artifact_from_onnx(any_size_proto)
     made = with_bytes(floats)
     assert made.info.image_size == ("height", "width")
-    for height, width in ((40, 64), (64, 24)):
-        check_same(floats, made, picture(height, width))
+    check_same_from_bytes(floats, made, [(40, 64), (64, 24)])
