@@ -67,7 +67,7 @@ class Recipe:
     def margin(self) -> tuple[int, ...]:
         """The colour, in bytes, that stands for zeros behind a picture, in files that normalise pictures themselves and
         do not crop them: the mean, rounded. A pixel of a picture that has this colour becomes zeros too; it is no more
-        than half a byte from them.
+        than half a level of 255 from them.
         """
         return tuple(min(max(round(255 * mean), 0), 255) for mean in self.mean)
 

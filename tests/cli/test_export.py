@@ -56,6 +56,7 @@ def export_once(tmp_path_factory, tiny_json):
     return export
 
 
+@pytest.mark.slow
 def test_pictures_of_bytes(export_once, invoke, tiny_pth, picture):
     answers = []
     for options in (("--uint8-input",), ()):

@@ -118,6 +118,7 @@ class TestClassifier:
         ]
         check_same_from_bytes(*(half.artifact for half in halves))
 
+    @pytest.mark.slow
     def test_in_the_real_tensorrt_rtx(self, made):
         pytest.importorskip("tensorrt_rtx")
         pytest.importorskip("polygraphy")
