@@ -178,7 +178,9 @@ def _size(size: int | str, shape: Mapping[str, int]) -> int:
     names = {part.id for part in parts if isinstance(part, ast.Name)}
     if unknown := names - shape.keys():
         wanted = " ".join(f"--shape {printable(name)}=SIZE" for name in sorted(unknown))
-        raise InputError(f"The size of {printable(', '.join(sorted(unknown)))} is free in this file: say it by {wanted}.")
+        raise InputError(
+            f"The size of {printable(', '.join(sorted(unknown)))} is free in this file: say it by {wanted}."
+        )
     try:
         value = eval(compile(tree, "axis", "eval"), {"__builtins__": {}}, dict(shape))  # noqa: S307: of the parts above
     except (ZeroDivisionError, TypeError) as error:

@@ -59,7 +59,10 @@ def _print_expected(expected: dict[str, Any]) -> None:
     for scan in expected["scans"]:
         sizes = " ".join(f"{letter}={size}" for letter, size in scan["sizes"].items())
         alike.setdefault((scan["operator"], sizes, scan["plan"]), []).append(scan["us"])
-    rows = [(f"{len(us)} x {name}", sizes, plan, f"{us[0]:.1f}", f"{sum(us):.0f}") for (name, sizes, plan), us in alike.items()]
+    rows = [
+        (f"{len(us)} x {name}", sizes, plan, f"{us[0]:.1f}", f"{sum(us):.0f}")
+        for (name, sizes, plan), us in alike.items()
+    ]
     click.echo()
     print_table(("scans", "sizes", f"on {expected['gpu']}", "us each", "us"), rows)
     click.echo(f"All scans: {expected['us']:.0f} us, expected by a model of time that no GPU has confirmed.")
