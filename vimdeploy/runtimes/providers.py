@@ -112,7 +112,9 @@ def _options(provider: str, given: Mapping[str, Any], wanted: Device, cuda_graph
             if option in options:
                 raise ConfigError(f"Wanted {instead} in place of {provider}'s option {option}.")
         if _STREAM in options:
-            options[_STREAM] = stream_handle(options[_STREAM]) or LEGACY_STREAM  # 0 would stand for none
+            stream = options[_STREAM]
+            handle = int(stream) if isinstance(stream, str) and stream.isdecimal() else stream_handle(stream)
+            options[_STREAM] = handle or LEGACY_STREAM  # 0 would stand for none
         # TF32 would round the factors of float32 products to 10 bits.
         options = {"use_tf32": 0, "device_id": wanted.index} | options
         if cuda_graphs:
