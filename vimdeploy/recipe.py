@@ -62,6 +62,14 @@ class Recipe:
                 f"{_short(self.mean)} and {_short(self.std)}."
             )
 
+    @property
+    def margin(self) -> tuple[int, ...]:
+        """The colour, in bytes, that stands for zeros behind a picture, in files that normalise pictures themselves and
+        do not crop them: the mean, rounded. A pixel of a picture that has this colour becomes zeros too; it is no more
+        than half a byte from them.
+        """
+        return tuple(min(max(round(255 * mean), 0), 255) for mean in self.mean)
+
 
 def _number(name: str, value: Any) -> float:
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)

@@ -60,11 +60,11 @@ class FusedMixer(nn.Module):
         xz = F.linear(x.to(self.dtype), self.in_proj)  # (B, L, 2E)
         u = xz.new_empty(len(REVERSE), *x.shape[:2], problem.channels)
         self.kernels.conv1d(ConvOperands(xz, conv_weight, conv_bias), REVERSE, u)
-        _, workspace_bytes = self.kernels.plan(problem, self.dtype, "automatic")
+        workspace_bytes = self.kernels.plan(problem, self.dtype).workspace_bytes
         workspace = torch.empty(max(workspace_bytes, 1), dtype=torch.uint8, device=x.device)
         operands = ScanOperands(u, xz, u @ x_weight, *of_scan)
         y = torch.empty_like(u[0])
-        self.kernels.selective_scan(problem, operands, "automatic", workspace, y)
+        self.kernels.selective_scan(problem, operands, workspace, y)
         return F.linear(y, self.out_proj)
 
 

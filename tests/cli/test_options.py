@@ -156,3 +156,35 @@ def test_operators_and_their_first_spelling(text, wanted):
 def test_what_computes_nothing():
     with pytest.raises(click.BadParameter, match="'magic' is not one of"):
         convert(OperatorsChoice(OPERATORS), "magic")
+
+
+@pytest.mark.parametrize("command", ["run", "extract", "verify", "bench"])
+class TestProviders:
+    """Options of ONNX Runtime that every command has."""
+
+    @pytest.fixture
+    def outcome(self, command, invoke, tiny_onnx, picture, tmp_path):
+        more = {
+            "run": [picture],
+            "extract": [picture, "-o", tmp_path / "out"],
+            "bench": ["--rounds", 1, "--seconds", 0],
+        }
+        return lambda *options: invoke(command, tiny_onnx, *more.get(command, ["--count", 1]), *options)
+
+    @pytest.mark.slow
+    def test_one_that_is_there(self, outcome):
+        assert outcome("--provider", "CPUExecutionProvider").exit_code == 0
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (("--provider", "CPUExecutionProvider,Nobody"), "This ONNX Runtime has no Nobody; it has: "),
+            (("--cuda-graphs", "--device", "cpu"), "cuda_graphs are of CUDAExecutionProvider, found device cpu."),
+        ],
+    )
+    def test_what_cannot_be(self, command, outcome, options, message):
+        result = outcome(*options)
+        if command == "bench":  # other artifacts may be measured all the same
+            assert (result.exit_code, message in result.stdout) == (1, True)
+        else:
+            assert (result.exit_code, result.stdout, message in result.stderr) == (2, "", True)

@@ -195,3 +195,16 @@ def test_the_guidance_is_followed_by_nvidias_package():
     assert package.__name__.startswith(plugin_provider._PACKAGES)
     assert package.get_ep_names() == ["NvTensorRTRTXExecutionProvider"]
     assert package.get_library_path().endswith(".so")
+
+
+def test_tensorrt_rtx_takes_all_that_onnx_runtime_hands_its_provider(tiny_onnx, tmp_path):
+    """The graph without our library and after the optimisations that come before a provider's turn."""
+    trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install '.[rtx]'")
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(tmp_path / "handed.onnx")
+    ort.InferenceSession(str(tiny_onnx), options, providers=["CPUExecutionProvider"])
+    network = trt.Builder(trt.Logger(trt.Logger.ERROR)).create_network(0)
+    parser = trt.OnnxParser(network, trt.Logger(trt.Logger.ERROR))
+    assert parser.parse((tmp_path / "handed.onnx").read_bytes()), parser.get_error(0).desc()
+    assert network.get_output(0).name == "logits"

@@ -21,43 +21,44 @@ VIMDEPLOY_HD void cluster_block(Team& team, const ScanArguments& a, unsigned ind
   using Registers = OutputRegisters<Kind>;
   static_assert(Kind::kChannels == 1);
   constexpr int kStates = Kind::kStates;
-  const OutputBlock<Kind> block(a, index, shared);
-  const auto end_of = [&](const Registers& r) { return block.ends() + r.group * end_floats(kStates); };
-  for (int pass = 0; pass < block.passes(); ++pass) {
+  for (int pass = 0; pass < passes_of(a); ++pass) {
+    const OutputBlock<Kind> block(a, computed_anew(index), shared);
     team.each([&](int thread, Registers& r) {
+      if (!block.takes_part(thread, pass)) return;
       block.begin_scan(thread, pass, r);
-      block.begin_walk(r);
+      r.scan.begin_walk(a, block.extent());
     });
     VIMDEPLOY_DO_NOT_UNROLL
     for (int walk = 0; walk < 2; ++walk) {
       const bool is_output = walk == 1;
       for (int step = 0; step <= block.steps(); ++step) {
-        team.each([&](int, Registers& r) {
-          if (is_output && step > 0) block.finish(pass, step - 1, r);
-          if (step < block.steps()) block.advance(pass, step, is_output, r);
+        team.each_warp([&](auto& warp) {
+          if (block.takes_part(warp.first_thread(), pass)) block.walk(warp, pass, step, is_output);
         });
       }
       if (is_output) break;
-      team.each_in_cluster([&](int, Registers& r) {
-        if (r.group < 0) return;
-        store_end(r.scan, end_of(r));
-        block.begin_walk_again(r);
+      const OutputBlock<Kind> ended(a, computed_anew(index), shared);  // `block`, not in registers during the walk
+      team.each_in_cluster([&](int thread, Registers& r) {
+        if (!ended.takes_part(thread, pass)) return;
+        store_end(r.scan, ended.end_of(thread));
+        r.scan.begin_walk_again(a, ended.extent());
       });
       // The states are divided among the blocks; a thread carries those of its channel.
-      team.each_in_cluster([&](int, Registers& r) {
-        if (r.group < 0) return;
-        const int subscan = block.subscan_of(pass, r), e = block.extent().template channel_of<Kind>(a, r.scan.lane);
+      team.each_in_cluster([&](int thread, Registers& r) {
+        if (!ended.takes_part(thread, pass)) return;
+        const int subscan = ended.subscan_of(thread, pass),
+                  e = ended.extent().template channel_of<Kind>(a, r.scan.lane);
         VIMDEPLOY_DO_NOT_UNROLL
-        for (int n = block.extent().chunk; n < kStates; n += a.chunks) {
-          float* end = end_of(r) + r.scan.lane;
+        for (int n = ended.extent().chunk; n < kStates; n += a.chunks) {
+          float* end = ended.end_of(thread) + r.scan.lane;
           carry(
               a, a.is_reversed(subscan), a.decay_of_state(subscan, e, n),
               [&](int chunk) { return team.in_block(chunk, end + n * kChannelTile); },
               [&](int chunk) { return team.in_block(chunk, end + kStates * kChannelTile); });
         }
       });
-      team.each([&](int, Registers& r) {
-        if (r.group >= 0) load_states(r.scan, end_of(r));
+      team.each([&](int thread, Registers& r) {
+        if (ended.takes_part(thread, pass)) load_states(r.scan, ended.end_of(thread));
       });
     }
   }

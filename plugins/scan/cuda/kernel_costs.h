@@ -10,7 +10,7 @@ namespace vimdeploy::cuda {
 // The kernels that walk over tokens.
 enum class Walk { output, cluster, summary };
 
-// fixed + state * state group + rank * R.
+// fixed + state * state group + rank * R, or rank * products_of(R) if multiplies_by_warp.
 struct Linear {
   double fixed, state, rank;
 };
@@ -18,6 +18,7 @@ struct Linear {
 struct KernelCost {
   Walk walk;
   Form form;
+  int bytes;        // of an element
   int channels;     // of a thread
   double specials;  // exponentials and reciprocals beside those of the states
   Linear issued;    // instructions

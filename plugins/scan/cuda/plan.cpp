@@ -91,14 +91,15 @@ Status check(const SelectiveScanProblem& problem, const CudaFacts& device) {
   const char* op = problem.name;
   if (Status s = check_common(problem); !s.ok()) return s;
   if (Status s = check_at_most(op, "N (states)", problem.states, kMaxExtent / kMaxDirections); !s.ok()) return s;
-  // The low rank of the step sizes and its weights are kept in shared memory.
-  const int64_t groups = cuda::thread_groups_of(cuda::subscans_of_output(problem));
-  const int64_t floats = device.shared_bytes_per_block / 4;
-  const auto floats_with = [&](int64_t rank) {
-    return cuda::shared_layout(groups, cuda::state_group_of(problem.states), rank, false, 0).floats;
+  // The weights of the low rank of the step sizes are kept in shared memory, kInner ranks at a time or one by one.
+  const int64_t groups = cuda::thread_groups_of(cuda::subscans_of_output(problem)), bytes = bytes_of(problem.type);
+  const int64_t at_once = cuda::multiplies_by_warp(bytes) ? cuda::kInner : 1,
+                floats = device.shared_bytes_per_block / 4;
+  const auto floats_with = [&](int64_t steps) {
+    return cuda::shared_layout(groups, bytes, steps * at_once, 0, 0).floats;
   };
-  const int64_t most_rank = (floats - floats_with(0)) / (floats_with(1) - floats_with(0));
-  return check_at_most(op, "R (rank)", problem.rank, most_rank);
+  const int64_t most_steps = 2 + (floats - floats_with(2)) / (floats_with(3) - floats_with(2));
+  return check_at_most(op, "R (rank)", problem.rank, most_steps * at_once);
 }
 
 SelectiveScanCudaPlan cuda_plan_with(const SelectiveScanProblem& problem, Schedule schedule, int64_t chunks,
@@ -122,8 +123,9 @@ SelectiveScanCudaPlan cuda_plan_with(const SelectiveScanProblem& problem, Schedu
 
   const int64_t groups = cuda::thread_groups_of(summands);
   const int64_t tokens_of_sums = plan.sums_in_shared ? plan.chunk_tokens : 0;
-  const bool has_ends = plan.schedule == Schedule::cluster;
-  const int64_t shared_floats = cuda::shared_layout(groups, state_group, problem.rank, has_ends, tokens_of_sums).floats;
+  const int64_t ends = plan.schedule == Schedule::cluster ? cuda::end_floats(state_group) : 0;
+  const int64_t shared_floats =
+      cuda::shared_layout(groups, bytes_of(problem.type), problem.rank, ends, tokens_of_sums).floats;
   plan.shared_bytes = static_cast<size_t>(shared_floats) * sizeof(float);
 
   const bool is_launched_again = plan.schedule == Schedule::two_launches || plan.schedule == Schedule::three_launches;

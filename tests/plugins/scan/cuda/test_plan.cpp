@@ -36,6 +36,8 @@ TEST(CudaPlan, ManySequencesAreScannedWhole) {
   const auto plan = cuda_plan_of(tiny(128), kH100);
   EXPECT_EQ(plan.chunks, 1);
   EXPECT_EQ(plan.chunk_tokens, 200);
+  EXPECT_TRUE(plan.sums_in_shared);
+  EXPECT_EQ(plan.workspace_bytes, 0u);
   EXPECT_EQ(plan.channels_per_thread, 2);
 }
 
@@ -92,7 +94,7 @@ TEST(CudaPlan, AClusterNeedsNoWorkspaceForItsChunks) {
 TEST(CudaPlan, FewChunksAreCombinedByTheBlocks) {
   const auto clocks = [](int64_t chunks, Schedule schedule) {
     const auto problem = tiny(1, 6085);
-    return cuda::expected_clocks(problem, cuda_plan_with(problem, schedule, chunks, false, 1), kOrin);
+    return cuda::TimeModel(problem, kOrin).clocks(cuda_plan_with(problem, schedule, chunks, false, 1));
   };
   EXPECT_LT(clocks(4, Schedule::two_launches), clocks(4, Schedule::three_launches));
   EXPECT_GT(clocks(64, Schedule::two_launches), clocks(64, Schedule::three_launches));
@@ -226,16 +228,20 @@ TEST(CudaPlan, OfAnEngineOnItsOwnGpuIsThatGpus) {
 
 // Shared memory is read as float4.
 TEST(CudaPlan, SharedMemoryIsAligned) {
-  for (int state_group : cuda::kStateGroups) {
-    for (int64_t rank : {0, 1, 2, 3, 12, 13}) {
-      EXPECT_EQ(cuda::tile_floats(state_group, rank) % 4, 0);
-      EXPECT_EQ((rank * cuda::kTokenTile) % 4, 0);
-    }
-    EXPECT_EQ(cuda::kTokenTile * cuda::state_row(state_group) % 4, 0);
-    if (state_group > 1) {
-      EXPECT_EQ(cuda::state_row(state_group) % 4, 0);
+  for (int64_t bytes_of_element : {2, 4}) {
+    for (int64_t rank : {0, 1, 2, 3, 12, 13, 16, 17, 48, 49}) {
+      EXPECT_EQ(cuda::tile_floats(bytes_of_element, rank) % 4, 0);
+      EXPECT_EQ(cuda::weight_floats(bytes_of_element, rank) % 4, 0);
     }
   }
+  EXPECT_EQ(cuda::kStateRow % 4, 0);
+}
+
+// What tensor cores multiply needs no shared memory up to one product; then its weights are in whole products.
+TEST(CudaPlan, TheLowRankOfSixteenBitsTakesLittleSharedMemory) {
+  EXPECT_EQ(cuda::shared_layout(1, 2, 16, 0, 0).floats, cuda::shared_layout(1, 2, 0, 0, 0).floats);
+  EXPECT_EQ(cuda::shared_layout(1, 2, 17, 0, 0).floats, cuda::shared_layout(1, 2, 32, 0, 0).floats);
+  EXPECT_GT(cuda::shared_layout(1, 4, 16, 0, 0).floats, cuda::shared_layout(1, 2, 16, 0, 0).floats);
 }
 
 TEST(CudaPlan, RefusesWhatTheDeviceCannotTake) {
@@ -245,13 +251,13 @@ TEST(CudaPlan, RefusesWhatTheDeviceCannotTake) {
   ASSERT_FALSE(status.ok());
   EXPECT_EQ(
       status.message(),
-      "BidirectionalSelectiveScan: R (rank) is 1000, the CUDA kernels take at most 94 here; run this model on the "
+      "BidirectionalSelectiveScan: R (rank) is 1000, the CUDA kernels take at most 224 here; run this model on the "
       "CPU");
   const Status of_a_group = check(of_groups(1, 196, 96, 1, 1000, 4), kTuring);
   ASSERT_FALSE(of_a_group.ok());
   EXPECT_EQ(
       of_a_group.message(),
-      "LowRankSelectiveScan: R (rank) is 1000, the CUDA kernels take at most 204 here; run this model on the CPU");
+      "LowRankSelectiveScan: R (rank) is 1000, the CUDA kernels take at most 480 here; run this model on the CPU");
   EXPECT_TRUE(check(of_groups(1, 196, 96, 1, 0, 4), kTuring).ok());
   problem = tiny(1);
   problem.reverse.assign(65, 0);
