@@ -188,16 +188,20 @@ def plugin_library(monkeypatch, tmp_path):
 
 @pytest.fixture
 def cuda(monkeypatch):
-    """A stand-in for CUDA's driver."""
+    """A stand-in for pycuda and for the driver's graphs, in place of both."""
     from vimdeploy import gpu
-    from vimdeploy.runtimes import cuda_graph, cuda_memory, cuda_streams, gpu_arrays
+    from vimdeploy.runtimes import cuda_graph, cuda_streams, engine_on_gpu, gpu_arrays
 
     stand_in = Cuda()
-    for module in (gpu, cuda_graph, cuda_memory, cuda_streams, gpu_arrays):
+    monkeypatch.setitem(sys.modules, "pycuda", ModuleType("pycuda"))
+    monkeypatch.setitem(sys.modules, "pycuda.driver", stand_in)
+    for module in (gpu, cuda_graph, cuda_streams, gpu_arrays):
         monkeypatch.setattr(module, "driver", lambda: stand_in)
-    gpu._primary_context.cache_clear()
+    for cached in (gpu._primary_context, engine_on_gpu._primary_context):
+        cached.cache_clear()
     yield stand_in
-    gpu._primary_context.cache_clear()
+    for cached in (gpu._primary_context, engine_on_gpu._primary_context):
+        cached.cache_clear()
 
 
 @pytest.fixture

@@ -87,6 +87,7 @@ class TestPackages:
             ("huggingface_hub", "hub"),
             ("tensorrt", "tensorrt"),
             ("polygraphy", "tensorrt"),
+            ("pycuda", "tensorrt"),
             ("tensorrt-rtx", "rtx"),
         ],
     )

@@ -25,7 +25,7 @@ STAGES = (
     ("models",),
     ("tasks",),
     ("networks", "artifact"),
-    ("torch_module", "model_file"),
+    ("torch_module", "model_file", "scan_times"),
     ("picture_files",),
     ("inputs",),
     ("graphs",),

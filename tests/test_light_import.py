@@ -10,7 +10,7 @@ import pytest
 import vimdeploy
 
 HEAVY = {"torch", "onnxruntime", "onnx", "onnxscript", "onnx_ir", "numpy", "PIL", "safetensors", "huggingface_hub"}
-HEAVY |= {"tensorrt", "tensorrt_rtx", "polygraphy", "matplotlib", "jinja2", "pyarrow"}
+HEAVY |= {"tensorrt", "tensorrt_rtx", "polygraphy", "pycuda", "matplotlib", "jinja2", "pyarrow"}
 TORCH_MODULES = {
     f"vimdeploy.{name}"
     for name in (

@@ -47,6 +47,7 @@ def examine() -> list[Finding]:
         _package("tensorrt", "tensorrt", "engines"),
         _tensorrt_plugin(),
         _package("polygraphy", "tensorrt", "building engines"),
+        _package("pycuda", "tensorrt", "running engines"),
         _package("tensorrt-rtx", "rtx", "engines for RTX, which need no plugin"),
         _package("openvino", "openvino", "ONNX files with --runtime openvino"),
     ]

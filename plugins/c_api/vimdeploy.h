@@ -8,6 +8,7 @@
 
 #pragma once
 
+#include <stddef.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -61,6 +62,19 @@ const char* VimdeploySelectiveScanCuda(int type, const int64_t sizes[6], const i
 
 const char* VimdeployCausalConv1dCuda(int type, const int64_t sizes[6], const int64_t* reverse, int silu,
                                       const void* const inputs[3], void* u, int device, void* stream);
+
+/* What a scan is expected to take on a CUDA device that need not be here, by the model of time that chooses how the
+   kernels divide it. No GPU has confirmed the model.
+
+   name        of the operator
+   sizes       B, K or G, L, E, N, R (0 if the operator has none)
+   facts       of the device: multiprocessors, bytes of shared memory of a multiprocessor and of a block, ten times the
+               compute capability, blocks of the largest cluster (1: none), highest clock in kHz, bandwidth of the
+               memory in 10^6 bytes a second, bytes of the L2 cache
+   us          microseconds of the launches of one call
+   plan        how the scan is divided, in words, cut to plan_bytes with the final 0 */
+const char* VimdeployExpectedScan(const char* name, int type, const int64_t sizes[6], const int64_t facts[8],
+                                  double* us, char* plan, size_t plan_bytes);
 
 #ifdef __cplusplus
 }

@@ -63,8 +63,7 @@ struct Kernels<SelectiveScanProblem> {
                     const SelectiveScanTensors& tensors, const Resources& use) {
     CudaFacts here;
     if (Status s = read_cuda_facts(here); !s.ok()) return s;
-    const SelectiveScanCudaPlan plan =
-        cuda_plan_of(problem, facts_to_plan_with(built, here), schedule_of(tactic));
+    const SelectiveScanCudaPlan plan = cuda_plan_of(problem, facts_to_plan_with(built, here), schedule_of(tactic));
     void* workspace = use.workspace;
     size_t space = plan.workspace_bytes + kAlignment;
     std::align(kAlignment, plan.workspace_bytes, workspace, space);

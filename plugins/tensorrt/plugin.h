@@ -213,7 +213,7 @@ class Plugin final : public nvinfer1::IPluginV3,
   CudaFacts device_;
   int32_t tactic_ = 0;
   std::vector<int32_t> tactics_ = Kernels::tactics(device_);  // to be timed
-  std::shared_ptr<const FieldList> fields_;  // what is serialized into an engine; shared by all clones
+  std::shared_ptr<const FieldList> fields_;                   // what is serialized into an engine; shared by all clones
   std::string identity_;
 };
 

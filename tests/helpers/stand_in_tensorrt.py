@@ -1,4 +1,4 @@
-"""Stand-ins for TensorRT and CUDA's driver, which need a GPU: they compute nothing, and write down what was asked.
+"""Stand-ins for TensorRT and pycuda, which need a GPU: they compute nothing, and write down what was asked of them.
 
 Only what vimdeploy calls is here, with the names and the failures of the real ones; ``tests/test_flavors.py`` holds the
 names against the real packages, and against ``tensorrt_bindings`` for the versions that are not installed.
@@ -7,17 +7,18 @@ names against the real packages, and against ``tensorrt_bindings`` for the versi
 import ctypes
 import math
 import threading
-from collections import defaultdict, deque
 from enum import Enum
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 
-from helpers.cuda_declarations import checked
 from helpers.tensorrt_bindings import bindings_of
 
 PLAN = b"a plan"
 WORKING_MEMORY = 4096
+MARKS_WEIGHTS = "mark_weights_refittable"
+"""The method of a network, which TensorRT 10.0 has not."""
 MEMORY_SIZES = {"device_memory_size", "device_memory_size_v2"}
 """What versions of TensorRT call the bytes that an engine's contexts work in."""
 
@@ -96,8 +97,12 @@ class Parser:
 
 
 class Network:
-    def __init__(self, flags):
+    """Takes every weight for one that can be another, but those that it is told of."""
+
+    def __init__(self, trt, flags):
         self.flags, self.layers = flags, []
+        if MARKS_WEIGHTS in bindings_of(trt.__version__)["INetworkDefinition"]:
+            setattr(self, MARKS_WEIGHTS, lambda name: trt.marked.append(name) or name not in trt.fixed_weights)
 
     num_layers = property(lambda self: len(self.layers))
 
@@ -157,7 +162,7 @@ class Context:
                 found = answer(**given)
                 memory(addresses[name], found.shape)[:] = found
 
-        self._cuda.put(stream, work)
+        self._cuda.put(work)
         return True
 
     def __del__(self):
@@ -192,6 +197,7 @@ class Engine:
             setattr(self, name, WORKING_MEMORY)
 
     num_io_tensors = property(lambda self: len(self._names))
+    refittable = True
 
     def get_tensor_name(self, index):
         return self._names[index]
@@ -211,8 +217,53 @@ class Engine:
         self.strategy = strategy
         return None if "create_execution_context" in self.refuses else Context(self._cuda, self)
 
+    def create_serialization_config(self):
+        return SerializationConfig()
+
+    def serialize_with_config(self, config):
+        return b"a plan" if config.flags == set() else b"a plan that stays refittable"
+
     def __del__(self):
         self._cuda.calls.append(("free engine",))
+
+
+class SerializationConfig:
+    def __init__(self):
+        self.flags = set()
+
+    def set_flag(self, flag):
+        self.flags.add(flag)
+
+
+class Refitter:
+    """Reads the weights when it is to put them in; ``lacks`` are names that it does not know, and that it misses."""
+
+    def __init__(self, trt, engine):
+        self.trt, self.given = trt, {}
+
+    def get_all_weights(self):
+        return [name for name in self.trt.marked if name not in self.trt.lacks]
+
+    def set_named_weights(self, name, weights):
+        self.given[name] = weights
+        return weights.count > 0 and name not in self.trt.refuses
+
+    def get_missing_weights(self):
+        return list(self.trt.misses)
+
+    def refit_cuda_engine(self):
+        for name, (dtype, address, count) in self.given.items():
+            size = count * {"FLOAT": 4, "HALF": 2, "BF16": 2}[dtype.name]
+            self.trt.refitted[name] = ctypes.string_at(address, size)
+        return not self.trt.misses and not self.trt.refit_fails
+
+
+class Weights(NamedTuple):
+    """Where the values of a weight are."""
+
+    dtype: Enum
+    address: int
+    count: int
 
 
 class RtxEngine(Engine):
@@ -254,6 +305,13 @@ def tensorrt(version="10.3.0", cuda=None, size=(2, 4), **lacking):
         engine=None,
         runtime_registry=None,
         start_errors=[],
+        marked=[],
+        fixed_weights=(),
+        lacks=(),
+        refuses=(),
+        misses=(),
+        refit_fails=False,
+        refitted={},
         ILogger=type("ILogger", (_Logger,), {}),
         IProgressMonitor=type("IProgressMonitor", (), {}),
         LayerType=enum("LayerType", "SHUFFLE", "PLUGIN_V3"),
@@ -261,11 +319,16 @@ def tensorrt(version="10.3.0", cuda=None, size=(2, 4), **lacking):
         NetworkDefinitionCreationFlag=enum("NetworkDefinitionCreationFlag", "STRONGLY_TYPED"),
         HardwareCompatibilityLevel=enum("HardwareCompatibilityLevel", "NONE", "AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY"),
         MemoryPoolType=enum("MemoryPoolType", "WORKSPACE"),
+        BuilderFlag=enum("BuilderFlag", "REFIT", "REFIT_INDIVIDUAL"),
+        DataType=enum("DataType", "FLOAT", "HALF", "BF16"),
+        SerializationFlag=enum("SerializationFlag", "EXCLUDE_WEIGHTS", "INCLUDE_REFIT"),
+        Weights=Weights,
         ProfilingVerbosity=enum("ProfilingVerbosity", "LAYER_NAMES_ONLY", "DETAILED"),
         TensorIOMode=enum("TensorIOMode", "NONE", "INPUT", "OUTPUT"),
         nptype=lambda dtype: dtype,
     )
-    trt.Builder = lambda logger: SimpleNamespace(create_network=Network)
+    trt.Builder = lambda logger: SimpleNamespace(create_network=lambda flags: Network(trt, flags))
+    trt.Refitter = lambda engine, logger: Refitter(trt, engine)
     trt.OnnxParser = lambda network, logger: Parser(trt, network, logger)
     trt.registry = Registry()
     trt.get_plugin_registry = lambda: trt.registry
@@ -320,61 +383,34 @@ class Registry:
 
 
 class Cuda:
-    """A stand-in for the driver's library, as ctypes shows it.
+    """A stand-in for ``pycuda.driver``, and for the driver's calls, as ctypes shows them.
 
-    Its memory is the CPU's, at the addresses that it has there. Work that is put into a stream is done as late as CUDA
-    may do it: when somebody waits for it, so that whoever forgets to wait finds that nothing was done. While a graph is
-    captured, work is kept for its launches.
+    Its memory is the CPU's, at the addresses that it has there. Work that is put into a stream is done at once; while a
+    graph is captured it is kept, and done at each launch.
     """
 
-    def __getattribute__(self, name):
-        found = super().__getattribute__(name)
-        return checked(name, found) if name.startswith("cu") else found
+    class Error(Exception):
+        pass
 
     def __init__(self):
         self.calls = []
         self.thread = threading.local()
         self.fails = set()
         self.memory = {}
-        self.streams = defaultdict(deque)
-        self.recorded_at = {}
-        self.recordings = {}
-        self.graphs = {}
+        self.recording = None
+        self.recorded = []
 
     @property
     def depth(self):
         """How often the context was made current by this thread."""
         return getattr(self.thread, "depth", 0)
 
-    def put(self, stream, work):
-        """Into a stream, by its handle."""
-        self.recordings.get(stream, self.streams[stream]).append(work)
-
-    def finish(self, stream, until=None):
-        """Do what was put into a stream, to its end or to an event."""
-        while self.streams[stream]:
-            work = self.streams[stream].popleft()
+    def put(self, work):
+        """Into a stream."""
+        if self.recording is None:
             work()
-            if work is until:
-                return
-
-    def _finish_event(self, event):
-        """Do what comes before an event, as ``recorded_at`` has it."""
-        if event and event[1] in self.streams[event[0]]:
-            self.finish(*event)
-
-    def _copy(self, name, to, source, size, stream):
-        """Put a copy into a stream; memory of the GPU goes by numbers, and is checked."""
-        for place in (to, source):
-            if isinstance(place, ctypes.c_uint64):
-                self.bytes(place.value, size.value)
-        self.put(stream.value, lambda: ctypes.memmove(to.value, source.value, size.value))
-        return self._call(name, size.value, stream.value)
-
-    @property
-    def regions(self):
-        """Addresses and bytes of what was allocated; other threads allocate meanwhile."""
-        return list(self.memory.items())
+        else:
+            self.recording.append(work)
 
     def floats(self, address, shape):
         """An array in memory that was allocated, and not freed since."""
@@ -382,34 +418,77 @@ class Cuda:
 
     def bytes(self, address, size):
         """As ``floats``, of bytes."""
-        inside = [start for start, array in self.regions if start <= address <= start + array.nbytes - size]
+        inside = [start for start, array in self.memory.items() if start <= address <= start + array.nbytes - size]
         assert inside, f"{size} bytes at {address} are nobody's"
         start = max(inside)
         return self.memory[start][address - start :][:size]
 
-    def array(self, array, stream=None):
-        """A library's array on the GPU, with the values of one of numpy, that a stream writes."""
+    def array(self, array):
+        """A library's array on the GPU, with the values of one of numpy."""
         self.memory[array.ctypes.data] = np.frombuffer(array.data, np.uint8)
-        return Foreign(array, stream)
+        return Foreign(array)
+
+    def _call(self, name, *arguments):
+        assert self.depth or name in ("push", "init"), f"{name} without the context"
+        self.calls.append((name, *arguments))
+        if name in self.fails:
+            raise self.Error(f"{name} failed: out of memory")
 
     def names(self):
         """The calls without their arguments."""
         return [call[0] for call in self.calls]
 
-    @property
-    def work(self):
-        """The calls without those that make the context current."""
-        return [call for call in self.calls if call[0] not in ("push", "retain")]
+    def init(self):
+        self._call("init")
 
-    def allocate(self, size):
-        """The address of new memory; every float32 in it is NaN."""
-        array = np.full(size, 255, np.uint8)
+    def Device(self, number):  # noqa: N802
+        return SimpleNamespace(retain_primary_context=lambda: self)
+
+    def push(self):
+        self._call("push")
+        self.thread.depth = self.depth + 1
+
+    def pop(self):
+        self.thread.depth -= 1
+
+    def Stream(self, flags):  # noqa: N802
+        self._call("stream", flags)
+        handle = 76 + self.names().count("stream")
+        return SimpleNamespace(handle=handle, synchronize=lambda: self._call("synchronize"))
+
+    def pagelocked_empty(self, shape, dtype):
+        self._call("pinned", shape)
+        cuda = self
+
+        class Pinned(np.ndarray):
+            base = SimpleNamespace(free=lambda: cuda._call("free pinned", shape))
+
+        return np.zeros(shape, dtype).view(Pinned)
+
+    def mem_alloc(self, size):
+        self._call("allocate", size)
+        cuda, array = self, np.full(size, 255, np.uint8)  # every float32 in it is NaN
+
+        class Allocation(int):
+            def free(self):
+                cuda._call("free", size)
+                del cuda.memory[int(self)]
+
         self.memory[array.ctypes.data] = array
-        return array.ctypes.data
+        return Allocation(array.ctypes.data)
 
-    def _call(self, name, *arguments):
-        """Write it down; CUDA's status of it."""
-        assert self.depth or name == "push", f"{name} without the context"
+    def memcpy_htod_async(self, to, array, stream):
+        self._call("copy in", len(array))
+        self.put(lambda: np.copyto(self.floats(int(to), array.shape), array))
+
+    def memcpy_dtoh_async(self, array, source, stream):
+        self._call("copy out", len(array))
+        self.put(lambda: np.copyto(array, self.floats(int(source), array.shape)))
+
+    # the driver itself, as ctypes shows it
+
+    def _status(self, name, *arguments):
+        assert self.depth, f"{name} without the context"
         self.calls.append((name, *arguments))
         return 2 * (name in self.fails)
 
@@ -417,12 +496,9 @@ class Cuda:
         return 0
 
     def cuDevicePrimaryCtxRetain(self, context, device):  # noqa: N802
-        self.calls.append(("retain",))
         return 0
 
     def cuCtxPushCurrent_v2(self, context):  # noqa: N802
-        if self._call("push"):
-            return 2
         self.thread.depth = self.depth + 1
         return 0
 
@@ -433,93 +509,62 @@ class Cuda:
         words._obj.value = b"out of memory"
 
     def cuMemAlloc_v2(self, address, size):  # noqa: N802
-        if self._call("allocate", size.value):
+        if self._status("allocate array", size.value):
             return 2
-        address._obj.value = self.allocate(size.value)
+        array = np.full(size.value, 255, np.uint8)
+        address._obj.value = array.ctypes.data
+        self.memory[array.ctypes.data] = array
         return 0
 
     def cuMemFree_v2(self, address):  # noqa: N802
-        for stream in list(self.streams):
-            self.finish(stream)
-        return self._call("free", self.memory.pop(address.value).nbytes)
+        del self.memory[address.value]
+        return self._status("free array")
 
-    def cuMemHostAlloc(self, place, size, flags):  # noqa: N802
-        if self._call("pinned", size.value):
-            return 2
-        place._obj.value = self.allocate(size.value)
-        return 0
-
-    def cuMemFreeHost(self, place):  # noqa: N802
-        return self._call("free pinned", self.memory.pop(place.value).nbytes)
-
-    def cuMemcpyHtoDAsync_v2(self, *arguments):  # noqa: N802
-        return self._copy("copy in", *arguments)
-
-    def cuMemcpyDtoHAsync_v2(self, *arguments):  # noqa: N802
-        return self._copy("copy out", *arguments)
-
-    def cuMemcpyDtoDAsync_v2(self, *arguments):  # noqa: N802
-        return self._copy("copy", *arguments)
+    def cuMemcpyDtoDAsync_v2(self, to, source, size, stream):  # noqa: N802
+        self.put(lambda: np.copyto(self.bytes(to.value, size.value), self.bytes(source.value, size.value)))
+        return self._status("copy", size.value, stream.value)
 
     def cuMemcpyDtoH_v2(self, to, source, size):  # noqa: N802
         ctypes.memmove(to.value, source.value, self.bytes(source.value, size.value).nbytes)
-        return self._call("copy back", size.value)
+        return self._status("copy back", size.value)
 
     def cuPointerGetAttribute(self, value, attribute, address):  # noqa: N802
-        return int(not any(start <= address.value < start + array.nbytes for start, array in self.regions))
-
-    def cuStreamCreate(self, stream, flags):  # noqa: N802
-        if self._call("stream", flags):
-            return 2
-        stream._obj.value = 76 + self.names().count("stream")
-        return 0
-
-    def cuStreamDestroy_v2(self, stream):  # noqa: N802
-        return self._call("free stream")
+        return int(not any(start <= address.value < start + array.nbytes for start, array in self.memory.items()))
 
     def cuEventCreate(self, event, flags):  # noqa: N802
-        event._obj.value = 4 + self.names().count("event")
-        return self._call("event", flags)
+        event._obj.value = 4
+        return self._status("event", flags)
 
     def cuEventRecord(self, event, stream):  # noqa: N802
-        def passed():
-            pass
-
-        self.put(stream.value, passed)
-        self.recorded_at[event.value] = stream.value, passed
-        return self._call("record", stream.value)
+        return self._status("record", stream.value)
 
     def cuStreamWaitEvent(self, stream, event, flags):  # noqa: N802
-        recorded = self.recorded_at.get(event.value)
-        self.put(stream.value, lambda: self._finish_event(recorded))
-        return self._call("wait", stream.value)
+        return self._status("wait", stream.value)
 
     def cuEventSynchronize(self, event):  # noqa: N802
-        self._finish_event(self.recorded_at.get(event.value))
-        return self._call("synchronize event")
+        return self._status("synchronize event")
 
     def cuStreamSynchronize(self, stream):  # noqa: N802
-        self.finish(stream.value)
-        return self._call("synchronize", stream.value)
+        return self._status("synchronize stream", stream.value)
 
     def cuEventDestroy_v2(self, event):  # noqa: N802
-        return self._call("free event")
+        return self._status("free event")
 
     def cuStreamBeginCapture_v2(self, stream, mode):  # noqa: N802
         self.calls.append(("begin capture", mode))
         if "begin capture" not in self.fails:
-            self.recordings[stream.value] = []
+            self.recording = []
         return int("begin capture" in self.fails)
 
     def cuStreamEndCapture(self, stream, graph):  # noqa: N802
         self.calls.append(("end capture",))
-        graph._obj.value = 5 + len(self.graphs)
-        self.graphs[graph._obj.value] = self.recordings.pop(stream.value)
+        self.recorded, self.recording = self.recording, None
+        graph._obj.value = 5
         return int("end capture" in self.fails)
 
     def cuGraphInstantiateWithFlags(self, executable, graph, flags):  # noqa: N802
         self.calls.append(("instantiate",))
-        executable._obj.value = graph.value
+        executable._obj.value = 6
         return int("instantiate" in self.fails)
 
     def cuGraphDestroy(self, graph):  # noqa: N802
@@ -529,8 +574,8 @@ class Cuda:
         self.calls.append(("launch", stream.value))
         if "launch" in self.fails:
             return 1
-        for work in self.graphs[executable.value]:
-            self.put(stream.value, work)
+        for work in self.recorded:
+            work()
         return 0
 
     def cuGraphExecDestroy(self, executable):  # noqa: N802

@@ -6,7 +6,7 @@ import torch
 
 from vimdeploy.errors import ExecutionError, InputError
 from vimdeploy.gpu import current
-from vimdeploy.runtimes.cuda_streams import stream_handle, wait_for
+from vimdeploy.runtimes.cuda_streams import copy_on_gpu, stream_handle, wait_for
 
 
 @pytest.mark.parametrize(
@@ -36,14 +36,14 @@ class TestOrder:
     def test_a_stream_waits_for_another(self, cuda):
         with current(0):
             wait_for(5, 6)
-        assert cuda.work == [("event", 2), ("record", 5), ("wait", 6), ("free event",)]
+        assert cuda.calls == [("event", 2), ("record", 5), ("wait", 6), ("free event",)]
 
     @pytest.mark.parametrize(("writer", "reader"), [(5, 5), (0, 1), (1, 0), (0, 0)])
     def test_a_stream_waits_not_for_itself(self, cuda, writer, reader):
         """CUDA's default stream is 0 and 1."""
         with current(0):
             wait_for(writer, reader)
-        assert cuda.work == []
+        assert cuda.calls == []
 
     @pytest.mark.parametrize("call", ["event", "record", "wait"])
     def test_cuda_fails(self, cuda, call):
@@ -51,3 +51,14 @@ class TestOrder:
         with current(0), pytest.raises(ExecutionError, match=r"^CUDA failed: out of memory$"):
             wait_for(5, 6)
         assert cuda.names().count("free event") == (call != "event")
+
+
+def test_a_copy_is_put_into_the_stream(cuda):
+    with current(0):
+        cuda.push()
+        here, there = cuda.mem_alloc(4), cuda.mem_alloc(8)
+        cuda.pop()
+        cuda.bytes(int(here), 4)[:] = range(4)
+        copy_on_gpu(there + 2, here, 4, 5)
+    assert cuda.bytes(int(there), 8).tolist() == [255, 255, 0, 1, 2, 3, 255, 255]
+    assert cuda.calls[-1] == ("copy", 4, 5)

@@ -67,6 +67,7 @@ class TestOptions:
             ({"runtime": "tvm"}, "runtime must be one of auto, onnxruntime, openvino, tensorrt, found 'tvm'"),
             ({"runtime": "tensorrt"}, r"Wanted tensorrt as the runtime; .*tiny\.onnx is an ONNX file"),
             ({"precision": "bf16"}, "precision is for OpenVINO"),
+            ({"runtime": "openvino", "cuda_graphs": True}, "cuda_graphs are of ONNX Runtime; OpenVINO is wanted"),
         ],
     )
     def test_that_an_onnx_file_does_not_have(self, tiny_onnx, options, message):
@@ -82,6 +83,7 @@ class TestOptions:
             ({"operators": "library"}, "computes our operators by plugin; 'library' is not in it"),
             ({"device": "cuda:1"}, r"found no GPU cuda:1, but cuda:0 \(Orin\)"),
             ({"runtime": "openvino"}, r"Wanted openvino as the runtime; .*tiny\.engine is an engine"),
+            ({"cuda_graphs": True}, r"cuda_graphs are of ONNX Runtime; .*tiny\.engine is an engine, which has them"),
         ],
     )
     def test_that_an_engine_does_not_have(self, orin, engine_file, options, message):

@@ -1,4 +1,4 @@
-"""CUDA graphs, by the driver.
+"""CUDA graphs by the driver's own API, because pycuda (2026.1) has none.
 
 A graph is work that a stream was given once, ready to be given again in one call: a model of many short kernels then
 costs one launch.

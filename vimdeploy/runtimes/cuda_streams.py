@@ -1,7 +1,4 @@
-"""CUDA streams, by the driver: those of other libraries too, and how the work of one comes before that of another.
-
-What is done here, but for ``stream_handle``, wants the GPU's context to be current.
-"""
+"""CUDA streams of this process's libraries: what they are known by, and how the work of one comes before another's."""
 
 from __future__ import annotations
 
@@ -14,8 +11,6 @@ from vimdeploy.gpu import driver
 LEGACY_STREAM = 1
 """CUDA's default stream, which both agreements call 1 because 0 could be either of its two default streams."""
 
-_NON_BLOCKING = 1
-"""CU_STREAM_NON_BLOCKING of cuda.h."""
 _EVENT_WITHOUT_TIME = 2
 """CU_EVENT_DISABLE_TIMING of cuda.h."""
 
@@ -39,30 +34,8 @@ def stream_handle(stream: Any) -> int:
     return handle
 
 
-class Stream:
-    """A stream, which does not wait for the default stream, on which others in the process may work."""
-
-    def __init__(self) -> None:
-        """Make one.
-
-        Raises:
-            ExecutionError: if CUDA fails.
-        """
-        stream = ctypes.c_void_p()
-        checked(driver().cuStreamCreate(ctypes.byref(stream), _NON_BLOCKING))
-        self.handle = stream.value or 0
-
-    def synchronize(self) -> None:
-        """Wait until it has done what it was given."""
-        synchronize(self.handle)
-
-    def close(self) -> None:
-        """Free it; what it was given is done."""
-        checked(driver().cuStreamDestroy_v2(ctypes.c_void_p(self.handle)))
-
-
 class Event:
-    """A point in a stream's work, which others wait for."""
+    """A point in a stream's work, which others wait for. All that it does wants the GPU's context to be current."""
 
     def __init__(self) -> None:
         """Make one, which has passed.
@@ -87,11 +60,11 @@ class Event:
 
     def close(self) -> None:
         """Free it; streams keep what they wait for."""
-        checked(driver().cuEventDestroy_v2(self._event))
+        driver().cuEventDestroy_v2(self._event)
 
 
 def wait_for(writer: int, reader: int) -> None:
-    """Let a stream wait for what another was given so far, while the CPU goes on.
+    """Let a stream wait for what another was given so far, while the CPU goes on; their context is current.
 
     Args:
         writer: the handle of the stream that is waited for.
@@ -110,7 +83,7 @@ def wait_for(writer: int, reader: int) -> None:
 
 
 def synchronize(stream: int) -> None:
-    """Wait for what a stream was given so far.
+    """Wait for what a stream was given so far; its context is current.
 
     Args:
         stream: its handle.
@@ -119,6 +92,22 @@ def synchronize(stream: int) -> None:
         ExecutionError: if CUDA fails.
     """
     checked(driver().cuStreamSynchronize(ctypes.c_void_p(stream)))
+
+
+def copy_on_gpu(to: int, source: int, size: int, stream: int) -> None:
+    """Put a copy within a GPU's memory into a stream; its context is current.
+
+    Args:
+        to: address.
+        source: address.
+        size: in bytes.
+        stream: its handle.
+
+    Raises:
+        ExecutionError: if CUDA fails.
+    """
+    addresses = ctypes.c_uint64(to), ctypes.c_uint64(source)
+    checked(driver().cuMemcpyDtoDAsync_v2(*addresses, ctypes.c_size_t(size), ctypes.c_void_p(stream)))
 
 
 def checked(status: int) -> None:

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from vimdeploy.errors import ExecutionError
-from vimdeploy.runtimes.base import Array, Arrays
+from vimdeploy.runtimes.base import Arrays
 from vimdeploy.runtimes.cuda_graph import CudaGraph, captured
-from vimdeploy.runtimes.cuda_memory import DeviceMemory, PinnedMemory, copy_from_gpu, copy_on_gpu, copy_to_gpu
-from vimdeploy.runtimes.cuda_streams import Event, Stream
+from vimdeploy.runtimes.cuda_streams import Event, copy_on_gpu
 from vimdeploy.runtimes.gpu_arrays import GpuArray
 from vimdeploy.runtimes.profiles import Part, Profile, Shape, Shapes
+
+_STREAM_NON_BLOCKING = 1
+"""From cuda.h: the stream does not wait for the default stream, on which others in the process may work."""
 
 _MOST_CONTEXTS = 8
 """Shapes that a lane keeps ready: more than the batch sizes that a busy server mostly sees."""
@@ -28,6 +30,8 @@ class LoadedEngine:
     """What TensorRT has read, and what it says of it."""
 
     trt: ModuleType
+    cuda: ModuleType
+    """pycuda's driver."""
     engine: Any
     logger: Any
     inputs: tuple[str, ...]
@@ -85,7 +89,7 @@ class _Context:
         self.graph: CudaGraph | None = None
         self._profile = 0  # as TensorRT begins with
 
-    def set(self, profile: Profile, shapes: Shapes, stream: Stream) -> None:
+    def set(self, profile: Profile, shapes: Shapes, stream: Any) -> None:
         """Give the inputs their shapes."""
         self.forget_graph()
         self.runs = 0
@@ -123,8 +127,8 @@ class Lane:
         self._loaded = loaded
         self._contexts: dict[tuple[Any, ...], _Context] = {}
         self._spare: list[_Context] = []
-        self._host: dict[str, PinnedMemory] = {}
-        self._on_gpu: dict[str, DeviceMemory] = {}
+        self._host: dict[str, Any] = {}
+        self._on_gpu: dict[str, Any] = {}
         self._is_awaited = False
         """Whether a caller's stream may still be at work here."""
         self._cleanup = contextlib.ExitStack()
@@ -136,7 +140,7 @@ class Lane:
     @property
     def gpu_bytes(self) -> int:
         """What it takes of the GPU's memory, beside what TensorRT takes for itself."""
-        return self._loaded.working_memory + sum(memory.array.nbytes for memory in self._host.values())
+        return self._loaded.working_memory + sum(array.nbytes for array in self._host.values())
 
     def run(self, part: Part, inputs: Arrays) -> Arrays:
         """The outputs of rows of a batch.
@@ -148,17 +152,17 @@ class Lane:
         Raises:
             ExecutionError: if TensorRT or CUDA fails.
         """
-        context = self._context_for(part, inputs)
+        cuda, context = self._loaded.cuda, self._context_for(part, inputs)
         with self._used_on(None) as stream:
             for name, array in inputs.items():
                 used = self._used(context, name)
                 rows = used.reshape(context.shapes[name])
                 rows[: part.rows] = array[part.start : part.start + part.rows]
                 rows[part.rows :] = rows[part.rows - 1]
-                copy_to_gpu(self._on_gpu[name].address, used, stream)
+                cuda.memcpy_htod_async(self._on_gpu[name], used, self.stream)
             self._compute(context, stream)
             for name in self._loaded.outputs:
-                copy_from_gpu(self._used(context, name), self._on_gpu[name].address, stream)
+                cuda.memcpy_dtoh_async(self._used(context, name), self._on_gpu[name], self.stream)
         return {
             name: np.array(self._used(context, name)).reshape(context.shapes[name])[: part.rows]
             for name in self._loaded.outputs
@@ -183,14 +187,14 @@ class Lane:
                 context = self._context_for(part, inputs)
                 for name, array in inputs.items():
                     row = array.nbytes // array.shape[0]
-                    buffer, source = self._on_gpu[name].address, array.address + part.start * row
+                    buffer, source = int(self._on_gpu[name]), array.address + part.start * row
                     copy_on_gpu(buffer, source, part.rows * row, handle)
                     for number in range(part.rows, part.computed):
                         copy_on_gpu(buffer + number * row, source + (part.rows - 1) * row, row, handle)
                 self._compute(context, handle)
                 for name, array in outputs.items():
                     row = array.nbytes // array.shape[0]
-                    copy_on_gpu(array.address + part.start * row, self._on_gpu[name].address, part.rows * row, handle)
+                    copy_on_gpu(array.address + part.start * row, int(self._on_gpu[name]), part.rows * row, handle)
 
     def shapes(self, part: Part, inputs: Mapping[str, Any]) -> Mapping[str, Shape]:
         """The shapes of a part's outputs, among others."""
@@ -201,21 +205,20 @@ class Lane:
         self._cleanup.close()
 
     def _make(self) -> None:
-        loaded = self._loaded
+        loaded, cuda = self._loaded, self._loaded.cuda
         if loaded.captures:
-            self._scratch = DeviceMemory(loaded.working_memory)
+            self._scratch = cuda.mem_alloc(loaded.working_memory)
             self._cleanup.callback(self._scratch.free)
-        self.stream = Stream()
-        self._cleanup.callback(self.stream.close)
+        self._cleanup.callback(self._forget_contexts)
+        self.stream = cuda.Stream(_STREAM_NON_BLOCKING)
         self._done = Event()
         self._cleanup.callback(self._done.close)
-        self._cleanup.callback(self._forget_contexts)
         if not loaded.most:
             self._spare.append(self._measured())
         for name, count in loaded.most.items():
-            self._host[name] = PinnedMemory(count, loaded.dtype(name))
-            self._cleanup.callback(self._host[name].free)
-            self._on_gpu[name] = DeviceMemory(self._host[name].array.nbytes)
+            self._host[name] = pinned = cuda.pagelocked_empty(count, loaded.dtype(name))
+            self._cleanup.callback(pinned.base.free)
+            self._on_gpu[name] = cuda.mem_alloc(pinned.nbytes)
             self._cleanup.callback(self._on_gpu[name].free)
         self._cleanup.callback(self._forget_graphs)
         self._cleanup.callback(self._settle)
@@ -239,9 +242,9 @@ class Lane:
             if len(self._contexts) < (_MOST_CONTEXTS if self._loaded.captures else 1):
                 context = self._spare.pop() if self._spare else _Context(self._loaded)
                 if self._loaded.captures:
-                    context.own.device_memory = self._scratch.address
-                for name, memory in self._on_gpu.items():
-                    context.own.set_tensor_address(name, memory.address)
+                    context.own.device_memory = int(self._scratch)
+                for name, on_gpu in self._on_gpu.items():
+                    context.own.set_tensor_address(name, int(on_gpu))
             else:
                 context = self._contexts.pop(next(iter(self._contexts)))
                 self._settle()
@@ -265,9 +268,9 @@ class Lane:
                 self._done.record(handle)
                 self._is_awaited = True
 
-    def _used(self, context: _Context, name: str) -> Array:
+    def _used(self, context: _Context, name: str) -> Any:
         """The part of a tensor's place in the CPU's memory that a run uses."""
-        return self._host[name].array[: math.prod(context.shapes[name])]
+        return self._host[name][: math.prod(context.shapes[name])]
 
     def _compute(self, context: _Context, stream: int) -> None:
         """Put the engine's work into a stream."""
@@ -297,3 +300,4 @@ class Lane:
     def _forget_contexts(self) -> None:
         self._contexts.clear()
         self._spare.clear()
+        self.stream = None

@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from vimdeploy.errors import ConfigError, ExecutionError, InputError, ModelFileError
-from vimdeploy.flavors import collecting_logger
-from vimdeploy.gpu import current
+from vimdeploy.errors import ConfigError, ExecutionError, InputError, require
+from vimdeploy.flavors import collecting_logger, deserialized
 from vimdeploy.runtimes.base import Arrays
 from vimdeploy.runtimes.engine_lane import Lane, LoadedEngine
 from vimdeploy.runtimes.gpu_arrays import GpuArray, empty, gpu_array_of
 from vimdeploy.runtimes.profiles import Profile, parts_of
+from vimdeploy.text import reason_of
 
 _LONGEST_RUN_S = 60
 """After so long, memory is given back although a run has not ended: its thread may be gone."""
@@ -52,13 +53,14 @@ class EngineOnGpu:
             ModelFileError: if TensorRT refuses the plan.
             ExecutionError: if the GPU is out of memory, or CUDA fails.
         """
-        self._gpu = gpu
+        self._cuda = require("pycuda.driver", "pycuda")
+        self._gpu, self._primary = gpu, _primary_context(gpu)
         self._most_lanes = lanes
         self._lanes: list[Lane] = []
         self._idle: list[Lane] = []
         self._changed = threading.Condition()
         self._is_closed = False
-        with current(gpu), contextlib.ExitStack() as undo:
+        with self._current(), contextlib.ExitStack() as undo:
             undo.callback(self._forget)
             self._load(trt, plan, allow_code, prepare)
             undo.pop_all()
@@ -78,7 +80,7 @@ class EngineOnGpu:
             ExecutionError: if TensorRT or CUDA fails.
         """
         parts = parts_of(self._profiles, {name: array.shape for name, array in inputs.items()})
-        with current(self._gpu), self._lane() as lane:
+        with self._current(), self._lane() as lane:
             found = [lane.run(part, inputs) for part in parts]
         return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
@@ -99,7 +101,7 @@ class EngineOnGpu:
             ConfigError: if the engine was closed.
             ExecutionError: if TensorRT or CUDA fails.
         """
-        with current(self._gpu), self._lane() as lane:
+        with self._current(), self._lane() as lane:
             handle = lane.stream.handle if stream is None else stream
             inputs = take(handle)
             batch = next(iter(inputs.values())).shape[0]
@@ -126,25 +128,29 @@ class EngineOnGpu:
             self._is_closed = True
             self._changed.notify_all()
             self._changed.wait_for(lambda: len(self._idle) == len(self._lanes), _LONGEST_RUN_S)
-        with contextlib.suppress(ConfigError, ExecutionError), current(self._gpu):
+        with contextlib.suppress(ExecutionError), self._current():
             self._forget()
+
+    @contextlib.contextmanager
+    def _current(self) -> Iterator[None]:
+        """CUDA's primary context, which PyTorch and ONNX Runtime use too, current here and no longer than needed."""
+        try:
+            self._primary.push()
+            try:
+                yield
+            finally:
+                self._primary.pop()
+        except self._cuda.Error as error:
+            raise ExecutionError(f"CUDA failed: {reason_of(error)}") from error
 
     def _load(self, trt: ModuleType, plan: bytes, allow_code: bool, prepare: Callable[[Any], None]) -> None:
         logger = collecting_logger(trt)
-        self._runtime = runtime = trt.Runtime(logger)
-        if logger.errors:  # TensorRT gives an object that ends the process when it is used
-            raise ExecutionError(f"TensorRT cannot start: {logger.reason()}")
-        if allow_code:
-            runtime.engine_host_code_allowed = True
-        prepare(runtime)
-        engine = runtime.deserialize_cuda_engine(plan)
-        if engine is None:
-            raise ModelFileError(f"TensorRT refuses the engine: {logger.reason()}; build it again: vimdeploy build")
+        self._runtime, engine = deserialized(trt, plan, logger, allow_code, prepare)
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         inputs = tuple(name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT)
         outputs = tuple(name for name in names if name not in inputs)
         self._profiles = tuple(_profile(engine, inputs, index) for index in range(engine.num_optimization_profiles))
-        self._loaded = LoadedEngine(trt, engine, logger, inputs, outputs, self._profiles)
+        self._loaded = LoadedEngine(trt, self._cuda, engine, logger, inputs, outputs, self._profiles)
         first = self._new_lane()
         self._idle.append(first)
         self.bytes_per_lane = first.gpu_bytes
@@ -174,7 +180,7 @@ class EngineOnGpu:
             if len(self._lanes) < self._most_lanes:
                 try:
                     return self._new_lane()
-                except ExecutionError:  # the GPU has no memory for another
+                except (ExecutionError, self._cuda.Error):  # the GPU has no memory for another
                     self._most_lanes = len(self._lanes)
             else:
                 self._changed.wait()
@@ -193,3 +199,14 @@ def _profile(engine: Any, inputs: Sequence[str], index: int) -> Profile:
     bounds = {name: engine.get_tensor_profile_shape(name, index) for name in inputs}
     smallest, best, largest = ({name: tuple(bounds[name][which]) for name in inputs} for which in range(3))
     return Profile(index, smallest, best, largest)
+
+
+@cache
+def _primary_context(gpu: int) -> Any:
+    """The GPU's primary context, kept for the life of the process.
+
+    pycuda's ``detach`` would leave a context behind on the thread's stack of them.
+    """
+    cuda = require("pycuda.driver", "pycuda")
+    cuda.init()
+    return cuda.Device(gpu).retain_primary_context()

@@ -20,8 +20,7 @@ import numpy as np
 from vimdeploy.errors import ConfigError, ExecutionError, InputError
 from vimdeploy.gpu import Device, current, driver
 from vimdeploy.runtimes import dlpack
-from vimdeploy.runtimes.cuda_memory import DeviceMemory
-from vimdeploy.runtimes.cuda_streams import LEGACY_STREAM, checked, synchronize, wait_for
+from vimdeploy.runtimes.cuda_streams import LEGACY_STREAM, checked, wait_for
 from vimdeploy.text import reason_of
 
 _POINTER_DEVICE = 9
@@ -100,7 +99,7 @@ class GpuArray:
         copy = np.empty(self.shape, self.dtype)
         with current(self.gpu):
             if self.stream is not None:
-                synchronize(self.stream)
+                checked(driver().cuStreamSynchronize(ctypes.c_void_p(self.stream)))
             size = ctypes.c_size_t(self.nbytes)
             checked(driver().cuMemcpyDtoH_v2(ctypes.c_void_p(copy.ctypes.data), ctypes.c_uint64(self.address), size))
         return copy
@@ -192,20 +191,22 @@ def empty(like: object, shape: tuple[int, ...], dtype: np.dtype[Any], gpu: int, 
 
 def _allocated(shape: tuple[int, ...], dtype: np.dtype[Any], gpu: int, stream: int | None) -> GpuArray:
     """A new array. Its memory is given back with it, once the GPU is done with all that it was given."""
+    address = ctypes.c_uint64()
     with current(gpu):
-        memory = DeviceMemory(math.prod(shape) * dtype.itemsize)
-    owner = _Owner()
-    weakref.finalize(owner, _free, memory, gpu).atexit = False  # CUDA is gone then, and the memory with it
-    return GpuArray(memory.address, shape, dtype, gpu, owner, stream)
+        size = max(1, math.prod(shape) * dtype.itemsize)
+        checked(driver().cuMemAlloc_v2(ctypes.byref(address), ctypes.c_size_t(size)))
+    owner = _Memory()
+    weakref.finalize(owner, _free, address.value, gpu).atexit = False  # CUDA is gone then, and the memory with it
+    return GpuArray(address.value, shape, dtype, gpu, owner, stream)
 
 
-class _Owner:
-    """Whoever refers to it has the memory."""
+class _Memory:
+    """Stands for memory that is freed when nothing refers to it any more."""
 
 
-def _free(memory: DeviceMemory, gpu: int) -> None:
-    with suppress(ConfigError, ExecutionError), current(gpu):  # of a GPU that has failed, the memory is gone
-        memory.free()
+def _free(address: int, gpu: int) -> None:
+    with suppress(ConfigError), current(gpu):  # of a GPU that has failed, the memory is gone
+        driver().cuMemFree_v2(ctypes.c_uint64(address))
 
 
 def _from_capsule(capsule: object) -> GpuArray:

@@ -54,7 +54,7 @@ def load(
     Raises:
         ModelFileError: if the file is not there, damaged, or of a version unknown here.
         ConfigError: for an option that this machine, this file or this vimdeploy does not have.
-        MissingPackageError: for an engine without TensorRT; without openvino, if it is wanted.
+        MissingPackageError: for an engine without TensorRT or pycuda; without openvino, if it is wanted.
     """
     if runtime not in RUNTIMES:
         raise ConfigError(f"runtime must be one of {', '.join(RUNTIMES)}, found {runtime!r}.")

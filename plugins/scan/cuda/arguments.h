@@ -76,15 +76,17 @@ void with_scan_kind(const SelectiveScanProblem& problem, int channels_per_thread
 // The tensors are on the device. In the gated form a row of delta goes on with that of B, and that with C's.
 struct ScanArguments : SelectiveScanTensors {
   int batch, tokens, channels, states, rank, directions;
-  int state_group;    // states of a subscan
-  int outputs;        // output i is the sum of the subscans i, i + outputs, i + 2 * outputs ...
-  int summands;       // subscans of an output
-  int subscans;       // subscan i is direction i % K with the states from i / K * state_group on
-  int chunks;         // of the tokens
-  int chunk_tokens;   // in every chunk but the last
+  int state_group;   // states of a subscan
+  int outputs;       // output i is the sum of the subscans i, i + outputs, i + 2 * outputs ...
+  int summands;      // subscans of an output
+  int subscans;      // subscan i is direction i % K with the states from i / K * state_group on
+  int chunks;        // of the tokens
+  int chunk_tokens;  // in every chunk but the last
   Schedule schedule;
   int channel_tiles;  // of the channels
   bool sums_in_shared, has_softplus;
+  bool rank_in_fours;    // four numbers of the low rank, or of its weights, can be loaded at once: 16 bits each
+  bool states_in_fours;  // so can four of A
   float scale;
   uint64_t reversed = 0;  // bit k: direction k reads the tokens last to first
 
@@ -110,6 +112,9 @@ struct ScanArguments : SelectiveScanTensors {
         channel_tiles((channels + kChannelTile - 1) / kChannelTile),
         sums_in_shared(plan.sums_in_shared),
         has_softplus(problem.delta_softplus != 0),
+        rank_in_fours((rank | delta.direction | delta.sequence | delta.token) % 4 == 0 && is_aligned(delta.data, 8) &&
+                      is_aligned(delta_weight, 8)),
+        states_in_fours(states % 4 == 0 && is_aligned(A, 16)),
         scale(problem.scale),
         ends(part(workspace, plan.ends)),
         sums(part(workspace, plan.sums)) {
@@ -118,19 +123,22 @@ struct ScanArguments : SelectiveScanTensors {
 
   VIMDEPLOY_HD int is_reversed(int subscan) const { return static_cast<int>(reversed >> (subscan % directions) & 1); }
 
-  // A * log2(e), for a channel counted over all directions. Never infinite: times a step size of 0 that would be NaN.
-  VIMDEPLOY_HD float decay_of(int64_t channel, int n) const {
-    const float decay = A[channel * states + n] * kLog2E;
+  // What is written in place of A: A * log2(e), never infinite: times a step size of 0 that would be NaN.
+  VIMDEPLOY_HD static float decay_of(float rate) {
+    const float decay = rate * kLog2E;
     return decay > FLT_MAX ? FLT_MAX : decay < -FLT_MAX ? -FLT_MAX : decay;
   }
 
   // The same for state n of a subscan, which is a copy of the last one if it is padding.
   VIMDEPLOY_HD float decay_of_state(int subscan, int e, int n) const {
     const int state = subscan / directions * state_group + n;
-    return decay_of(static_cast<int64_t>(subscan % directions) * channels + e, state < states ? state : states - 1);
+    const int64_t channel = static_cast<int64_t>(subscan % directions) * channels + e;
+    return decay_of(A[channel * states + (state < states ? state : states - 1)]);
   }
 
  private:
+  static bool is_aligned(const void* data, uintptr_t bytes) { return reinterpret_cast<uintptr_t>(data) % bytes == 0; }
+
   static float* part(void* workspace, size_t begin) {
     return reinterpret_cast<float*>(static_cast<char*>(workspace) + begin);
   }

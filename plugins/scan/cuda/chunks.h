@@ -2,7 +2,8 @@
 // and how they are carried from chunk to chunk. `Team` is explained in output.h.
 //
 // The end of a chunk is (state_group + 1, kChannelTile) floats, in the workspace or in the shared memory of a cluster's
-// block: for every channel of a tile its states, if the chunk begins with states of zero, and the sum of its step sizes.
+// block: for every channel of a tile its states, if the chunk begins with states of zero, and the sum of its step
+// sizes.
 
 #pragma once
 
@@ -93,19 +94,24 @@ VIMDEPLOY_HD void summary_block(Team& team, const ScanArguments& a, unsigned ind
   const int channel_tile = static_cast<int>(index % a.channel_tiles);
   const BlockExtent extent(a, index / a.channel_tiles / steps % a.batch,
                            chunk_at(a, step_of_chunk, a.is_reversed(subscan)), channel_tile);
-  const GroupSharedMemory memory(shared_layout(1, Kind::kStates, a.rank, false, 0), shared, 0, a);
+  constexpr int64_t kBytes = sizeof(typename Kind::Element);
+  const GroupSharedMemory memory(shared_layout(1, kBytes, a.rank, 0, 0), shared, 0, a, kBytes);
 
-  team.each([&](int thread, SummaryRegisters<Kind>& r) {
+  using Registers = SummaryRegisters<Kind>;
+  team.each([&](int thread, Registers& r) {
     r.scan.begin_scan(a, extent, subscan, thread, memory);
     r.scan.begin_walk(a, extent);
   });
   for (int step = 0; step < extent.tiles; ++step) {
-    team.each([&](int, SummaryRegisters<Kind>& r) {
-      float y[Kind::kChannels][kTokenTile];  // unused, so compilers drop what C is needed for
-      r.scan.advance(a, extent, step, y);
+    team.each_warp([&](auto& warp) {
+      make_step_sizes<Kind>(warp, a, extent, step);
+      warp.each([&](int, Registers& r) {
+        float y[Kind::kChannels][kTokenTile];  // unused, so compilers drop what C is needed for
+        r.scan.advance(a, extent, step, y);
+      });
     });
   }
-  team.each([&](int, SummaryRegisters<Kind>& r) {
+  team.each([&](int, Registers& r) {
     float* ends = ends_in_workspace(a, subscan, extent.b, channel_tile);
     store_end(r.scan, ends + extent.chunk * end_floats(Kind::kStates));
   });

@@ -13,51 +13,55 @@
 
 namespace vimdeploy::cuda {
 
-// One chunk of an output, whose rank in the cluster is its number. Walks over the tokens twice: for the end of the chunk
-// and, when its beginning is known, for the output. The first walk computes an unused y, so that both run the same
-// instructions: the second finds them in the cache.
+// One chunk of an output, whose rank in the cluster is its number. Walks over the tokens twice: for the end of the
+// chunk and, when its beginning is known, for the output. The first walk computes an unused y, so that both run the
+// same instructions: the second finds them in the cache.
 template <typename Kind, typename Team>
 VIMDEPLOY_HD void cluster_block(Team& team, const ScanArguments& a, unsigned index, float* shared) {
   using Registers = OutputRegisters<Kind>;
   static_assert(Kind::kChannels == 1);
-  constexpr int kStates = Kind::kStates;
-  const OutputBlock<Kind> block(a, index, shared);
-  const auto end_of = [&](const Registers& r) { return block.ends() + r.group * end_floats(kStates); };
-  for (int pass = 0; pass < block.passes(); ++pass) {
+  constexpr int kStates = Kind::kStates, kEndStates = kStates * kChannelTile;
+  for (int pass = 0; pass < passes_of(a); ++pass) {
+    const OutputBlock<Kind> block(a, computed_anew(index), shared);
     team.each([&](int thread, Registers& r) {
+      if (!block.takes_part(thread, pass)) return;
       block.begin_scan(thread, pass, r);
-      block.begin_walk(r);
+      r.scan.begin_walk(a, block.extent());
     });
     VIMDEPLOY_DO_NOT_UNROLL
     for (int walk = 0; walk < 2; ++walk) {
       const bool is_output = walk == 1;
       for (int step = 0; step <= block.steps(); ++step) {
-        team.each([&](int, Registers& r) {
-          if (is_output && step > 0) block.finish(pass, step - 1, r);
-          if (step < block.steps()) block.advance(pass, step, is_output, r);
+        team.each_warp([&](auto& warp) {
+          if (block.takes_part(warp.first_thread(), pass)) block.walk(warp, pass, step, is_output);
         });
       }
       if (is_output) break;
-      team.each_in_cluster([&](int, Registers& r) {
-        if (r.group < 0) return;
-        store_end(r.scan, end_of(r));
-        block.begin_walk_again(r);
+      const OutputBlock<Kind> ended(a, computed_anew(index), shared);  // `block`, not in registers during the walk
+      team.each_in_cluster([&](int thread, Registers& r) {
+        if (ended.takes_part(thread, pass)) store_end(r.scan, ended.end_of(thread));
       });
-      // The states are divided among the blocks; a thread carries those of its channel.
-      team.each_in_cluster([&](int, Registers& r) {
-        if (r.group < 0) return;
-        const int subscan = block.subscan_of(pass, r), e = block.extent().template channel_of<Kind>(a, r.scan.lane);
+      // The blocks share the states of the tile evenly. Meanwhile the next walk's first tile is loaded.
+      team.each_in_cluster([&](int thread, Registers& r) {
+        if (!ended.takes_part(thread, pass)) return;
+        r.scan.go_back(a, ended.extent());
+        r.scan.load_first(a, ended.extent());
+        float* const end = ended.end_of(thread);
+        const int subscan = ended.subscan_of(thread, pass), rank = ended.extent().chunk;
+        const int share = quotient(kEndStates + a.chunks - 1, a.chunks);
         VIMDEPLOY_DO_NOT_UNROLL
-        for (int n = block.extent().chunk; n < kStates; n += a.chunks) {
-          float* end = end_of(r) + r.scan.lane;
+        for (int i = rank * share + r.scan.lane; i < kEndStates && i < (rank + 1) * share; i += kChannelTile) {
+          const int n = quotient(i, kChannelTile), lane = remainder(i, kChannelTile);
+          const int e = ended.extent().template channel_of<Kind>(a, lane);
           carry(
               a, a.is_reversed(subscan), a.decay_of_state(subscan, e, n),
-              [&](int chunk) { return team.in_block(chunk, end + n * kChannelTile); },
-              [&](int chunk) { return team.in_block(chunk, end + kStates * kChannelTile); });
+              [&](int chunk) { return team.in_block(chunk, end + i); },
+              [&](int chunk) { return team.in_block(chunk, end + kEndStates + lane); });
         }
+        r.scan.stage_first(a, ended.extent());
       });
-      team.each([&](int, Registers& r) {
-        if (r.group >= 0) load_states(r.scan, end_of(r));
+      team.each([&](int thread, Registers& r) {
+        if (ended.takes_part(thread, pass)) load_states(r.scan, ended.end_of(thread));
       });
     }
   }

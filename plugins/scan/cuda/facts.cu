@@ -58,18 +58,23 @@ Status read_cuda_facts(CudaFacts& facts) {
   const std::lock_guard<std::mutex> lock(mutex);
   if (known.count(device) == 0) {
     CudaFacts found;
-    int64_t major = 0, minor = 0;
+    int64_t major = 0, minor = 0, memory_khz = 0, bus_bits = 0;
     for (auto [attribute, value] :
          {std::pair<cudaDeviceAttr, int64_t*>{cudaDevAttrMultiProcessorCount, &found.multiprocessors},
           {cudaDevAttrMaxSharedMemoryPerMultiprocessor, &found.shared_bytes_per_multiprocessor},
           {cudaDevAttrMaxSharedMemoryPerBlockOptin, &found.shared_bytes_per_block},
           {cudaDevAttrComputeCapabilityMajor, &major},
-          {cudaDevAttrComputeCapabilityMinor, &minor}}) {
+          {cudaDevAttrComputeCapabilityMinor, &minor},
+          {cudaDevAttrClockRate, &found.clock_khz},
+          {cudaDevAttrL2CacheSize, &found.cache_bytes},
+          {cudaDevAttrMemoryClockRate, &memory_khz},
+          {cudaDevAttrGlobalMemoryBusWidth, &bus_bits}}) {
       int answer = 0;
       if (Status s = cuda::status_of(cudaDeviceGetAttribute(&answer, attribute, device), what); !s.ok()) return s;
-      *value = answer;
+      if (answer > 0) *value = answer;  // some devices do not know their clocks
     }
     found.compute_capability = 10 * major + minor;
+    if (const int64_t mb_per_s = 2 * memory_khz * bus_bits / 8 / 1000; mb_per_s > 0) found.memory_mb_per_s = mb_per_s;
     if (Status s = read_largest_cluster(device, found, found.largest_cluster); !s.ok()) return s;
     known[device] = found;
   }

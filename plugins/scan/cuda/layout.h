@@ -19,6 +19,8 @@ VIMDEPLOY_HD int remainder(int a, int b) {
   return static_cast<int>(static_cast<unsigned>(a) % static_cast<unsigned>(b));
 }
 
+VIMDEPLOY_HD int smaller_of(int a, int b) { return a < b ? a : b; }
+
 // Channels of a thread group, whose threads share the rows that they stage: two warps with a channel for each thread,
 // or one warp with two.
 inline constexpr int kChannelTile = 64;
@@ -41,9 +43,9 @@ inline int state_group_of(int64_t states) {
   return kStateGroups[std::size(kStateGroups) - 1];
 }
 
-// Row of B and C of a token. Padded by 8 floats if several lanes stage it: the rows that a warp stages at once then lie
-// in different banks.
-VIMDEPLOY_HD constexpr int state_row(int state_group) { return 2 * state_group + (state_group > 1 ? 8 : 0); }
+// Row of B and C of a token, 16 each at most. Padded by 8 floats: the rows that a warp stages at once then lie in
+// different banks.
+inline constexpr int kStateRow = 40;
 
 // The most channels that a thread scans: two, side by side, if each has so many states that what they share (B, C,
 // addresses, barriers) is worth it. Two adjacent channels are loaded and stored at once, so E must be even.
@@ -53,10 +55,12 @@ VIMDEPLOY_HD constexpr int most_channels_per_thread(int state_group, int64_t cha
 }
 
 // Resident threads of a multiprocessor, limited by registers, of which it has 64 Ki: 168 a thread for 8 and 16 states,
-// 255 for two channels. With 16 states, 512 threads and 128 registers, ptxas spills, and three warps a scheduler already
-// keep it busy; so do two whose threads have two channels.
-VIMDEPLOY_HD constexpr int resident_threads(int state_group, int channels_per_thread) {
-  return channels_per_thread == 2 ? 256 : state_group == 1 ? 512 : 384;
+// 255 for two channels, and for a cluster's 16 states, which would not fit 168 by a few. With 16 states, 512 threads
+// and 128 registers, ptxas spills, and three warps a scheduler already keep it busy; so do two whose threads have two
+// channels.
+VIMDEPLOY_HD constexpr int resident_threads(int state_group, int channels_per_thread, bool is_cluster) {
+  if (channels_per_thread == 2 || (is_cluster && state_group == 16)) return 256;
+  return state_group == 1 ? 512 : 384;
 }
 
 // Threads of a block of `carry` and of the convolution, whose threads do not cooperate.
@@ -86,11 +90,17 @@ inline int64_t subscans_of_output(const SelectiveScanProblem& problem) {
 // Thread groups of a block, for an output of that many subscans: a single one needs one.
 VIMDEPLOY_HD int thread_groups_of(int64_t subscans) { return subscans > 1 ? kThreadGroups : 1; }
 
+// Whether the low rank is multiplied on tensor cores, by products of warps of kInner ranks at a time. What they
+// multiply has 16 bits, their products are exact, and their sums are of float32, as the operators' definition wants.
+VIMDEPLOY_HD constexpr bool multiplies_by_warp(int64_t bytes_of_element) { return bytes_of_element == 2; }
+inline constexpr int kInner = 16;
+VIMDEPLOY_HD constexpr int64_t products_of(int64_t rank) { return (rank + kInner - 1) / kInner; }
+
 // Each thread group has its own rows and weights; the rows are double-buffered: one tile is read while the next is
 // written. Parts that are read as float4 begin at a multiple of four.
 struct SharedLayout {
-  int64_t rows;     // (groups, 2, kTokenTile * state_row + rank * kTokenTile): B and C per token, low rank per rank
-  int64_t weights;  // (groups, rank, kChannelTile)
+  int64_t rows;     // (groups, 2, tile_floats): B and C per token; low rank per rank unless multiplies_by_warp
+  int64_t weights;  // (groups, weight_floats): of the low rank
   int64_t ends;     // (groups, end_floats): of the block's chunk, in a cluster
   int64_t sums;     // (tokens of the sums / kTokenTile, kTokenTile / 4, kChannelTile, 4)
   int64_t floats;
@@ -99,17 +109,27 @@ struct SharedLayout {
 // Tokens that a buffer of sums has room for: whole tiles.
 VIMDEPLOY_HD int64_t tokens_of_sums(int64_t tokens) { return (tokens + kTokenTile - 1) / kTokenTile * kTokenTile; }
 
-VIMDEPLOY_HD int64_t tile_floats(int state_group, int64_t rank) { return (rank + state_row(state_group)) * kTokenTile; }
+VIMDEPLOY_HD int64_t tile_floats(int64_t bytes_of_element, int64_t rank) {
+  return (kStateRow + (multiplies_by_warp(bytes_of_element) ? 0 : rank)) * kTokenTile;
+}
+
+// (rank, kChannelTile) floats, or (products_of(rank), kChannelTile, kInner) numbers of 16 bits; those of one product
+// stay in registers.
+VIMDEPLOY_HD int64_t weight_floats(int64_t bytes_of_element, int64_t rank) {
+  if (!multiplies_by_warp(bytes_of_element)) return rank * kChannelTile;
+  return rank > kInner ? products_of(rank) * (kChannelTile * kInner / 2) : 0;
+}
 
 // Of the end of a chunk: the states of a channel tile, and the sums of the step sizes.
 VIMDEPLOY_HD constexpr int end_floats(int state_group) { return (state_group + 1) * kChannelTile; }
 
-VIMDEPLOY_HD SharedLayout shared_layout(int64_t groups, int state_group, int64_t rank, bool has_ends,
+// `floats_of_ends` is 0 unless the block is one of a cluster.
+VIMDEPLOY_HD SharedLayout shared_layout(int64_t groups, int64_t bytes_of_element, int64_t rank, int64_t floats_of_ends,
                                         int64_t tokens_of_sums) {
   SharedLayout layout{};
-  layout.weights = groups * 2 * tile_floats(state_group, rank);
-  layout.ends = layout.weights + groups * rank * kChannelTile;
-  layout.sums = layout.ends + (has_ends ? groups * end_floats(state_group) : 0);
+  layout.weights = groups * 2 * tile_floats(bytes_of_element, rank);
+  layout.ends = layout.weights + groups * weight_floats(bytes_of_element, rank);
+  layout.sums = layout.ends + groups * floats_of_ends;
   layout.floats = layout.sums + tokens_of_sums * kChannelTile;
   return layout;
 }

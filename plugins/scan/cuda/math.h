@@ -117,6 +117,34 @@ VIMDEPLOY_HD void store_word(uint32_t word, void* to) {
 #endif
 }
 
+// Four numbers of 16 bits: the address is a multiple of 8 bytes.
+VIMDEPLOY_HD void load_words(const void* from, uint32_t (&to)[2]) {
+#ifdef __CUDA_ARCH__
+  const uint2 both = *static_cast<const uint2*>(from);
+  to[0] = both.x, to[1] = both.y;
+#else
+  std::memcpy(to, from, sizeof to);
+#endif
+}
+
+// Eight numbers of 16 bits: the address is a multiple of 16 bytes.
+VIMDEPLOY_HD void load_words(const void* from, uint32_t (&to)[4]) {
+#ifdef __CUDA_ARCH__
+  const uint4 all = *static_cast<const uint4*>(from);
+  to[0] = all.x, to[1] = all.y, to[2] = all.z, to[3] = all.w;
+#else
+  std::memcpy(to, from, sizeof to);
+#endif
+}
+
+VIMDEPLOY_HD void store_words(const uint32_t (&from)[4], void* to) {
+#ifdef __CUDA_ARCH__
+  *static_cast<uint4*>(to) = make_uint4(from[0], from[1], from[2], from[3]);
+#else
+  std::memcpy(to, from, sizeof from);
+#endif
+}
+
 // Numbers of adjacent channels, as they are loaded and stored at once: two of 16 bits share a register.
 template <typename T, int channels>
 struct Packed {

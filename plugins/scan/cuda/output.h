@@ -1,6 +1,9 @@
 // Source of the scan's CUDA kernels, third part: the output of a thread block. `Team` is the threads of a block:
-// team.each(phase) runs phase(thread, its registers) for every thread and ends with a barrier. On a device every thread
-// runs it for itself; on a host a test runs all threads in turn, in any order.
+// team.each(phase) runs phase(thread, its registers) for every thread and ends with a barrier; team.each_warp(body)
+// runs body(warp) for every warp, and ends with one, too. warp.each() is the same for the threads of a warp, with a
+// barrier of the warp alone, and warp.multiply() the product of warp_product.h over the registers of all of them. On a
+// device every thread runs it for itself; on a host a test runs all warps, and all threads of a warp, in turn, in any
+// order.
 //
 // Cost of a token and channel of Vim (K = 2, N = 16, R = 12, float16): 8.5 bytes of global memory (4 of u, 2 of z, 2 of
 // y, 0.5 of dt_bc, whose rows other channel tiles find in the cache); 32 exponentials for the states, 2 for the step
@@ -24,7 +27,6 @@ struct OutputRegisters {
   using T = typename Kind::Element;
 
   ThreadScan<Kind> scan;
-  int group;        // thread group of the block, or -1 if it has no subscan in this pass
   int second_from;  // from this step on the other group has been at the tile before
   const T* z;       // z, out and sums: the thread's channels, at the first token of the extent; z of the gated form
   T* out;
@@ -32,6 +34,8 @@ struct OutputRegisters {
   float y[Kind::kChannels][kTokenTile];     // of the thread's own subscan
   float gate[Kind::kChannels][kTokenTile];  // scale * silu(z), for a tile that the group finishes, in the gated form
 };
+
+VIMDEPLOY_HD int passes_of(const ScanArguments& a) { return (a.summands + kThreadGroups - 1) / kThreadGroups; }
 
 // The output of a thread block. In each pass its two thread groups compute one subscan each, side by side. The group
 // that reaches a tile first writes its y to the buffer of sums; the group that reaches it second, after a barrier, adds
@@ -52,58 +56,57 @@ class OutputBlock {
         output_(kIsGated ? 0 : static_cast<int>(block / a.chunks / a.channel_tiles / a.batch)),
         extent_(a, block / a.chunks / a.channel_tiles - output_ * a.batch, static_cast<int>(block % a.chunks),
                 static_cast<int>(block / a.chunks % a.channel_tiles)),
-        passes_((a.summands + kThreadGroups - 1) / kThreadGroups),
-        layout_(shared_layout(thread_groups_of(a.summands), kStates, a.rank, a.schedule == Schedule::cluster, 0)),
-        shared_(shared) {
-    const int64_t sequence = static_cast<int64_t>(output_) * a.batch + extent_.b;
-    const int64_t channel_tile = sequence * a.channel_tiles + block / a.chunks % a.channel_tiles;
-    sums_ = a.sums_in_shared ? shared + layout_.sums
-                             : a.sums + (channel_tile * tokens_of_sums(a.tokens) + extent_.begin) * kChannelTile;
-  }
+        passes_(passes_of(a)),
+        layout_(shared_layout(thread_groups_of(a.summands), sizeof(T), a.rank,
+                              a.schedule == Schedule::cluster ? end_floats(kStates) : 0, 0)),
+        shared_(shared) {}
 
-  VIMDEPLOY_HD int passes() const { return passes_; }
   VIMDEPLOY_HD int steps() const { return extent_.tiles; }
   VIMDEPLOY_HD const BlockExtent& extent() const { return extent_; }
-  VIMDEPLOY_HD float* ends() const { return shared_ + layout_.ends; }
-  VIMDEPLOY_HD int subscan_of(int pass, const Registers& r) const { return subscan_of(pass * kThreadGroups + r.group); }
+
+  // The end of the chunk of a thread's group, in a cluster.
+  VIMDEPLOY_HD float* end_of(int thread) const {
+    return shared_ + layout_.ends + group_of(thread) * end_floats(kStates);
+  }
+  VIMDEPLOY_HD int subscan_of(int thread, int pass) const { return subscan_of_summand(summand_of(thread, pass)); }
+
+  // Whether a thread's group has a subscan in a pass; the phases below are for those that have.
+  VIMDEPLOY_HD bool takes_part(int thread, int pass) const { return summand_of(thread, pass) < a_.summands; }
 
   // Phase: begins the subscans of a pass.
   VIMDEPLOY_HD void begin_scan(int thread, int pass, Registers& r) const {
-    const int group = quotient(thread, Kind::kGroupThreads), summand = pass * kThreadGroups + group;
-    r.group = summand < a_.summands ? group : -1;
-    if (r.group < 0) return;
-    const int subscan = subscan_of(summand);
-    r.second_from = second_from(pass, group);
-    r.scan.begin_scan(a_, extent_, subscan, remainder(thread, Kind::kGroupThreads),
-                      GroupSharedMemory(layout_, shared_, group, a_));
+    r.second_from = second_from(pass, group_of(thread));
+    r.scan.begin_scan(a_, extent_, subscan_of(thread, pass), remainder(thread, Kind::kGroupThreads),
+                      GroupSharedMemory(layout_, shared_, group_of(thread), a_, sizeof(T)));
     const int e = extent_.template channel_of<Kind>(a_, r.scan.lane);
     if constexpr (kIsGated) r.z = a_.z.at<T>(0, extent_.b, extent_.begin) + e;
     r.out = a_.y.at<T>(output_, extent_.b, extent_.begin) + e;
-    r.sums = sums_ + r.scan.lane * 4;
+    r.sums = r.scan.lane * 4 + (a_.sums_in_shared ? shared_ + layout_.sums : sums_in_workspace());
   }
 
   // The same phase: the states that the chunk begins with, if an earlier launch has left ends of chunks.
-  VIMDEPLOY_HD void take_states(int pass, Registers& r) const {
-    if (r.group < 0 || a_.chunks == 1) return;
-    const float* ends = ends_in_workspace(a_, subscan_of(pass, r), extent_.b, extent_.channel / kChannelTile);
+  VIMDEPLOY_HD void take_states(int thread, int pass, Registers& r) const {
+    if (a_.chunks == 1) return;
+    const float* ends = ends_in_workspace(a_, subscan_of(thread, pass), extent_.b, channel_tile());
     if (a_.schedule == Schedule::two_launches) return combine_ends(a_, ends, extent_.chunk, r.scan);
     load_states(r.scan, ends + extent_.chunk * end_floats(kStates));
   }
 
-  // The same phase, or one after the last step: stages the first tile.
-  VIMDEPLOY_HD void begin_walk(Registers& r) const {
-    if (r.group >= 0) r.scan.begin_walk(a_, extent_);
-  }
-  VIMDEPLOY_HD void begin_walk_again(Registers& r) const {
-    if (r.group >= 0) r.scan.begin_walk_again(a_, extent_);
+  // The phases of a step of a warp: finishes the tile of the step before, and computes y of the step's; if it is no
+  // output, only the states go on.
+  template <typename Warp>
+  VIMDEPLOY_HD void walk(Warp& warp, int pass, int step, bool is_output) const {
+    if (is_output && step > 0) warp.each([&](int, Registers& r) { finish(pass, step - 1, r); });
+    if (step == steps()) return;
+    make_step_sizes<Kind>(warp, a_, extent_, step);
+    warp.each([&](int, Registers& r) { advance(pass, step, is_output, r); });
   }
 
+ private:
   // Phase: computes y of the step's tile; if it is no output, only the states go on.
   VIMDEPLOY_HD void advance(int pass, int step, bool is_output, Registers& r) const {
-    if (r.group < 0) return;
     const int tile = r.scan.tile_at(extent_, step);
-    const bool is_second = step >= r.second_from,
-               is_gated = kIsGated && is_output && is_second && pass + 1 == passes_;
+    const bool is_second = step >= r.second_from, is_gated = kIsGated && is_output && is_second && pass + 1 == passes_;
     Slot z[kTokenTile];
     if (is_gated) load_z(r, tile, z);
     r.scan.advance(a_, extent_, step, r.y);
@@ -121,7 +124,7 @@ class OutputBlock {
 
   // Phase, after the barrier that ends advance(): finishes the tile of that step if the group reached it second.
   VIMDEPLOY_HD void finish(int pass, int step, Registers& r) const {
-    if (r.group < 0 || step < r.second_from) return;
+    if (step < r.second_from) return;
     const int tile = r.scan.tile_at(extent_, step);
     if (pass > 0 || has_two(pass)) add_sums(r, tile);
     if (pass + 1 < passes_) return store_sums(r, tile);
@@ -135,7 +138,6 @@ class OutputBlock {
     });
   }
 
- private:
   // A tensor's elements of the thread's channels for each slot of a tile.
   template <typename Element>
   struct Slots {
@@ -155,7 +157,8 @@ class OutputBlock {
     const Slots<const T> from = slots_of(r.z, 2, r.scan, tile);
     VIMDEPLOY_UNROLL
     for (int i = 0; i < kTokenTile; ++i) z[i] = {};
-    r.scan.for_each_valid_slot(r.scan.valid_tokens(extent_, tile), [&](int i) { z[i] = load_packed<kChannels>(from.at(i)); });
+    r.scan.for_each_valid_slot(r.scan.valid_tokens(extent_, tile),
+                               [&](int i) { z[i] = load_packed<kChannels>(from.at(i)); });
   }
 
   // The sums of one of the thread's channels for the first four tokens of a tile; those of the other four are
@@ -195,7 +198,17 @@ class OutputBlock {
     }
   }
 
-  VIMDEPLOY_HD int subscan_of(int summand) const { return kIsGated ? summand : output_ + summand * a_.outputs; }
+  VIMDEPLOY_HD int channel_tile() const { return quotient(extent_.channel, kChannelTile); }
+
+  VIMDEPLOY_HD float* sums_in_workspace() const {
+    const int64_t sequence = static_cast<int64_t>(output_) * a_.batch + extent_.b;
+    const int64_t tile = sequence * a_.channel_tiles + channel_tile();
+    return a_.sums + (tile * tokens_of_sums(a_.tokens) + extent_.begin) * kChannelTile;
+  }
+
+  VIMDEPLOY_HD int group_of(int thread) const { return quotient(thread, Kind::kGroupThreads); }
+  VIMDEPLOY_HD int summand_of(int thread, int pass) const { return pass * kThreadGroups + group_of(thread); }
+  VIMDEPLOY_HD int subscan_of_summand(int summand) const { return kIsGated ? summand : output_ + summand * a_.outputs; }
 
   VIMDEPLOY_HD bool has_two(int pass) const { return pass * kThreadGroups + 1 < a_.summands; }
 
@@ -205,7 +218,7 @@ class OutputBlock {
   VIMDEPLOY_HD int second_from(int pass, int group) const {
     if (!has_two(pass)) return 0;
     const int first = pass * kThreadGroups;
-    if (a_.is_reversed(subscan_of(first)) == a_.is_reversed(subscan_of(first + 1)))
+    if (a_.is_reversed(subscan_of_summand(first)) == a_.is_reversed(subscan_of_summand(first + 1)))
       return group == 1 ? 0 : extent_.tiles;
     return group == 1 ? extent_.tiles / 2 : (extent_.tiles + 1) / 2;
   }
@@ -216,7 +229,6 @@ class OutputBlock {
   int passes_;
   SharedLayout layout_;
   float* shared_;
-  float* sums_;
 };
 
 VIMDEPLOY_HD int64_t output_blocks(const ScanArguments& a) {
@@ -225,17 +237,18 @@ VIMDEPLOY_HD int64_t output_blocks(const ScanArguments& a) {
 
 template <typename Kind, typename Team>
 VIMDEPLOY_HD void output_block(Team& team, const ScanArguments& a, unsigned index, float* shared) {
-  const OutputBlock<Kind> block(a, index, shared);
-  for (int pass = 0; pass < block.passes(); ++pass) {
-    team.each([&](int thread, OutputRegisters<Kind>& r) {
+  using Registers = OutputRegisters<Kind>;
+  for (int pass = 0; pass < passes_of(a); ++pass) {
+    const OutputBlock<Kind> block(a, computed_anew(index), shared);
+    team.each([&](int thread, Registers& r) {
+      if (!block.takes_part(thread, pass)) return;
       block.begin_scan(thread, pass, r);
-      block.take_states(pass, r);
-      block.begin_walk(r);
+      block.take_states(thread, pass, r);
+      r.scan.begin_walk(a, block.extent());
     });
     for (int step = 0; step <= block.steps(); ++step) {
-      team.each([&](int, OutputRegisters<Kind>& r) {
-        if (step > 0) block.finish(pass, step - 1, r);
-        if (step < block.steps()) block.advance(pass, step, true, r);
+      team.each_warp([&](auto& warp) {
+        if (block.takes_part(warp.first_thread(), pass)) block.walk(warp, pass, step, true);
       });
     }
   }

@@ -1,8 +1,14 @@
 #include "scan/cuda/plan.h"
 
 #include <algorithm>
+#include <array>
+#include <cstring>
 #include <limits>
+#include <map>
 #include <sstream>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
 
 #include "scan/cuda/layout.h"
 #include "scan/cuda/time_model.h"
@@ -31,21 +37,11 @@ int64_t floats_of_ends(const SelectiveScanProblem& problem, int64_t chunks) {
          cuda::end_floats(cuda::state_group_of(problem.states));
 }
 
-// The plan with its sums in shared memory if enough blocks stay resident that way.
-SelectiveScanCudaPlan plan_on(const CudaFacts& device, const SelectiveScanProblem& problem, Schedule schedule,
-                              int64_t chunks, int64_t channels_per_thread) {
-  const auto plan = cuda_plan_with(problem, schedule, chunks, true, channels_per_thread);
-  const int64_t per_multiprocessor = divide_up(cuda::blocks_per_chunk(problem) * plan.chunks, device.multiprocessors);
-  const int64_t wanted = std::min(per_multiprocessor, cuda::blocks_in_registers(problem, cuda::groups_of(problem),
-                                                                                plan.channels_per_thread));
-  if (cuda::resident_blocks(problem, plan, device) >= wanted) return plan;
-  return cuda_plan_with(problem, schedule, chunks, false, channels_per_thread);
-}
-
-// Whether the device can launch the plan. One without a cluster fits every device that check() lets pass.
-bool can_launch(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan, const CudaFacts& device) {
-  if (plan.schedule != Schedule::cluster) return true;
-  return plan.chunks <= device.largest_cluster && cuda::resident_blocks(problem, plan, device) > 0;
+// Whether the device can launch the plan. One with its sums in the workspace and without a cluster fits every device
+// that check() lets pass.
+bool can_launch(const SelectiveScanCudaPlan& plan, const CudaFacts& device) {
+  if (plan.schedule == Schedule::cluster && plan.chunks > device.largest_cluster) return false;
+  return static_cast<int64_t>(plan.shared_bytes) <= device.shared_bytes_per_block;
 }
 
 // Indices within a sequence, and within a tile of a tensor whose rows are 2E long, are 32-bit; the directions' flags
@@ -74,8 +70,8 @@ Status check_common(const Problem& problem) {
 CudaFacts facts_to_plan_with(const CudaFacts& built, const CudaFacts& here) {
   CudaFacts facts = here;
   facts.multiprocessors = built.multiprocessors;
-  for (auto fact : {&CudaFacts::shared_bytes_per_multiprocessor, &CudaFacts::shared_bytes_per_block,
-                    &CudaFacts::largest_cluster}) {
+  for (auto fact :
+       {&CudaFacts::shared_bytes_per_multiprocessor, &CudaFacts::shared_bytes_per_block, &CudaFacts::largest_cluster}) {
     facts.*fact = std::min(built.*fact, here.*fact);
   }
   return facts;
@@ -95,14 +91,15 @@ Status check(const SelectiveScanProblem& problem, const CudaFacts& device) {
   const char* op = problem.name;
   if (Status s = check_common(problem); !s.ok()) return s;
   if (Status s = check_at_most(op, "N (states)", problem.states, kMaxExtent / kMaxDirections); !s.ok()) return s;
-  // The low rank of the step sizes and its weights are kept in shared memory.
-  const int64_t groups = cuda::thread_groups_of(cuda::subscans_of_output(problem));
-  const int64_t floats = device.shared_bytes_per_block / 4;
-  const auto floats_with = [&](int64_t rank) {
-    return cuda::shared_layout(groups, cuda::state_group_of(problem.states), rank, false, 0).floats;
+  // The weights of the low rank of the step sizes are kept in shared memory, kInner ranks at a time or one by one.
+  const int64_t groups = cuda::thread_groups_of(cuda::subscans_of_output(problem)), bytes = bytes_of(problem.type);
+  const int64_t at_once = cuda::multiplies_by_warp(bytes) ? cuda::kInner : 1,
+                floats = device.shared_bytes_per_block / 4;
+  const auto floats_with = [&](int64_t steps) {
+    return cuda::shared_layout(groups, bytes, steps * at_once, 0, 0).floats;
   };
-  const int64_t most_rank = (floats - floats_with(0)) / (floats_with(1) - floats_with(0));
-  return check_at_most(op, "R (rank)", problem.rank, most_rank);
+  const int64_t most_steps = 2 + (floats - floats_with(2)) / (floats_with(3) - floats_with(2));
+  return check_at_most(op, "R (rank)", problem.rank, most_steps * at_once);
 }
 
 SelectiveScanCudaPlan cuda_plan_with(const SelectiveScanProblem& problem, Schedule schedule, int64_t chunks,
@@ -118,17 +115,17 @@ SelectiveScanCudaPlan cuda_plan_with(const SelectiveScanProblem& problem, Schedu
   plan.chunk_tokens = divide_up(divide_up(problem.tokens, most_chunks), cuda::kTokenTile) * cuda::kTokenTile;
   plan.chunks = divide_up(problem.tokens, plan.chunk_tokens);
   plan.schedule = plan.chunks > 1 ? schedule : Schedule::sequences;
-  plan.channels_per_thread = plan.schedule == Schedule::cluster
-                                 ? 1  // there are few blocks, which two channels would make fewer
-                                 : std::min<int64_t>(channels_per_thread, cuda::most_channels_per_thread(
-                                                                              state_group, problem.channels));
+  plan.channels_per_thread =
+      plan.schedule == Schedule::cluster
+          ? 1  // there are few blocks, which two channels would make fewer
+          : std::min<int64_t>(channels_per_thread, cuda::most_channels_per_thread(state_group, problem.channels));
   plan.sums_in_shared = sums_in_shared && summands > 1;
 
   const int64_t groups = cuda::thread_groups_of(summands);
   const int64_t tokens_of_sums = plan.sums_in_shared ? plan.chunk_tokens : 0;
-  const bool has_ends = plan.schedule == Schedule::cluster;
+  const int64_t ends = plan.schedule == Schedule::cluster ? cuda::end_floats(state_group) : 0;
   const int64_t shared_floats =
-      cuda::shared_layout(groups, state_group, problem.rank, has_ends, tokens_of_sums).floats;
+      cuda::shared_layout(groups, bytes_of(problem.type), problem.rank, ends, tokens_of_sums).floats;
   plan.shared_bytes = static_cast<size_t>(shared_floats) * sizeof(float);
 
   const bool is_launched_again = plan.schedule == Schedule::two_launches || plan.schedule == Schedule::three_launches;
@@ -138,39 +135,79 @@ SelectiveScanCudaPlan cuda_plan_with(const SelectiveScanProblem& problem, Schedu
   return plan;
 }
 
-SelectiveScanCudaPlan cuda_plan_of(const SelectiveScanProblem& problem, const CudaFacts& device,
+namespace {
+
+SelectiveScanCudaPlan fastest_plan(const SelectiveScanProblem& problem, const CudaFacts& device,
                                    std::optional<Schedule> wanted) {
   SelectiveScanCudaPlan best = cuda_plan_with(problem, Schedule::sequences, 1, false, 1);
   if (best.chunks == 0) return best;
-  std::optional<int64_t> best_clocks;
-  const auto consider = [&](Schedule schedule, int64_t chunks) {
-    for (int64_t channels_per_thread : {1, 2}) {
-      const auto plan = plan_on(device, problem, schedule, chunks, channels_per_thread);
-      if (plan.channels_per_thread != channels_per_thread || !can_launch(problem, plan, device)) continue;
-      const int64_t clocks = cuda::expected_clocks(problem, plan, device);
-      const bool is_wanted = plan.schedule == wanted, is_best_wanted = best.schedule == wanted;
-      if (!best_clocks || (is_wanted == is_best_wanted ? clocks < *best_clocks : is_wanted)) {
-        best = plan;
-        best_clocks = clocks;
+  const cuda::TimeModel time(problem, device);
+  std::optional<double> best_clocks;
+  // The sums are in shared memory unless it then holds fewer blocks than there could be; then both are tried.
+  const auto consider = [&](Schedule schedule, int64_t chunks, int64_t channels_per_thread) {
+    const int64_t in_registers = cuda::blocks_in_registers(problem, cuda::groups_of(problem), channels_per_thread);
+    for (bool sums_in_shared : {true, false}) {
+      const auto plan = cuda_plan_with(problem, schedule, chunks, sums_in_shared, channels_per_thread);
+      if (plan.channels_per_thread != channels_per_thread) return;
+      if (can_launch(plan, device)) {
+        const double clocks = time.clocks(plan);
+        const bool is_wanted = plan.schedule == wanted, is_best_wanted = best.schedule == wanted;
+        if (!best_clocks || (is_wanted == is_best_wanted ? clocks < *best_clocks : is_wanted)) {
+          best = plan;
+          best_clocks = clocks;
+        }
       }
+      const int64_t blocks = divide_up(cuda::blocks_per_chunk(problem) * plan.chunks, device.multiprocessors);
+      if (cuda::resident_blocks(problem, plan, device) >= std::min(blocks, in_registers)) return;
     }
   };
-  consider(Schedule::sequences, 1);
+  for (int64_t channels_per_thread : {1, 2}) consider(Schedule::sequences, 1, channels_per_thread);
   if (wanted == Schedule::sequences) return best;
-  const int64_t full_wave =
-      device.multiprocessors * cuda::blocks_in_registers(problem, cuda::groups_of(problem), 1);
-  const int64_t filled = divide_up(kMaxWaves * full_wave, cuda::blocks_per_chunk(problem));
-  const int64_t most = std::min(divide_up(problem.tokens, cuda::kTokenTile), std::max<int64_t>(2, filled));
-  // Candidates 2, 3, 4, 6, 8, 12 ...: few enough to try all of them at every call.
-  for (int64_t power = 2; power <= most; power *= 2) {
-    for (int64_t chunks : {power, power / 2 * 3}) {
-      if (chunks > most) continue;
+  // Candidates are 2, 3, 4, 6, 8, 12 ... chunks, as many as fill the device once or twice, and as many as there can be.
+  for (int64_t channels_per_thread : {1, 2}) {
+    const int64_t wave =
+        device.multiprocessors * cuda::blocks_in_registers(problem, cuda::groups_of(problem), channels_per_thread);
+    const int64_t tiles = divide_up(problem.tokens, cuda::kTokenTile), per_chunk = cuda::blocks_per_chunk(problem);
+    const int64_t most = std::min(tiles, std::max<int64_t>(2, divide_up(kMaxWaves * wave, per_chunk)));
+    const auto consider_all = [&](int64_t chunks) {
+      if (chunks < 2 || chunks > most) return;
       for (Schedule schedule : {Schedule::cluster, Schedule::two_launches, Schedule::three_launches}) {
-        consider(schedule, chunks);
+        consider(schedule, chunks, channels_per_thread);
       }
+    };
+    for (int64_t power = 2; power <= most; power *= 2) {
+      consider_all(power);
+      consider_all(power / 2 * 3);
     }
+    for (int64_t waves = 1; waves <= kMaxWaves; ++waves) consider_all(waves * wave / per_chunk);
+    consider_all(tiles);
   }
   return best;
+}
+
+// All that a plan depends on.
+using Question = std::tuple<std::string_view, ElementType, std::array<int64_t, 6>, bool,
+                            std::array<unsigned char, sizeof(CudaFacts)>, std::optional<Schedule>>;
+
+Question question_of(const SelectiveScanProblem& p, const CudaFacts& device, std::optional<Schedule> wanted) {
+  static_assert(std::has_unique_object_representations_v<CudaFacts>, "its bytes are compared");
+  std::array<unsigned char, sizeof device> facts;
+  std::memcpy(facts.data(), &device, sizeof device);
+  return {p.name, p.type, {p.batch, p.tokens, p.channels, p.states, p.rank, p.directions()}, p.is_gated, facts, wanted};
+}
+
+}  // namespace
+
+// Operators ask at every call, and a network's layers ask the same: remembering costs a hundredth of planning.
+SelectiveScanCudaPlan cuda_plan_of(const SelectiveScanProblem& problem, const CudaFacts& device,
+                                   std::optional<Schedule> wanted) {
+  constexpr size_t kMostKnown = 64;
+  thread_local std::map<Question, SelectiveScanCudaPlan> known;
+  const Question question = question_of(problem, device, wanted);
+  const auto found = known.find(question);
+  if (found != known.end()) return found->second;
+  if (known.size() == kMostKnown) known.clear();
+  return known[question] = fastest_plan(problem, device, wanted);
 }
 
 size_t workspace_bound(const SelectiveScanProblem& largest, const CudaFacts& device) {
@@ -203,8 +240,8 @@ std::string SelectiveScanCudaPlan::to_string() const {
   }
   if (chunks == 0) return text.str();
   text << ", " << channel_tile << " channels, " << (channels_per_thread == 2 ? "two for each thread, " : "")
-       << state_group << (state_group == 1 ? " state" : " states") << " and "
-       << shared_bytes << " bytes of shared memory a block, " << workspace_bytes << " bytes of workspace";
+       << state_group << (state_group == 1 ? " state" : " states") << " and " << shared_bytes
+       << " bytes of shared memory a block, " << workspace_bytes << " bytes of workspace";
   if (sums_in_shared) text << ", sums in shared memory";
   return text.str();
 }

@@ -1,10 +1,10 @@
 // How the CUDA kernels divide a problem: a pure function of the problem and the device, which can be printed.
 //
 // A thread block scans kChannelTile channels of one output and one sequence of the batch over the tokens of one chunk.
-// A thread scans one channel, or two adjacent ones, of one subscan, which is one direction with a group of states. If the
-// output is the sum of several subscans, a block has two thread groups, which compute two of them side by side (for Vim:
-// the two directions). Many sequences fill the device as they are; few or long ones are cut into chunks that run in
-// parallel.
+// A thread scans one channel, or two adjacent ones, of one subscan, which is one direction with a group of states. If
+// the output is the sum of several subscans, a block has two thread groups, which compute two of them side by side (for
+// Vim: the two directions). Many sequences fill the device as they are; few or long ones are cut into chunks that run
+// in parallel.
 
 #pragma once
 
@@ -24,6 +24,9 @@ struct CudaFacts {
   int64_t shared_bytes_per_block = 64 << 10;  // the most that a kernel can opt in to
   int64_t compute_capability = 75;            // ten times the major number plus the minor one
   int64_t largest_cluster = 1;                // thread blocks; 1 if the device or the library knows no clusters
+  int64_t clock_khz = 1000000;                // of the multiprocessors, at most
+  int64_t memory_mb_per_s = 68000;            // bandwidth, 10^6 bytes a second
+  int64_t cache_bytes = 2 << 20;              // of the L2 cache
 };
 
 // What to plan with on `here` if the workspace was requested for plans made for `built`, another device: the workspace
@@ -66,9 +69,9 @@ struct SelectiveScanCudaPlan {
 Status check(const Conv1dProblem& problem, const CudaFacts& device);
 Status check(const SelectiveScanProblem& problem, const CudaFacts& device);
 
-// The plan that the model of time expects to be the fastest. `wanted` is for callers that can measure, TensorRT's tactics
-// and tests: the fastest with that schedule, or with any if this problem on this device has none with it (a sequence that
-// is too short to be cut, a device without clusters).
+// The plan that the model of time expects to be the fastest. `wanted` is for callers that can measure, TensorRT's
+// tactics and tests: the fastest with that schedule, or with any if this problem on this device has none with it (a
+// sequence that is too short to be cut, a device without clusters).
 SelectiveScanCudaPlan cuda_plan_of(const SelectiveScanProblem& problem, const CudaFacts& device,
                                    std::optional<Schedule> wanted = {});
 

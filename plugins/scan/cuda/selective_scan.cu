@@ -11,11 +11,11 @@ namespace {
 
 template <typename Kind>
 constexpr int kOutputThreads = kThreadGroups * Kind::kGroupThreads;
-template <typename Kind>
-constexpr int kResidentThreads = resident_threads(Kind::kStates, Kind::kChannels);
+template <typename Kind, bool is_cluster>
+constexpr int kResidentThreads = resident_threads(Kind::kStates, Kind::kChannels, is_cluster);
 
 template <typename Kind>
-__global__ void __launch_bounds__(kOutputThreads<Kind>, kResidentThreads<Kind> / kOutputThreads<Kind>)
+__global__ void __launch_bounds__(kOutputThreads<Kind>, kResidentThreads<Kind, false> / kOutputThreads<Kind>)
     selective_scan_output(const __grid_constant__ ScanArguments arguments) {
   extern __shared__ float4 shared[];
   DeviceTeam<OutputRegisters<Kind>> team;
@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(kOutputThreads<Kind>, kResidentThreads<Kind> /
 
 // Clusters came with compute capability 9.0; code for an older device is never launched, see facts.cu.
 template <typename Kind>
-__global__ void __launch_bounds__(kOutputThreads<Kind>, kResidentThreads<Kind> / kOutputThreads<Kind>)
+__global__ void __launch_bounds__(kOutputThreads<Kind>, kResidentThreads<Kind, true> / kOutputThreads<Kind>)
     selective_scan_cluster([[maybe_unused]] const __grid_constant__ ScanArguments arguments) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ float4 shared[];
@@ -36,7 +36,7 @@ __global__ void __launch_bounds__(kOutputThreads<Kind>, kResidentThreads<Kind> /
 }
 
 template <typename Kind>
-__global__ void __launch_bounds__(Kind::kGroupThreads, kResidentThreads<Kind> / Kind::kGroupThreads)
+__global__ void __launch_bounds__(Kind::kGroupThreads, kResidentThreads<Kind, false> / Kind::kGroupThreads)
     selective_scan_summary(const __grid_constant__ ScanArguments arguments) {
   extern __shared__ float4 shared[];
   DeviceTeam<SummaryRegisters<Kind>> team;
@@ -60,7 +60,8 @@ Status run(Kind, const ScanArguments& arguments, const SelectiveScanCudaPlan& pl
   }
   if (plan.schedule != Schedule::sequences) {
     const size_t shared_bytes =
-        static_cast<size_t>(shared_layout(1, Kind::kStates, arguments.rank, false, 0).floats) * sizeof(float);
+        static_cast<size_t>(shared_layout(1, sizeof(typename Kind::Element), arguments.rank, 0, 0).floats) *
+        sizeof(float);
     if (Status s = launch("selective_scan_summary", &selective_scan_summary<Kind>, arguments, summary_blocks(arguments),
                           Kind::kGroupThreads, shared_bytes, stream);
         !s.ok()) {
@@ -89,9 +90,8 @@ Status selective_scan_cuda(const SelectiveScanProblem& problem, const SelectiveS
   if (Status s = check(problem, device); !s.ok()) return s;
   Status status;
   const cuda::ScanArguments arguments(problem, plan, tensors, workspace);
-  cuda::with_scan_kind(problem, cuda::channels_per_thread(problem, plan, tensors), [&](auto kind) {
-    static_cast<void>(status = cuda::run(kind, arguments, plan, stream));
-  });
+  cuda::with_scan_kind(problem, cuda::channels_per_thread(problem, plan, tensors),
+                       [&](auto kind) { static_cast<void>(status = cuda::run(kind, arguments, plan, stream)); });
   return status;
 }
 

@@ -9,6 +9,7 @@
 #include <numeric>
 #include <random>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "scan/cuda/cluster.h"
@@ -32,10 +33,42 @@ inline std::vector<int64_t> indices_in(ThreadOrder order, int64_t count, std::mt
   return indices;
 }
 
-// The threads of a block, one after the other. Their registers begin as NaN.
+// The threads of a block: one warp after the other, and the threads of a warp one after the other. Their registers
+// begin as NaN.
 template <typename Registers>
 class CpuTeam {
  public:
+  class Warp {
+   public:
+    Warp(CpuTeam& team, int first_thread) : team_(team), first_thread_(first_thread) {}
+
+    int first_thread() const { return first_thread_; }
+
+    template <typename Phase>
+    void each(Phase&& phase) {
+      for (int64_t lane : indices_in(team_.order_, cuda::kWarp, team_.random_))
+        phase(first_thread_ + static_cast<int>(lane), registers_of(static_cast<int>(lane)));
+    }
+
+    template <typename T, typename ProductOf>
+    void multiply(ProductOf&& product_of) {
+      for (int lane = 0; lane < cuda::kWarp; ++lane) {
+        auto& product = product_of(registers_of(lane));
+        for (int i = 0; i < product.kTiles; ++i) {
+          cuda::add_product<T>(
+              lane, [&](int other, int word) { return product_of(registers_of(other)).a[i][word]; },
+              [&](int other, int word) { return product_of(registers_of(other)).b[word]; }, product.sum[i]);
+        }
+      }
+    }
+
+   private:
+    Registers& registers_of(int lane) { return team_.registers_[static_cast<size_t>(first_thread_ + lane)]; }
+
+    CpuTeam& team_;
+    int first_thread_;
+  };
+
   CpuTeam(int threads, ThreadOrder order) : registers_(static_cast<size_t>(threads)), order_(order) {
     std::memset(static_cast<void*>(registers_.data()), 0xff, registers_.size() * sizeof(Registers));
   }
@@ -44,6 +77,15 @@ class CpuTeam {
   void each(Phase&& phase) {
     for (int64_t thread : indices_in(order_, static_cast<int64_t>(registers_.size()), random_))
       phase(static_cast<int>(thread), registers_[static_cast<size_t>(thread)]);
+  }
+
+  template <typename Body>
+  void each_warp(Body&& body) {
+    const auto warps = static_cast<int64_t>(registers_.size()) / cuda::kWarp;
+    for (int64_t index : indices_in(order_, warps, random_)) {
+      Warp warp(*this, static_cast<int>(index) * cuda::kWarp);
+      body(warp);
+    }
   }
 
  private:
@@ -83,10 +125,14 @@ class CpuCluster {
     wait_for_turn(rank);
   }
 
-  float* in_block(int own, int other, float* address) const {
+  float* in_block(int own, int other, float* address) {
     float* const memory = shared_[static_cast<size_t>(other)];
-    if (memory == nullptr) ADD_FAILURE() << "block " << other << " has not begun, or has ended: its memory is used";
-    return memory == nullptr ? address : memory + (address - shared_[static_cast<size_t>(own)]);
+    if (memory == nullptr) {
+      if (!std::exchange(is_misused_, true))
+        ADD_FAILURE() << "the memory of a block that has not begun, or has ended, is used";
+      return address;
+    }
+    return memory + (address - shared_[static_cast<size_t>(own)]);
   }
 
  private:
@@ -117,6 +163,7 @@ class CpuCluster {
   std::vector<int64_t> waiting_;  // blocks of the next one
   size_t next_ = 0;
   std::vector<float*> shared_;  // of every block that runs
+  bool is_misused_ = false;     // that has been told
 };
 
 // A block of a cluster.
@@ -139,8 +186,8 @@ class CpuClusterTeam : public CpuTeam<Registers> {
   int rank_;
 };
 
-// Does what selective_scan_cuda launches, in the same order. Blocks are independent but for clusters, so they run in any
-// order, too.
+// Does what selective_scan_cuda launches, in the same order. Blocks are independent but for clusters, so they run in
+// any order, too.
 inline void run_selective_scan_blocks(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan,
                                       const SelectiveScanTensors& tensors, void* workspace, ThreadOrder order) {
   const cuda::ScanArguments arguments(problem, plan, tensors, workspace);
@@ -170,7 +217,7 @@ inline void run_selective_scan_blocks(const SelectiveScanProblem& problem, const
       }
     }
     if (plan.schedule != Schedule::sequences) {
-      const int64_t shared_floats = cuda::shared_layout(1, Kind::kStates, problem.rank, false, 0).floats;
+      const int64_t shared_floats = cuda::shared_layout(1, bytes_of(problem.type), problem.rank, 0, 0).floats;
       run(cuda::SummaryRegisters<Kind>{}, cuda::summary_blocks(arguments), Kind::kGroupThreads,
           static_cast<size_t>(shared_floats) * sizeof(float), [](auto&&... of) { cuda::summary_block<Kind>(of...); });
     }

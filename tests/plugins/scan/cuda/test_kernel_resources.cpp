@@ -20,26 +20,28 @@ namespace {
 struct Compiled {
   std::string kernel, type;
   cuda::Form form = cuda::Form::gated;
-  int states = 16;  // of a subscan
+  int states = 16;   // of a subscan
   int channels = 1;  // of a thread
   int architecture = 0, registers = 0, stack = 0, spill_stores = 0, spill_loads = 0;
 
-  bool has_groups() const { return kernel == "selective_scan_output" || kernel == "selective_scan_cluster"; }
+  bool is_cluster() const { return kernel == "selective_scan_cluster"; }
+  bool has_groups() const { return kernel == "selective_scan_output" || is_cluster(); }
 
   std::string name() const {
     const char* forms[] = {"gated", "low rank", "given"};
     const bool is_scan = has_groups() || kernel == "selective_scan_summary";
     return kernel + " " + type +
            (is_scan ? std::string(" ") + forms[static_cast<int>(form)] + " N " + std::to_string(states) +
-                            (channels == 2 ? " two channels" : "")
-                      : "");
+                          (channels == 2 ? " two channels" : "")
+                    : "");
   }
 };
 
 // ptxas reports a kernel in three lines: the mangled name, the stack, the registers.
 std::vector<Compiled> read_report(const std::string& path) {
   const std::regex name(
-      "Compiling entry function '.*(selective_scan_(?:output|cluster|summary|carry)|conv1d_(?:vectors|any_width))(\\w+)' for "
+      "Compiling entry function "
+      "'.*(selective_scan_(?:output|cluster|summary|carry)|conv1d_(?:vectors|any_width))(\\w+)' for "
       "'sm_(\\d+)'");
   const std::regex kind("FormE(\\d)ELi(\\d+)ELi(\\d+)E");
   const std::regex stack("(\\d+) bytes stack frame, (\\d+) bytes spill stores, (\\d+) bytes spill loads");
@@ -103,8 +105,9 @@ int threads_of(const Compiled& kernel) {
 // With R = 12, as in Vim-Ti, and sums in the workspace.
 int64_t shared_bytes_of(const Compiled& kernel) {
   const int groups = kernel.has_groups() ? cuda::kThreadGroups : kernel.kernel == "selective_scan_summary" ? 1 : 0;
-  const bool has_ends = kernel.kernel == "selective_scan_cluster";
-  return cuda::shared_layout(groups, kernel.states, kernel.form == cuda::Form::given ? 0 : 12, has_ends, 0).floats * 4;
+  const int64_t ends = kernel.is_cluster() ? cuda::end_floats(kernel.states) : 0,
+                rank = kernel.form == cuda::Form::given ? 0 : 12;
+  return cuda::shared_layout(groups, kernel.type == "float32" ? 4 : 2, rank, ends, 0).floats * 4;
 }
 
 int resident_warps(const Compiled& kernel, const Multiprocessor& on) {
@@ -168,7 +171,8 @@ TEST_F(KernelResources, TheWarpsThatThePlanCountsOnStay) {
       const int warps = resident_warps(kernel, on);
       std::printf("%-48s %6d %10d %7d %3d/%d\n", kernel.name().c_str(), on.architecture, kernel.registers,
                   static_cast<int>(shared_bytes_of(kernel)), warps, on.warps);
-      EXPECT_GE(warps, cuda::resident_threads(kernel.states, kernel.channels) / 32) << kernel.name() << " " << on.architecture;
+      EXPECT_GE(warps, cuda::resident_threads(kernel.states, kernel.channels, kernel.is_cluster()) / 32)
+          << kernel.name() << " " << on.architecture;
     }
   }
 }

@@ -14,12 +14,12 @@
 namespace vimdeploy {
 namespace {
 
-constexpr CudaFacts kH100{132, 228 << 10, 227 << 10, 90, 16};
-constexpr CudaFacts kOrin{16, 164 << 10, 163 << 10, 87};
-constexpr CudaFacts kTuring{40, 64 << 10, 64 << 10, 75};
+constexpr CudaFacts kH100{132, 228 << 10, 227 << 10, 90, 16, 1980000, 3350000, 50 << 20};
+constexpr CudaFacts kOrin{16, 164 << 10, 163 << 10, 87, 1, 1300000, 204800, 4 << 20};
+constexpr CudaFacts kTuring{40, 64 << 10, 64 << 10, 75, 1, 1590000, 320000, 4 << 20};
 
-const std::optional<Schedule> kWanted[] = {
-    std::nullopt, Schedule::sequences, Schedule::cluster, Schedule::two_launches, Schedule::three_launches};
+const std::optional<Schedule> kWanted[] = {std::nullopt, Schedule::sequences, Schedule::cluster, Schedule::two_launches,
+                                           Schedule::three_launches};
 
 // Vim-Ti at 224.
 SelectiveScanProblem tiny(int64_t batch, int64_t tokens = 197) {
@@ -36,6 +36,8 @@ TEST(CudaPlan, ManySequencesAreScannedWhole) {
   const auto plan = cuda_plan_of(tiny(128), kH100);
   EXPECT_EQ(plan.chunks, 1);
   EXPECT_EQ(plan.chunk_tokens, 200);
+  EXPECT_TRUE(plan.sums_in_shared);
+  EXPECT_EQ(plan.workspace_bytes, 0u);
   EXPECT_EQ(plan.channels_per_thread, 2);
 }
 
@@ -92,7 +94,7 @@ TEST(CudaPlan, AClusterNeedsNoWorkspaceForItsChunks) {
 TEST(CudaPlan, FewChunksAreCombinedByTheBlocks) {
   const auto clocks = [](int64_t chunks, Schedule schedule) {
     const auto problem = tiny(1, 6085);
-    return cuda::expected_clocks(problem, cuda_plan_with(problem, schedule, chunks, false, 1), kOrin);
+    return cuda::TimeModel(problem, kOrin).clocks(cuda_plan_with(problem, schedule, chunks, false, 1));
   };
   EXPECT_LT(clocks(4, Schedule::two_launches), clocks(4, Schedule::three_launches));
   EXPECT_GT(clocks(64, Schedule::two_launches), clocks(64, Schedule::three_launches));
@@ -173,8 +175,8 @@ TEST(CudaPlan, CoversTheTokensWithinTheDeviceAndTheBound) {
   }
 }
 
-// Multiprocessors, shared memory of a multiprocessor and of a block, and compute capability, in CUDA's tables; clusters of
-// 8 blocks are what every device has that has any.
+// Multiprocessors, shared memory of a multiprocessor and of a block, and compute capability, in CUDA's tables; clusters
+// of 8 blocks are what every device has that has any.
 const std::map<std::string, CudaFacts> kGpus = {
     {"A100", {108, 164 << 10, 163 << 10, 80}},
     {"H100", kH100},
@@ -226,16 +228,20 @@ TEST(CudaPlan, OfAnEngineOnItsOwnGpuIsThatGpus) {
 
 // Shared memory is read as float4.
 TEST(CudaPlan, SharedMemoryIsAligned) {
-  for (int state_group : cuda::kStateGroups) {
-    for (int64_t rank : {0, 1, 2, 3, 12, 13}) {
-      EXPECT_EQ(cuda::tile_floats(state_group, rank) % 4, 0);
-      EXPECT_EQ((rank * cuda::kTokenTile) % 4, 0);
-    }
-    EXPECT_EQ(cuda::kTokenTile * cuda::state_row(state_group) % 4, 0);
-    if (state_group > 1) {
-      EXPECT_EQ(cuda::state_row(state_group) % 4, 0);
+  for (int64_t bytes_of_element : {2, 4}) {
+    for (int64_t rank : {0, 1, 2, 3, 12, 13, 16, 17, 48, 49}) {
+      EXPECT_EQ(cuda::tile_floats(bytes_of_element, rank) % 4, 0);
+      EXPECT_EQ(cuda::weight_floats(bytes_of_element, rank) % 4, 0);
     }
   }
+  EXPECT_EQ(cuda::kStateRow % 4, 0);
+}
+
+// What tensor cores multiply needs no shared memory up to one product; then its weights are in whole products.
+TEST(CudaPlan, TheLowRankOfSixteenBitsTakesLittleSharedMemory) {
+  EXPECT_EQ(cuda::shared_layout(1, 2, 16, 0, 0).floats, cuda::shared_layout(1, 2, 0, 0, 0).floats);
+  EXPECT_EQ(cuda::shared_layout(1, 2, 17, 0, 0).floats, cuda::shared_layout(1, 2, 32, 0, 0).floats);
+  EXPECT_GT(cuda::shared_layout(1, 4, 16, 0, 0).floats, cuda::shared_layout(1, 2, 16, 0, 0).floats);
 }
 
 TEST(CudaPlan, RefusesWhatTheDeviceCannotTake) {
@@ -245,13 +251,13 @@ TEST(CudaPlan, RefusesWhatTheDeviceCannotTake) {
   ASSERT_FALSE(status.ok());
   EXPECT_EQ(
       status.message(),
-      "BidirectionalSelectiveScan: R (rank) is 1000, the CUDA kernels take at most 94 here; run this model on the "
+      "BidirectionalSelectiveScan: R (rank) is 1000, the CUDA kernels take at most 224 here; run this model on the "
       "CPU");
   const Status of_a_group = check(of_groups(1, 196, 96, 1, 1000, 4), kTuring);
   ASSERT_FALSE(of_a_group.ok());
   EXPECT_EQ(
       of_a_group.message(),
-      "LowRankSelectiveScan: R (rank) is 1000, the CUDA kernels take at most 204 here; run this model on the CPU");
+      "LowRankSelectiveScan: R (rank) is 1000, the CUDA kernels take at most 480 here; run this model on the CPU");
   EXPECT_TRUE(check(of_groups(1, 196, 96, 1, 0, 4), kTuring).ok());
   problem = tiny(1);
   problem.reverse.assign(65, 0);
@@ -271,17 +277,16 @@ TEST(CudaPlan, AnEmptyTensorNeedsNothing) {
 }
 
 TEST(CudaPlan, PrintsItself) {
+  EXPECT_EQ(cuda_plan_with(of_groups(1, 3136, 96, 1, 0, 4), Schedule::three_launches, 98, false, 1).to_string(),
+            "SelectiveScan on CUDA: 98 chunks of 32 tokens in three launches, 64 channels, 1 state and 2560 bytes of "
+            "shared memory a block, 401408 bytes of workspace");
   EXPECT_EQ(
-      cuda_plan_of(of_groups(1, 3136, 96, 1, 0, 4), kH100).to_string(),
-      "SelectiveScan on CUDA: 98 chunks of 32 tokens in three launches, 64 channels, 1 state and 128 bytes of shared memory a block, "
-      "401408 bytes of workspace");
-  EXPECT_EQ(cuda_plan_with(tiny(1), Schedule::cluster, 8, true, 1).to_string(),
-            "BidirectionalSelectiveScan on CUDA: 7 chunks of 32 tokens in one launch of clusters, 64 channels, 16 states "
-            "and 29696 bytes of shared memory a block, 0 bytes of workspace, sums in shared memory");
-  EXPECT_EQ(
-      cuda_plan_of(tiny(128), kH100).to_string(),
-      "BidirectionalSelectiveScan on CUDA: whole sequences of 200 tokens, 64 channels, two for each thread, 16 states and "
-      "12800 bytes of shared memory a block, 39321600 bytes of workspace");
+      cuda_plan_with(tiny(1), Schedule::cluster, 8, true, 1).to_string(),
+      "BidirectionalSelectiveScan on CUDA: 7 chunks of 32 tokens in one launch of clusters, 64 channels, 16 states "
+      "and 22016 bytes of shared memory a block, 0 bytes of workspace, sums in shared memory");
+  EXPECT_EQ(cuda_plan_with(tiny(128), Schedule::sequences, 1, false, 2).to_string(),
+            "BidirectionalSelectiveScan on CUDA: whole sequences of 200 tokens, 64 channels, two for each thread, 16 "
+            "states and 5120 bytes of shared memory a block, 39321600 bytes of workspace");
 }
 
 }  // namespace

@@ -169,6 +169,7 @@ TEST(CudaSelectiveScan, TakesAnyDirections) {
   }
 }
 
+// Nor on the schedule: the states are carried by the same operations, wherever.
 TEST(CudaSelectiveScan, DoesNotDependOnTheOrderOfTheThreads) {
   const auto half = ElementType::float16;
   const std::vector<int64_t> both = {0, 1};
@@ -182,10 +183,12 @@ TEST(CudaSelectiveScan, DoesNotDependOnTheOrderOfTheThreads) {
         problem_of_groups(half, 2, 75, 70, 1, 0, both)}) {
     const SelectiveScanCase c(problem);
     for (int64_t chunks : {1, 3}) {
-      for (const auto& plan : plans_with(c.problem, chunks)) {
-        const Tensor first = output_of(c, plan, ThreadOrder::forward);
-        EXPECT_EQ(output_of(c, plan, ThreadOrder::backward).bytes, first.bytes) << plan.to_string();
-        EXPECT_EQ(output_of(c, plan, ThreadOrder::shuffled).bytes, first.bytes) << plan.to_string();
+      const auto plans = plans_with(c.problem, chunks);
+      const Tensor first = output_of(c, plans[0], ThreadOrder::forward);
+      for (const auto& plan : plans) {
+        for (ThreadOrder order : kThreadOrders) {
+          EXPECT_EQ(output_of(c, plan, order).bytes, first.bytes) << plan.to_string();
+        }
       }
     }
   }

@@ -1,4 +1,4 @@
-"""Plugins of ONNX Runtime: a real one for CPUs, and packages in its manner that a test makes."""
+"""Execution providers: a real plugin for CPUs, and packages in the manner of plugins that a test makes."""
 
 import contextlib
 import gc
@@ -12,10 +12,11 @@ import onnxruntime as ort
 import pytest
 
 from vimdeploy import libraries
-from vimdeploy.errors import ConfigError
-from vimdeploy.runtimes import plugin_provider
+from vimdeploy.errors import ConfigError, InputError
+from vimdeploy.gpu import device_of
+from vimdeploy.runtimes import providers
 from vimdeploy.runtimes.load import load
-from vimdeploy.runtimes.plugin_provider import find_providers, kind_of, plugin_device
+from vimdeploy.runtimes.providers import find_providers, kind_of, plugin_device, provider_choices
 
 PROVIDER = "cpu_ep"
 """Of the package nxrt_ep_cpu, which does not follow ONNX Runtime's guidance for names."""
@@ -122,6 +123,16 @@ class TestThatCannotBe:
         ):
             find_providers(["Nobody"])
 
+    @pytest.mark.parametrize("provider", [("CPUExecutionProvider",), ("CPUExecutionProvider", "threads=1"), 1, None])
+    def test_no_name_and_no_pair(self, provider):
+        with pytest.raises(ConfigError, match=r"^Wanted the name of an execution provider, or a pair .*; found "):
+            provider_choices([provider], device_of("auto"))
+
+    @pytest.mark.parametrize("stream", ["x", -1, None])
+    def test_no_stream(self, stream):
+        with pytest.raises(InputError, match=r"Wanted a CUDA stream or its handle, found "):
+            providers._options("CUDAExecutionProvider", {"user_compute_stream": stream}, device_of("cuda"), False)
+
     def test_a_library_that_is_none(self, package, tmp_path):
         (tmp_path / "none.so").write_bytes(b"not a library")
         package("onnxruntime_ep_example", plugin("ExampleProvider", tmp_path / "none.so"))
@@ -180,18 +191,38 @@ class TestDevices:
         assert plugin_device(provider) is None
 
     def test_decide_what_a_session_says_of_itself(self, gpus):
-        from vimdeploy.gpu import device_of
-        from vimdeploy.runtimes.onnxruntime import _chosen_providers
+        def device(wanted, *names):
+            (choice,) = provider_choices(names, device_of(wanted))
+            return str(choice.device)
 
-        assert str(_chosen_providers(["ExampleProvider"], device_of("cuda:1")).device) == "gpu:1"
-        assert str(_chosen_providers(["ExampleProvider", "CPUExecutionProvider"], device_of("auto")).device) == "cuda"
-        assert str(_chosen_providers(["CPUExecutionProvider"], device_of("cuda:1")).device) == "cpu"
+        assert device("cuda:1", "ExampleProvider") == "gpu:1"
+        assert device("auto", "ExampleProvider", "CPUExecutionProvider") == "cuda"
+        assert device("cuda:1", "CPUExecutionProvider") == "cpu"
+
+
+@pytest.mark.parametrize("given", ["CPUExecutionProvider", ["CPUExecutionProvider"], [["CPUExecutionProvider", {}]]])
+def test_ways_to_name_one(given):
+    (choice,) = provider_choices(given, device_of("auto"))
+    assert (choice.names, str(choice.device), choice.stream) == (["CPUExecutionProvider"], "cpu", None)
 
 
 def test_the_guidance_is_followed_by_nvidias_package():
     package = pytest.importorskip(
         "onnxruntime_ep_nv_tensorrt_rtx", reason="onnxruntime-ep-nv-tensorrt-rtx is not installed"
     )
-    assert package.__name__.startswith(plugin_provider._PACKAGES)
+    assert package.__name__.startswith(providers._PACKAGES)
     assert package.get_ep_names() == ["NvTensorRTRTXExecutionProvider"]
     assert package.get_library_path().endswith(".so")
+
+
+def test_tensorrt_rtx_takes_all_that_onnx_runtime_hands_its_provider(tiny_onnx, tmp_path):
+    """The graph without our library and after the optimisations that come before a provider's turn."""
+    trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install '.[rtx]'")
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(tmp_path / "handed.onnx")
+    ort.InferenceSession(str(tiny_onnx), options, providers=["CPUExecutionProvider"])
+    network = trt.Builder(trt.Logger(trt.Logger.ERROR)).create_network(0)
+    parser = trt.OnnxParser(network, trt.Logger(trt.Logger.ERROR))
+    assert parser.parse((tmp_path / "handed.onnx").read_bytes()), parser.get_error(0).desc()
+    assert network.get_output(0).name == "logits"
