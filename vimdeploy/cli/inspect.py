@@ -19,14 +19,14 @@ SHOWN = 10
 @click.option(
     "--expect",
     metavar="GPU",
-    help="Tell how our CUDA kernels would divide each scan of an ONNX file on this GPU, such as H100, L4, 'AGX Orin' or "
-    "'RTX 4090', and what they are expected to take. The GPU need not be here; no GPU has confirmed these times.",
+    help="Tell how our CUDA kernels would divide each scan of an ONNX file on this GPU, such as H100, L4, 'AGX Orin' "
+    "or 'RTX 4090', and what they are expected to take. The GPU need not be here; no GPU has confirmed these times.",
 )
 @click.option(
     "--shape",
     type=NamedSize(),
     multiple=True,
-    help="With --expect, set the size of a free dimension, such as batch=8 or height=1248, a side in pixels; repeat the "
+    help="With --expect, set the size of a free dimension, such as batch=8, or height=1248 in pixels; repeat the "
     "option for more. Default: batch=1.",
 )
 @json_option
