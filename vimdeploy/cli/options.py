@@ -119,7 +119,7 @@ class NamedSize(click.ParamType):  # type: ignore[type-arg]
 class NamedBoundsList(click.ParamType):  # type: ignore[type-arg]
     """``batch=8,32,32 height=224``: free dimensions and their sizes, none twice."""
 
-    name = "NAME=MIN,OPT,MAX[ NAME=...]"
+    name = "NAME=MIN,OPT,MAX ..."
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None

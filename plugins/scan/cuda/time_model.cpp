@@ -17,8 +17,6 @@ constexpr double kStall = 70;
 // From a block's start to its first token: two dependent loads from global memory. One more for every few weights of
 // the step size: for eight ranks, or for a product beyond the first, whose weights come with the other loads.
 constexpr double kBlockStart = 1500, kWeightsStart = 300;
-// The second walk of a cluster begins with rows and u that are in a cache.
-constexpr double kWalkAgain = 600;
 // A launch, and the end of the one before it.
 constexpr double kLaunch = 2000;
 // What a chunk adds to carrying the states: by a launch of its own, and at the start of the second walk, where every
@@ -161,12 +159,11 @@ double TimeModel::clocks(const SelectiveScanCudaPlan& plan) const {
       clocks = output(0);
       break;
     case Schedule::cluster: {
-      // Every state is read and written once, with a step size for every chunk that it is carried through.
-      const int64_t rows = 2 * plan.state_group + std::max(plan.state_group, plan.chunks),
-                    here = std::min(resident, divide_up(blocks, device_.multiprocessors));
+      // Every state is read, with the sum of its step sizes, and written once. The next walk's first tile is loaded
+      // meanwhile.
+      const int64_t rows = 3 * plan.state_group, here = std::min(resident, divide_up(blocks, device_.multiprocessors));
       const double exchange = 2 * kClusterBarrier + static_cast<double>(4 * rows * threads * here) / kClusterBytes;
-      clocks =
-          passes * walk(cluster_[channels - 1], 2 * tokens, start + exchange + kWalkAgain, blocks, threads, resident);
+      clocks = passes * walk(cluster_[channels - 1], 2 * tokens, start + exchange, blocks, threads, resident);
       break;
     }
     case Schedule::two_launches:
