@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vimdeploy.api.inspect import inspect
     from vimdeploy.api.package import package
     from vimdeploy.api.quantize import quantize
+    from vimdeploy.api.refit import refit
     from vimdeploy.api.run import run
     from vimdeploy.api.verify import save_inputs, verify
     from vimdeploy.errors import (
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-_VERBS = ("export", "convert", "quantize", "build", "run", "extract", "verify", "bench", "package", "inspect")
+_VERBS = ("export", "convert", "quantize", "build", "refit", "run", "extract", "verify", "bench", "package", "inspect")
 _ERRORS = (
     "CheckpointError",
     "ConfigError",
@@ -74,6 +75,7 @@ __all__ = [  # noqa: RUF022  # in the order of use
     "convert",
     "quantize",
     "build",
+    "refit",
     "run",
     "extract",
     "verify",

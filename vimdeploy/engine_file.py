@@ -66,6 +66,8 @@ class EngineInfo:
     """Whether newer versions of TensorRT run it too; it carries a runtime then."""
     hardware_compatibility: str = "none"
     """One of ``HARDWARE_COMPATIBILITY``: which other GPUs run it too."""
+    network_sha256: str | None = None
+    """The SHA-256 of the network without its weights, if the engine takes those of another file; else None."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Versions of the packages that built it."""
 
@@ -190,6 +192,7 @@ ENTRIES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         f"one of {', '.join(HARDWARE_COMPATIBILITY)}",
         lambda value: value in HARDWARE_COMPATIBILITY,
     ),
+    "network_sha256": ("up to 64 hexadecimal digits, or null", _or_null(_is_hash)),
     "versions": ("an object of texts", _are_texts),
 }
 """What each entry of the file beside an engine must be."""

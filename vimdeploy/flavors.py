@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from vimdeploy.errors import ConfigError, require
+from vimdeploy.errors import ConfigError, ExecutionError, ModelFileError, require
 from vimdeploy.libraries import lack_of_kernels, library_info, library_path
 from vimdeploy.ops.contract import DOMAIN, OPERATORS
 from vimdeploy.text import shortened
@@ -62,6 +63,35 @@ def collecting_logger(trt: ModuleType) -> Any:
             return shortened(said) or "it gives no reason"
 
     return Logger()
+
+
+def deserialized(
+    trt: ModuleType, plan: bytes, logger: Any, allow_code: bool = False, prepare: Callable[[Any], None] | None = None
+) -> tuple[Any, Any]:
+    """TensorRT's runtime, and the engine that it makes of a plan; the engine must not outlive the runtime.
+
+    Args:
+        trt: the flavour's module.
+        plan: the engine's file.
+        logger: of ``collecting_logger``.
+        allow_code: whether code in the plan may run in this process.
+        prepare: is called with the runtime before it reads the plan, to give it the plugins.
+
+    Raises:
+        ModelFileError: if TensorRT refuses the plan.
+        ExecutionError: if it cannot start.
+    """
+    runtime = trt.Runtime(logger)
+    if logger.errors:  # TensorRT gives an object that ends the process when it is used
+        raise ExecutionError(f"TensorRT cannot start: {logger.reason()}")
+    if allow_code:
+        runtime.engine_host_code_allowed = True
+    if prepare is not None:
+        prepare(runtime)
+    engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        raise ModelFileError(f"TensorRT refuses the engine: {logger.reason()}; build it again: vimdeploy build")
+    return runtime, engine
 
 
 def load_plugins(trt: ModuleType, registry: Any, version: str, compute_capability: str) -> None:

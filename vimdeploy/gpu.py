@@ -25,7 +25,7 @@ class Device:
     """Where a model runs."""
 
     kind: str
-    """One of ``DEVICES``."""
+    """One of ``DEVICES``; ``gpu`` or ``npu`` for those of other makers, which plugins of ONNX Runtime run on."""
     index: int = 0
     """CUDA's number of the GPU."""
 

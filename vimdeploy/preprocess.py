@@ -88,7 +88,7 @@ class Placement:
     """How a picture lies in a model's input.
 
     It is resized, and windows of the input's size are laid over it. A window that is larger than the resized picture
-    has it in its top left corner, and zeros for the rest; among bytes, what is nearest to zero once it is normalised.
+    has it in its top left corner, and zeros for the rest; among bytes, the recipe's ``margin``, which stands for zeros.
     """
 
     original: tuple[int, int]
@@ -244,11 +244,10 @@ def _as_floats(parts: Sequence[ByteArray], image_size: tuple[int, int], recipe: 
 
 
 def _as_bytes(parts: Sequence[ByteArray], image_size: tuple[int, int], recipe: Recipe) -> ByteArray:
-    """A window (H, W, C), with the mean behind the picture, rounded to a byte: at most half a byte from zero."""
+    """A window (H, W, C), with the margin's colour behind the picture."""
     height, width, _ = parts[0].shape
-    margin = np.clip(np.rint(255 * np.asarray(recipe.mean)), 0, 255).astype(np.uint8)
-    tensor = np.empty((*image_size, len(margin)), np.uint8)
-    tensor[height:], tensor[:height, width:] = margin, margin
+    tensor = np.empty((*image_size, len(recipe.mean)), np.uint8)
+    tensor[height:], tensor[:height, width:] = recipe.margin, recipe.margin
     np.concatenate(parts, axis=2, out=tensor[:height, :width])
     return tensor
 
@@ -257,6 +256,9 @@ def normalised(pixels: ByteArray, recipe: Recipe) -> FloatArray:
     """Bytes (..., H, W, C) as a model takes them that does not normalise them itself: (..., C, H, W) float32."""
     values = np.moveaxis(pixels, -1, -3).astype(np.float32, order="C")
     _normalise(values, recipe)
+    if recipe.fit != CROP:
+        is_picture = (pixels != np.array(recipe.margin, np.uint8)).any(axis=-1)
+        values *= is_picture[..., None, :, :]
     return values
 
 

@@ -42,7 +42,8 @@ class Recipe:
     """One of ``FITS``: ``crop`` resizes the short side to the input's / ``crop`` and takes the middle; ``slide``
     resizes it to the input's, the long side to four times that at most, and takes windows at a stride of two thirds;
     ``pad`` resizes the long side to the input's. If a window is larger than the picture, as always with ``pad``, it
-    has zeros on the right and below, put there after normalisation: segmenters are trained with such margins too."""
+    has zeros on the right and below, put there after normalisation: segmenters are trained with such margins too. Among
+    bytes the mean, rounded, stands for them."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "crop", _number("crop", self.crop))
@@ -61,6 +62,14 @@ class Recipe:
                 "mean and std want as many values each, one per channel, std above 0; found "
                 f"{_short(self.mean)} and {_short(self.std)}."
             )
+
+    @property
+    def margin(self) -> tuple[int, ...]:
+        """The colour, in bytes, that stands for zeros behind a picture, in files that normalise pictures themselves and
+        do not crop them: the mean, rounded. A pixel of a picture that has this colour becomes zeros too; it is no more
+        than half a level of 255 from them.
+        """
+        return tuple(min(max(round(255 * mean), 0), 255) for mean in self.mean)
 
 
 def _number(name: str, value: Any) -> float:

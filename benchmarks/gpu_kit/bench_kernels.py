@@ -9,7 +9,7 @@ from functools import partial
 import torch
 
 from gpu_kit.ceilings import Ceilings, measure_ceilings
-from gpu_kit.kernels import SCHEDULES, Kernels, empty_workspace
+from gpu_kit.kernels import SCHEDULES, Choice, Kernels, empty_workspace
 from gpu_kit.machine import clocks
 from gpu_kit.problems import (
     GroupProblem,
@@ -71,27 +71,30 @@ def _bench_scan(
     least_bytes = scan_bytes(problem, dtype.itemsize)
     sets = [make_operands() for _ in range(sets_of_inputs(least_bytes))]
     outputs = [torch.empty_like(operands.u[0] if isinstance(problem, Problem) else operands.u) for operands in sets]
-    automatic, _ = own.plan(problem, dtype)
+    automatic = own.plan(problem, dtype)
     floor_bytes, floor_exp2 = floor_us(problem, dtype.itemsize, ceilings.bytes_per_s, ceilings.exp2_per_s)
     measured = set()
     for schedule in SCHEDULES:
-        plan, workspace_bytes = own.plan(problem, dtype, schedule)
+        choice = Choice(schedule)
+        plan = own.plan(problem, dtype, choice)
         if plan in measured:  # for a schedule that this problem on this device cannot have
             continue
         measured.add(plan)
-        workspace = empty_workspace(workspace_bytes)
-        timing = time_calls(
-            [
-                partial(own.selective_scan, problem, operands, schedule, workspace, y)
-                for operands, y in zip(sets, outputs, strict=True)
-            ],
-            settings.seconds,
-        )
+        workspace = empty_workspace(plan.workspace_bytes)
+        calls = [
+            partial(own.selective_scan, problem, operands, workspace, y, choice)
+            for operands, y in zip(sets, outputs, strict=True)
+        ]
+        timing = time_calls(calls, settings.seconds)
+        # In a network the operator before has just written the inputs.
+        warm = {"us from the cache": time_calls(calls[:1], settings.seconds).median_us} if len(sets) > 1 else {}
         log.measured(
             f"scan {problem.name} {_name(dtype)} {schedule}",
             **times(timing),
             automatic="this" if plan == automatic else "another",
+            **warm,
             **{
+                "expected us": plan.expected_us,
                 "of copy bandwidth": floor_bytes / timing.median_us,
                 "of exp2 rate": floor_exp2 / timing.median_us,
                 "times the floor": timing.median_us / max(floor_bytes, floor_exp2),
@@ -99,7 +102,7 @@ def _bench_scan(
                 "exponentials": float(problem.decays),
                 "sets": float(len(sets)),
             },
-            plan=plan,
+            plan=plan.words,
         )
 
 

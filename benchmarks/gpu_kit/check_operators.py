@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gpu_kit import reference
-from gpu_kit.kernels import SCHEDULES, TYPES, Kernels, empty_workspace
+from gpu_kit.kernels import SCHEDULES, TYPES, Choice, Kernels, empty_workspace
 from gpu_kit.problems import (
     LARGE,
     GroupProblem,
@@ -90,14 +90,16 @@ def _check_scan(
 ) -> None:
     dtype = operands.u.dtype
     for schedule in (None, *SCHEDULES):
-        plan, workspace_bytes = kernels.plan(problem, dtype, schedule)
+        choice = Choice(schedule)
+        plan = kernels.plan(problem, dtype, choice)
 
-        def run(schedule: str | None = schedule, workspace_bytes: int = workspace_bytes) -> Tensor:
+        def run(choice: Choice = choice, workspace_bytes: int = plan.workspace_bytes) -> Tensor:
             y = torch.full(wanted.shape, math.nan, dtype=dtype, device="cuda")
-            kernels.selective_scan(problem, operands, schedule, empty_workspace(workspace_bytes), y)
+            kernels.selective_scan(problem, operands, empty_workspace(workspace_bytes), y, choice)
             return y
 
-        _compare(f"scan {problem.name} {_name(dtype)} {schedule or 'automatic'}", run(), run(), wanted, log, plan=plan)
+        subject = f"scan {problem.name} {_name(dtype)} {schedule or 'automatic'}"
+        _compare(subject, run(), run(), wanted, log, plan=plan.words)
 
 
 def _check_in_pytorch(problem: GroupProblem, operands: GroupScanOperands, wanted: Tensor, log: Log) -> None:

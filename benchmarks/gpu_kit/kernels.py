@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,6 +20,31 @@ TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 """In the order of ``ElementType`` in plugins/scan/element.h."""
 
 _PLAN_CHARACTERS = 512
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a plan is to be like; by default the one that is expected to be the fastest."""
+
+    schedule: str | None = None
+    """One of ``SCHEDULES``, or the fastest if the problem on this device cannot have it; None: any."""
+    chunks: int = 0
+    """The most; 0: as many as are expected to be the fastest. What follows is for a number of chunks."""
+    sums_in_shared: bool = False
+    channels_per_thread: int = 1
+
+
+AUTOMATIC = Choice()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a problem is divided."""
+
+    words: str
+    workspace_bytes: int
+    expected_us: float
+    """By the planner's model of time."""
 
 
 class KernelError(Exception):
@@ -48,31 +74,29 @@ class Kernels:
             _stream(),
         )
 
-    def plan(self, problem: Problem | GroupProblem, dtype: torch.dtype, schedule: str | None = None) -> tuple[str, int]:
-        """The plan in words, and the bytes of workspace that it asks for.
-
-        Without a schedule, or with one that this problem on this device cannot have, it is the plan that is expected to
-        be the fastest.
-        """
+    def plan(self, problem: Problem | GroupProblem, dtype: torch.dtype, choice: Choice = AUTOMATIC) -> Plan:
+        """The plan of a choice."""
         text = ctypes.create_string_buffer(_PLAN_CHARACTERS)
-        workspace = ctypes.c_size_t()
+        workspace, expected_us = ctypes.c_size_t(), ctypes.c_double()
         self._call(
             "scan_plan",
             *_scan(problem, dtype),
-            _number(schedule),
+            _choice(choice),
             text,
             ctypes.c_size_t(len(text)),
             ctypes.byref(workspace),
+            ctypes.byref(expected_us),
         )
-        return text.value.decode().partition(": ")[2], workspace.value  # without the operator's name
+        words = text.value.decode().partition(": ")[2]  # without the operator's name
+        return Plan(words, workspace.value, expected_us.value)
 
     def selective_scan(
         self,
         problem: Problem | GroupProblem,
         operands: ScanOperands | GroupScanOperands,
-        schedule: str | None,
         workspace: Tensor,
         y: Tensor,
+        choice: Choice = AUTOMATIC,
     ) -> None:
         """Into y, (B, L, E) or (B, G, L, E), on the current stream; the workspace is as large as ``plan`` says."""
         self._call(
@@ -80,7 +104,7 @@ class Kernels:
             *_scan(problem, operands.u.dtype),
             ctypes.c_float(problem.scale),
             int(problem.delta_softplus),
-            _number(schedule),
+            _choice(choice),
             _pointers(*operands.tensors(), y),
             ctypes.c_void_p(workspace.data_ptr()),
             _stream(),
@@ -110,8 +134,9 @@ def _scan(problem: Problem | GroupProblem, dtype: torch.dtype) -> tuple[object, 
     return p.operator.name.encode(), TYPES[dtype], sizes, len(p.reverse), _numbers(*p.reverse)
 
 
-def _number(schedule: str | None) -> int:
-    return -1 if schedule is None else SCHEDULES.index(schedule)
+def _choice(choice: Choice) -> ctypes.Array[ctypes.c_int64]:
+    schedule = -1 if choice.schedule is None else SCHEDULES.index(choice.schedule)
+    return _numbers(schedule, choice.chunks, choice.sums_in_shared, choice.channels_per_thread)
 
 
 def _numbers(*values: int) -> ctypes.Array[ctypes.c_int64]:

@@ -75,10 +75,10 @@ def main(library: str, seed: str) -> None:
     """In the process that is profiled: two launches."""
     own, problem = Kernels(Path(library)), problem_of("Vim-Ti", BATCH)
     operands = scan_operands(problem, torch.float16, torch.Generator("cuda").manual_seed(int(seed)))
-    _, workspace_bytes = own.plan(problem, torch.float16, "automatic")
+    workspace = empty_workspace(own.plan(problem, torch.float16).workspace_bytes)
     y = torch.empty_like(operands.u[0])
     for _ in range(2):
-        own.selective_scan(problem, operands, "automatic", empty_workspace(workspace_bytes), y)
+        own.selective_scan(problem, operands, workspace, y)
     torch.cuda.synchronize()
 
 

@@ -124,10 +124,10 @@ def _compare_group_scan(
     ours = [group_scan_operands(problem, dtype, generator) for _ in range(count)]
     theirs = [TheirGroupScan(operands) for operands in ours]
     outputs = [torch.empty_like(operands.u) for operands in ours]
-    workspace = empty_workspace(own.plan(problem, dtype, "automatic")[1])
+    workspace = empty_workspace(own.plan(problem, dtype).workspace_bytes)
 
     def run_ours(i: int) -> None:
-        own.selective_scan(problem, ours[i], "automatic", workspace, outputs[i])
+        own.selective_scan(problem, ours[i], workspace, outputs[i])
 
     run_ours(0)
     found = theirs[0].run(scan).unflatten(1, (len(problem.reverse), -1)).transpose(2, 3)  # (B, G, L, E)
@@ -174,10 +174,10 @@ def _compare_scan(
     ours = [scan_operands(problem, dtype, generator) for _ in range(count)]
     theirs = [TheirScan(problem, operands) for operands in ours]
     outputs = [torch.empty_like(operands.u[0]) for operands in ours]
-    workspace = empty_workspace(own.plan(problem, dtype, "automatic")[1])
+    workspace = empty_workspace(own.plan(problem, dtype).workspace_bytes)
 
     def run_ours(i: int) -> None:
-        own.selective_scan(problem, ours[i], "automatic", workspace, outputs[i])
+        own.selective_scan(problem, ours[i], workspace, outputs[i])
 
     run_ours(0)
     difference = relative_error(theirs[0].run(scan).transpose(1, 2), outputs[0].double())

@@ -101,6 +101,7 @@ STEPS = (
     Step("kernels", "bench", "gpu_kit.bench_kernels", "kernels", 300),
     Step("models", "check", "gpu_kit.check_models", "models", 900),
     Step("latency", "bench", "gpu_kit.bench_models", "latency", 900),
+    Step("sweep", "bench", "gpu_kit.sweep", "sweep", 180),
     Step("ncu", "profile", "gpu_kit.profile", "profile", 120),
     Step("replaced-path", "bench", "gpu_kit.replaced_path", "replaced_path", 300),
     Step("memcheck", "sanitize", "gpu_kit.check_kernels", "memcheck", 300),

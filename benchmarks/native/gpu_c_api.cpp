@@ -2,18 +2,21 @@
 //
 // Sizes are (batch, tokens, channels, width, channels of x) for the convolution and (batch, tokens, channels, states,
 // rank) for a scan, which is named by its operator; tensors are device pointers, the operator's inputs in the
-// contract's order, then its output. A schedule is its number in kSchedules, or -1 for the one that is expected to be
-// the fastest. Everything runs on the given stream. Each function returns nullptr, or an error message that is valid
-// until the thread's next call.
+// contract's order, then its output. A choice of a plan is four numbers: a schedule, by its place in kSchedules, or -1
+// for the one that is expected to be the fastest; the most chunks, or 0 for as many as are expected to be the fastest;
+// and with a number of chunks, whether the sums are in shared memory, and the channels of a thread. Everything runs on
+// the given stream. Each function returns nullptr, or an error message that is valid until the thread's next call.
 
 #include <cstring>
 #include <iterator>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <type_traits>
 
 #include "gpu_ceilings.h"
 #include "scan/cuda/operators.h"
+#include "scan/cuda/time_model.h"
 #include "scan/operators.h"
 #include "support/export.h"
 #include "support/guard.h"
@@ -57,8 +60,11 @@ Status with_scan(const Scan& scan, Body&& body) {
   return status;
 }
 
-std::optional<Schedule> schedule_of(int number) {
-  return number < 0 ? std::nullopt : std::optional(kSchedules[number]);
+SelectiveScanCudaPlan plan_of(const SelectiveScanProblem& problem, const CudaFacts& device, const int64_t* choice) {
+  const auto [schedule, chunks, sums_in_shared, channels_per_thread] =
+      std::tuple(choice[0], choice[1], choice[2] != 0, choice[3]);
+  if (chunks > 0) return cuda_plan_with(problem, kSchedules[schedule], chunks, sums_in_shared, channels_per_thread);
+  return cuda_plan_of(problem, device, schedule < 0 ? std::nullopt : std::optional(kSchedules[schedule]));
 }
 
 template <typename Problem>
@@ -93,14 +99,15 @@ VIMDEPLOY_EXPORT const char* vimdeploy_gpu_conv1d(int type, const int64_t* sizes
 }
 
 VIMDEPLOY_EXPORT const char* vimdeploy_gpu_scan_plan(const char* name, int type, const int64_t* sizes, int directions,
-                                                     const int64_t* reverse, int schedule, char* text,
-                                                     size_t text_bytes, size_t* workspace_bytes) {
+                                                     const int64_t* reverse, const int64_t* choice, char* text,
+                                                     size_t text_bytes, size_t* workspace_bytes, double* expected_us) {
   return sentence_of(guard([&] {
     return with_scan({name, type, sizes, directions, reverse}, [&](auto, const SelectiveScanProblem& problem) {
       CudaFacts device;
       if (Status status = check_on_this_device(problem, device); !status.ok()) return status;
-      const SelectiveScanCudaPlan plan = cuda_plan_of(problem, device, schedule_of(schedule));
+      const SelectiveScanCudaPlan plan = plan_of(problem, device, choice);
       *workspace_bytes = plan.workspace_bytes;
+      *expected_us = cuda::TimeModel(problem, device).us(plan);
       const std::string words = plan.to_string().substr(0, text_bytes - 1);
       std::memcpy(text, words.c_str(), words.size() + 1);
       return Status();
@@ -109,15 +116,16 @@ VIMDEPLOY_EXPORT const char* vimdeploy_gpu_scan_plan(const char* name, int type,
 }
 
 VIMDEPLOY_EXPORT const char* vimdeploy_gpu_scan(const char* name, int type, const int64_t* sizes, int directions,
-                                                const int64_t* reverse, float scale, int delta_softplus, int schedule,
-                                                void* const* tensors, void* workspace, CUstream_st* stream) {
+                                                const int64_t* reverse, float scale, int delta_softplus,
+                                                const int64_t* choice, void* const* tensors, void* workspace,
+                                                CUstream_st* stream) {
   return sentence_of(guard([&] {
     return with_scan({name, type, sizes, directions, reverse}, [&](auto op, SelectiveScanProblem& problem) {
       problem.scale = scale;
       problem.delta_softplus = delta_softplus;
       CudaFacts device;
       if (Status status = check_on_this_device(problem, device); !status.ok()) return status;
-      const SelectiveScanCudaPlan plan = cuda_plan_of(problem, device, schedule_of(schedule));
+      const SelectiveScanCudaPlan plan = plan_of(problem, device, choice);
       const auto scan_tensors = op.tensors(problem, tensors, tensors[std::size(op.kInputs)]);
       return selective_scan_cuda(problem, plan, scan_tensors, workspace, stream);
     });

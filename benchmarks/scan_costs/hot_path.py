@@ -68,10 +68,13 @@ class Cost:
         return Cost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     def __sub__(self, other: Cost) -> Cost:
-        return self + other / -1
+        return self + other * -1
+
+    def __mul__(self, by: float) -> Cost:
+        return Cost(*(getattr(self, f.name) * by for f in fields(self)))
 
     def __truediv__(self, by: float) -> Cost:
-        return Cost(*(getattr(self, f.name) / by for f in fields(self)))
+        return self * (1 / by)
 
 
 class NoSuchPathError(Exception):

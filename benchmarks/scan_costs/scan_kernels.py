@@ -17,6 +17,7 @@ TYPES = {"f": "float32", "7Float16": "float16", "8BFloat16": "bfloat16"}
 _TOKENS, _CHANNELS = 8, 64  # of a tile: kTokenTile and kChannelTile
 _MOST_STATES = 16  # of a subscan
 _RANKS = (12, 24)  # of Vim-Ti and Vim-S
+_PRODUCT_RANKS = 16
 _SYMBOL = re.compile(
     r"selective_scan_(?P<name>output|summary|cluster)I.*?ScanKindI(?:NS_)?(?P<type>f|7Float16|8BFloat16)E?"
     r"L.*?FormE(?P<form>\d)ELi(?P<states>\d+)E(?:Li(?P<channels>\d+)E)?"
@@ -46,22 +47,43 @@ class ScanKernel:
         costs = [shortest_cost(self.kernel.blocks, work) for work in self._works(rank)]
         return sum(costs[1:], costs[0]) / (len(costs) * _TOKENS * self.channels)
 
+    @property
+    def _instructions_of_a_product(self) -> int:
+        """Turing multiplies eight ranks at a time, later ones sixteen."""
+        opcodes = {i.opcode for block in self.kernel.blocks for i in block.instructions if i.name == "HMMA"}
+        return 2 if any(".1688." in opcode for opcode in opcodes) else 1
+
+    @property
+    def has_products(self) -> bool:
+        """Whether tensor cores multiply the low rank of the step sizes."""
+        return any(i.name == "HMMA" for block in self.kernel.blocks for i in block.instructions)
+
     def _works(self, rank: int) -> Iterator[Work]:
         lanes = _CHANNELS // self.channels // _TOKENS  # threads that stage one token together
-        has_low_rank, is_gated = self.form != "given", self.form == "gated"
         loads = _TOKENS + 2 * max(1, self.states // lanes)  # u, B, C
-        loads += -(-rank // lanes) if has_low_rank else _TOKENS
-        special = _TOKENS * self.channels * (self.states + 1)  # the states' decays, and softplus
         rows = max(1, self.states // 4) * (1 if self.name == "summary" else 2)  # B, and C, four states a load
-        shared_loads = _TOKENS * rows + (3 * rank if has_low_rank else 0)
-        walk = Work(special, loads, 0, 0, 0, shared_loads)
+        shared_loads, products = _TOKENS * rows, 0
+        if self.form == "given":
+            loads += _TOKENS
+        elif self.has_products:
+            factors = -(-rank // _PRODUCT_RANKS)
+            products = 2 * self.channels * factors * self._instructions_of_a_product
+            loads += factors
+            # Sums of four pairs of tokens, in two halves; and the weights, if those of one product are not all.
+            shared_loads += 2 * 4 + (2 * self.channels * factors if factors > 1 else 0)
+        else:
+            loads += -(-rank // lanes)
+            shared_loads += 3 * rank  # eight tokens' numbers, and a weight for each channel
+        special = _TOKENS * self.channels * (self.states + 1)  # the states' decays, and softplus
+        walk = Work(special, loads, 0, 0, 0, shared_loads, products)
         if self.name == "summary":
             yield walk
-        elif is_gated:
+        elif self.form == "gated":
             sums, gates = 2 * self.channels, 2 * _TOKENS * self.channels
             yield from [walk, walk] if self.name == "cluster" else []
             yield replace(walk, sum_stores=sums)
-            yield Work(special + gates, loads + _TOKENS, _TOKENS, sums, 0, shared_loads)
+            loads_z = walk.loads + _TOKENS
+            yield replace(walk, special=special + gates, loads=loads_z, stores=_TOKENS, sum_loads=sums)
         else:
             yield from [walk] if self.name == "cluster" else []
             yield replace(walk, stores=_TOKENS)
@@ -90,23 +112,25 @@ def scan_kernels(plugins: Path, architecture: int) -> list[ScanKernel]:
 
 def table_of(kernels: Sequence[ScanKernel]) -> list[str]:
     """The rows of ``kKernelCosts`` in plugins/scan/cuda/kernel_costs.h: each cost as a number plus one for each state
-    and one for each rank. Two channels a thread have 16 states only.
+    and one for each rank, or for each product of 16 ranks. With two channels a thread there are 16 states only.
 
     Args:
-        kernels: of float16, and of one architecture.
+        kernels: of one architecture; those of bfloat16 are passed over, as they cost what those of float16 do.
     """
-    by_kind = {(k.name, k.form, k.channels, k.states): k for k in kernels}
+    by_kind = {(k.name, k.form, k.type, k.channels, k.states): k for k in kernels}
     rows = []
-    for (name, form, channels, states), kernel in by_kind.items():
-        if states != _MOST_STATES:
+    for (name, form, type_, channels, states), kernel in by_kind.items():
+        if states != _MOST_STATES or type_ == "bfloat16":
             continue
-        cost, fewer = kernel.cost(_RANKS[0]), by_kind.get((name, form, channels, states // 2))
+        few, many = (-(-rank // _PRODUCT_RANKS) if kernel.has_products else rank for rank in _RANKS)
+        cost, fewer = kernel.cost(_RANKS[0]), by_kind.get((name, form, type_, channels, states // 2))
         of_state = (cost - fewer.cost(_RANKS[0])) / (states - fewer.states) if fewer else cost - cost
-        of_rank = (kernel.cost(_RANKS[1]) - cost) / (_RANKS[1] - _RANKS[0])
+        of_rank = (kernel.cost(_RANKS[1]) - cost) / (many - few)
+        fixed = cost - of_state * states - of_rank * few
         cells = [f"{cost.special / SPECIAL_CLOCKS - states:g}"]
         for unit in ("issued", "float32", "shared"):
-            state, rank = getattr(of_state, unit), getattr(of_rank, unit)
-            fixed = getattr(cost, unit) - states * state - _RANKS[0] * rank
-            cells.append(f"{{{fixed:.1f}, {state:.2f}, {rank:.2f}}}")
-        rows.append(f"{{Walk::{name}, Form::{form}, {channels}, {', '.join(cells)}}},")
+            of_unit = [getattr(part, unit) for part in (fixed, of_state, of_rank)]
+            cells.append(f"{{{of_unit[0]:.1f}, {of_unit[1]:.2f}, {of_unit[2]:.2f}}}")
+        kind = f"Walk::{name}, Form::{form}, {4 if type_ == 'float32' else 2}, {channels}"
+        rows.append(f"{{{kind}, {', '.join(cells)}}},")
     return rows

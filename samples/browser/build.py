@@ -22,7 +22,7 @@ PAGE = Path(__file__).with_name("page")
 RUNTIME = "onnxruntime-web@1.30.0"
 RUNTIME_FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 RECIPE = {"fit": "crop", "crop": 1.0, "interpolation": "bicubic"}
-"""What page/reader.js does."""
+"""What page/reader.js does; the model normalises."""
 
 
 def facts_of(model: Path) -> dict[str, Any]:
@@ -32,21 +32,20 @@ def facts_of(model: Path) -> dict[str, Any]:
         VimdeployError: if the file cannot be read, or the page cannot prepare pictures as its recipe has it.
     """
     info = vimdeploy.inspect(model)["model"]
-    recipe, inputs = info["recipe"], {name: spec["dims"] for name, spec in info["inputs"].items()}
-    sizes = [size for dims in inputs.values() for size in dims[1:]]
-    fits = len(sizes) == 3 and sizes[0] == 1 and sizes[1] == sizes[2] and isinstance(sizes[1], int)
+    recipe, inputs = info["recipe"], info["inputs"]
+    sizes = [size for spec in inputs.values() if spec["type"] == "uint8" for size in spec["dims"][1:]]
+    fits = len(sizes) == 3 and sizes[0] == sizes[1] and isinstance(sizes[0], int) and sizes[2] == 1
     if info["task"] != "classification" or not fits or any(recipe[key] != RECIPE[key] for key in RECIPE):
         raise vimdeploy.ConfigError(
             "Wanted a classifier of square grey pictures that are resized bicubically and not cropped, as the one of "
-            f"samples/digits; found {info['name']}, task {info['task'] or 'none'}, inputs {inputs}, recipe {recipe}."
+            f"samples/digits, exported with --uint8-input; found {info['name']}, task {info['task'] or 'none'}, inputs "
+            f"{inputs}, recipe {recipe}."
         )
     [[output, scores]] = info["outputs"].items()
     return {
         "input": next(iter(inputs)),
         "output": output,
-        "side": sizes[1],
-        "mean": recipe["mean"][0],
-        "std": recipe["std"][0],
+        "side": sizes[0],
         "labels": [str(label) for label in info["labels"] or range(scores["dims"][1])],
     }
 

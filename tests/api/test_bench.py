@@ -47,6 +47,8 @@ def test_what_cannot_be_is_an_error(tiny_onnx, wrong):
 def test_all_settings_arrive(monkeypatch, tiny_onnx):
     given = {
         "device": "cuda",
+        "providers": ["CPUExecutionProvider"],
+        "cuda_graphs": True,
         "operators": "library",
         "threads": 3,
         "allow_engine_code": True,

@@ -5,7 +5,7 @@ import pytest
 
 from vimdeploy.cli import main
 
-COMMANDS = ["models", "export", "convert", "quantize", "build", "run", "extract", "verify", "bench"]
+COMMANDS = ["models", "export", "convert", "quantize", "build", "refit", "run", "extract", "verify", "bench"]
 COMMANDS += ["package", "inspect", "doctor"]
 
 

@@ -8,6 +8,7 @@ from vimdeploy.cli.options import (
     ImageSize,
     ImageSizes,
     NamedBounds,
+    NamedBoundsList,
     Numbers,
     OperatorsChoice,
     SizeOrRange,
@@ -99,6 +100,25 @@ def test_what_are_no_named_bounds(text, message):
         convert(NamedBounds(), text)
 
 
+def test_a_list_of_named_bounds():
+    assert convert(NamedBoundsList(), " batch=8,32,32  height=224") == {"batch": (8, 32, 32), "height": (224, 224, 224)}
+    assert convert(NamedBoundsList(), {"batch": (1, 1, 1)}) == {"batch": (1, 1, 1)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "wanted each dimension once, such as 'batch=8,32,32 height=224', found ''"),
+        ("batch=1 batch=2", "wanted each dimension once"),
+        ("batch=1,height=2", "wanted sizes such as 1,1,8"),
+        ("batch=1 8", "wanted a dimension and its sizes"),
+    ],
+)
+def test_what_is_no_list_of_named_bounds(text, message):
+    with pytest.raises(click.BadParameter, match=message):
+        convert(NamedBoundsList(), text)
+
+
 @pytest.mark.parametrize(("text", "numbers"), [("1,4", (1, 4)), ("8", (8,)), ("4,1,4", (4, 1)), ((2,), (2,))])
 def test_numbers(text, numbers):
     assert convert(Numbers(), text) == numbers
@@ -136,3 +156,35 @@ def test_operators_and_their_first_spelling(text, wanted):
 def test_what_computes_nothing():
     with pytest.raises(click.BadParameter, match="'magic' is not one of"):
         convert(OperatorsChoice(OPERATORS), "magic")
+
+
+@pytest.mark.parametrize("command", ["run", "extract", "verify", "bench"])
+class TestProviders:
+    """Options of ONNX Runtime that every command has."""
+
+    @pytest.fixture
+    def outcome(self, command, invoke, tiny_onnx, picture, tmp_path):
+        more = {
+            "run": [picture],
+            "extract": [picture, "-o", tmp_path / "out"],
+            "bench": ["--rounds", 1, "--seconds", 0],
+        }
+        return lambda *options: invoke(command, tiny_onnx, *more.get(command, ["--count", 1]), *options)
+
+    @pytest.mark.slow
+    def test_one_that_is_there(self, outcome):
+        assert outcome("--provider", "CPUExecutionProvider").exit_code == 0
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (("--provider", "CPUExecutionProvider,Nobody"), "This ONNX Runtime has no Nobody; it has: "),
+            (("--cuda-graphs", "--device", "cpu"), "cuda_graphs are of CUDAExecutionProvider, found device cpu."),
+        ],
+    )
+    def test_what_cannot_be(self, command, outcome, options, message):
+        result = outcome(*options)
+        if command == "bench":  # other artifacts may be measured all the same
+            assert (result.exit_code, message in result.stdout) == (1, True)
+        else:
+            assert (result.exit_code, result.stdout, message in result.stderr) == (2, "", True)

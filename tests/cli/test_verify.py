@@ -330,6 +330,12 @@ class TestOtherRuntimes:
         assert (result.exit_code, "either --inputs or --images" in result.stderr) == (2, True)
 
     @pytest.mark.slow
+    def test_a_provider_is_compared_with_what_runs_otherwise(self, invoke, exported):
+        result = invoke("verify", exported, "--provider", "CPUExecutionProvider", "--count", 1)
+        told = "is compared with ONNX Runtime (library, cpu), not with PyTorch" in result.stderr
+        assert (result.exit_code, told) == (0, True)
+
+    @pytest.mark.slow
     def test_openvino(self, invoke, exported, tiny_pth):
         pytest.importorskip("openvino", reason="openvino is not installed")
         result = invoke("verify", exported, "-c", tiny_pth, "--runtime", "openvino")

@@ -16,6 +16,7 @@ from vimdeploy.engine_file import sha256_of
 from vimdeploy.errors import ConfigError, ExecutionError, MissingPackageError, ModelFileError
 from vimdeploy.exporters import tensorrt_engine
 from vimdeploy.exporters.tensorrt_engine import BuildOptions, engine_from_onnx
+from vimdeploy.exporters.tensorrt_network import network_sha256, weights_of
 from vimdeploy.flavors import collecting_logger
 from vimdeploy.gpu import Gpu
 from vimdeploy.model_info import SizeRange, TensorSpec
@@ -39,6 +40,8 @@ class TestOptions:
             ({"hardware_compatibility": "turing"}, "must be one of none, ampere_plus, .*, found 'turing'"),
             ({"plugin_in_engine": True}, "plugins into version-compatible engines only: ask for both"),
             ({"flavor": "rtx", "version_compatible": True}, "are flavour tensorrt's"),
+            ({"flavor": "rtx", "refittable": True}, "that take other weights are flavour tensorrt's"),
+            ({"refittable": True, "profiles": [{"batch": (1, 1, 1)}, {}]}, "has one profile alone; leave the others"),
             ({"flavor": "rtx", "hardware_compatibility": "ampere_plus"}, "are flavour tensorrt's"),
         ],
     )
@@ -224,9 +227,11 @@ class Polygraphy:
     """A stand-in for polygraphy.backend.trt, which is a real one's only in a process of flavour tensorrt."""
 
     def __init__(self):
+        self.flags = []
         self.config = SimpleNamespace(
             create_timing_cache=lambda data: data,
             set_timing_cache=lambda cache, ignore_mismatch: cache in (b"", b"old cache") and not ignore_mismatch,
+            set_flag=lambda flag: self.flags.append(flag),
             get_timing_cache=lambda: SimpleNamespace(serialize=lambda: b"new cache"),
         )
 
@@ -297,9 +302,22 @@ class TestTensorRT:
         engine_from_onnx(open_artifact(tiny_onnx), BuildOptions(shapes={"batch": (8, 8, 8)}))
         assert trt.parsed.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 8
 
+    def test_an_engine_that_takes_other_weights(self, trt, polygraphy, tiny_onnx):
+        artifact = open_artifact(tiny_onnx)
+        info = engine_from_onnx(artifact, BuildOptions(refittable=True)).info
+        assert (info.network_sha256, trt.marked) == (network_sha256(artifact.model), list(weights_of(artifact.model)))
+        assert polygraphy.flags == [trt.BuilderFlag.REFIT_INDIVIDUAL]
+
+    def test_of_an_int8_file_it_cannot(self, trt, tiny_onnx):
+        artifact = open_artifact(tiny_onnx)
+        artifact.info = dataclasses.replace(artifact.info, precision="int8")
+        with pytest.raises(ConfigError, match="An int8 file's scales are part of its network"):
+            engine_from_onnx(artifact, BuildOptions(refittable=True))
+
     def test_unasked_tensorrt_decides(self, trt, polygraphy, tiny_onnx):
         engine_from_onnx(open_artifact(tiny_onnx), BuildOptions())
         given = polygraphy.options
+        assert (polygraphy.flags, trt.marked) == ([], [])
         unset = ("memory_pool_limits", "builder_optimization_level", "hardware_compatibility_level")
         assert [given[name] for name in unset] == [None] * 3
         assert not hasattr(polygraphy.config, "plugins_to_serialize")

@@ -9,9 +9,17 @@ from helpers import stand_in_tensorrt
 from helpers.tensorrt_bindings import BINDINGS
 
 from vimdeploy.artifact import open_artifact
-from vimdeploy.errors import ExecutionError, ModelFileError
-from vimdeploy.exporters.tensorrt_network import _with_one_meaning, parsed_network
+from vimdeploy.errors import ConfigError, ExecutionError, ModelFileError
+from vimdeploy.exporters.onnx_graph import onnx_from_model
+from vimdeploy.exporters.tensorrt_network import (
+    _with_one_meaning,
+    mark_weights,
+    network_sha256,
+    parsed_network,
+    weights_of,
+)
 from vimdeploy.flavors import collecting_logger
+from vimdeploy.networks import network_of_variant
 
 
 class TestRtx:
@@ -32,6 +40,15 @@ class TestRtx:
         trt = pytest.importorskip("tensorrt_rtx")
         _, network, _ = parsed_network(trt, open_artifact(tiny_onnx).model, "rtx", collecting_logger(trt), sizes)
         assert (tuple(network.get_input(0).shape), tuple(network.get_output(0).shape)) == (shape, (shape[0], 5))
+
+    def test_every_weight_can_be_another(self, tiny_onnx):
+        trt = pytest.importorskip("tensorrt_rtx")
+        model = open_artifact(tiny_onnx).model
+        _, network, _ = parsed_network(trt, model, "rtx", collecting_logger(trt), {})
+        mark_weights(trt, network, weights_of(model))
+        assert all(map(network.are_weights_marked_refittable, weights_of(model)))
+        with pytest.raises(ConfigError, match=r"TensorRT 1\.\S+ makes 1 weight of the model part .*: none\."):
+            mark_weights(trt, network, ["none"])
 
     def refused(self, model):
         trt = pytest.importorskip("tensorrt_rtx")
@@ -107,6 +124,11 @@ class TestTensorRT:
             assert [value.type.tensor_type.shape.dim[0].dim_value for value in values] == [6]
         assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
 
+    def test_a_version_that_cannot_mark_weights(self):
+        trt = stand_in_tensorrt.tensorrt("10.0.1")
+        with pytest.raises(ConfigError, match=r"takes other weights needs TensorRT 10\.3 or newer, found 10\.0\.1"):
+            mark_weights(trt, stand_in_tensorrt.Network(trt, 0), ["w"])
+
     @pytest.mark.parametrize("lost", [1, 4])
     def test_a_lost_plugin_is_an_error(self, model, lost):
         trt = stand_in_tensorrt.tensorrt("10.15.0")
@@ -168,3 +190,30 @@ class TestTensorRT:
         _, network, _ = self.parse(trt, model)
         flags = trt.NetworkDefinitionCreationFlag
         assert network.flags == (0 if lacking else 1 << int(flags.STRONGLY_TYPED))
+
+
+class TestNetworkWithoutWeights:
+    """What two files of one network have in common."""
+
+    def test_is_the_same_with_other_weights(self, tiny, tiny_proto):
+        network = network_of_variant(tiny, 1)
+        other = onnx_from_model(network.module, network.info)
+        assert weights_of(other).keys() == weights_of(tiny_proto).keys()
+        assert weights_of(other)["head.weight"] != weights_of(tiny_proto)["head.weight"]
+        assert network_sha256(other) == network_sha256(tiny_proto)
+
+    def test_another_shape_type_or_constant_is_another_network(self, tiny_proto):
+        def changed(change):
+            model = type(tiny_proto)()
+            model.CopyFrom(tiny_proto)
+            change({tensor.name: tensor for tensor in model.graph.initializer}, model.graph)
+            return network_sha256(model)
+
+        found = {
+            network_sha256(tiny_proto),
+            changed(lambda tensors, graph: tensors["head.weight"].dims.reverse()),
+            changed(lambda tensors, graph: setattr(tensors["head.weight"], "data_type", onnx.TensorProto.FLOAT16)),
+            changed(lambda tensors, graph: tensors["norm_f.Add.constant"].CopyFrom(tensors["norm_f.Pow.constant"])),
+            changed(lambda tensors, graph: graph.node.pop()),
+        }
+        assert len(found) == 5

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from gpu_kit import check_kernels, check_models, profile
+from gpu_kit import check_kernels, check_models, profile, sweep
 from gpu_kit.build import pip_command
+from gpu_kit.kernels import Plan
+from gpu_kit.problems import problem_of
 from gpu_kit.records import Log, read_log
 from gpu_kit.steps import Settings
 from gpu_kit.timing import summary
@@ -96,3 +98,17 @@ def test_what_ncu_s_report_says():
     )
     assert profile.told(page) == {"time of the launch": "98.21 us", "registers": "168 register/thread"}
     assert profile.told("no table") == {}
+
+
+def test_the_sweep_takes_every_plan_once():
+    """Where the kernels take one channel a thread only, and sequences are too short for more than four chunks."""
+
+    class Kernels:
+        def plan(self, problem, dtype, choice):
+            chunks = min(choice.chunks, 4)
+            return Plan(f"{choice.schedule} {chunks} {choice.sums_in_shared}", workspace_bytes=0, expected_us=1.0)
+
+    found = [plan.words for _, plan in sweep.plans(Kernels(), problem_of("Vim-Ti", 1))]
+    assert len(found) == len(set(found)) == 2 * (1 + 3 * 3)
+    assert found[0] == "sequences 1 True"
+    assert found[-1] == "three launches 4 False"

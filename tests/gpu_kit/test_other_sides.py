@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from gpu_kit import reference
-from gpu_kit.kernels import _pointers
+from gpu_kit.kernels import Plan, _pointers
 from gpu_kit.models import FusedMixer
 from gpu_kit.problems import GroupProblem, Problem, group_scan_operands, scan_operands
 from gpu_kit.replaced_path import TheirGroupScan, TheirScan
@@ -22,10 +22,10 @@ class PlainKernels:
         _pointers(*operands.tensors(), u)
         u.copy_(reference.conv1d(operands, reverse, silu))
 
-    def plan(self, problem, dtype, schedule=None):
-        return "plain", 0
+    def plan(self, problem, dtype):
+        return Plan("plain", workspace_bytes=0, expected_us=0)
 
-    def selective_scan(self, problem, operands, schedule, workspace, y):
+    def selective_scan(self, problem, operands, workspace, y):
         _pointers(*operands.tensors(), y)
         y.copy_(reference.selective_scan(operands, problem.reverse, problem.scale))
 

@@ -9,6 +9,7 @@ import math
 import threading
 from enum import Enum
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from helpers.tensorrt_bindings import bindings_of
 
 PLAN = b"a plan"
 WORKING_MEMORY = 4096
+MARKS_WEIGHTS = "mark_weights_refittable"
+"""The method of a network, which TensorRT 10.0 has not."""
 MEMORY_SIZES = {"device_memory_size", "device_memory_size_v2"}
 """What versions of TensorRT call the bytes that an engine's contexts work in."""
 
@@ -94,8 +97,12 @@ class Parser:
 
 
 class Network:
-    def __init__(self, flags):
+    """Takes every weight for one that can be another, but those that it is told of."""
+
+    def __init__(self, trt, flags):
         self.flags, self.layers = flags, []
+        if MARKS_WEIGHTS in bindings_of(trt.__version__)["INetworkDefinition"]:
+            setattr(self, MARKS_WEIGHTS, lambda name: trt.marked.append(name) or name not in trt.fixed_weights)
 
     num_layers = property(lambda self: len(self.layers))
 
@@ -190,6 +197,7 @@ class Engine:
             setattr(self, name, WORKING_MEMORY)
 
     num_io_tensors = property(lambda self: len(self._names))
+    refittable = True
 
     def get_tensor_name(self, index):
         return self._names[index]
@@ -209,8 +217,53 @@ class Engine:
         self.strategy = strategy
         return None if "create_execution_context" in self.refuses else Context(self._cuda, self)
 
+    def create_serialization_config(self):
+        return SerializationConfig()
+
+    def serialize_with_config(self, config):
+        return b"a plan" if config.flags == set() else b"a plan that stays refittable"
+
     def __del__(self):
         self._cuda.calls.append(("free engine",))
+
+
+class SerializationConfig:
+    def __init__(self):
+        self.flags = set()
+
+    def set_flag(self, flag):
+        self.flags.add(flag)
+
+
+class Refitter:
+    """Reads the weights when it is to put them in; ``lacks`` are names that it does not know, and that it misses."""
+
+    def __init__(self, trt, engine):
+        self.trt, self.given = trt, {}
+
+    def get_all_weights(self):
+        return [name for name in self.trt.marked if name not in self.trt.lacks]
+
+    def set_named_weights(self, name, weights):
+        self.given[name] = weights
+        return weights.count > 0 and name not in self.trt.refuses
+
+    def get_missing_weights(self):
+        return list(self.trt.misses)
+
+    def refit_cuda_engine(self):
+        for name, (dtype, address, count) in self.given.items():
+            size = count * {"FLOAT": 4, "HALF": 2, "BF16": 2}[dtype.name]
+            self.trt.refitted[name] = ctypes.string_at(address, size)
+        return not self.trt.misses and not self.trt.refit_fails
+
+
+class Weights(NamedTuple):
+    """Where the values of a weight are."""
+
+    dtype: Enum
+    address: int
+    count: int
 
 
 class RtxEngine(Engine):
@@ -252,6 +305,13 @@ def tensorrt(version="10.3.0", cuda=None, size=(2, 4), **lacking):
         engine=None,
         runtime_registry=None,
         start_errors=[],
+        marked=[],
+        fixed_weights=(),
+        lacks=(),
+        refuses=(),
+        misses=(),
+        refit_fails=False,
+        refitted={},
         ILogger=type("ILogger", (_Logger,), {}),
         IProgressMonitor=type("IProgressMonitor", (), {}),
         LayerType=enum("LayerType", "SHUFFLE", "PLUGIN_V3"),
@@ -259,11 +319,16 @@ def tensorrt(version="10.3.0", cuda=None, size=(2, 4), **lacking):
         NetworkDefinitionCreationFlag=enum("NetworkDefinitionCreationFlag", "STRONGLY_TYPED"),
         HardwareCompatibilityLevel=enum("HardwareCompatibilityLevel", "NONE", "AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY"),
         MemoryPoolType=enum("MemoryPoolType", "WORKSPACE"),
+        BuilderFlag=enum("BuilderFlag", "REFIT", "REFIT_INDIVIDUAL"),
+        DataType=enum("DataType", "FLOAT", "HALF", "BF16"),
+        SerializationFlag=enum("SerializationFlag", "EXCLUDE_WEIGHTS", "INCLUDE_REFIT"),
+        Weights=Weights,
         ProfilingVerbosity=enum("ProfilingVerbosity", "LAYER_NAMES_ONLY", "DETAILED"),
         TensorIOMode=enum("TensorIOMode", "NONE", "INPUT", "OUTPUT"),
         nptype=lambda dtype: dtype,
     )
-    trt.Builder = lambda logger: SimpleNamespace(create_network=Network)
+    trt.Builder = lambda logger: SimpleNamespace(create_network=lambda flags: Network(trt, flags))
+    trt.Refitter = lambda engine, logger: Refitter(trt, engine)
     trt.OnnxParser = lambda network, logger: Parser(trt, network, logger)
     trt.registry = Registry()
     trt.get_plugin_registry = lambda: trt.registry

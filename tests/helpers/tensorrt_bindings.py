@@ -1,16 +1,25 @@
 """What TensorRT's Python package has in each version, so that no stand-in can answer what a version cannot.
 
 Source: NVIDIA/TensorRT, the names that pybind11 is given at the tags v10.0.1, v10.3.0, v10.4.0, v10.16 and v11.1, in
-``python/src/infer/pyCore.cpp``, ``pyGraph.cpp``, ``pyPlugin.cpp`` and ``python/src/parsers/pyOnnx.cpp``. Not every name
-does what it says: ``IPluginV3.get_capability_interface`` gives None before v10.4.0 (``pyPlugin.cpp``, ``pluginDoc``).
+``python/src/infer/pyCore.cpp``, ``pyFoundationalTypes.cpp``, ``pyGraph.cpp``, ``pyPlugin.cpp`` and
+``python/src/parsers/pyOnnx.cpp``. Not every name does what it says: ``IPluginV3.get_capability_interface`` gives None
+before v10.4.0 (``pyPlugin.cpp``, ``pluginDoc``). For 11.4, whose sources are not there, PyPI's tensorrt-cu13-bindings
+11.4.0.106, loaded with empty libraries in place of TensorRT's.
 """
 
 _FIRST = {
+    "BuilderFlag": (
+        "BF16 DEBUG DIRECT_IO DISABLE_COMPILATION_CACHE DISABLE_TIMING_CACHE ERROR_ON_TIMING_CACHE_MISS "
+        "EXCLUDE_LEAN_RUNTIME FP16 FP8 GPU_FALLBACK INT8 OBEY_PRECISION_CONSTRAINTS "
+        "PREFER_PRECISION_CONSTRAINTS REFIT REFIT_IDENTICAL SAFETY_SCOPE SPARSE_WEIGHTS STRIP_PLAN TF32 "
+        "VERSION_COMPATIBLE WEIGHTLESS WEIGHT_STREAMING"
+    ),
     "Builder": (
         "build_serialized_network create_builder_config create_network create_optimization_profile "
         "error_recorder get_plugin_registry gpu_allocator is_network_supported logger max_DLA_batch_size "
         "max_threads num_DLA_cores platform_has_fast_fp16 platform_has_fast_int8 platform_has_tf32 reset"
     ),
+    "DataType": "BF16 BOOL FLOAT FP8 HALF INT32 INT4 INT64 INT8 UINT8",
     "EngineInspector": "error_recorder execution_context get_engine_information get_layer_information",
     "ExecutionContextAllocationStrategy": "ON_PROFILE_CHANGE STATIC USER_MANAGED",
     "HardwareCompatibilityLevel": "AMPERE_PLUS NONE",
@@ -67,6 +76,7 @@ _FIRST = {
         "register_creator release_plugin_resource"
     ),
     "IProgressMonitor": "phase_finish phase_start step_complete",
+    "ISerializationConfig": "clear_flag flags get_flag set_flag",
     "LayerType": (
         "ACTIVATION ASSERTION CAST CONCATENATION CONDITION CONDITIONAL_INPUT CONDITIONAL_OUTPUT CONSTANT "
         "CONVOLUTION DECONVOLUTION DEQUANTIZE EINSUM ELEMENTWISE FILL GATHER GRID_SAMPLE IDENTITY ITERATOR "
@@ -85,15 +95,23 @@ _FIRST = {
         "code desc file func line local_function_stack local_function_stack_size node node_name node_operator"
     ),
     "ProfilingVerbosity": "DETAILED LAYER_NAMES_ONLY NONE",
+    "Refitter": (
+        "error_recorder get_all get_all_weights get_dynamic_range get_missing get_missing_weights "
+        "get_named_weights get_tensors_with_dynamic_range get_weights_location get_weights_prototype logger "
+        "max_threads refit_cuda_engine refit_cuda_engine_async set_dynamic_range set_named_weights set_weights "
+        "unset_named_weights weights_validation"
+    ),
     "Runtime": (
         "DLA_core deserialize_cuda_engine engine_host_code_allowed error_recorder get_plugin_registry "
         "gpu_allocator load_runtime logger max_threads num_DLA_cores tempfile_control_flags "
         "temporary_directory"
     ),
+    "SerializationFlag": "EXCLUDE_LEAN_RUNTIME EXCLUDE_WEIGHTS",
     "TensorIOMode": "INPUT NONE OUTPUT",
 }
 _LATER = {
     "10.3.0": {
+        "BuilderFlag": "+INT4 +REFIT_INDIVIDUAL",
         "IBuilderConfig": "+runtime_platform",
         "ICudaEngine": (
             "+device_memory_size_v2 +get_device_memory_size_for_profile_v2 "
@@ -109,6 +127,8 @@ _LATER = {
     },
     "10.16": {
         "Builder": "+build_engine_with_config +build_serialized_network_to_stream",
+        "BuilderFlag": "+DISTRIBUTIVE_INDEPENDENCE +EDITABLE_TIMING_CACHE +FP4 +MONITOR_MEMORY +STRICT_NANS",
+        "DataType": "+E8M0 +FP4",
         "HardwareCompatibilityLevel": "+SAME_COMPUTE_CAPABILITY",
         "IBuilderConfig": "+l2_limit_for_tiling +remote_auto_tuning_config +tiling_optimization_level",
         "ICudaEngine": "+create_runtime_config +get_aliased_input_tensor +get_engine_stat",
@@ -128,9 +148,13 @@ _LATER = {
         ),
         "NetworkDefinitionCreationFlag": "+PREFER_AOT_PYTHON_PLUGINS +PREFER_JIT_PYTHON_PLUGINS",
         "OnnxParser": "+load_initializer +load_model_proto +parse_model_proto +set_builder_config",
+        "SerializationFlag": "+INCLUDE_REFIT",
     },
     "11.1": {
         "Builder": "-platform_has_fast_fp16 -platform_has_fast_int8 -platform_has_tf32",
+        "BuilderFlag": (
+            "-BF16 -FP16 -FP4 -FP8 -INT4 -INT8 -OBEY_PRECISION_CONSTRAINTS -PREFER_PRECISION_CONSTRAINTS -WEIGHTLESS"
+        ),
         "IBuilderConfig": (
             "+all_build_routes +build_route -algorithm_selector -clear_quantization_flag "
             "-get_calibration_profile -get_quantization_flag -int8_calibrator -quantization_flags "
@@ -149,6 +173,12 @@ _LATER = {
         "IPluginRegistry": "-get_plugin_creator -plugin_creator_list",
         "NetworkDefinitionCreationFlag": "-EXPLICIT_BATCH",
         "OnnxParser": "-parse_with_weight_descriptors -supports_model",
+        "Refitter": "-get_dynamic_range -get_tensors_with_dynamic_range -set_dynamic_range",
+    },
+    "11.4": {
+        "INetworkDefinition": "-serialize",
+        "Refitter": "+release_refit_resources",
+        "Runtime": "+dla_workspace_allocation_strategy",
     },
 }
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import detections
+from helpers.stand_in_tensorrt import Foreign
 from PIL import Image
 
 from vimdeploy.errors import ConfigError, ImageError, InputError
@@ -134,6 +135,45 @@ class TestSeveralInputs:
     def test_have_one_batch(self, session):
         with pytest.raises(InputError, match=r"Wanted right \(batch, 3\).*; found \(5, 3\)"):
             session.run({"left": np.zeros((4, 2), np.float32), "right": np.zeros((5, 3), np.float32)})
+
+
+class TestOnAGpu:
+    """Arrays that say that they are there are another way in; sessions on a CPU have none."""
+
+    THERE = Foreign(np.zeros((4, 2), np.float32))
+
+    @pytest.fixture
+    def session(self):
+        session = Fixed(inputs=(TensorSpec("left", ("batch", 2)), TensorSpec("right", ("batch", 3))), task="")
+        session.device = "cuda:1"
+        return session
+
+    def test_a_session_that_has_no_way_in_says_so(self, session):
+        with pytest.raises(InputError, match=r"^Fixed \(.*cuda:1\) takes arrays in the CPU's memory\.$"):
+            session.run({"left": self.THERE, "right": self.THERE})
+
+    def test_all_inputs_are_there_or_none(self, session):
+        with pytest.raises(InputError, match=r"all inputs on the GPU or none; left is there, the others are not\.$"):
+            session.run({"left": self.THERE, "right": np.zeros((4, 3), np.float32)})
+
+    def test_a_session_on_the_cpu_takes_none(self):
+        with pytest.raises(InputError, match=r"Wanted arrays of numpy or tensors of torch, found Foreign"):
+            Fixed().run(self.THERE)
+
+    @pytest.mark.parametrize("device", ["cpu", "cuda"])
+    @pytest.mark.parametrize("option", [{"outputs": {}}, {"stream": 0}])
+    def test_options_of_it_are_refused_elsewhere(self, device, option):
+        session = Fixed()
+        session.device = device
+        with pytest.raises(InputError, match="outputs and stream are for inputs that are on the GPU of the session"):
+            session.run(np.zeros((1, 3, 2, 4), np.float32), **option)
+        assert session.given == []
+
+    @pytest.mark.parametrize(("device", "on_gpu"), [("cpu", False), ("", False), ("cuda", True), ("cuda:1", True)])
+    def test_a_session_says_whether_it_is_on_one(self, device, on_gpu):
+        session = Fixed()
+        session.device = device
+        assert session.runs_on_gpu is on_gpu
 
 
 class TestPredict:

@@ -61,11 +61,13 @@ class TestOptions:
         ("options", "message"),
         [
             ({"allow_engine_code": True}, r"allow_engine_code is for engines; .*tiny\.onnx is none"),
+            ({"contexts": 2}, r"contexts is for engines; .*tiny\.onnx is none"),
             ({"device": "tpu"}, "device must be auto, cpu, cuda, or cuda:N .* found 'tpu'"),
             ({"operators": "plugin"}, "operators must be one of auto, library, function-body, found 'plugin'"),
             ({"runtime": "tvm"}, "runtime must be one of auto, onnxruntime, openvino, tensorrt, found 'tvm'"),
             ({"runtime": "tensorrt"}, r"Wanted tensorrt as the runtime; .*tiny\.onnx is an ONNX file"),
             ({"precision": "bf16"}, "precision is for OpenVINO"),
+            ({"runtime": "openvino", "cuda_graphs": True}, "cuda_graphs are of ONNX Runtime; OpenVINO is wanted"),
         ],
     )
     def test_that_an_onnx_file_does_not_have(self, tiny_onnx, options, message):
@@ -81,6 +83,7 @@ class TestOptions:
             ({"operators": "library"}, "computes our operators by plugin; 'library' is not in it"),
             ({"device": "cuda:1"}, r"found no GPU cuda:1, but cuda:0 \(Orin\)"),
             ({"runtime": "openvino"}, r"Wanted openvino as the runtime; .*tiny\.engine is an engine"),
+            ({"cuda_graphs": True}, r"cuda_graphs are of ONNX Runtime; .*tiny\.engine is an engine, which has them"),
         ],
     )
     def test_that_an_engine_does_not_have(self, orin, engine_file, options, message):

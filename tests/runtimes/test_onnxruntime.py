@@ -3,6 +3,7 @@ import os
 import pickle
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -22,6 +23,7 @@ from vimdeploy.runtimes.load import load
 from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, operators_elsewhere, sessions_of_all_operators
 
 MEGABYTE = 1 << 20
+CUDA = "CUDAExecutionProvider"
 
 
 @pytest.fixture(scope="module")
@@ -278,6 +280,48 @@ class TestDevice:
         assert asked == [("CUDAExecutionProvider", {"use_tf32": "0", "device_id": "1"})]
         with pytest.raises(ConfigError, match=r"^Wanted device cuda:2, found no GPU cuda:2, but cuda:0"):
             load(tiny_onnx, device="cuda:2")
+
+    @pytest.mark.parametrize(
+        ("options", "wanted"),
+        [
+            ({"device": "cuda", "cuda_graphs": True}, {"use_tf32": "0", "device_id": "0", "enable_cuda_graph": "1"}),
+            ({"cuda_graphs": True}, {"use_tf32": "0", "device_id": "0", "enable_cuda_graph": "1"}),
+            (
+                {"providers": [(CUDA, {"user_compute_stream": SimpleNamespace(cuda_stream=77), "use_tf32": 1})]},
+                {"use_tf32": "1", "device_id": "0", "user_compute_stream": "77"},
+            ),
+            (
+                {"providers": [(CUDA, {"user_compute_stream": "0"})]},
+                {"use_tf32": "0", "device_id": "0", "user_compute_stream": "1"},
+            ),
+        ],
+    )
+    def test_what_the_cuda_provider_is_told(self, tiny_onnx, gpu, monkeypatch, options, wanted):
+        told = []
+
+        def session(model, options, providers, enable_fallback):
+            told.append(providers[0])
+            raise RuntimeError("This session cannot use the graph capture feature as requested by the user")
+
+        monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA, "CPUExecutionProvider"])
+        monkeypatch.setattr(ort, "InferenceSession", session)
+        with pytest.raises(ConfigError, match=r"captures no CUDA graph of the model: .*; leave cuda_graphs out"):
+            load(tiny_onnx, operators="function-body", **options)
+        assert told == [(CUDA, wanted)]
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"providers": [(CUDA, {"device_id": 1})]}, r"^Wanted device='cuda:1' in place of CUDA.* option device_id"),
+            ({"providers": [(CUDA, {"enable_cuda_graph": 1})]}, "Wanted cuda_graphs=True in place of"),
+            ({"device": "cpu", "cuda_graphs": True}, "cuda_graphs are of CUDAExecutionProvider, found device cpu"),
+            ({"providers": ["CPUExecutionProvider"], "cuda_graphs": True}, "found CPUExecutionProvider"),
+        ],
+    )
+    def test_what_it_cannot_be_told(self, tiny_onnx, gpu, monkeypatch, options, message):
+        monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA, "CPUExecutionProvider"])
+        with pytest.raises(ConfigError, match=message):
+            load(tiny_onnx, **options)
 
     def test_a_silent_fall_back_is_refused(self, tiny_onnx, gpu, monkeypatch):
         monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])

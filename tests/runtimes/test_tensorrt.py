@@ -3,6 +3,7 @@
 import gc
 import pickle
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from vimdeploy import flavors
 from vimdeploy.artifact import open_artifact
 from vimdeploy.errors import ConfigError, InputError, MissingPackageError, ModelFileError
 from vimdeploy.gpu import Gpu
+from vimdeploy.runtimes.gpu_arrays import GpuArray
 from vimdeploy.runtimes.load import load
 from vimdeploy.runtimes.tensorrt import session_from_engine
 
@@ -93,6 +95,69 @@ class TestSession:
         assert cuda.names()[-4:] == ["free context", "free", "free engine", "free runtime"]
 
 
+class TestOnTheGpu:
+    """What a library has in the GPU's memory, which is the CPU's here."""
+
+    @pytest.fixture
+    def session(self, here, engine_file):
+        here()
+        with load(engine_file()) as session:
+            yield session
+
+    def test_stays_there(self, session, cuda):
+        images = np.random.default_rng(0).standard_normal((3, 3, 32, 32), dtype=np.float32)
+        logits = session.run(cuda.array(images))["logits"]
+        assert type(logits) is GpuArray
+        np.testing.assert_array_equal(logits.numpy(), images.reshape(3, -1)[:, :5])
+        again = session.run({"images": cuda.array(images)}, outputs={"logits": logits}, stream=5)["logits"]
+        assert again is logits
+
+    @pytest.mark.parametrize(
+        ("array", "message"),
+        [
+            (
+                np.zeros((1, 3, 16, 16), np.float32),
+                r"Wanted images \(batch, 3, 32, 32\) of float32.* found \(1, 3, 16, 16\)",
+            ),
+            (np.zeros((1, 3, 32, 32), np.uint8), r"found \(1, 3, 32, 32\) of uint8"),
+        ],
+    )
+    def test_what_the_model_does_not_take(self, session, cuda, array, message):
+        with pytest.raises(InputError, match=message):
+            session.run(cuda.array(array))
+        assert "execute" not in cuda.names()
+
+    def test_a_stream_that_is_none(self, session, cuda):
+        with pytest.raises(InputError, match="Wanted a CUDA stream or its handle, found 'first'"):
+            session.run(cuda.array(np.zeros((1, 3, 32, 32), np.float32)), stream="first")
+
+    @pytest.mark.parametrize("option", ["outputs", "stream"])
+    def test_options_that_are_not_for_what_the_cpu_has(self, session, option):
+        with pytest.raises(InputError, match="outputs and stream are for inputs that are on the GPU of the session"):
+            session.run(np.zeros((1, 3, 32, 32), np.float32), **{option: {}})
+
+    def test_on_the_second_gpu(self, here, cuda, engine_file):
+        here(gpus=[ORIN, ORIN])
+        with load(engine_file(), device="cuda:1") as session:
+            array = np.zeros((1, 3, 32, 32), np.float32)
+            given = GpuArray(array.ctypes.data, array.shape, array.dtype, 0, array)
+            with pytest.raises(InputError, match="Wanted arrays on cuda:1, found one on cuda; move it there first"):
+                session.run(given)
+
+
+class TestContexts:
+    def test_each_takes_memory(self, here, engine_file):
+        here()
+        with load(engine_file(), contexts=1) as session:
+            assert session.bytes_per_context == stand_in_tensorrt.WORKING_MEMORY + 8 * (3 * 32 * 32 + 5) * 4
+
+    @pytest.mark.parametrize("contexts", [0, 65])
+    def test_no_such_number(self, here, engine_file, contexts):
+        here()
+        with pytest.raises(ConfigError, match=f"contexts must be from 1 to 64, found {contexts}"):
+            load(engine_file(), contexts=contexts)
+
+
 class TestPlugin:
     def test_is_loaded_once_a_process(self, here, engine_file, tmp_path):
         trt = here()
@@ -119,7 +184,7 @@ class TestPlugin:
         ],
     )
     def test_must_have_kernels_for_the_gpu(self, here, cuda, engine_file, architectures, capability, covered):
-        here(gpus=[Gpu("Thor", capability)], architectures=architectures)
+        here(gpus=[Gpu("Orin", capability)], architectures=architectures)
         path = engine_file(compute_capability=capability)
         if covered:
             load(path)
@@ -196,14 +261,22 @@ class TestGpu:
         ],
     )
     def test_that_the_engine_fits(self, here, cuda, engine_file, fields, capability, wanted):
-        here(fields.get("tensorrt_version", "10.3.0"), gpus=[Gpu("Some GPU", capability)])
+        here(fields.get("tensorrt_version", "10.3.0"), gpus=[Gpu("Orin", capability)])
         path = engine_file(**fields)
         if wanted is None:
             load(path)
         else:
-            with pytest.raises(ModelFileError, match=rf"capability {wanted}, here is Some GPU with {capability}"):
+            with pytest.raises(ModelFileError, match=rf"capability {wanted}, here is Orin with {capability}"):
                 load(path)
             assert "deserialize" not in cuda.names()
+
+    @pytest.mark.parametrize("fields", [{}, {"hardware_compatibility": "ampere_plus"}])
+    def test_another_model_of_the_same_capability_is_told(self, here, engine_file, fields):
+        here(gpus=[Gpu("Orin Nano", "8.7")])
+        with warnings.catch_warnings(record=True) as told:
+            load(engine_file(**fields))
+        said = "The engine was tuned for Orin, here is Orin Nano: it may be slower, or fail, as TensorRT says; build"
+        assert [str(warning.message).startswith(said) for warning in told] == ([] if fields else [True])
 
     def test_the_second_one(self, here, engine_file):
         here(gpus=[Gpu("old", "7.5"), Gpu("Orin", "8.7")])

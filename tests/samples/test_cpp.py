@@ -8,11 +8,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from helpers.loading import ROOT
 from PIL import Image
 
+from vimdeploy.api.convert import convert
+from vimdeploy.artifact import open_artifact
 from vimdeploy.inputs import picture_windows
 from vimdeploy.libraries import cmake_prefix
 from vimdeploy.model_info import ModelInfo, SizeRange, TensorSpec
@@ -88,6 +91,24 @@ def pictures(tmp_path_factory):
     return sorted(folder.iterdir())
 
 
+RECIPE = Recipe()
+
+
+def model(dims=("batch", 3, 32, 32), recipe=RECIPE, type_="float32", task="classification"):
+    """What a file says of itself that takes such pictures."""
+    sizes = {"height": SizeRange(32, None, 16, 224), "width": SizeRange(16, 512, 16, 224)}
+    logits = TensorSpec("logits", ("batch", 5))
+    return ModelInfo("some", (TensorSpec("images", dims, type_),), (logits,), task, sizes, recipe=recipe)
+
+
+def metadata_file(folder, info, **others):
+    """What ``print_tensors`` reads: the entries of a file, some of them others."""
+    entries = info.to_metadata() | {f"vimdeploy.{name}": value for name, value in others.items()}
+    path = folder / "metadata"
+    path.write_text("".join(f"{name}\n{value}\n" for name, value in entries.items()))
+    return path
+
+
 class TestPictures:
     @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "lanczos"])
     @pytest.mark.parametrize(
@@ -105,13 +126,9 @@ class TestPictures:
         self, build, pictures, interpolation, channels, size, crop, as_bytes, tmp_path
     ):
         dims = ("batch", *size, channels) if as_bytes else ("batch", channels, *size)
-        images = TensorSpec("images", dims, "uint8" if as_bytes else "float32")
         recipe = Recipe(crop, interpolation, (0.485, 0.456, 0.406)[:channels], (0.229, 0.224, 0.225)[:channels])
-        sizes = {"height": SizeRange(32, None, 16, 224), "width": SizeRange(16, 512, 16, 224)}
-        logits = TensorSpec("logits", ("batch", 5))
-        info = ModelInfo("some", (images,), (logits,), "classification", sizes, recipe=recipe)
-        (tmp_path / "metadata").write_text("".join(f"{name}\n{value}\n" for name, value in info.to_metadata().items()))
-        found = printed(build / "print_tensors", tmp_path / "metadata", *pictures)
+        info = model(dims, recipe, "uint8" if as_bytes else "float32")
+        found = printed(build / "print_tensors", metadata_file(tmp_path, info), *pictures)
         for path in pictures:
             [(wanted, _)] = picture_windows([path], info, None, Limits())
             image = wanted["images"]
@@ -121,20 +138,61 @@ class TestPictures:
             np.testing.assert_array_equal(values, image.ravel(), path.name)
         assert not found
 
+    @pytest.mark.parametrize(
+        ("info", "others", "sentence"),
+        [
+            (model(recipe=Recipe(fit="slide")), {}, "does not take the middle of pictures"),
+            (model(recipe=Recipe(interpolation="nearest")), {}, "resizes pictures by nearest"),
+            (model(("batch", 4, 32, 32), Recipe(mean=(0.5,) * 4, std=(0.5,) * 4)), {}, "neither grey nor RGB"),
+            (model((4, 3, 32, 32)), {}, "several pictures at a time"),
+            (model(type_="float64"), {}, "neither uint8 nor float32"),
+            (model(task="features"), {}, "its task is 'features'"),
+            (model(), {"format": "3"}, "of another vimdeploy"),
+            (model(), {"recipe": "{"}, "metadata is damaged"),
+            (model(), {"recipe": "[]"}, "metadata is damaged"),
+            (model(), {"inputs": "[]"}, "metadata is damaged"),
+            (model(("batch", 3, "height", 32)), {"sizes": '{"height": {"least": 0, "step": 1}}'}, "no picture has"),
+            (model(("batch", 3, "height", 32)), {"sizes": '{"height": {"least": 1e99, "step": 1}}'}, "no picture has"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+    def test_of_a_model_that_wants_others_are_refused(self, build, info, others, sentence, picture, tmp_path):
+        assert sentence in refusal(build / "print_tensors", metadata_file(tmp_path, info, **others), picture)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Files of random pictures of several sizes."""
+    folder, random = tmp_path_factory.mktemp("many"), np.random.default_rng(1)
+    paths = [folder / f"{number}.png" for number in range(20)]
+    for number, path in enumerate(paths):
+        Image.fromarray(random.integers(0, 256, (40 + number, 60, 3), np.uint8)).save(path)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def files(tiny_onnx, tmp_path_factory):
+    """The tiny model in files that take pictures as floats and as bytes."""
+    made = tmp_path_factory.mktemp("files") / "bytes_in.onnx"
+    convert(tiny_onnx, made, uint8_input=True)
+    return {"floats": tiny_onnx, "bytes_in": made}
+
+
+def answers(invoke, model, pictures):
+    """What ``vimdeploy run`` prints of pictures."""
+    return json.loads(invoke("run", str(model), *map(str, pictures), "--json").stdout)["images"]
+
 
 class TestOnnxRuntime:
     @pytest.fixture
     def classify(self, build):
         return build / "samples/classify_onnxruntime"
 
-    def test_answers_as_vimdeploy_does_to_the_bit(self, classify, tiny_onnx, invoke, tmp_path):
-        paths = [tmp_path / f"{number}.png" for number in range(20)]
-        for number, path in enumerate(paths):
-            pixels = np.random.default_rng(number).integers(0, 256, (40 + number, 60, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(path)
-        wanted = json.loads(invoke("run", str(tiny_onnx), *map(str, paths), "--json").stdout)["images"]
-        assert json.loads(printed(classify, tiny_onnx, *paths)) == {"images": wanted}
-        assert [len(image["top"]) for image in wanted] == [5] * 20
+    @pytest.mark.parametrize("file", ["floats", "bytes_in"])
+    def test_answers_as_vimdeploy_does_to_the_bit(self, classify, files, file, many, invoke):
+        wanted = answers(invoke, files[file], many)
+        assert json.loads(printed(classify, files[file], *many)) == {"images": wanted}
+        assert [len(image["top"]) for image in wanted] == [5] * len(many)
 
     def test_wants_pictures(self, classify, tiny_onnx):
         done = subprocess.run([classify, tiny_onnx], capture_output=True, text=True)
@@ -160,28 +218,50 @@ class TestOnnxRuntime:
         if content is not None:
             path.write_bytes(content)
         said = refusal(classify, tiny_onnx, path)
-        assert f"The picture {path} c" in said
+        assert said.startswith(f"classify_onnxruntime: {path}: ")
         assert sentence in said
 
-    def test_a_model_that_it_cannot_run_is_refused(self, classify, foreign_onnx, tiny_onnx, picture, invoke, tmp_path):
+    def test_a_model_that_it_cannot_run_is_refused(self, classify, foreign_onnx, tiny_onnx, picture, tmp_path):
         assert "it has no entry vimdeploy.format, so vimdeploy did not make it" in refusal(
             classify, foreign_onnx, picture
         )
         assert "none.onnx" in refusal(classify, tmp_path / "none.onnx", picture)
-        half = tmp_path / "half.onnx"
-        assert invoke("convert", str(tiny_onnx), "--precision", "fp16", "-o", str(half)).exit_code == 0
+        half, model = tmp_path / "half.onnx", onnx.load(tiny_onnx)
+        [precision] = [entry for entry in model.metadata_props if entry.key == "vimdeploy.precision"]
+        precision.value = "fp16"
+        onnx.save(model, half)
         assert "is in fp16, for GPUs" in refusal(classify, half, picture)
 
 
-class TestTensorRT:
-    """Built and loaded; without a GPU it comes as far as TensorRT's runtime does."""
+class TestStandIn:
+    """All that the program for TensorRT does, with a stand-in for TensorRT and CUDA that computes by ONNX Runtime."""
 
     @pytest.fixture
     def classify(self, build):
-        program = build / "samples/classify_tensorrt"
-        if not program.exists():
-            pytest.skip("TensorRT's headers or CUDA's were not found; TENSORRT_ROOT names the folder above include")
-        return program
+        return build / "classify_stand_in"
+
+    @pytest.fixture
+    def engine(self, files, engine_file):
+        """``engine(file, ...)`` -> an engine that is an ONNX file, and the file beside it."""
+
+        def write(file, **fields):
+            info = open_artifact(files[file]).info
+            shape = (1, *info.inputs[0].dims[1:])
+            return engine_file(files[file].read_bytes(), model=info, profiles=({"images": (shape,) * 3},), **fields)
+
+        return write
+
+    @pytest.mark.parametrize("file", ["floats", "bytes_in"])
+    def test_answers_as_vimdeploy_does_to_the_bit(self, classify, engine, files, file, many, invoke):
+        assert json.loads(printed(classify, engine(file), *many)) == {"images": answers(invoke, files[file], many)}
+
+    def test_loads_the_plugin_for_engines_that_have_one_alone(self, classify, engine, files, many, invoke):
+        """The bodies of the functions round otherwise than the library, by a little."""
+        found = json.loads(printed(classify, engine("floats", plugin_version=None), *many))["images"]
+        wanted = answers(invoke, files["floats"], many)
+        assert found != wanted
+        for one, other in zip(found, wanted, strict=True):
+            assert one["top"][0]["probability"] == pytest.approx(other["top"][0]["probability"], rel=1e-4)
 
     @pytest.mark.parametrize(
         ("fields", "sentence"),
@@ -193,13 +273,34 @@ class TestTensorRT:
         ],
         ids=str,
     )
-    def test_an_engine_that_it_cannot_run_is_refused(self, classify, engine_file, picture, fields, sentence):
-        assert sentence in refusal(classify, engine_file(**fields), picture)
+    def test_an_engine_that_it_cannot_run_is_refused(self, classify, engine, picture, fields, sentence):
+        assert sentence in refusal(classify, engine("floats", **fields), picture)
+
+    def test_an_engine_that_is_not_what_the_file_beside_it_says_is_refused(self, classify, engine, files, picture):
+        path = engine("floats")
+        shutil.copy(files["bytes_in"], path)
+        sidecar = json.loads(Path(f"{path}.json").read_text()) | {"engine_bytes": path.stat().st_size}
+        Path(f"{path}.json").write_text(json.dumps(sidecar))
+        assert "its images is not what the file beside it says" in refusal(classify, path, picture)
+
+    def test_an_engine_alone_is_refused(self, classify, files, picture):
+        assert f"{files['floats']}.json cannot be opened" in refusal(classify, files["floats"], picture)
+
+
+class TestTensorRT:
+    """Built against TensorRT's headers and linked to its lean runtime; without a GPU it comes no further."""
+
+    @pytest.fixture
+    def classify(self, build):
+        program = build / "samples/classify_tensorrt"
+        if not program.exists():
+            pytest.skip("TensorRT's headers or CUDA's were not found; TENSORRT_ROOT names the folder above include")
+        return program
 
     def test_without_a_gpu_it_says_so(self, classify, engine_file, picture):
         if shutil.which("nvidia-smi"):
             pytest.skip("there is a GPU")
-        assert "Looking for a GPU failed: " in refusal(classify, engine_file(plugin_version=None), picture)
+        assert "looking for a GPU failed: " in refusal(classify, engine_file(plugin_version=None), picture)
 
 
 def test_the_cookbook_shows_lines_of_the_sample():

@@ -37,6 +37,7 @@ def build(
     version_compatible: bool = False,
     hardware_compatibility: str = "none",
     plugin_in_engine: bool = False,
+    refittable: bool = False,
     layer_report: str | Path | None = None,
     progress: Progress = silent,
 ) -> Built:
@@ -58,6 +59,7 @@ def build(
         version_compatible: run on newer versions of TensorRT too; the engine carries code then.
         hardware_compatibility: ``none``, ``ampere_plus`` or ``same_compute_capability``: run on other GPUs too.
         plugin_in_engine: keep the plugin in the engine; wants ``version_compatible``.
+        refittable: let ``refit`` give the engine the weights of another file of the same network.
         layer_report: a file for what TensorRT made of the layers, as JSON; needs a GPU.
         progress: is told how far the work is; called from several threads.
 
@@ -85,6 +87,7 @@ def build(
         version_compatible=version_compatible,
         hardware_compatibility=hardware_compatibility,
         plugin_in_engine=plugin_in_engine,
+        refittable=refittable,
         layer_report=layer_report is not None,
     )
     built = engine_from_onnx(artifact, options, _read_cache(timing_cache), progress)

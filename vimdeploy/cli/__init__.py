@@ -24,6 +24,7 @@ from vimdeploy.cli.inspect import inspect
 from vimdeploy.cli.models import models
 from vimdeploy.cli.package import package
 from vimdeploy.cli.quantize import quantize
+from vimdeploy.cli.refit import refit
 from vimdeploy.cli.run import run
 from vimdeploy.cli.signals import ended_by_signals, exit_code
 from vimdeploy.cli.verify import verify
@@ -91,6 +92,7 @@ def main() -> None:
     vimdeploy convert vim.onnx -o half.onnx --precision fp16       float32 to float16, checked
     vimdeploy quantize vim.onnx -o vim8.onnx --images DIR          Linear layers to int8
     vimdeploy build vim.onnx -o vim.engine                         ONNX to an engine for a GPU
+    vimdeploy refit vim.engine new.onnx -o new.engine              other weights into an engine
     vimdeploy run vim.onnx cat.jpg                                 a picture to answers
     vimdeploy extract features.onnx DIR -o vectors                 many pictures to vectors
     vimdeploy verify vim.onnx -c C.pth                             proof that the answers are PyTorch's
@@ -101,5 +103,7 @@ def main() -> None:
     """
 
 
-for _command in (models, export, convert, quantize, build, run, extract, verify, bench, package, inspect, doctor):
+_MAKING = (models, export, convert, quantize, build, refit)
+_USING = (run, extract, verify, bench, package, inspect, doctor)
+for _command in (*_MAKING, *_USING):
     main.add_command(_command)

@@ -86,6 +86,12 @@ if TYPE_CHECKING:
     help="Store the plugin in the engine, so that it runs without vimdeploy; needs --version-compatible.",
 )
 @click.option(
+    "--refittable",
+    is_flag=True,
+    help="Let vimdeploy refit give the engine the weights of another file of the same network without a new choice of "
+    "kernels; such an engine may be slower.",
+)
+@click.option(
     "--layer-report",
     type=PATH,
     metavar="FILE.json",
@@ -106,6 +112,7 @@ def build(
     version_compatible: bool,
     hardware_compatible: str,
     plugin_in_engine: bool,
+    refittable: bool,
     layer_report: Path | None,
     as_json: bool,
 ) -> None:
@@ -138,13 +145,15 @@ def build(
             version_compatible=version_compatible,
             hardware_compatibility=hardware_compatible,
             plugin_in_engine=plugin_in_engine,
+            refittable=refittable,
             layer_report=layer_report,
             progress=progress,
         )
-    _print(output, built, as_json)
+    print_built(output, built, as_json)
 
 
-def _print(output: Path, built: Built, as_json: bool) -> None:
+def print_built(output: Path, built: Built, as_json: bool) -> None:
+    """Print what an engine is, and the command that may come next."""
     engine = built.artifact.engine
     assert engine is not None
     if as_json:

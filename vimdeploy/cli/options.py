@@ -106,22 +106,20 @@ class NamedSize(click.ParamType):  # type: ignore[type-arg]
 
     name = "NAME=SIZE"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, int]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
         """To the name and the size."""
         if isinstance(value, tuple):
             return value
         name, equals, size = value.partition("=")
         if not equals or not name:
             self.fail(f"wanted a dimension and its size, such as batch=8, found {value!r}.", param, ctx)
-        return name, click.IntRange(1, _LARGEST_SIZE).convert(size, param, ctx)
+        return name, click.IntRange(1, 1 << 24).convert(size, param, ctx)
 
 
 class NamedBoundsList(click.ParamType):  # type: ignore[type-arg]
     """``batch=8,32,32 height=224``: free dimensions and their sizes, none twice."""
 
-    name = "NAME=MIN,OPT,MAX[ NAME=...]"
+    name = "NAME=MIN,OPT,MAX ..."
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None

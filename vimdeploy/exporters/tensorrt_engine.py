@@ -19,11 +19,17 @@ from vimdeploy.artifact import Artifact
 from vimdeploy.engine_file import FLAVORS, HARDWARE_COMPATIBILITY, EngineInfo, Profile, sha256_of
 from vimdeploy.errors import ConfigError, ExecutionError, require
 from vimdeploy.exporters.build_progress import progress_monitor
-from vimdeploy.exporters.tensorrt_network import ParsedNetwork, parsed_network
-from vimdeploy.flavors import collecting_logger, load_plugins, tensorrt_module
+from vimdeploy.exporters.tensorrt_network import (
+    ParsedNetwork,
+    mark_weights,
+    network_sha256,
+    parsed_network,
+    weights_of,
+)
+from vimdeploy.flavors import collecting_logger, deserialized, load_plugins, tensorrt_module
 from vimdeploy.gpu import Gpu, gpus
 from vimdeploy.libraries import library_path
-from vimdeploy.model_info import BATCH, ModelInfo, SizeRange
+from vimdeploy.model_info import BATCH, INT8, ModelInfo, SizeRange
 from vimdeploy.progress import Progress, silent
 from vimdeploy.text import reason_of
 
@@ -52,6 +58,8 @@ class BuildOptions:
     hardware_compatibility: str = "none"
     plugin_in_engine: bool = False
     """The engine carries the plugin library, so that a machine without vimdeploy runs it."""
+    refittable: bool = False
+    """The engine takes the weights of another file of the same network."""
     layer_report: bool = False
 
     def __post_init__(self) -> None:
@@ -70,6 +78,13 @@ class BuildOptions:
             )
         if self.plugin_in_engine and not self.version_compatible:
             raise ConfigError("TensorRT takes plugins into version-compatible engines only: ask for both.")
+        if self.refittable and self.flavor == "rtx":
+            raise ConfigError(
+                "Engines that take other weights are flavour tensorrt's: TensorRT-RTX needs a GPU to build one, and "
+                "none to build a new engine of the other file."
+            )
+        if self.refittable and len(self.profiles) > 1:
+            raise ConfigError("An engine that takes other weights has one profile alone; leave the others out.")
         if self.flavor == "rtx" and (self.version_compatible or self.hardware_compatibility != "none"):
             raise ConfigError(
                 "Version and hardware compatibility are flavour tensorrt's: an engine of flavour rtx runs on every GPU "
@@ -110,6 +125,8 @@ def engine_from_onnx(
     if timing_cache is not None and options.flavor == "rtx":
         raise ConfigError("TensorRT-RTX times nothing while it builds, so it has no timing cache; leave it out.")
     model, info = artifact.model, artifact.info
+    if options.refittable and info.precision == INT8:
+        raise ConfigError("An int8 file's scales are part of its network, so an engine cannot take other weights.")
     bounds = _bounds(info, options)
     profiles = tuple(_profile(info, words) for words in bounds)
     trt = tensorrt_module(options.flavor)
@@ -120,6 +137,8 @@ def engine_from_onnx(
     logger = collecting_logger(trt)
     monitor = progress_monitor(trt, progress)
     network = parsed_network(trt, model, options.flavor, logger, _fixed(bounds))
+    if options.refittable:
+        mark_weights(trt, network.network, weights_of(model))
     config = _config(trt, polygraphy, network, profiles, options, monitor)
     if timing_cache is not None:
         _use_timing_cache(config, timing_cache, logger)
@@ -138,6 +157,7 @@ def engine_from_onnx(
         compute_capability=gpu.compute_capability if gpu else None,
         version_compatible=options.version_compatible,
         hardware_compatibility=options.hardware_compatibility,
+        network_sha256=network_sha256(model) if options.refittable else None,
         versions={name: version(name) for name in ("vimdeploy", "polygraphy", "onnx")},
     )
     return BuiltEngine(
@@ -263,6 +283,8 @@ def _config(
         )
     except Exception as error:  # Polygraphy's own, for what this TensorRT has not
         raise ConfigError(f"TensorRT {trt.__version__} cannot build that: {reason_of(error)}") from error
+    if options.refittable:
+        config.set_flag(trt.BuilderFlag.REFIT_INDIVIDUAL)
     if options.plugin_in_engine:
         config.plugins_to_serialize = [str(library_path("tensorrt"))]
     return config
@@ -298,7 +320,5 @@ def _build(polygraphy: ModuleType, network: ParsedNetwork, config: Any, monitor:
 
 
 def _layers(trt: ModuleType, plan: bytes, logger: Any) -> str:
-    engine = trt.Runtime(logger).deserialize_cuda_engine(plan)
-    if engine is None:
-        raise ExecutionError(f"TensorRT cannot load the engine it built, for the layer report: {logger.reason()}")
+    _runtime, engine = deserialized(trt, plan, logger, allow_code=True)  # our own
     return str(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vimdeploy.artifact import operator_counts
-from vimdeploy.errors import ExecutionError, ModelFileError
+from vimdeploy.engine_file import sha256_of
+from vimdeploy.errors import ConfigError, ExecutionError, ModelFileError
 from vimdeploy.onnx_file import set_sizes
 from vimdeploy.ops.contract import DOMAIN
-from vimdeploy.text import shortened
+from vimdeploy.text import counted, shortened
 
 if TYPE_CHECKING:
     import onnx
@@ -128,6 +129,40 @@ def _with_one_meaning(model: onnx.ModelProto, flavor: str) -> onnx.ModelProto:
             del node.attribute[:]
             node.attribute.extend(kept)
     return copy
+
+
+def weights_of(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    """What training makes, by name: the stored tensors of floating-point numbers that are no single numbers."""
+    from onnx import TensorProto
+
+    types = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+    return {tensor.name: tensor for tensor in model.graph.initializer if tensor.dims and tensor.data_type in types}
+
+
+def network_sha256(model: onnx.ModelProto) -> str:
+    """The SHA-256 of a model without the values of its weights, and without what is said of it, in hexadecimal."""
+    bare = type(model)(opset_import=model.opset_import)
+    bare.graph.CopyFrom(model.graph)
+    for weight in weights_of(bare).values():
+        for values in ("raw_data", "float_data", "int32_data"):
+            weight.ClearField(values)
+    return sha256_of(bare.SerializeToString(deterministic=True))
+
+
+def mark_weights(trt: ModuleType, network: Any, names: Iterable[str]) -> None:
+    """Let an engine of a network take other weights.
+
+    Raises:
+        ConfigError: if this TensorRT cannot, or not with one of them.
+    """
+    if not hasattr(trt.BuilderFlag, "REFIT_INDIVIDUAL"):
+        raise ConfigError(f"An engine that takes other weights needs TensorRT 10.3 or newer, found {trt.__version__}.")
+    fixed = [name for name in names if not network.mark_weights_refittable(name)]
+    if fixed:
+        raise ConfigError(
+            f"TensorRT {trt.__version__} makes {counted(len(fixed), 'weight')} of the model part of its code, so an "
+            f"engine cannot take others: {shortened(', '.join(fixed))}. Build without --refittable."
+        )
 
 
 def _check_plugins(trt: ModuleType, network: Any, wanted: dict[str, int]) -> None:

@@ -106,7 +106,7 @@ class Copies:
             output = self._outputs[name] if name in self._outputs else self._make(shape, dtype)
             to = gpu_array_of(output, self._gpu, self._stream)
             if (to.shape, to.dtype) != (shape, dtype):
-                raise InputError(f"The output {name} is {shape} of {dtype}, its array {to.shape} of {to.dtype}.")
+                raise InputError(f"Wanted {name} {shape} of {dtype}, found {to.shape} of {to.dtype}.")
             copy_on_gpu(to.address, place.data_ptr(), to.nbytes, self._stream)
             if self._waits:
                 synchronize(self._stream)
@@ -180,6 +180,11 @@ class CapturedRuns:
         give: Callable[[str, OrtValue], None],
         take: Callable[[str, OrtValue], _T],
     ) -> dict[str, _T]:
+        with current(self._gpu):
+            places = self._after_run(inputs, give)
+            return {name: take(name, place) for name, place in places.outputs.items()}
+
+    def _after_run(self, inputs: Mapping[str, Array | GpuArray], give: Callable[[str, OrtValue], None]) -> _Places:
         shapes = frozenset((name, tuple(array.shape)) for name, array in inputs.items())
         places = self._places.get(shapes)
         if places is None:
@@ -190,7 +195,7 @@ class CapturedRuns:
             for name, place in places.inputs.items():
                 give(name, place)
             run_bound(self._session, places.binding, shapes_of(inputs), places.graph)
-        return {name: take(name, place) for name, place in places.outputs.items()}
+        return places
 
     def _first_run(self, inputs: Mapping[str, Array | GpuArray], give: Callable[[str, OrtValue], None]) -> _Places:
         """A run that is not captured, for which ONNX Runtime finds places of the outputs; graphs write there again."""

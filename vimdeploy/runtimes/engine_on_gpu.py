@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from vimdeploy.errors import ConfigError, ExecutionError, InputError, ModelFileError, require
-from vimdeploy.flavors import collecting_logger
+from vimdeploy.errors import ConfigError, ExecutionError, InputError, require
+from vimdeploy.flavors import collecting_logger, deserialized
 from vimdeploy.runtimes.base import Arrays
 from vimdeploy.runtimes.engine_lane import Lane, LoadedEngine
 from vimdeploy.runtimes.gpu_arrays import GpuArray, empty, gpu_array_of
@@ -145,15 +145,7 @@ class EngineOnGpu:
 
     def _load(self, trt: ModuleType, plan: bytes, allow_code: bool, prepare: Callable[[Any], None]) -> None:
         logger = collecting_logger(trt)
-        self._runtime = runtime = trt.Runtime(logger)
-        if logger.errors:  # TensorRT gives an object that ends the process when it is used
-            raise ExecutionError(f"TensorRT cannot start: {logger.reason()}")
-        if allow_code:
-            runtime.engine_host_code_allowed = True
-        prepare(runtime)
-        engine = runtime.deserialize_cuda_engine(plan)
-        if engine is None:
-            raise ModelFileError(f"TensorRT refuses the engine: {logger.reason()}; build it again: vimdeploy build")
+        self._runtime, engine = deserialized(trt, plan, logger, allow_code, prepare)
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         inputs = tuple(name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT)
         outputs = tuple(name for name in names if name not in inputs)

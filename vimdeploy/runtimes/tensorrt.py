@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
 from vimdeploy.artifact import Artifact
 from vimdeploy.engine_file import EngineInfo
-from vimdeploy.errors import ConfigError, ModelFileError
+from vimdeploy.errors import ConfigError, ModelFileError, VimdeployWarning
 from vimdeploy.flavors import load_plugins, tensorrt_module, version_of
 from vimdeploy.gpu import Device, Gpu, device_of, gpu_of
 from vimdeploy.runtimes.base import Arrays, Session
@@ -54,23 +55,7 @@ class TensorRTSession(Session):
         most = _CONTEXTS if contexts is None else contexts
         if not 1 <= most <= _MOST_CONTEXTS:
             raise ConfigError(f"contexts must be from 1 to {_MOST_CONTEXTS}, found {contexts}.")
-        if engine.carries_code and not allow_engine_code:
-            raise ConfigError(
-                "The engine carries code that would run in this process; if you trust who built it, allow it with "
-                "--allow-engine-code (allow_engine_code=True), or build it without --version-compatible."
-            )
-        trt = tensorrt_module(engine.flavor)
-        _check_version(trt, engine)
-        found = _gpu(chosen)
-        _check_gpu(found, engine)
-
-        def prepare(runtime: Any) -> None:
-            if engine.plugin_version is None or engine.plugin_in_engine:
-                return
-            # An older TensorRT inside the plan sees the registry of its runtime alone.
-            registry = runtime.get_plugin_registry() if engine.version_compatible else trt.get_plugin_registry()
-            load_plugins(trt, registry, engine.plugin_version, found.compute_capability)
-
+        trt, prepare = tensorrt_for(engine, chosen, allow_engine_code)
         self.info = engine.model
         self.device = str(Device("cuda", chosen.index))
         self.operators = engine.operators
@@ -130,6 +115,36 @@ def session_from_engine(
     return TensorRTSession(artifact, device, allow_engine_code, contexts)
 
 
+def tensorrt_for(
+    engine: EngineInfo, device: Device, allow_engine_code: bool
+) -> tuple[ModuleType, Callable[[Any], None]]:
+    """The flavour's module, and what gives its runtime the plugins, for an engine that can run on a device.
+
+    Raises:
+        ModelFileError: if it cannot: it is of another TensorRT, or for another GPU.
+        ConfigError: without such a GPU, and for an engine with code that is not allowed.
+        MissingPackageError: without TensorRT.
+    """
+    if engine.carries_code and not allow_engine_code:
+        raise ConfigError(
+            "The engine carries code that would run in this process; if you trust who built it, allow it with "
+            "--allow-engine-code (allow_engine_code=True), or build it without --version-compatible."
+        )
+    trt = tensorrt_module(engine.flavor)
+    _check_version(trt, engine)
+    found = _gpu(device)
+    _check_gpu(found, engine)
+
+    def prepare(runtime: Any) -> None:
+        if engine.plugin_version is None or engine.plugin_in_engine:
+            return
+        # An older TensorRT inside the plan sees the registry of its runtime alone.
+        registry = runtime.get_plugin_registry() if engine.version_compatible else trt.get_plugin_registry()
+        load_plugins(trt, registry, engine.plugin_version, found.compute_capability)
+
+    return trt, prepare
+
+
 def _check_version(trt: ModuleType, engine: EngineInfo) -> None:
     built, here = version_of(engine.tensorrt_version), version_of(trt.__version__)
     if built != here and not (engine.version_compatible and built < here):
@@ -156,4 +171,11 @@ def _check_gpu(gpu: Gpu, engine: EngineInfo) -> None:
         raise ModelFileError(
             f"The engine runs on GPUs of compute capability {wanted}, here is {gpu.name} with "
             f"{gpu.compute_capability}; {_AGAIN}."
+        )
+    if engine.hardware_compatibility == "none" and engine.device not in (None, gpu.name):
+        warnings.warn(
+            f"The engine was tuned for {engine.device}, here is {gpu.name}: it may be slower, or fail, as TensorRT "
+            f"says; {_AGAIN}.",
+            VimdeployWarning,
+            stacklevel=2,
         )

@@ -287,9 +287,8 @@ def _engine_backend(artifact: Artifact, engine: EngineInfo, folder: str, options
     if engine.version_compatible:
         server_options.append("--backend-config=tensorrt,version-compatible=true")
     first = artifact.info.inputs[0]
-    largest = (
-        _largest_batch_from_one(engine, first.name) if artifact.info.has_batch and first.dims[:1] == (BATCH,) else 0
-    )
+    has_batch = artifact.info.has_batch and first.dims[:1] == (BATCH,)
+    largest = _largest_batch_from_one(engine, first.name) if has_batch else 0
     if not largest and options.max_batch is not None:
         raise ConfigError(f"{artifact} takes one batch alone, so there is none to choose; leave max_batch out.")
     return _Backend(

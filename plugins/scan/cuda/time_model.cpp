@@ -14,11 +14,9 @@ namespace {
 // Latency of a warp that is alone on its scheduler, beyond what it issues: shared memory, an exponential, two dependent
 // multiply-adds, as far as the instructions of other tokens do not fill the time.
 constexpr double kStall = 70;
-// From a block's start to its first token: two dependent loads from global memory; for each rank, a step of the loop
-// that stages the weights of the step size.
-constexpr double kBlockStart = 1500, kRankStart = 80;
-// The second walk of a cluster begins with rows and u that are in a cache.
-constexpr double kWalkAgain = 600;
+// From a block's start to its first token: two dependent loads from global memory. One more for every few weights of
+// the step size: for eight ranks, or for a product beyond the first, whose weights come with the other loads.
+constexpr double kBlockStart = 1500, kWeightsStart = 300;
 // A launch, and the end of the one before it.
 constexpr double kLaunch = 2000;
 // What a chunk adds to carrying the states: by a launch of its own, and at the start of the second walk, where every
@@ -50,11 +48,13 @@ double at_once(std::initializer_list<double> times) {
 double float32_lanes(const CudaFacts& device) { return device.compute_capability <= 80 ? 64 : 128; }
 
 TokenCost token_cost(Walk walk, const SelectiveScanProblem& problem, int channels, const CudaFacts& device) {
+  const int64_t bytes = bytes_of(problem.type);
   const auto counted = std::find_if(std::begin(kKernelCosts), std::end(kKernelCosts), [&](const KernelCost& cost) {
-    return cost.walk == walk && cost.form == form_of(problem) && cost.channels == channels;
+    return cost.walk == walk && cost.form == form_of(problem) && cost.bytes == bytes && cost.channels == channels;
   });
   if (counted == std::end(kKernelCosts)) return {};  // such a kernel is not compiled
-  const auto states = static_cast<double>(state_group_of(problem.states)), rank = static_cast<double>(problem.rank);
+  const auto states = static_cast<double>(state_group_of(problem.states)),
+             rank = static_cast<double>(multiplies_by_warp(bytes) ? products_of(problem.rank) : problem.rank);
   const auto of = [&](const Linear& cost) { return cost.fixed + cost.state * states + cost.rank * rank; };
   const double issued = of(counted->issued), special = counted->specials + states;
   const auto warps = static_cast<double>(channels);  // of 32 channels
@@ -140,7 +140,10 @@ double TimeModel::clocks(const SelectiveScanCudaPlan& plan) const {
                 resident = std::max<int64_t>(1, resident_blocks(problem_, plan, device_));
   const auto passes = static_cast<double>(divide_up(subscans, kThreadGroups)),
              tokens = static_cast<double>(plan.chunk_tokens), chunks = static_cast<double>(plan.chunks);
-  const double start = kBlockStart + kRankStart * static_cast<double>(problem_.rank);
+  const int64_t loads_of_weights = multiplies_by_warp(bytes_of(problem_.type))
+                                       ? std::max<int64_t>(0, products_of(problem_.rank) - 1)
+                                       : divide_up(problem_.rank, 8);
+  const double start = kBlockStart + kWeightsStart * static_cast<double>(loads_of_weights);
   const auto output = [&](double more) {
     return passes * walk(output_[channels - 1], tokens, start + more, blocks, threads, resident);
   };
@@ -155,12 +158,11 @@ double TimeModel::clocks(const SelectiveScanCudaPlan& plan) const {
       clocks = output(0);
       break;
     case Schedule::cluster: {
-      // Every state is read and written once, with a step size for every chunk that it is carried through.
-      const int64_t rows = 2 * plan.state_group + std::max(plan.state_group, plan.chunks),
-                    here = std::min(resident, divide_up(blocks, device_.multiprocessors));
+      // Every state is read, with the sum of its step sizes, and written once. The next walk's first tile is loaded
+      // meanwhile.
+      const int64_t rows = 3 * plan.state_group, here = std::min(resident, divide_up(blocks, device_.multiprocessors));
       const double exchange = 2 * kClusterBarrier + static_cast<double>(4 * rows * threads * here) / kClusterBytes;
-      clocks =
-          passes * walk(cluster_[channels - 1], 2 * tokens, start + exchange + kWalkAgain, blocks, threads, resident);
+      clocks = passes * walk(cluster_[channels - 1], 2 * tokens, start + exchange, blocks, threads, resident);
       break;
     }
     case Schedule::two_launches:

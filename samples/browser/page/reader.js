@@ -1,4 +1,4 @@
-// From strokes to the probability of each label. A picture becomes the model's input as vimdeploy's recipe has it.
+// From strokes to the probability of each label. A picture is resized as vimdeploy's recipe has it; the model does the rest.
 
 import * as ort from "./ort.wasm.bundle.min.mjs";
 
@@ -15,7 +15,7 @@ export async function openReader() {
   async function read(strokes) {
     const start = performance.now();
     const seen = resized(pictureOf(strokes), SIDE, model.side);
-    const input = new ort.Tensor("float32", tensorOf(seen, model), [1, 1, model.side, model.side]);
+    const input = new ort.Tensor("uint8", Uint8Array.from(seen), [1, model.side, model.side, 1]);
     const outputs = await session.run({ [model.input]: input });
     return { seen, shares: softmax(outputs[model.output].data), milliseconds: performance.now() - start };
   }
@@ -80,8 +80,6 @@ function bicubic(x) {
   if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
   return x < 2 ? ((-0.5 * x + 2.5) * x - 4) * x + 2 : 0;
 }
-
-export const tensorOf = (pixels, { mean, std }) => Float32Array.from(pixels, (pixel) => (pixel / 255 - mean) / std);
 
 function softmax(logits) {
   const most = Math.max(...logits);

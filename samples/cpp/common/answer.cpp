@@ -22,7 +22,7 @@ std::vector<std::string> labels_of(const Model& model, size_t logits) {
 std::vector<Prediction> predictions_of(std::vector<float> logits, const Model& model) {
   constexpr size_t kTop = 5;
   const bool is_finite = std::all_of(logits.begin(), logits.end(), [](float logit) { return std::isfinite(logit); });
-  check(is_finite && !logits.empty(), "The logits are not finite.");
+  check(is_finite && !logits.empty(), "its logits are not finite");
   const std::vector<std::string> labels = labels_of(model, logits.size());
   if (logits.size() == 1) logits.push_back(0);
 

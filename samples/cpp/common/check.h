@@ -1,4 +1,4 @@
-// Every failure of the programs is a std::runtime_error that says what was wanted and what was found.
+// Every failure is a std::runtime_error. The program puts the name of the file before its message.
 
 #pragma once
 
@@ -7,8 +7,8 @@
 
 namespace classify {
 
-inline void check(bool is_good, const std::string& sentence) {
-  if (!is_good) throw std::runtime_error(sentence);
+inline void check(bool is_good, const std::string& reason) {
+  if (!is_good) throw std::runtime_error(reason);
 }
 
 }  // namespace classify

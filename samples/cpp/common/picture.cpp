@@ -20,10 +20,11 @@
 namespace classify {
 namespace {
 
-constexpr int64_t kMostPixels = int64_t{1} << 28;
+constexpr int64_t kLongest = 1'000'000, kMostPixels = int64_t{1} << 28;
 
 void check_size(int64_t width, int64_t height) {
-  check(width > 0 && height > 0 && width <= kMostPixels / height, "it has no pixels, or absurdly many");
+  check(width > 0 && height > 0 && std::max(width, height) <= kLongest && width * height <= kMostPixels,
+        "it has no pixels, or absurdly many");
 }
 
 Picture empty_picture(int width, int height, int channels) {
@@ -69,15 +70,11 @@ Picture picture_from_jpeg([[maybe_unused]] const std::vector<uint8_t>& file) {
 
 Picture read_picture(const std::string& path) {
   std::ifstream stream(path, std::ios::binary);
-  check(stream.good(), "The picture " + path + " cannot be opened.");
+  check(stream.good(), "it cannot be opened");
   const std::vector<uint8_t> file(std::istreambuf_iterator<char>(stream), {});
+  check(file.size() < kMostPixels, "it is larger than any picture");
   const bool is_jpeg = file.size() > 2 && file[0] == 0xff && file[1] == 0xd8;
-  try {
-    check(file.size() < kMostPixels, "it is larger than any picture");
-    return is_jpeg ? picture_from_jpeg(file) : picture_from_png(file);
-  } catch (const std::exception& problem) {
-    throw std::runtime_error("The picture " + path + " cannot be read: " + problem.what() + ".");
-  }
+  return is_jpeg ? picture_from_jpeg(file) : picture_from_png(file);
 }
 
 Picture grey(const Picture& rgb) {

@@ -138,9 +138,10 @@ std::pair<Axis, Axis> axes_of(const Picture& picture, const Model& model) {
 
 // The part of a picture that the model looks at, resized.
 Picture window_of(const Picture& picture, const Model& model) {
-  constexpr int64_t kLongest = 1'000'000, kLargest = 16;
+  constexpr int64_t kLongest = 1'000'000, kMost = int64_t{1} << 28, kLargest = 16;
   const auto [down, across] = axes_of(picture, model);
-  check(std::max(down.to, across.to) <= kLongest, "A picture would become longer than any is.");
+  check(std::max(down.to, across.to) <= kLongest && down.count <= kMost / across.count,
+        "it would become larger than any picture");
   const bool is_long = down.to * across.to > kLargest * down.count * across.count;
   const Kernel kernel = kernel_of(model.recipe.interpolation);
   const std::vector<Taps> rows = taps_of(kernel, across, is_long), columns = taps_of(kernel, down, is_long);

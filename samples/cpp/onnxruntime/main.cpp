@@ -40,7 +40,7 @@ Opened open(const std::string& path) {
   auto session = std::make_shared<Ort::Session>(environment, path.c_str(), options);
   const Model model = model_of(*session);
   check(model.precision == "fp32" || model.precision == "int8",
-        path + " is in " + model.precision + ", for GPUs; on a CPU take the file that it was converted from.");
+        "it is in " + model.precision + ", for GPUs; on a CPU take the file that it was converted from");
   return {model, [session, model](Tensor& picture) {
             const Ort::Value images = value_of(picture);
             const char *input = model.input.c_str(), *output = model.output.c_str();

@@ -20,26 +20,22 @@ constexpr const char* kPlugin = "";
 
 std::vector<char> contents_of(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
-  check(file.good(), path + " cannot be opened.");
+  check(file.good(), path + " cannot be opened");
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
 Opened open(const std::string& path) {
-  const std::vector<char> plan = contents_of(path), text = contents_of(path + ".json");
-  try {
-    const json known = json::parse(text);
-    const auto model = Model::from_metadata(known.at("model").get<std::map<std::string, std::string>>());
-    check(known.at("engine_bytes") == plan.size(), "it is not the engine that the file beside it speaks of");
-    check(known.at("flavor") == "tensorrt", "it is for TensorRT-RTX, and this program runs TensorRT");
-    check(!known.at("plugin_in_engine") && !known.at("version_compatible"),
-          "it carries code, which this program does not run; build it without");
-    const bool has_plugins = !known.at("plugin_version").is_null();
-    check(!has_plugins || *kPlugin != '\0', "it wants our plugin, and this program was built without");
-    const auto engine = std::make_shared<Engine>(plan, has_plugins ? kPlugin : "", model);
-    return {model, [engine](const Tensor& picture) { return engine->run(picture); }};
-  } catch (const std::exception& problem) {
-    throw std::runtime_error("The engine " + path + " cannot be used: " + problem.what());
-  }
+  const std::vector<char> plan = contents_of(path);
+  const json known = json::parse(contents_of(path + ".json"));
+  const auto model = Model::from_metadata(known.at("model").get<std::map<std::string, std::string>>());
+  check(known.at("engine_bytes") == plan.size(), "it is not the engine that the file beside it speaks of");
+  check(known.at("flavor") == "tensorrt", "it is for TensorRT-RTX, and this program runs TensorRT");
+  check(!known.at("plugin_in_engine") && !known.at("version_compatible"),
+        "it carries code, which this program does not run; build it without");
+  const bool has_plugins = !known.at("plugin_version").is_null();
+  check(!has_plugins || *kPlugin != '\0', "it wants our plugin, and this program was built without");
+  const auto engine = std::make_shared<Engine>(plan, has_plugins ? kPlugin : "", model);
+  return {model, [engine](const Tensor& picture) { return engine->run(picture); }};
 }
 
 }  // namespace

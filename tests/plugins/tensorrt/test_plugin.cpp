@@ -275,7 +275,8 @@ TEST(Plugin, AsksForAWorkspaceForEveryScan) {
 }
 
 CudaFacts device_of(const Operator& op) {
-  const auto* kept = runtime(*made(op)).getFieldsToSerialize();
+  const PluginPointer plugin = made(op);  // which owns the fields
+  const auto* kept = runtime(*plugin).getFieldsToSerialize();
   CudaFacts device;
   for (int32_t i = 0; i < kept->nbFields; ++i) {
     if (std::string(kept->fields[i].name) == "device") std::memcpy(&device, kept->fields[i].data, sizeof device);
