@@ -1,4 +1,4 @@
-"""What the device can do at most: bytes copied, exp2, multiply-adds, loads from shared memory, each measured alone."""
+"""What the device can do at most: bytes copied, exp2, multiply-adds, loads from shared memory, each by itself."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ class Kernels:
         )
 
     def count(self, function: str, blocks: int, out: Tensor) -> int:
-        """Keep the device busy with ``exp2``, ``fma`` or ``shared_loads`` and nothing else; how many there are in all."""
+        """Keep the device busy with ``exp2``, ``fma`` or ``shared_loads`` alone; how many there are in all."""
         operations = ctypes.c_int64()
         self._call(f"count_{function}", blocks, ctypes.c_void_p(out.data_ptr()), ctypes.byref(operations), _stream())
         return operations.value
