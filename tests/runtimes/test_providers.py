@@ -22,6 +22,9 @@ PROVIDER = "cpu_ep"
 """Of the package nxrt_ep_cpu, which does not follow ONNX Runtime's guidance for names."""
 
 
+takes_plugins = pytest.mark.skipif(not hasattr(ort, "get_ep_devices"), reason="ONNX Runtime is older than 1.22")
+
+
 @contextlib.contextmanager
 def installed(folder):
     """Packages in a folder, in the manner of ONNX Runtime's plugins, as if pip had installed them."""
@@ -50,11 +53,16 @@ def plugin(provider, library):
 def cpu_plugin(tmp_path_factory):
     """The provider of an installed plugin, which the first session that wants it registers."""
     real = pytest.importorskip("nxrt_ep_cpu", reason="the plugin nxrt-ep-cpu is not installed: pip install '.[dev]'")
+    if not hasattr(ort, "register_execution_provider_library"):
+        pytest.skip("this ONNX Runtime takes no plugins")
     try:
         ort.register_execution_provider_library("trial", real.get_library_path())
     except Exception as error:
         pytest.skip(f"this ONNX Runtime is too old for nxrt-ep-cpu: {error}")
+    found = [device.ep_name for device in ort.get_ep_devices()]
     ort.unregister_execution_provider_library("trial")
+    if PROVIDER not in found:
+        pytest.skip("this ONNX Runtime is too old for nxrt-ep-cpu, which finds no CPU")
     with installed(tmp_path_factory.mktemp("plugin")) as install:
         install("onnxruntime_ep_nxrt", plugin(PROVIDER, real.get_library_path()))
         find_providers([PROVIDER])
@@ -133,6 +141,7 @@ class TestThatCannotBe:
         with pytest.raises(InputError, match=r"Wanted a CUDA stream or its handle, found "):
             providers._options("CUDAExecutionProvider", {"user_compute_stream": stream}, device_of("cuda"), False)
 
+    @takes_plugins
     def test_a_library_that_is_none(self, package, tmp_path):
         (tmp_path / "none.so").write_bytes(b"not a library")
         package("onnxruntime_ep_example", plugin("ExampleProvider", tmp_path / "none.so"))
@@ -157,11 +166,18 @@ class TestThatCannotBe:
             find_providers(["OtherProvider"])
 
     def test_an_onnx_runtime_without_plugins(self, monkeypatch):
-        monkeypatch.delattr(ort, "get_ep_devices")
+        monkeypatch.delattr(ort, "get_ep_devices", raising=False)
         find_providers(["CPUExecutionProvider"])
         assert plugin_device("CPUExecutionProvider") is None
 
+    def test_an_onnx_runtime_that_is_too_old_for_one(self, package, monkeypatch):
+        monkeypatch.delattr(ort, "register_execution_provider_library", raising=False)
+        package("onnxruntime_ep_example", plugin("ExampleProvider", "example.so"))
+        with pytest.raises(ConfigError, match=r"takes no plugins, such as onnxruntime_ep_example; install a newer one"):
+            find_providers(["ExampleProvider"])
 
+
+@takes_plugins
 class TestDevices:
     """Those of machines that are not here."""
 

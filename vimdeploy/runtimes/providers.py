@@ -191,6 +191,10 @@ def _register(provider: str) -> None:
             broken.append(f"the plugin {name} cannot be imported: {reason_of(error)}")
             continue
         if is_wanted:
+            if not hasattr(ort, "register_execution_provider_library"):  # since 1.22
+                raise ConfigError(
+                    f"ONNX Runtime {ort.__version__} takes no plugins, such as {name}; install a newer one."
+                )
             try:
                 ort.register_execution_provider_library(provider, package.get_library_path())
             except Exception as error:  # ONNX Runtime's exceptions have no common base
