@@ -179,6 +179,10 @@ class TestInstalled:
     def test_has_types(self, distribution):
         assert any(str(file) == "vimdeploy/py.typed" for file in distribution.files)
 
+    def test_has_what_cmake_finds(self, distribution):
+        files = set(map(str, distribution.files))
+        assert {"vimdeploy/include/vimdeploy.h", "vimdeploy/lib/cmake/vimdeploy/vimdeployConfig.cmake"} <= files
+
     @pytest.mark.skipif(sys.platform != "linux", reason="auditwheel knows Linux alone")
     def test_auditwheel_finds_nothing_but_the_system_libraries(self, wheel):
         """So none has to come along. How old a glibc may be, the building machine decides: see RELEASE.md."""

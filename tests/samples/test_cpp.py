@@ -91,6 +91,24 @@ def pictures(tmp_path_factory):
     return sorted(folder.iterdir())
 
 
+RECIPE = Recipe()
+
+
+def model(dims=("batch", 3, 32, 32), recipe=RECIPE, type_="float32", task="classification"):
+    """What a file says of itself that takes such pictures."""
+    sizes = {"height": SizeRange(32, None, 16, 224), "width": SizeRange(16, 512, 16, 224)}
+    logits = TensorSpec("logits", ("batch", 5))
+    return ModelInfo("some", (TensorSpec("images", dims, type_),), (logits,), task, sizes, recipe=recipe)
+
+
+def metadata_file(folder, info, **others):
+    """What ``print_tensors`` reads: the entries of a file, some of them others."""
+    entries = info.to_metadata() | {f"vimdeploy.{name}": value for name, value in others.items()}
+    path = folder / "metadata"
+    path.write_text("".join(f"{name}\n{value}\n" for name, value in entries.items()))
+    return path
+
+
 class TestPictures:
     @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "lanczos"])
     @pytest.mark.parametrize(
@@ -108,13 +126,9 @@ class TestPictures:
         self, build, pictures, interpolation, channels, size, crop, as_bytes, tmp_path
     ):
         dims = ("batch", *size, channels) if as_bytes else ("batch", channels, *size)
-        images = TensorSpec("images", dims, "uint8" if as_bytes else "float32")
         recipe = Recipe(crop, interpolation, (0.485, 0.456, 0.406)[:channels], (0.229, 0.224, 0.225)[:channels])
-        sizes = {"height": SizeRange(32, None, 16, 224), "width": SizeRange(16, 512, 16, 224)}
-        logits = TensorSpec("logits", ("batch", 5))
-        info = ModelInfo("some", (images,), (logits,), "classification", sizes, recipe=recipe)
-        (tmp_path / "metadata").write_text("".join(f"{name}\n{value}\n" for name, value in info.to_metadata().items()))
-        found = printed(build / "print_tensors", tmp_path / "metadata", *pictures)
+        info = model(dims, recipe, "uint8" if as_bytes else "float32")
+        found = printed(build / "print_tensors", metadata_file(tmp_path, info), *pictures)
         for path in pictures:
             [(wanted, _)] = picture_windows([path], info, None, Limits())
             image = wanted["images"]
@@ -123,6 +137,27 @@ class TestPictures:
             values, found = np.frombuffer(found[: image.nbytes], image.dtype), found[image.nbytes :]
             np.testing.assert_array_equal(values, image.ravel(), path.name)
         assert not found
+
+    @pytest.mark.parametrize(
+        ("info", "others", "sentence"),
+        [
+            (model(recipe=Recipe(fit="slide")), {}, "does not take the middle of pictures"),
+            (model(recipe=Recipe(interpolation="nearest")), {}, "resizes pictures by nearest"),
+            (model(("batch", 4, 32, 32), Recipe(mean=(0.5,) * 4, std=(0.5,) * 4)), {}, "neither grey nor RGB"),
+            (model((4, 3, 32, 32)), {}, "several pictures at a time"),
+            (model(type_="float64"), {}, "neither uint8 nor float32"),
+            (model(task="features"), {}, "its task is 'features'"),
+            (model(), {"format": "3"}, "of another vimdeploy"),
+            (model(), {"recipe": "{"}, "metadata is damaged"),
+            (model(), {"recipe": "[]"}, "metadata is damaged"),
+            (model(), {"inputs": "[]"}, "metadata is damaged"),
+            (model(("batch", 3, "height", 32)), {"sizes": '{"height": {"least": 0, "step": 1}}'}, "no picture has"),
+            (model(("batch", 3, "height", 32)), {"sizes": '{"height": {"least": 1e99, "step": 1}}'}, "no picture has"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+    def test_of_a_model_that_wants_others_are_refused(self, build, info, others, sentence, picture, tmp_path):
+        assert sentence in refusal(build / "print_tensors", metadata_file(tmp_path, info, **others), picture)
 
 
 @pytest.fixture(scope="module")

@@ -11,17 +11,19 @@ namespace {
 
 using nlohmann::json;
 
+int64_t size_of(const json& value) {
+  check(value.is_number_integer() && value >= 1 && value <= 1 << 30, "its metadata has a size that no picture has");
+  return value.get<int64_t>();
+}
+
 Side side_of(const json& dim, const json& sizes) {
+  if (!dim.is_string()) return {size_of(dim), 1, size_of(dim)};
   Side side;
-  if (dim.is_number()) {
-    side = {dim.get<int64_t>(), 1, dim.get<int64_t>()};
-  } else if (const auto range = sizes.find(dim.get<std::string>()); range != sizes.end()) {
-    side.least = range->at("least");
-    side.step = range->at("step");
-    if (!range->at("most").is_null()) side.most = range->at("most").get<int64_t>();
-  }
-  check(side.least >= 1 && side.step >= 1 && side.most.value_or(side.least) >= side.least,
-        "its metadata has sizes that no picture has");
+  const auto range = sizes.find(dim.get<std::string>());
+  if (range == sizes.end()) return side;
+  side.least = size_of(range->at("least"));
+  side.step = size_of(range->at("step"));
+  if (!range->at("most").is_null()) side.most = std::max(size_of(range->at("most")), side.least);
   return side;
 }
 
@@ -37,7 +39,7 @@ Recipe recipe_of(const json& document) {
   check(document.at("fit") == "crop", "it does not take the middle of pictures, as this program does");
   check(recipe.mean.size() == recipe.std.size() && (recipe.mean.size() == 1 || recipe.mean.size() == 3),
         "it takes pictures that are neither grey nor RGB");
-  check(recipe.crop > 0 && recipe.crop <= 1, "its recipe crops to no part of a picture");
+  check(recipe.crop >= 0.01 && recipe.crop <= 1, "it takes no part of pictures");
   return recipe;
 }
 

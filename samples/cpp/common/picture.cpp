@@ -20,10 +20,11 @@
 namespace classify {
 namespace {
 
-constexpr int64_t kMostPixels = int64_t{1} << 28;
+constexpr int64_t kLongest = 1'000'000, kMostPixels = int64_t{1} << 28;
 
 void check_size(int64_t width, int64_t height) {
-  check(width > 0 && height > 0 && width <= kMostPixels / height, "it has no pixels, or absurdly many");
+  check(width > 0 && height > 0 && std::max(width, height) <= kLongest && width * height <= kMostPixels,
+        "it has no pixels, or absurdly many");
 }
 
 Picture empty_picture(int width, int height, int channels) {
