@@ -20,7 +20,7 @@ from vimdeploy.inputs import (
     stacked,
 )
 from vimdeploy.model_info import ModelInfo, SizeRange, TensorSpec
-from vimdeploy.preprocess import Placement, open_image, tensor_from_image, tensors_from_image
+from vimdeploy.preprocess import Placement, normalised, open_image, tensor_from_image, tensors_from_image
 from vimdeploy.recipe import Recipe
 from vimdeploy.tasks.base import Limits
 
@@ -56,6 +56,13 @@ class TestRandomInputs:
             for size in (2, 3)
         )
         assert (first == second).all()
+
+    def test_of_bytes_are_about_what_the_others_are(self):
+        image = array(random_inputs(FIXED.with_bytes(), 1, seed=0))
+        assert (image.shape, image.dtype) == ((16, 24, 3), np.uint8)
+        values = normalised(image, FIXED.recipe)
+        assert abs(values.mean()) < 0.1
+        assert 0.85 < values.std() < 1.05  # what bytes cannot say is cut off
 
     def test_are_the_same_as_ever(self):
         """Reports of earlier days name the seed alone."""

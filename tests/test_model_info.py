@@ -149,6 +149,43 @@ class TestModelInfo:
         assert info.size_text == text
 
 
+class TestBytes:
+    def test_have_their_channels_last(self):
+        info = FULL.with_bytes()
+        assert info.inputs == (TensorSpec("pixels", ("batch", "height", "width", 1), "uint8"),)
+        assert (info.takes_bytes, info.channels, info.image_size) == (True, 1, ("height", "width"))
+        assert (info.size_text, info.fixed_image_size((48, 32))) == (FULL.size_text, (48, 32))
+        assert info.sides_of((2, 48, 32, 1)) == (48, 32)
+        assert ModelInfo.from_metadata(info.to_metadata()) == info
+
+    def test_and_back(self):
+        assert FULL.with_bytes().with_floats() == FULL
+        assert FULL.with_floats() == FULL
+        assert not FULL.takes_bytes
+
+    def test_inputs_beside_the_picture_stay(self):
+        beside = TensorSpec("sizes", ("batch", 2), "int64")
+        info = dataclasses.replace(FULL, inputs=(*FULL.inputs, beside)).with_bytes()
+        assert info.inputs[1:] == (beside,)
+
+    def test_twice(self):
+        with pytest.raises(ConfigError, match="mine takes pictures of uint8 already"):
+            FULL.with_bytes().with_bytes()
+
+    def test_of_a_model_without_a_recipe(self):
+        for info in (FIXED, dataclasses.replace(FULL, inputs=(TensorSpec("tokens", ("batch", 8)),))):
+            with pytest.raises(ConfigError, match="does not say how a picture becomes its input"):
+                info.with_bytes()
+
+    def test_another_program_may_mean_anything_by_them(self):
+        info = dataclasses.replace(FIXED, inputs=(TensorSpec("images", ("batch", 3, 32, 48), "uint8"),))
+        assert (info.takes_bytes, info.channels, info.image_size) == (False, 3, (32, 48))
+
+    def test_channels_last_of_another_program(self):
+        info = dataclasses.replace(FIXED, inputs=(TensorSpec("images", ("batch", 32, 48, 3)),))
+        assert (info.takes_bytes, info.channels, info.image_size) == (False, 3, (32, 48))
+
+
 class TestFixedImageSize:
     @pytest.mark.parametrize("asked", [None, (32, 48)])
     def test_of_a_file_of_one_size(self, asked):

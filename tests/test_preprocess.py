@@ -18,7 +18,9 @@ from vimdeploy.preprocess import (
     Placement,
     _resized_columns,
     _resized_part,
+    image_from_tensor,
     image_of,
+    normalised,
     open_image,
     placed,
     size_of,
@@ -692,3 +694,44 @@ class TestWindows:
         height = {"slide": 6, "pad": 2}[fit]
         assert (tensor[:height] == 2).all()
         assert (tensor[height:] == 0).all()
+
+
+class TestBytes:
+    def made(self, image, size, recipe):
+        return tensor_from_image(image, size, recipe, as_bytes=True)
+
+    def test_channels_come_last_and_are_bytes(self):
+        tensor = self.made(Image.new("RGB", (30, 50)), (8, 16), Recipe())
+        assert (tensor.shape, tensor.dtype, tensor.flags.c_contiguous) == ((8, 16, 3), np.uint8, True)
+
+    def test_are_the_pixels_themselves(self):
+        values = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+        np.testing.assert_array_equal(self.made(Image.fromarray(values), (4, 6), replace(Recipe(), crop=1.0)), values)
+
+    @pytest.mark.parametrize("channels", [1, 3, 5])
+    @pytest.mark.parametrize("fit", ["crop", "slide", "pad"])
+    @pytest.mark.parametrize("size", [(30, 50), (90, 20)])
+    def test_once_normalised_are_what_other_models_take(self, channels, fit, size):
+        recipe = Recipe(0.9, "bilinear", (0.5,) * channels, (0.25,) * channels, fit)
+        values = np.random.default_rng(0).integers(0, 127, (*size, channels), dtype=np.uint8)  # 128 is the margin
+        image = image_of(values)
+        wanted = tensor_from_image(image, (16, 24), recipe)
+        np.testing.assert_array_equal(normalised(self.made(image, (16, 24), recipe), recipe), wanted)
+
+    def test_every_window(self):
+        values = np.random.default_rng(0).integers(0, 256, (10, 20, 3), dtype=np.uint8)
+        placement = placed((10, 20), (6, 6), SLIDE, (10, 20), every=True)
+        windows = list(tensors_from_image(Image.fromarray(values), (6, 6), SLIDE, placement, as_bytes=True))
+        for window, (top, left) in zip(windows, placement.windows, strict=True):
+            np.testing.assert_array_equal(window, values[top : top + 6, left : left + 6])
+
+    def test_behind_a_picture_comes_the_colour_of_the_margin(self):
+        tensor = self.made(Image.new("RGB", (80, 8), (1, 2, 3)), (16, 16), PAD)
+        assert (tensor[:2] == (1, 2, 3)).all()
+        assert (tensor[2:] == PAD.margin).all()
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_for_people_are_the_picture(self, channels):
+        values = np.random.default_rng(0).integers(0, 256, (4, 6, channels), dtype=np.uint8)
+        seen = np.asarray(image_from_tensor(values, Recipe()))
+        np.testing.assert_array_equal(seen, np.broadcast_to(values, (4, 6, 3)))

@@ -55,3 +55,10 @@ def test_every_other_interpolation_is_pillows(interpolation):
     from PIL import Image
 
     assert Image.Resampling[Recipe(interpolation=interpolation).interpolation.upper()] is not None
+
+
+@pytest.mark.parametrize(
+    ("mean", "margin"), [((0.485, 0.456, 0.406), (124, 116, 104)), ((-0.1,), (0,)), ((1.5,), (255,))], ids=str
+)
+def test_the_colour_of_margins(mean, margin):
+    assert Recipe(mean=mean, std=(1.0,) * len(mean)).margin == margin

@@ -50,7 +50,7 @@ class TensorSpec:
     dims: tuple[int | str, ...]
     """A number if the dimension is fixed, a word if it is free: ``("batch", 3, "height", "width")``."""
     type: str = "float32"
-    """As NumPy names it."""
+    """As NumPy names it. Pictures of ``uint8`` have their channels last, if the file has a task."""
 
     def __str__(self) -> str:
         return f"{self.name} ({', '.join(map(str, self.dims))}) of {self.type}"

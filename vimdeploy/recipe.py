@@ -42,7 +42,8 @@ class Recipe:
     """One of ``FITS``: ``crop`` resizes the short side to the input's / ``crop`` and takes the middle; ``slide``
     resizes it to the input's, the long side to four times that at most, and takes windows at a stride of two thirds;
     ``pad`` resizes the long side to the input's. If a window is larger than the picture, as always with ``pad``, it
-    has zeros on the right and below, put there after normalisation: segmenters are trained with such margins too."""
+    has zeros on the right and below, put there after normalisation: segmenters are trained with such margins too. Among
+    bytes the mean, rounded, stands for them."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "crop", _number("crop", self.crop))
@@ -66,7 +67,7 @@ class Recipe:
     def margin(self) -> tuple[int, ...]:
         """The colour, in bytes, that stands for zeros behind a picture, in files that normalise pictures themselves and
         do not crop them: the mean, rounded. A pixel of a picture that has this colour becomes zeros too; it is no more
-        than half a byte from them.
+        than half a level of 255 from them.
         """
         return tuple(min(max(round(255 * mean), 0), 255) for mean in self.mean)
 

@@ -178,9 +178,11 @@ def _size(size: int | str, shape: Mapping[str, int]) -> int:
     names = {part.id for part in parts if isinstance(part, ast.Name)}
     if unknown := names - shape.keys():
         wanted = " ".join(f"--shape {printable(name)}=SIZE" for name in sorted(unknown))
-        raise InputError(f"The size of {printable(', '.join(sorted(unknown)))} is free in this file: say it by {wanted}.")
+        raise InputError(
+            f"The size of {printable(', '.join(sorted(unknown)))} is free in this file: say it by {wanted}."
+        )
     try:
-        value = eval(compile(tree, "axis", "eval"), {"__builtins__": {}}, dict(shape))  # noqa: S307: of the parts above
+        value = eval(compile(tree, "axis", "eval"), {"__builtins__": {}}, dict(shape))
     except (ZeroDivisionError, TypeError) as error:
         raise InputError(f"The file has an axis {printable(size)!r}, whose size cannot be told.") from error
     return int(value)

@@ -22,7 +22,9 @@ from vimdeploy.runtimes.base import Arrays, Session
 
 WEIGHTS_SEED = 0
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
-RUNTIMES = ("PyTorch with our kernels", "ONNX Runtime CUDA", "TensorRT", "TensorRT-RTX")
+_IN_ONNX_RUNTIME = {"ONNX Runtime CUDA": False, "ONNX Runtime CUDA, graphs": True}
+"""Whether it captures CUDA graphs."""
+RUNTIMES = ("PyTorch with our kernels", *_IN_ONNX_RUNTIME, "TensorRT", "TensorRT-RTX")
 MAX_BATCH = 8
 
 _IN_FLOAT32 = ("dt_bias", "A", "D")
@@ -93,9 +95,10 @@ def session_of(runtime: str, name: str, precision: str, settings: Settings) -> S
     """
     if runtime == RUNTIMES[0]:
         return _fused_session(name, PRECISIONS[precision], settings)
-    if runtime == "ONNX Runtime CUDA":
+    if runtime in _IN_ONNX_RUNTIME:
         _want_cuda_provider()
-        return vimdeploy.load(_onnx_file(name, precision, settings), device="cuda")
+        file = _onnx_file(name, precision, settings)
+        return vimdeploy.load(file, device="cuda", cuda_graphs=_IN_ONNX_RUNTIME[runtime])
     package, flavor = {"TensorRT": ("tensorrt", "tensorrt"), "TensorRT-RTX": ("tensorrt_rtx", "rtx")}[runtime]
     for needed in (package, "pycuda"):
         require(needed, flavor)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
 
 from scan_costs.hot_path import NoSuchPathError
 from scan_costs.machine_code import ToolMissingError, architectures
-from scan_costs.scan_kernels import FORMS, TYPES, scan_kernels
+from scan_costs.scan_kernels import FORMS, TYPES, ScanKernel, scan_kernels, table_of
 
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 
@@ -42,6 +43,7 @@ PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
     default=PLUGINS,
     help="Take the kernels' sources from this folder, such as that of another checkout (default: this checkout's).",
 )
+@click.option("--table", is_flag=True, help="Print the rows of plugins/scan/cuda/kernel_costs.h instead.")
 def main(
     wanted: tuple[int, ...],
     types: tuple[str, ...],
@@ -49,6 +51,7 @@ def main(
     states: tuple[int, ...],
     rank: int,
     plugins: Path,
+    table: bool,
 ) -> None:
     """Count what the scan's CUDA kernels cost, in their machine code; needs nvcc and nvdisasm, but no GPU.
 
@@ -57,29 +60,30 @@ def main(
     scheduler, and clocks of the multiprocessor's shared memory, if a number that all lanes read takes a quarter of
     different ones, and in brackets if it takes half.
     """
-    click.echo(
-        "| kernel | type | form | states | channels | sm | registers | spills | issued | float32 | special | shared |"
-    )
-    click.echo("|---" * 12 + "|")
     try:
         for architecture in wanted or architectures():
-            for kernel in scan_kernels(plugins, architecture):
-                if any(
-                    chosen and of not in chosen
-                    for chosen, of in ((types, kernel.type), (forms, kernel.form), (states, kernel.states))
-                ):
-                    continue
-                cells = [kernel.name, kernel.type, kernel.form, kernel.states, kernel.channels, architecture]
-                cells += [kernel.kernel.registers, kernel.kernel.spill_bytes]
-                try:
-                    cost = kernel.cost(rank)
-                except NoSuchPathError as error:
-                    cells.append(str(error))
-                else:
-                    cells += [f"{cost.issued:.1f}", f"{cost.float32:.1f}", f"{cost.special:.0f}"]
-                    cells.append(f"{cost.shared:.1f} ({cost.shared_unpacked:.1f})")
-                click.echo(f"| {' | '.join(map(str, cells))} |")
-    except ToolMissingError as error:
+            kernels = [
+                kernel
+                for kernel in scan_kernels(plugins, architecture)
+                if (not types or kernel.type in types)
+                and (not forms or kernel.form in forms)
+                and (not states or kernel.states in states)
+            ]
+            for line in table_of(kernels) if table else _lines(kernels, architecture, rank):
+                click.echo(line)
+    except (NoSuchPathError, ToolMissingError) as error:
         raise click.ClickException(str(error)) from error
     except subprocess.CalledProcessError as error:
         raise click.ClickException(f"{error.cmd[0]} failed: {error.stderr.strip()}") from error
+
+
+def _lines(kernels: Sequence[ScanKernel], architecture: int, rank: int) -> Iterator[str]:
+    header = ("kernel", "type", "form", "states", "channels", "sm", "registers", "spills")
+    yield f"| {' | '.join((*header, 'issued', 'float32', 'special', 'shared'))} |"
+    yield "|---" * (len(header) + 4) + "|"
+    for k in kernels:
+        cost = k.cost(rank)
+        kind = (k.name, k.type, k.form, k.states, k.channels, architecture, k.kernel.registers, k.kernel.spill_bytes)
+        counts = (f"{cost.issued:.1f}", f"{cost.float32:.1f}", f"{cost.special:.0f}")
+        shared = f"{cost.shared:.1f} ({cost.shared_unpacked:.1f})"
+        yield f"| {' | '.join(map(str, (*kind, *counts, shared)))} |"

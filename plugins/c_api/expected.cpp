@@ -5,6 +5,7 @@
 #include <cstring>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 #include "c_api/call.h"
 #include "c_api/vimdeploy.h"
@@ -18,14 +19,21 @@ namespace {
 constexpr int64_t kMostOfAFact = int64_t{1} << 40;
 
 Status read_facts(const int64_t* facts, CudaFacts& device) {
-  int64_t* const members[] = {&device.multiprocessors,        &device.shared_bytes_per_multiprocessor,
-                              &device.shared_bytes_per_block, &device.compute_capability,
-                              &device.largest_cluster,        &device.clock_khz,
-                              &device.memory_mb_per_s,        &device.cache_bytes};
-  static_assert(sizeof members / sizeof *members == sizeof device / sizeof(int64_t));
-  for (int64_t* member : members) {
-    if (*facts < 1 || *facts > kMostOfAFact) return Status::error("a device's fact is " + std::to_string(*facts));
+  const std::pair<const char*, int64_t*> members[] = {
+      {"multiprocessors", &device.multiprocessors},
+      {"shared_bytes_per_multiprocessor", &device.shared_bytes_per_multiprocessor},
+      {"shared_bytes_per_block", &device.shared_bytes_per_block},
+      {"compute_capability", &device.compute_capability},
+      {"largest_cluster", &device.largest_cluster},
+      {"clock_khz", &device.clock_khz},
+      {"memory_mb_per_s", &device.memory_mb_per_s},
+      {"cache_bytes", &device.cache_bytes}};
+  static_assert(std::size(members) == sizeof device / sizeof(int64_t));
+  for (const auto& [name, member] : members) {
     *member = *facts++;
+    if (*member >= 1 && *member <= kMostOfAFact) continue;
+    return Status::error(std::string("a device's ") + name + " is " + std::to_string(*member) + ", wanted 1 to " +
+                         std::to_string(kMostOfAFact));
   }
   return {};
 }
@@ -42,11 +50,13 @@ Status read_problem(const char* name, int type, const int64_t* sizes, SelectiveS
   });
   if (!is_scan) return Status::error("there is no scan " + std::string(name));
   if (type < 0 || type >= static_cast<int>(std::size(kElementTypes))) {
-    return Status::error(std::string(name) + ": type is " + std::to_string(type));
+    return Status::error(std::string(name) + ": type is " + std::to_string(type) +
+                         ", wanted 0 (float32), 1 (float16) or 2 (bfloat16)");
   }
   problem.type = kElementTypes[type];
   if (sizes[1] < 1 || sizes[1] > kMostDirections) {
-    return Status::error(std::string(name) + ": it has " + std::to_string(sizes[1]) + " directions or groups");
+    return Status::error(std::string(name) + ": K is " + std::to_string(sizes[1]) + ", wanted 1 to " +
+                         std::to_string(kMostDirections));
   }
   problem.reverse.assign(static_cast<size_t>(sizes[1]), 0);
   problem.batch = sizes[0], problem.tokens = sizes[2], problem.channels = sizes[3], problem.states = sizes[4],

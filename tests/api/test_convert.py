@@ -40,6 +40,34 @@ def test_pictures_are_not(tiny_artifact, images, tmp_path):
     assert made.artifact.info.kept_in_float32 == {"layers.0.mixer.BidirectionalSelectiveScan": "asked for"}
 
 
+def test_pictures_of_bytes(tiny_onnx, picture, tmp_path):
+    made = vimdeploy.convert(tiny_onnx, tmp_path / "bytes.onnx", uint8_input=True)
+    assert (made.artifact.info.takes_bytes, made.artifact.info.precision, made.ranges) == (True, "fp32", {})
+    assert made.parity[0].passed
+    answers = [vimdeploy.load(file, device="cpu").predict(picture) for file in (made.artifact, tiny_onnx)]
+    assert answers[0].document() == answers[1].document()
+
+
+def test_all_at_once(tiny_onnx, images, tmp_path):
+    made = vimdeploy.convert(
+        tiny_onnx, tmp_path / "all.onnx", "fp16", uint8_input=True, portable=True, batch=2, images=images
+    )
+    info = made.artifact.info
+    assert (str(info.inputs[0]), info.precision, info.form) == ("images (2, 32, 32, 3) of uint8", "fp16", "portable")
+
+
+def test_pictures_that_are_bytes_already(tiny_onnx, tmp_path):
+    vimdeploy.convert(tiny_onnx, tmp_path / "bytes.onnx", uint8_input=True)
+    with pytest.raises(ConfigError, match="takes pictures of uint8 already"):
+        vimdeploy.convert(tmp_path / "bytes.onnx", tmp_path / "again.onnx", uint8_input=True)
+    assert not (tmp_path / "again.onnx").exists()
+
+
+def test_nothing_to_do(tiny_onnx, tmp_path):
+    with pytest.raises(ConfigError, match="--precision fp16 or bf16, --uint8-input, or --portable"):
+        vimdeploy.convert(tiny_onnx, tmp_path / "same.onnx")
+
+
 @pytest.mark.parametrize("precision", ["fp32", "int8", "half"])
 def test_another_precision(tiny_onnx, tmp_path, precision):
     with pytest.raises(ConfigError, match=f"precision must be fp16 or bf16, found '{precision}'"):

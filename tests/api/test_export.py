@@ -66,6 +66,14 @@ def test_a_network_of_ones_own(tiny_network, tmp_path):
     assert made.artifact.info.labels == tiny_network.info.labels
 
 
+def test_pictures_of_bytes(tiny, exported, picture, tmp_path):
+    made = vimdeploy.export(tiny, tmp_path / "bytes.onnx", random_weights=0, uint8_input=True)
+    assert str(made.artifact.info.inputs[0]) == "images (batch, 32, 32, 3) of uint8"
+    assert all(result.passed and result.reference.description == "PyTorch (eager, cpu)" for result in made.parity)
+    answers = [vimdeploy.load(each.artifact, device="cpu").predict(picture) for each in (made, exported[0])]
+    assert answers[0].document() == answers[1].document()
+
+
 @pytest.mark.slow
 def test_names_of_classes_and_bounds(tiny, tmp_path):
     sizes = AnySize(least=(24, 24), most=(64, 64))

@@ -6,6 +6,7 @@ import onnx
 import pytest
 
 import vimdeploy
+from vimdeploy.api.export import with_bytes
 from vimdeploy.artifact import artifact_from_onnx
 from vimdeploy.checkpoint import load_checkpoint
 from vimdeploy.errors import ConfigError, OutputError, VimdeployWarning
@@ -59,6 +60,25 @@ def test_without_weights_the_library_is_compared_with_the_bodies(exported):
     with pytest.warns(VimdeployWarning, match="is compared with the function bodies, not with PyTorch"):
         [result] = vimdeploy.verify(exported, count=1)
     assert result.reference.description == "ONNX Runtime (function body, cpu)"
+
+
+def test_against_a_file_that_takes_other_pictures(tiny_artifact):
+    made = with_bytes(tiny_artifact)
+    for artifact, other in ((made, tiny_artifact), (tiny_artifact, made)):
+        results = vimdeploy.verify(artifact, against=other, count=2)
+        assert results[0].passed
+        assert results[0].outputs[0].largest == 0
+        assert results[0].stages
+
+
+def test_pictures_of_bytes(exported, tiny_pth, picture, tmp_path):
+    results = vimdeploy.verify(
+        with_bytes(exported), checkpoint=tiny_pth, images=picture.parent, report=tmp_path / "report.html"
+    )
+    for result in results:
+        assert result.passed
+        assert result.stages
+        assert (result.weights.unknown, result.weights.differences) == ((), ())
 
 
 def test_against_another_file(tiny_artifact, tiny_onnx):

@@ -58,6 +58,13 @@ class TestOurs:
         assert (arrays["score_threshold"].tolist(), arrays["max_detections"].tolist()) == ([0, 0], [100, 100])
 
 
+def test_pictures_of_bytes():
+    arrays = random_arrays(detections.INFO.with_bytes(), 2)
+    assert (arrays["images"].shape, arrays["images"].dtype) == ((2, 64, 96, 3), np.uint8)
+    assert (arrays["images"].min(), arrays["images"].max()) == (0, 255)
+    assert arrays["image_sizes"].tolist() == [[64, 96]] * 2
+
+
 class TestForeign:
     def opened(self, path, quick):
         return open_session(Subject("foreign", path), quick)

@@ -261,3 +261,13 @@ def test_a_file_that_answers_otherwise_is_not_written(invoke, tiny_onnx, output,
     assert (result.exit_code, result.stdout, list(output.parent.iterdir())) == (1, "", [])
     assert f"Error: The file does not answer as {tiny_onnx} does" in result.stderr
     assert f"{output} was not written. Further nodes can be kept in float32: vimdeploy convert --keep" in result.stderr
+
+
+def test_pictures_of_bytes(invoke, tiny_onnx, output):
+    result = invoke("convert", tiny_onnx, "-o", output, "--uint8-input")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(f"{output}: tiny, 32x32, fp32, ")
+    assert "Looked at" not in result.stdout
+    again = invoke("convert", output, "-o", output.with_name("again.onnx"), "--uint8-input")
+    assert (again.exit_code, again.stdout, list(output.parent.iterdir())) == (2, "", [output])
+    assert "Error: tiny takes pictures of uint8 already." in again.stderr

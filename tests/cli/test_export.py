@@ -56,6 +56,22 @@ def export_once(tmp_path_factory, tiny_json):
     return export
 
 
+@pytest.mark.slow
+def test_pictures_of_bytes(export_once, invoke, tiny_pth, picture):
+    answers = []
+    for options in (("--uint8-input",), ()):
+        path, result = export_once("-c", tiny_pth, *options)
+        assert result.exit_code == 0, result.output
+        answers.append(json.loads(invoke("run", path, picture, "--json").stdout)["images"])
+    assert answers[0] == answers[1]
+    path, _ = export_once("-c", tiny_pth, "--uint8-input")
+    assert json.loads(invoke("inspect", path, "--json").stdout)["model"]["inputs"] == {
+        "images": {"dims": ["batch", 32, 32, 3], "type": "uint8"}
+    }
+    verified = invoke("verify", path, "-c", tiny_pth)
+    assert verified.exit_code == 0, verified.output
+
+
 class TestPortable:
     @pytest.mark.parametrize(
         ("options", "form"), [((), "portable"), (("--no-loops", "--batch", 3), "unrolled")], ids=str

@@ -84,6 +84,7 @@ class TestWrongUse:
     def test_options_for_the_other_kind_of_model(self, invoke, place, tmp_path):
         for arguments, message in (
             ((place, "--task", "detect"), "--task is for models of vimdeploy's own."),
+            ((place, "--uint8-input"), "--uint8-input is for models of vimdeploy's own."),
             (("vim_tiny_patch16_224", "--dynamic", "x:1=y"), "--dynamic is for FILE.py:FUNCTION."),
         ):
             assert message in self.refused(invoke, "export", *arguments, "-o", tmp_path / "none.onnx")

@@ -77,3 +77,38 @@ class TestInspectEngine:
         result = invoke("inspect", path)
         assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
         assert "is not the engine that" in result.stderr
+
+
+class TestExpect:
+    def test_table(self, invoke, tiny_onnx):
+        lines = invoke("inspect", tiny_onnx, "--expect", "rtx 4090", "--shape", "batch=3").stdout.splitlines()
+        assert re.search(r"^2 x BidirectionalSelectiveScan +B=3 K=2 L=\d+ E=\d+ N=\d+ R=\d+ +.*tokens", lines[-2])
+        assert re.fullmatch(r"All scans: \d+ us, expected by a model of time that no GPU has confirmed\.", lines[-1])
+
+    def test_json(self, invoke, tiny_onnx):
+        expected = json.loads(invoke("inspect", tiny_onnx, "--expect", "H100", "--json").stdout)["expected"]
+        assert (expected["gpu"], expected["confirmed"], len(expected["scans"])) == ("H100", False, 2)
+        assert expected["us"] == pytest.approx(sum(scan["us"] for scan in expected["scans"]))
+        assert expected["scans"][0]["sizes"]["B"] == 1
+
+    @pytest.mark.parametrize(
+        ("options", "says"),
+        [
+            (("--expect", "Voodoo 2"), "There are no facts of a GPU 'Voodoo 2'; there are those of H100, "),
+            (("--shape", "batch=2"), "--shape is for --expect GPU."),
+            (
+                ("--expect", "L4", "--shape", "batch"),
+                "wanted a dimension and its size, such as batch=8, found 'batch'.",
+            ),
+            (("--expect", "L4", "--shape", "batch=0"), "0 is not in the range"),
+        ],
+    )
+    def test_what_is_wrong_is_said(self, invoke, tiny_onnx, options, says):
+        result = invoke("inspect", tiny_onnx, *options)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert says in result.stderr
+
+    def test_a_file_without_scans(self, invoke, foreign_onnx):
+        result = invoke("inspect", foreign_onnx, "--expect", "L4")
+        assert result.exit_code == 2
+        assert "has no nodes of our scans" in result.stderr

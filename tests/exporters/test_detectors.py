@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
-from helpers.dense import verified
+from helpers.dense import check_same_from_bytes, verified
 from helpers.detectors import SIZE, detections, small_detector
 from onnx import numpy_helper
 
+from vimdeploy.api.export import with_bytes
 from vimdeploy.artifact import artifact_from_onnx
 from vimdeploy.converters.conversion import converted_onnx
 from vimdeploy.exporters.onnx_graph import onnx_from_model
@@ -36,6 +37,11 @@ def sessions(proto):
 def test_operators_are_the_standards_besides_ours(proto):
     assert {node.domain for node in proto.graph.node} == {"", "vimdeploy"}
     assert {"RoiAlign", "NonMaxSuppression", "TopK"} < {node.op_type for node in proto.graph.node}
+
+
+def test_pictures_of_bytes_with_margins(proto):
+    floats = artifact_from_onnx(proto)
+    check_same_from_bytes(floats, with_bytes(floats))
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,19 @@
 """Models under heads of segmentation and detection: their checkpoints in a toolbox's names, and their proof."""
 
+import numpy as np
 import torch
 
 from vimdeploy.artifact import artifact_from_onnx
 from vimdeploy.checkpoint import Checkpoint
-from vimdeploy.inputs import random_inputs
+from vimdeploy.inputs import picture_windows, random_inputs
 from vimdeploy.models.variant import Variant
 from vimdeploy.models.vim.config import VimConfig
 from vimdeploy.networks import network_of_variant, stages_of
 from vimdeploy.parity.verify import verify_sessions
 from vimdeploy.parity.weights import check_weights
 from vimdeploy.runtimes.eager import EagerSession
-from vimdeploy.runtimes.onnxruntime import sessions_of_all_operators
+from vimdeploy.runtimes.onnxruntime import OnnxRuntimeSession, sessions_of_all_operators
+from vimdeploy.tasks.base import Limits
 
 CONFIG = VimConfig(image_size=(64, 64), dim=16, depth=4, num_classes=5, state_size=4)
 MINE = Variant("mine", "vim", CONFIG)
@@ -60,3 +62,23 @@ def check_proven(network, proto):
         assert [stage.name for stage in result.stages] == [stage.name for stage in stages_of(network.info)]
         assert (result.weights.unknown, result.weights.differences) == ((), ())
     return results
+
+
+def check_same_from_bytes(floats, made, sizes=((80, 100), (30, 200), (200, 30))):
+    """Check that a file that takes bytes gives what another one gives for pictures of these sizes, to the bit.
+
+    The last two leave margins in inputs that pictures are not cropped for.
+    """
+    with OnnxRuntimeSession(floats, device="cpu") as wanted, OnnxRuntimeSession(made, device="cpu") as found:
+        for size in sizes:
+            pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+            for one, other in zip(*(_of_windows(session, pixels) for session in (wanted, found)), strict=True):
+                assert one.keys() == other.keys()
+                for name in one:
+                    np.testing.assert_array_equal(other[name], one[name])
+
+
+def _of_windows(session, pixels):
+    """What a session gives for each window of a picture."""
+    for arrays, _ in picture_windows([pixels], session.info, None, Limits(score_threshold=0.0)):
+        yield session.run({name: array[None] for name, array in arrays.items()})

@@ -291,7 +291,7 @@ class TestDevice:
                 {"use_tf32": "1", "device_id": "0", "user_compute_stream": "77"},
             ),
             (
-                {"providers": [(CUDA, {"user_compute_stream": 0})]},
+                {"providers": [(CUDA, {"user_compute_stream": "0"})]},
                 {"use_tf32": "0", "device_id": "0", "user_compute_stream": "1"},
             ),
         ],

@@ -3,6 +3,7 @@
 import gc
 import pickle
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -183,7 +184,7 @@ class TestPlugin:
         ],
     )
     def test_must_have_kernels_for_the_gpu(self, here, cuda, engine_file, architectures, capability, covered):
-        here(gpus=[Gpu("Thor", capability)], architectures=architectures)
+        here(gpus=[Gpu("Orin", capability)], architectures=architectures)
         path = engine_file(compute_capability=capability)
         if covered:
             load(path)
@@ -260,14 +261,22 @@ class TestGpu:
         ],
     )
     def test_that_the_engine_fits(self, here, cuda, engine_file, fields, capability, wanted):
-        here(fields.get("tensorrt_version", "10.3.0"), gpus=[Gpu("Some GPU", capability)])
+        here(fields.get("tensorrt_version", "10.3.0"), gpus=[Gpu("Orin", capability)])
         path = engine_file(**fields)
         if wanted is None:
             load(path)
         else:
-            with pytest.raises(ModelFileError, match=rf"capability {wanted}, here is Some GPU with {capability}"):
+            with pytest.raises(ModelFileError, match=rf"capability {wanted}, here is Orin with {capability}"):
                 load(path)
             assert "deserialize" not in cuda.names()
+
+    @pytest.mark.parametrize("fields", [{}, {"hardware_compatibility": "ampere_plus"}])
+    def test_another_model_of_the_same_capability_is_told(self, here, engine_file, fields):
+        here(gpus=[Gpu("Orin Nano", "8.7")])
+        with warnings.catch_warnings(record=True) as told:
+            load(engine_file(**fields))
+        said = "The engine was tuned for Orin, here is Orin Nano: it may be slower, or fail, as TensorRT says; build"
+        assert [str(warning.message).startswith(said) for warning in told] == ([] if fields else [True])
 
     def test_the_second_one(self, here, engine_file):
         here(gpus=[Gpu("old", "7.5"), Gpu("Orin", "8.7")])

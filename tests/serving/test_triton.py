@@ -126,6 +126,14 @@ class TestOtherModels:
         assert np.frombuffer(model.beside[f"warmup/{file}"], np.int64).tolist() == [64, 96]
         assert model.beside["labels.txt"] == b"cat\ndog\nbird\n"
 
+    def test_pictures_of_bytes(self, parsed):
+        model = model_of(made(DETECTOR.with_bytes()))
+        config = parsed(model)
+        images = next(tensor for tensor in config.input if tensor.name == "images")
+        assert (list(images.dims), images.data_type) == ([64, 96, 3], 2)  # TYPE_UINT8
+        file = config.model_warmup[0].inputs["image_sizes"].input_data_file
+        assert np.frombuffer(model.beside[f"warmup/{file}"], np.int64).tolist() == [64, 96]
+
     def test_a_batch_that_is_fixed_is_a_size_like_others(self, tiny_info, parsed):
         inputs, outputs = TensorSpec("images", (4, 3, 32, 32)), TensorSpec("logits", (4, 5))
         artifact = made(dataclasses.replace(tiny_info, inputs=(inputs,), outputs=(outputs,)))

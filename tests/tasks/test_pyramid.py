@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 import torch
 from helpers import dense
-from helpers.dense import CONFIG, MINE, check_proven, checkpoint_of, toolbox_names, verified
+from helpers.dense import CONFIG, MINE, check_proven, check_same_from_bytes, checkpoint_of, toolbox_names, verified
 from helpers.seeded_faults import changed_constant
 from PIL import Image
 
 import vimdeploy
+from vimdeploy.api.export import with_bytes
 from vimdeploy.artifact import artifact_from_onnx
 from vimdeploy.errors import CheckpointError, ConfigError, ModelFileError
 from vimdeploy.exporters.onnx_graph import onnx_from_model
@@ -245,6 +246,10 @@ def exported(request):
 class TestInTheFile:
     def test_answers_and_stages_are_pytorchs(self, exported):
         assert check_proven(*exported)
+
+    def test_and_of_a_file_that_takes_bytes(self, exported):
+        floats = artifact_from_onnx(exported[1])
+        check_same_from_bytes(floats, with_bytes(floats))
 
     @pytest.mark.parametrize("loops", [True, False])
     def test_and_of_a_portable_file(self, exported, loops):

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 from helpers import dense
-from helpers.dense import CONFIG, MINE, check_proven, checkpoint_of, toolbox_names, verified
+from helpers.dense import CONFIG, MINE, check_proven, check_same_from_bytes, checkpoint_of, toolbox_names, verified
 from helpers.seeded_faults import changed_constant
 from PIL import Image
 
 import vimdeploy
+from vimdeploy.api.export import with_bytes
 from vimdeploy.artifact import artifact_from_onnx
 from vimdeploy.errors import CheckpointError, ConfigError, ModelFileError
 from vimdeploy.exporters.onnx_graph import onnx_from_model
@@ -262,6 +263,10 @@ class TestInTheFile:
     def test_answers_and_stages_are_pytorchs(self, exported):
         for result in check_proven(*exported):
             assert result.answers.measures[0].candidate.part == 1
+
+    def test_and_of_a_file_that_takes_bytes(self, exported):
+        floats = artifact_from_onnx(exported[1])
+        check_same_from_bytes(floats, with_bytes(floats))
 
     @pytest.mark.parametrize("loops", [True, False])
     def test_and_of_a_portable_file(self, exported, loops):

@@ -21,14 +21,14 @@ def inspect(
 
     Args:
         artifact: an ONNX file, of ours or of another program, or an engine.
-        expect: a GPU, by its name or its facts, that need not be here: what the model of time expects of the scans on it.
+        expect: a GPU, by its name or its facts, that need not be here: what the scans are expected to take on it.
         shape: of the free axes, for ``expect``: ``{"batch": 8, "height": 1248, "width": 1248}``; a batch that is not
             named is 1.
 
     Returns:
         A document for JSON. ``operators`` is an object in every file: ``computed_by``, and ``nodes``, how many nodes of
-        each of our operators an ONNX file has. With ``expect`` also ``expected``: the scans, how the kernels divide each,
-        and its microseconds, from a model of time that no GPU has confirmed.
+        each of our operators an ONNX file has. With ``expect`` also ``expected``: the scans, how the kernels divide
+        each, and its microseconds, from a model of time that no GPU has confirmed.
 
     Raises:
         ModelFileError: if the file cannot be read.

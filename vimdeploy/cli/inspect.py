@@ -19,14 +19,14 @@ SHOWN = 10
 @click.option(
     "--expect",
     metavar="GPU",
-    help="Tell how our CUDA kernels would divide each scan of an ONNX file on this GPU, such as H100, L4, 'AGX Orin' or "
-    "'RTX 4090', and what they are expected to take. The GPU need not be here; no GPU has confirmed these times.",
+    help="Tell how our CUDA kernels would divide each scan of an ONNX file on this GPU, such as H100, L4, 'AGX Orin' "
+    "or 'RTX 4090', and what they are expected to take. The GPU need not be here; no GPU has confirmed these times.",
 )
 @click.option(
     "--shape",
     type=NamedSize(),
     multiple=True,
-    help="With --expect, set the size of a free dimension, such as batch=8 or height=1248, a side in pixels; repeat the "
+    help="With --expect, set the size of a free dimension, such as batch=8, or height=1248 in pixels; repeat the "
     "option for more. Default: batch=1.",
 )
 @json_option
@@ -59,7 +59,10 @@ def _print_expected(expected: dict[str, Any]) -> None:
     for scan in expected["scans"]:
         sizes = " ".join(f"{letter}={size}" for letter, size in scan["sizes"].items())
         alike.setdefault((scan["operator"], sizes, scan["plan"]), []).append(scan["us"])
-    rows = [(f"{len(us)} x {name}", sizes, plan, f"{us[0]:.1f}", f"{sum(us):.0f}") for (name, sizes, plan), us in alike.items()]
+    rows = [
+        (f"{len(us)} x {name}", sizes, plan, f"{us[0]:.1f}", f"{sum(us):.0f}")
+        for (name, sizes, plan), us in alike.items()
+    ]
     click.echo()
     print_table(("scans", "sizes", f"on {expected['gpu']}", "us each", "us"), rows)
     click.echo(f"All scans: {expected['us']:.0f} us, expected by a model of time that no GPU has confirmed.")

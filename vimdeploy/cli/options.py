@@ -106,9 +106,7 @@ class NamedSize(click.ParamType):  # type: ignore[type-arg]
 
     name = "NAME=SIZE"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, int]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
         """To the name and the size."""
         if isinstance(value, tuple):
             return value

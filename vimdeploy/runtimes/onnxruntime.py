@@ -22,31 +22,16 @@ from vimdeploy.ops.contract import DOMAIN
 from vimdeploy.runtimes.base import Arrays, Session, Stages, check_threads
 from vimdeploy.runtimes.bound_runs import CapturedRuns, Copies, run_on_gpu
 from vimdeploy.runtimes.cuda_provider import CPU_PROVIDER, CUDA_PROVIDER, INSTALL, check_cuda, load_cuda_libraries
-from vimdeploy.runtimes.cuda_streams import LEGACY_STREAM, stream_handle, synchronize, wait_for
+from vimdeploy.runtimes.cuda_streams import LEGACY_STREAM, synchronize, wait_for
 from vimdeploy.runtimes.gpu_arrays import empty, stream_of_torch
 from vimdeploy.runtimes.operator_library import ChosenLibrary, choose_library, warn_of_slow_operators
-from vimdeploy.runtimes.plugin_provider import find_providers, kind_of, plugin_device
+from vimdeploy.runtimes.providers import Provider, Providers, provider_choices
 from vimdeploy.runtimes.runs import run_session
 from vimdeploy.text import reason_of
 
 if TYPE_CHECKING:
     import onnx
-    from onnxruntime import InferenceSession, OrtEpDevice, SessionOptions
-
-_CPU = [CPU_PROVIDER]
-_CUDA = [CUDA_PROVIDER, *_CPU]  # the CPU computes shapes
-_PROVIDERS = {"auto": [_CUDA, _CPU], "cpu": [_CPU], "cuda": [_CUDA]}
-"""The providers of each; ``auto`` takes the first that this machine and the other options allow."""
-_INSTEAD = {"device_id": "device='cuda:1'", "enable_cuda_graph": "cuda_graphs=True"}
-"""What stands for options of the CUDA provider, which vimdeploy has to know of."""
-_STREAM = "user_compute_stream"
-"""The CUDA provider's option for the stream that it is to work in."""
-_KINDS = {CUDA_PROVIDER: "cuda"}
-"""What those run on that are built in, if it is no CPU."""
-
-
-Provider = str | tuple[str, Mapping[str, Any]]
-"""ONNX Runtime's name of an execution provider; or the name, and options that ONNX Runtime has for it."""
+    from onnxruntime import InferenceSession, SessionOptions
 
 
 class OnnxRuntimeSession(Session):
@@ -90,7 +75,7 @@ class OnnxRuntimeSession(Session):
         self._session: InferenceSession | None
         self._session, self.device, self.operators, self._plugins, self._stream = opened
         self._chosen = self.operators or operators
-        self._providers = opened.session.get_providers()
+        self._providers = providers or opened.session.get_providers()
         self._types = {spec.name: spec.type for spec in self.info.outputs}
         self._outputs = list(self._types)
         self._captured = self._captured_runs()
@@ -160,7 +145,8 @@ class OnnxRuntimeSession(Session):
 
         It would wait for them for ever when it is freed, so it never is; the next run opens another one.
         """
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
+        for kept in (self._session, self._captured):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
         self._session = self._captured = None
 
     def open_stages(self) -> Stages:
@@ -170,8 +156,8 @@ class OnnxRuntimeSession(Session):
         return OnnxStages(self.artifact.model, stages_of(self.info), self._open_again)
 
     def on_one_thread(self) -> OnnxRuntimeSession | None:
-        """The same session on one thread; None on a GPU."""
-        if self.runs_on_gpu:
+        """The same session on one thread; None if it runs elsewhere than on a CPU."""
+        if self.device != "cpu":
             return None
         return OnnxRuntimeSession(self.artifact, "cpu", 1, self._chosen, self._providers)
 
@@ -241,24 +227,15 @@ def open_model(
         cuda_graphs: let ONNX Runtime capture CUDA graphs; its session then wants runs of ``bound_runs``.
         profile: where ONNX Runtime is to write what each node took: the beginning of the file's path.
     """
-    wanted = device_of(device)
     check_threads(threads)
-    given = dict(provider if isinstance(provider, tuple) else (provider, {}) for provider in providers or ())
-    for option, instead in _INSTEAD.items():
-        if option in given.get(CUDA_PROVIDER, {}):
-            raise ConfigError(f"Wanted {instead} in place of {CUDA_PROVIDER}'s option {option}.")
-    find_providers(given)
-    choices = [list(given)] if given else _PROVIDERS["cuda" if cuda_graphs else wanted.kind]
-    if cuda_graphs and (wanted.kind == "cpu" or CUDA_PROVIDER not in choices[0]):
-        raise ConfigError(f"cuda_graphs are of {CUDA_PROVIDER}, found {', '.join(given) or f'device {device}'}.")
-    for choice in choices:
+    choices = provider_choices(providers, device_of(device), cuda_graphs)
+    for chosen in choices:
         try:
-            chosen = _chosen_providers(choice, wanted, cuda_graphs, given)
             library, lack = _library(artifact, operators, chosen)
             session = _open(artifact, chosen, threads or 0, library, profile)
             break
         except ConfigError:
-            if choice is choices[-1]:
+            if chosen is choices[-1]:
                 raise
     artifact.forget_contents()
     _give_back_free_memory()
@@ -268,54 +245,7 @@ def open_model(
     return OpenedModel(session, str(chosen.device), computed_by, tuple(chosen.plugins), chosen.stream)
 
 
-class _Providers(NamedTuple):
-    """What a session is to run on."""
-
-    names: Sequence[str]
-    device: Device
-    plugins: Mapping[str, OrtEpDevice]
-    """The devices of those that are plugins."""
-    options: Mapping[str, Mapping[str, str]]
-    """ONNX Runtime's, of those that have any."""
-
-    @property
-    def stream(self) -> int | None:
-        """The handle of the CUDA stream to work in, if somebody gave one."""
-        handle = self.options.get(CUDA_PROVIDER, {}).get(_STREAM)
-        return None if handle is None else int(handle)
-
-
-def _chosen_providers(
-    names: Sequence[str],
-    wanted: Device,
-    cuda_graphs: bool = False,
-    given: Mapping[str, Mapping[str, Any]] | None = None,
-) -> _Providers:
-    """Some providers that ONNX Runtime has, and the device of the first that is not for CPUs.
-
-    Args:
-        names: of the providers.
-        wanted: its number is taken.
-        cuda_graphs: as of ``open_model``.
-        given: options of providers, beside ours or instead of them.
-    """
-    found = {name: plugin_device(name, wanted.index) for name in names}
-    plugins = {name: device for name, device in found.items() if device is not None}
-    kinds = [kind_of(plugins[name]) if name in plugins else _KINDS.get(name, "cpu") for name in names]
-    kind = next((kind for kind in kinds if kind != "cpu"), "cpu")
-    # TF32 would round the factors of float32 products to 10 bits.
-    ours = {"use_tf32": 0, "device_id": wanted.index} | ({"enable_cuda_graph": 1} if cuda_graphs else {})
-    options: dict[str, dict[str, Any]] = {CUDA_PROVIDER: ours} if CUDA_PROVIDER in names else {}
-    for name, more in (given or {}).items():
-        options[name] = {**options.get(name, {}), **more}
-    if _STREAM in options.get(CUDA_PROVIDER, {}):
-        # 0 would stand for none.
-        options[CUDA_PROVIDER][_STREAM] = stream_handle(options[CUDA_PROVIDER][_STREAM]) or LEGACY_STREAM
-    texts = {name: {key: str(value) for key, value in pairs.items()} for name, pairs in options.items()}
-    return _Providers(names, Device(kind, 0 if kind == "cpu" else wanted.index), plugins, texts)
-
-
-def _library(artifact: Artifact, operators: str, providers: _Providers) -> ChosenLibrary:
+def _library(artifact: Artifact, operators: str, providers: Providers) -> ChosenLibrary:
     """What to register; nothing for a model without operators of ours.
 
     A plugin has no kernels for our operators: registered, they would be the CPU's, and cut its part of the model to
@@ -330,7 +260,7 @@ def _library(artifact: Artifact, operators: str, providers: _Providers) -> Chose
         return ChosenLibrary(None, f"In {artifact}, {changes}; export it again" if changes else "")
     if providers.plugins and operators == "auto" and artifact.has_bodies:
         return ChosenLibrary(None)
-    chosen = choose_library(operators, providers.device if CUDA_PROVIDER in providers.names else Device("cpu"))
+    chosen = choose_library(operators, providers.device if providers.on_cuda else Device("cpu"))
     if not artifact.has_operators:
         if artifact.info.form and chosen.library is not None:
             raise ModelFileError(
@@ -368,18 +298,17 @@ def for_cpu(artifact: Artifact) -> Path | bytes:
 
 
 def _open(
-    artifact: Artifact, providers: _Providers, threads: int, library: Path | None, profile: Path | None
+    artifact: Artifact, providers: Providers, threads: int, library: Path | None, profile: Path | None
 ) -> InferenceSession:
     """A session on these providers and on no others."""
     ort = require("onnxruntime", "cpu")
 
     missing_libraries = []
-    on_cuda = CUDA_PROVIDER in providers.names
-    if on_cuda:
+    if providers.on_cuda:
         check_cuda(providers.device)
         missing_libraries = load_cuda_libraries()
     model = for_cpu(artifact) if providers.device.kind == "cpu" else artifact.path or artifact.data
-    options = _session_options(on_cuda, threads, library, profile)
+    options = _session_options(providers.on_cuda, threads, library, profile)
     named = [(name, providers.options.get(name, {})) for name in providers.names]
     try:
         if providers.plugins:
@@ -406,7 +335,7 @@ def _open(
     if refused:
         cure = f": it lacks {', '.join(missing_libraries)}; install with: {INSTALL}" if missing_libraries else ""
         raise ConfigError(f"ONNX Runtime cannot start {', '.join(sorted(refused))}{cure}.")
-    elsewhere = operators_elsewhere(session, CUDA_PROVIDER) if on_cuda else []
+    elsewhere = operators_elsewhere(session, CUDA_PROVIDER) if providers.on_cuda else []
     if elsewhere:
         raise ConfigError(f"Wanted our operators on CUDA, ONNX Runtime put these elsewhere: {', '.join(elsewhere)}.")
     idle = set(providers.plugins) - _working_providers(session)

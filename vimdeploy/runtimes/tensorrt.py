@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from types import ModuleType
@@ -9,7 +10,7 @@ from typing import Any
 
 from vimdeploy.artifact import Artifact
 from vimdeploy.engine_file import EngineInfo
-from vimdeploy.errors import ConfigError, ModelFileError
+from vimdeploy.errors import ConfigError, ModelFileError, VimdeployWarning
 from vimdeploy.flavors import load_plugins, tensorrt_module, version_of
 from vimdeploy.gpu import Device, Gpu, device_of, gpu_of
 from vimdeploy.runtimes.base import Arrays, Session
@@ -170,4 +171,11 @@ def _check_gpu(gpu: Gpu, engine: EngineInfo) -> None:
         raise ModelFileError(
             f"The engine runs on GPUs of compute capability {wanted}, here is {gpu.name} with "
             f"{gpu.compute_capability}; {_AGAIN}."
+        )
+    if engine.hardware_compatibility == "none" and engine.device not in (None, gpu.name):
+        warnings.warn(
+            f"The engine was tuned for {engine.device}, here is {gpu.name}: it may be slower, or fail, as TensorRT "
+            f"says; {_AGAIN}.",
+            VimdeployWarning,
+            stacklevel=2,
         )

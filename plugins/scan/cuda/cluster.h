@@ -20,7 +20,7 @@ template <typename Kind, typename Team>
 VIMDEPLOY_HD void cluster_block(Team& team, const ScanArguments& a, unsigned index, float* shared) {
   using Registers = OutputRegisters<Kind>;
   static_assert(Kind::kChannels == 1);
-  constexpr int kStates = Kind::kStates;
+  constexpr int kStates = Kind::kStates, kEndStates = kStates * kChannelTile;
   for (int pass = 0; pass < passes_of(a); ++pass) {
     const OutputBlock<Kind> block(a, computed_anew(index), shared);
     team.each([&](int thread, Registers& r) {
@@ -39,23 +39,26 @@ VIMDEPLOY_HD void cluster_block(Team& team, const ScanArguments& a, unsigned ind
       if (is_output) break;
       const OutputBlock<Kind> ended(a, computed_anew(index), shared);  // `block`, not in registers during the walk
       team.each_in_cluster([&](int thread, Registers& r) {
-        if (!ended.takes_part(thread, pass)) return;
-        store_end(r.scan, ended.end_of(thread));
-        r.scan.begin_walk_again(a, ended.extent());
+        if (ended.takes_part(thread, pass)) store_end(r.scan, ended.end_of(thread));
       });
-      // The states are divided among the blocks; a thread carries those of its channel.
+      // The blocks share the states of the tile evenly. Meanwhile the next walk's first tile is loaded.
       team.each_in_cluster([&](int thread, Registers& r) {
         if (!ended.takes_part(thread, pass)) return;
-        const int subscan = ended.subscan_of(thread, pass),
-                  e = ended.extent().template channel_of<Kind>(a, r.scan.lane);
+        r.scan.go_back(a, ended.extent());
+        r.scan.load_first(a, ended.extent());
+        float* const end = ended.end_of(thread);
+        const int subscan = ended.subscan_of(thread, pass), rank = ended.extent().chunk;
+        const int share = quotient(kEndStates + a.chunks - 1, a.chunks);
         VIMDEPLOY_DO_NOT_UNROLL
-        for (int n = ended.extent().chunk; n < kStates; n += a.chunks) {
-          float* end = ended.end_of(thread) + r.scan.lane;
+        for (int i = rank * share + r.scan.lane; i < kEndStates && i < (rank + 1) * share; i += kChannelTile) {
+          const int n = quotient(i, kChannelTile), lane = remainder(i, kChannelTile);
+          const int e = ended.extent().template channel_of<Kind>(a, lane);
           carry(
               a, a.is_reversed(subscan), a.decay_of_state(subscan, e, n),
-              [&](int chunk) { return team.in_block(chunk, end + n * kChannelTile); },
-              [&](int chunk) { return team.in_block(chunk, end + kStates * kChannelTile); });
+              [&](int chunk) { return team.in_block(chunk, end + i); },
+              [&](int chunk) { return team.in_block(chunk, end + kEndStates + lane); });
         }
+        r.scan.stage_first(a, ended.extent());
       });
       team.each([&](int thread, Registers& r) {
         if (ended.takes_part(thread, pass)) load_states(r.scan, ended.end_of(thread));

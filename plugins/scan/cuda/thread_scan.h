@@ -52,8 +52,8 @@ struct ThreadScan {
   static constexpr int kStatesPerLane = kStates < kLanes ? 1 : kStates / kLanes;
 
   // Products of the low rank whose ranks are prefetched: enough for R = 48, or for R = 32 with one channel, for which
-  // three would take one register too many.
-  static constexpr int kProductsPrefetched = kChannels == 2 ? 3 : 1;
+  // three would take a few registers too many.
+  static constexpr int kProductsPrefetched = kChannels == 2 ? 3 : 2;
 
   int lane;          // index in the thread group
   int reverse_mask;  // slot ^ reverse_mask is the token in a tile: 0, or kTokenTile - 1 if reversed
@@ -129,19 +129,24 @@ struct ThreadScan {
     }
   }
 
-  // Stages the first tile. A barrier must follow.
+  // Loads and stages the first tile; a barrier must follow. The two parts can stand apart.
   VIMDEPLOY_HD void begin_walk(const ScanArguments& a, const BlockExtent& extent) {
+    load_first(a, extent);
+    stage_first(a, extent);
+  }
+
+  VIMDEPLOY_HD void load_first(const ScanArguments& a, const BlockExtent& extent) {
     load_rows(a, extent, tile_at(extent, 0));
     load_channels(a, extent, tile_at(extent, 0));
+  }
+
+  VIMDEPLOY_HD void stage_first(const ScanArguments& a, const BlockExtent& extent) {
     stage(a, extent, tile_at(extent, 0), 0);
     move_rows(a, 1);
   }
 
-  // The same after the last tile, to walk over the same tokens again; the states stay.
-  VIMDEPLOY_HD void begin_walk_again(const ScanArguments& a, const BlockExtent& extent) {
-    move_rows(a, -extent.tiles);
-    begin_walk(a, extent);
-  }
+  // Goes back from the last tile to the first, to begin another walk over the same tokens; the states stay.
+  VIMDEPLOY_HD void go_back(const ScanArguments& a, const BlockExtent& extent) { move_rows(a, -extent.tiles); }
 
   // Computes y for the slots of a step's tile. Loads and stages the next tile meanwhile: its rows in the first half of
   // the slots, u and what else belongs to the channels in the second, so that both use the same registers.

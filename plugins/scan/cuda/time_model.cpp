@@ -14,11 +14,9 @@ namespace {
 // Latency of a warp that is alone on its scheduler, beyond what it issues: shared memory, an exponential, two dependent
 // multiply-adds, as far as the instructions of other tokens do not fill the time.
 constexpr double kStall = 70;
-// From a block's start to its first token: two dependent loads from global memory. One more for every few weights of the
-// step size: for eight ranks, or for a product beyond the first, whose weights come with the other loads.
+// From a block's start to its first token: two dependent loads from global memory. One more for every few weights of
+// the step size: for eight ranks, or for a product beyond the first, whose weights come with the other loads.
 constexpr double kBlockStart = 1500, kWeightsStart = 300;
-// The second walk of a cluster begins with rows and u that are in a cache.
-constexpr double kWalkAgain = 600;
 // A launch, and the end of the one before it.
 constexpr double kLaunch = 2000;
 // What a chunk adds to carrying the states: by a launch of its own, and at the start of the second walk, where every
@@ -75,16 +73,18 @@ int64_t blocks_per_chunk(const SelectiveScanProblem& problem) {
   return outputs_of(problem) * problem.batch * divide_up(problem.channels, kChannelTile);
 }
 
-int64_t blocks_in_registers(const SelectiveScanProblem& problem, int64_t groups, int64_t channels_per_thread) {
+int64_t blocks_in_registers(const SelectiveScanProblem& problem, int64_t groups, int64_t channels_per_thread,
+                            bool is_cluster) {
   const auto channels = static_cast<int>(channels_per_thread);
-  return resident_threads(state_group_of(problem.states), channels) / (groups * group_threads(channels));
+  return resident_threads(state_group_of(problem.states), channels, is_cluster) / (groups * group_threads(channels));
 }
 
 int64_t resident_blocks(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan,
                         const CudaFacts& device) {
   const auto bytes = static_cast<int64_t>(plan.shared_bytes);
   if (bytes > device.shared_bytes_per_block) return 0;
-  return std::min(blocks_in_registers(problem, groups_of(problem), plan.channels_per_thread),
+  const bool is_cluster = plan.schedule == Schedule::cluster;
+  return std::min(blocks_in_registers(problem, groups_of(problem), plan.channels_per_thread, is_cluster),
                   device.shared_bytes_per_multiprocessor / (bytes + kReservedShared));
 }
 
@@ -158,12 +158,11 @@ double TimeModel::clocks(const SelectiveScanCudaPlan& plan) const {
       clocks = output(0);
       break;
     case Schedule::cluster: {
-      // Every state is read and written once, with a step size for every chunk that it is carried through.
-      const int64_t rows = 2 * plan.state_group + std::max(plan.state_group, plan.chunks),
-                    here = std::min(resident, divide_up(blocks, device_.multiprocessors));
+      // Every state is read, with the sum of its step sizes, and written once. The next walk's first tile is loaded
+      // meanwhile.
+      const int64_t rows = 3 * plan.state_group, here = std::min(resident, divide_up(blocks, device_.multiprocessors));
       const double exchange = 2 * kClusterBarrier + static_cast<double>(4 * rows * threads * here) / kClusterBytes;
-      clocks =
-          passes * walk(cluster_[channels - 1], 2 * tokens, start + exchange + kWalkAgain, blocks, threads, resident);
+      clocks = passes * walk(cluster_[channels - 1], 2 * tokens, start + exchange, blocks, threads, resident);
       break;
     }
     case Schedule::two_launches:

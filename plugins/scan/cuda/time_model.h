@@ -17,7 +17,8 @@ int64_t groups_of(const SelectiveScanProblem& problem);
 int64_t blocks_per_chunk(const SelectiveScanProblem& problem);
 
 // Blocks of `groups` thread groups that the registers of a multiprocessor hold.
-int64_t blocks_in_registers(const SelectiveScanProblem& problem, int64_t groups, int64_t channels_per_thread);
+int64_t blocks_in_registers(const SelectiveScanProblem& problem, int64_t groups, int64_t channels_per_thread,
+                            bool is_cluster = false);
 
 // Resident blocks of the output kernel on a multiprocessor; 0 if one needs more shared memory than a block may have.
 int64_t resident_blocks(const SelectiveScanProblem& problem, const SelectiveScanCudaPlan& plan,

@@ -195,5 +195,48 @@ TEST(CConv1d, WrongArgumentsAreASentence) {
   EXPECT_EQ(message({2, 37, 33, 2, 20, 4}), "CausalConv1d: weight is NULL");
 }
 
+// A call of VimdeployExpectedScan, each of whose arguments a test may spoil.
+struct Expectation {
+  const char* name = "BidirectionalSelectiveScan";
+  int type = 1;
+  std::array<int64_t, 6> sizes{1, 2, 197, 384, 16, 12};
+  std::array<int64_t, 8> facts{132, 228 << 10, 227 << 10, 90, 16, 1980000, 3350000, 50 << 20};
+  double us = 0;
+  std::array<char, 64> plan{};
+
+  std::string run() {
+    auto* expect = entry_point<decltype(VimdeployExpectedScan)>("VimdeployExpectedScan");
+    return text_of(expect(name, type, sizes.data(), facts.data(), &us, plan.data(), plan.size()));
+  }
+};
+
+TEST(CExpectedScan, TellsThePlanAndItsTime) {
+  Expectation alone, many;
+  many.sizes[0] = 128;
+  EXPECT_EQ(alone.run(), "");
+  EXPECT_EQ(many.run(), "");
+  EXPECT_GT(alone.us, 1);
+  EXPECT_GT(many.us, 4 * alone.us);
+  EXPECT_EQ(std::string(many.plan.data()), "BidirectionalSelectiveScan on CUDA: whole sequences of 200 toke");  // cut
+}
+
+TEST(CExpectedScan, WrongArgumentsAreASentence) {
+  const auto message = [](auto&& spoil) {
+    Expectation call;
+    spoil(call);
+    return call.run();
+  };
+  EXPECT_EQ(message([](auto& call) { call.name = "Scan"; }), "there is no scan Scan");
+  EXPECT_EQ(message([](auto& call) { call.type = 3; }),
+            "BidirectionalSelectiveScan: type is 3, wanted 0 (float32), 1 (float16) or 2 (bfloat16)");
+  EXPECT_EQ(message([](auto& call) { call.facts[5] = 0; }), "a device's clock_khz is 0, wanted 1 to 1099511627776");
+  EXPECT_EQ(message([](auto& call) { call.sizes[1] = 0; }), "BidirectionalSelectiveScan: K is 0, wanted 1 to 65536");
+  EXPECT_EQ(message([](auto& call) { call.sizes[4] = 0; }),
+            "BidirectionalSelectiveScan: N (states) is 0, wanted at least 1");
+  EXPECT_EQ(message([](auto& call) { call.sizes = {1 << 20, 2, 1 << 20, 1 << 20, 16, 12}; }),
+            "BidirectionalSelectiveScan: u is larger than any memory");
+  EXPECT_NE(message([](auto& call) { call.sizes[5] = 100000; }).find("R (rank)"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace vimdeploy::testing

@@ -14,9 +14,9 @@
 namespace vimdeploy {
 namespace {
 
-constexpr CudaFacts kH100{132, 228 << 10, 227 << 10, 90, 16};
-constexpr CudaFacts kOrin{16, 164 << 10, 163 << 10, 87};
-constexpr CudaFacts kTuring{40, 64 << 10, 64 << 10, 75};
+constexpr CudaFacts kH100{132, 228 << 10, 227 << 10, 90, 16, 1980000, 3350000, 50 << 20};
+constexpr CudaFacts kOrin{16, 164 << 10, 163 << 10, 87, 1, 1300000, 204800, 4 << 20};
+constexpr CudaFacts kTuring{40, 64 << 10, 64 << 10, 75, 1, 1590000, 320000, 4 << 20};
 
 const std::optional<Schedule> kWanted[] = {std::nullopt, Schedule::sequences, Schedule::cluster, Schedule::two_launches,
                                            Schedule::three_launches};
@@ -277,18 +277,16 @@ TEST(CudaPlan, AnEmptyTensorNeedsNothing) {
 }
 
 TEST(CudaPlan, PrintsItself) {
-  EXPECT_EQ(cuda_plan_of(of_groups(1, 3136, 96, 1, 0, 4), kH100).to_string(),
-            "SelectiveScan on CUDA: 98 chunks of 32 tokens in three launches, 64 channels, 1 state and 128 bytes of "
-            "shared memory a block, "
-            "401408 bytes of workspace");
+  EXPECT_EQ(cuda_plan_with(of_groups(1, 3136, 96, 1, 0, 4), Schedule::three_launches, 98, false, 1).to_string(),
+            "SelectiveScan on CUDA: 98 chunks of 32 tokens in three launches, 64 channels, 1 state and 2560 bytes of "
+            "shared memory a block, 401408 bytes of workspace");
   EXPECT_EQ(
       cuda_plan_with(tiny(1), Schedule::cluster, 8, true, 1).to_string(),
       "BidirectionalSelectiveScan on CUDA: 7 chunks of 32 tokens in one launch of clusters, 64 channels, 16 states "
-      "and 29696 bytes of shared memory a block, 0 bytes of workspace, sums in shared memory");
-  EXPECT_EQ(cuda_plan_of(tiny(128), kH100).to_string(),
+      "and 22016 bytes of shared memory a block, 0 bytes of workspace, sums in shared memory");
+  EXPECT_EQ(cuda_plan_with(tiny(128), Schedule::sequences, 1, false, 2).to_string(),
             "BidirectionalSelectiveScan on CUDA: whole sequences of 200 tokens, 64 channels, two for each thread, 16 "
-            "states and "
-            "12800 bytes of shared memory a block, 39321600 bytes of workspace");
+            "states and 5120 bytes of shared memory a block, 39321600 bytes of workspace");
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-"""Plugins of ONNX Runtime: a real one for CPUs, and packages in its manner that a test makes."""
+"""Execution providers: a real plugin for CPUs, and packages in the manner of plugins that a test makes."""
 
 import contextlib
 import gc
@@ -12,13 +12,17 @@ import onnxruntime as ort
 import pytest
 
 from vimdeploy import libraries
-from vimdeploy.errors import ConfigError
-from vimdeploy.runtimes import plugin_provider
+from vimdeploy.errors import ConfigError, InputError
+from vimdeploy.gpu import device_of
+from vimdeploy.runtimes import providers
 from vimdeploy.runtimes.load import load
-from vimdeploy.runtimes.plugin_provider import find_providers, kind_of, plugin_device
+from vimdeploy.runtimes.providers import find_providers, kind_of, plugin_device, provider_choices
 
 PROVIDER = "cpu_ep"
 """Of the package nxrt_ep_cpu, which does not follow ONNX Runtime's guidance for names."""
+
+
+takes_plugins = pytest.mark.skipif(not hasattr(ort, "get_ep_devices"), reason="ONNX Runtime is older than 1.22")
 
 
 @contextlib.contextmanager
@@ -49,11 +53,16 @@ def plugin(provider, library):
 def cpu_plugin(tmp_path_factory):
     """The provider of an installed plugin, which the first session that wants it registers."""
     real = pytest.importorskip("nxrt_ep_cpu", reason="the plugin nxrt-ep-cpu is not installed: pip install '.[dev]'")
+    if not hasattr(ort, "register_execution_provider_library"):
+        pytest.skip("this ONNX Runtime takes no plugins")
     try:
         ort.register_execution_provider_library("trial", real.get_library_path())
     except Exception as error:
         pytest.skip(f"this ONNX Runtime is too old for nxrt-ep-cpu: {error}")
+    found = [device.ep_name for device in ort.get_ep_devices()]
     ort.unregister_execution_provider_library("trial")
+    if PROVIDER not in found:
+        pytest.skip("this ONNX Runtime is too old for nxrt-ep-cpu, which finds no CPU")
     with installed(tmp_path_factory.mktemp("plugin")) as install:
         install("onnxruntime_ep_nxrt", plugin(PROVIDER, real.get_library_path()))
         find_providers([PROVIDER])
@@ -122,6 +131,17 @@ class TestThatCannotBe:
         ):
             find_providers(["Nobody"])
 
+    @pytest.mark.parametrize("provider", [("CPUExecutionProvider",), ("CPUExecutionProvider", "threads=1"), 1, None])
+    def test_no_name_and_no_pair(self, provider):
+        with pytest.raises(ConfigError, match=r"^Wanted the name of an execution provider, or a pair .*; found "):
+            provider_choices([provider], device_of("auto"))
+
+    @pytest.mark.parametrize("stream", ["x", -1, None])
+    def test_no_stream(self, stream):
+        with pytest.raises(InputError, match=r"Wanted a CUDA stream or its handle, found "):
+            providers._options("CUDAExecutionProvider", {"user_compute_stream": stream}, device_of("cuda"), False)
+
+    @takes_plugins
     def test_a_library_that_is_none(self, package, tmp_path):
         (tmp_path / "none.so").write_bytes(b"not a library")
         package("onnxruntime_ep_example", plugin("ExampleProvider", tmp_path / "none.so"))
@@ -146,11 +166,18 @@ class TestThatCannotBe:
             find_providers(["OtherProvider"])
 
     def test_an_onnx_runtime_without_plugins(self, monkeypatch):
-        monkeypatch.delattr(ort, "get_ep_devices")
+        monkeypatch.delattr(ort, "get_ep_devices", raising=False)
         find_providers(["CPUExecutionProvider"])
         assert plugin_device("CPUExecutionProvider") is None
 
+    def test_an_onnx_runtime_that_is_too_old_for_one(self, package, monkeypatch):
+        monkeypatch.delattr(ort, "register_execution_provider_library", raising=False)
+        package("onnxruntime_ep_example", plugin("ExampleProvider", "example.so"))
+        with pytest.raises(ConfigError, match=r"takes no plugins, such as onnxruntime_ep_example; install a newer one"):
+            find_providers(["ExampleProvider"])
 
+
+@takes_plugins
 class TestDevices:
     """Those of machines that are not here."""
 
@@ -180,19 +207,26 @@ class TestDevices:
         assert plugin_device(provider) is None
 
     def test_decide_what_a_session_says_of_itself(self, gpus):
-        from vimdeploy.gpu import device_of
-        from vimdeploy.runtimes.onnxruntime import _chosen_providers
+        def device(wanted, *names):
+            (choice,) = provider_choices(names, device_of(wanted))
+            return str(choice.device)
 
-        assert str(_chosen_providers(["ExampleProvider"], device_of("cuda:1")).device) == "gpu:1"
-        assert str(_chosen_providers(["ExampleProvider", "CPUExecutionProvider"], device_of("auto")).device) == "cuda"
-        assert str(_chosen_providers(["CPUExecutionProvider"], device_of("cuda:1")).device) == "cpu"
+        assert device("cuda:1", "ExampleProvider") == "gpu:1"
+        assert device("auto", "ExampleProvider", "CPUExecutionProvider") == "cuda"
+        assert device("cuda:1", "CPUExecutionProvider") == "cpu"
+
+
+@pytest.mark.parametrize("given", ["CPUExecutionProvider", ["CPUExecutionProvider"], [["CPUExecutionProvider", {}]]])
+def test_ways_to_name_one(given):
+    (choice,) = provider_choices(given, device_of("auto"))
+    assert (choice.names, str(choice.device), choice.stream) == (["CPUExecutionProvider"], "cpu", None)
 
 
 def test_the_guidance_is_followed_by_nvidias_package():
     package = pytest.importorskip(
         "onnxruntime_ep_nv_tensorrt_rtx", reason="onnxruntime-ep-nv-tensorrt-rtx is not installed"
     )
-    assert package.__name__.startswith(plugin_provider._PACKAGES)
+    assert package.__name__.startswith(providers._PACKAGES)
     assert package.get_ep_names() == ["NvTensorRTRTXExecutionProvider"]
     assert package.get_library_path().endswith(".so")
 
