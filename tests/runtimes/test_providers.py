@@ -51,8 +51,13 @@ def plugin(provider, library):
 
 @pytest.fixture(scope="module")
 def cpu_plugin(tmp_path_factory):
-    """The provider of an installed plugin, which the first session that wants it registers."""
-    real = pytest.importorskip("nxrt_ep_cpu", reason="the plugin nxrt-ep-cpu is not installed: pip install '.[dev]'")
+    """The provider of an installed plugin, which the first session that wants it registers.
+
+    It is a pre-release of its author, so no extra brings it.
+    """
+    real = pytest.importorskip(
+        "nxrt_ep_cpu", reason="a plugin for CPUs is not installed: pip install nxrt-ep-cpu==0.1.0.dev6"
+    )
     if not hasattr(ort, "register_execution_provider_library"):
         pytest.skip("this ONNX Runtime takes no plugins")
     try:
