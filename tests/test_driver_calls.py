@@ -6,42 +6,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from helpers.cuda_declarations import CALLS
 from helpers.stand_in_tensorrt import Cuda
 
 import vimdeploy
 from vimdeploy import gpu
 from vimdeploy.runtimes import cuda_graph, cuda_streams, engine_lane, gpu_arrays
-
-CALLS = {
-    "cuInit": "unsigned int",
-    "cuGetErrorString": "CUresult, const char **",
-    "cuDeviceGet": "CUdevice *, int",
-    "cuDeviceGetCount": "int *",
-    "cuDeviceGetName": "char *, int, CUdevice",
-    "cuDeviceGetAttribute": "int *, CUdevice_attribute, CUdevice",
-    "cuDevicePrimaryCtxRetain": "CUcontext *, CUdevice",
-    "cuCtxPushCurrent_v2": "CUcontext",
-    "cuCtxPopCurrent_v2": "CUcontext *",
-    "cuMemGetInfo_v2": "size_t *, size_t *",
-    "cuMemAlloc_v2": "CUdeviceptr *, size_t",
-    "cuMemFree_v2": "CUdeviceptr",
-    "cuMemcpyDtoH_v2": "void *, CUdeviceptr, size_t",
-    "cuMemcpyDtoDAsync_v2": "CUdeviceptr, CUdeviceptr, size_t, CUstream",
-    "cuPointerGetAttribute": "void *, CUpointer_attribute, CUdeviceptr",
-    "cuEventCreate": "CUevent *, unsigned int",
-    "cuEventRecord": "CUevent, CUstream",
-    "cuEventSynchronize": "CUevent",
-    "cuEventDestroy_v2": "CUevent",
-    "cuStreamWaitEvent": "CUstream, CUevent, unsigned int",
-    "cuStreamSynchronize": "CUstream",
-    "cuStreamBeginCapture_v2": "CUstream, CUstreamCaptureMode",
-    "cuStreamEndCapture": "CUstream, CUgraph *",
-    "cuGraphInstantiateWithFlags": "CUgraphExec *, CUgraph, unsigned long long",
-    "cuGraphLaunch": "CUgraphExec, CUstream",
-    "cuGraphDestroy": "CUgraph",
-    "cuGraphExecDestroy": "CUgraphExec",
-}
-"""What each takes, as it is called here."""
 
 NUMBERS = {
     "CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR": gpu._COMPUTE_CAPABILITY_MAJOR,

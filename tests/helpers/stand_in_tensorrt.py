@@ -7,12 +7,14 @@ names against the real packages, and against ``tensorrt_bindings`` for the versi
 import ctypes
 import math
 import threading
+from collections import defaultdict, deque
 from enum import Enum
 from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 
+from helpers.cuda_declarations import checked
 from helpers.tensorrt_bindings import bindings_of
 
 PLAN = b"a plan"
@@ -162,7 +164,7 @@ class Context:
                 found = answer(**given)
                 memory(addresses[name], found.shape)[:] = found
 
-        self._cuda.put(work)
+        self._cuda.put(stream, work)
         return True
 
     def __del__(self):
@@ -385,32 +387,59 @@ class Registry:
 class Cuda:
     """A stand-in for ``pycuda.driver``, and for the driver's calls, as ctypes shows them.
 
-    Its memory is the CPU's, at the addresses that it has there. Work that is put into a stream is done at once; while a
-    graph is captured it is kept, and done at each launch.
+    Its memory is the CPU's, at the addresses that it has there. Work that is put into a stream is done as late as CUDA
+    may do it: when somebody waits for it, so that whoever forgets to wait finds that nothing was done. While a graph is
+    captured, work is kept for its launches.
     """
 
     class Error(Exception):
         pass
+
+    def __getattribute__(self, name):
+        found = super().__getattribute__(name)
+        return checked(name, found) if name.startswith("cu") else found
 
     def __init__(self):
         self.calls = []
         self.thread = threading.local()
         self.fails = set()
         self.memory = {}
-        self.recording = None
-        self.recorded = []
+        self.streams = defaultdict(deque)
+        self.recorded_at = {}
+        self.recordings = {}
+        self.graphs = {}
 
     @property
     def depth(self):
         """How often the context was made current by this thread."""
         return getattr(self.thread, "depth", 0)
 
-    def put(self, work):
-        """Into a stream."""
-        if self.recording is None:
+    def put(self, stream, work):
+        """Into a stream, by its handle."""
+        self.recordings.get(stream, self.streams[stream]).append(work)
+
+    def finish(self, stream, until=None):
+        """Do what was put into a stream, to its end or to an event."""
+        while self.streams[stream]:
+            work = self.streams[stream].popleft()
             work()
-        else:
-            self.recording.append(work)
+            if work is until:
+                return
+
+    def _finish_event(self, event):
+        """Do what comes before an event, as ``recorded_at`` has it."""
+        if event and event[1] in self.streams[event[0]]:
+            self.finish(*event)
+
+    def _finish_all(self):
+        """As CUDA does before it frees memory."""
+        for stream in list(self.streams):
+            self.finish(stream)
+
+    @property
+    def regions(self):
+        """Addresses and bytes of what was allocated; other threads allocate meanwhile."""
+        return list(self.memory.items())
 
     def floats(self, address, shape):
         """An array in memory that was allocated, and not freed since."""
@@ -418,15 +447,15 @@ class Cuda:
 
     def bytes(self, address, size):
         """As ``floats``, of bytes."""
-        inside = [start for start, array in self.memory.items() if start <= address <= start + array.nbytes - size]
+        inside = [start for start, array in self.regions if start <= address <= start + array.nbytes - size]
         assert inside, f"{size} bytes at {address} are nobody's"
         start = max(inside)
         return self.memory[start][address - start :][:size]
 
-    def array(self, array):
-        """A library's array on the GPU, with the values of one of numpy."""
+    def array(self, array, stream=None):
+        """A library's array on the GPU, with the values of one of numpy, that a stream writes."""
         self.memory[array.ctypes.data] = np.frombuffer(array.data, np.uint8)
-        return Foreign(array)
+        return Foreign(array, stream)
 
     def _call(self, name, *arguments):
         assert self.depth or name in ("push", "init"), f"{name} without the context"
@@ -454,7 +483,12 @@ class Cuda:
     def Stream(self, flags):  # noqa: N802
         self._call("stream", flags)
         handle = 76 + self.names().count("stream")
-        return SimpleNamespace(handle=handle, synchronize=lambda: self._call("synchronize"))
+
+        def synchronize():
+            self.finish(handle)
+            self._call("synchronize")
+
+        return SimpleNamespace(handle=handle, synchronize=synchronize)
 
     def pagelocked_empty(self, shape, dtype):
         self._call("pinned", shape)
@@ -471,6 +505,7 @@ class Cuda:
 
         class Allocation(int):
             def free(self):
+                cuda._finish_all()
                 cuda._call("free", size)
                 del cuda.memory[int(self)]
 
@@ -479,11 +514,11 @@ class Cuda:
 
     def memcpy_htod_async(self, to, array, stream):
         self._call("copy in", len(array))
-        self.put(lambda: np.copyto(self.floats(int(to), array.shape), array))
+        self.put(stream.handle, lambda: np.copyto(self.floats(int(to), array.shape), array))
 
     def memcpy_dtoh_async(self, array, source, stream):
         self._call("copy out", len(array))
-        self.put(lambda: np.copyto(array, self.floats(int(source), array.shape)))
+        self.put(stream.handle, lambda: np.copyto(array, self.floats(int(source), array.shape)))
 
     # the driver itself, as ctypes shows it
 
@@ -517,11 +552,13 @@ class Cuda:
         return 0
 
     def cuMemFree_v2(self, address):  # noqa: N802
+        self._finish_all()
         del self.memory[address.value]
         return self._status("free array")
 
     def cuMemcpyDtoDAsync_v2(self, to, source, size, stream):  # noqa: N802
-        self.put(lambda: np.copyto(self.bytes(to.value, size.value), self.bytes(source.value, size.value)))
+        there, here = (self.bytes(place.value, size.value) for place in (to, source))
+        self.put(stream.value, lambda: np.copyto(there, here))
         return self._status("copy", size.value, stream.value)
 
     def cuMemcpyDtoH_v2(self, to, source, size):  # noqa: N802
@@ -529,22 +566,31 @@ class Cuda:
         return self._status("copy back", size.value)
 
     def cuPointerGetAttribute(self, value, attribute, address):  # noqa: N802
-        return int(not any(start <= address.value < start + array.nbytes for start, array in self.memory.items()))
+        return int(not any(start <= address.value < start + array.nbytes for start, array in self.regions))
 
     def cuEventCreate(self, event, flags):  # noqa: N802
-        event._obj.value = 4
+        event._obj.value = 4 + self.names().count("event")
         return self._status("event", flags)
 
     def cuEventRecord(self, event, stream):  # noqa: N802
+        def passed():
+            pass
+
+        self.put(stream.value, passed)
+        self.recorded_at[event.value] = stream.value, passed
         return self._status("record", stream.value)
 
     def cuStreamWaitEvent(self, stream, event, flags):  # noqa: N802
+        recorded = self.recorded_at.get(event.value)
+        self.put(stream.value, lambda: self._finish_event(recorded))
         return self._status("wait", stream.value)
 
     def cuEventSynchronize(self, event):  # noqa: N802
+        self._finish_event(self.recorded_at.get(event.value))
         return self._status("synchronize event")
 
     def cuStreamSynchronize(self, stream):  # noqa: N802
+        self.finish(stream.value)
         return self._status("synchronize stream", stream.value)
 
     def cuEventDestroy_v2(self, event):  # noqa: N802
@@ -553,18 +599,18 @@ class Cuda:
     def cuStreamBeginCapture_v2(self, stream, mode):  # noqa: N802
         self.calls.append(("begin capture", mode))
         if "begin capture" not in self.fails:
-            self.recording = []
+            self.recordings[stream.value] = []
         return int("begin capture" in self.fails)
 
     def cuStreamEndCapture(self, stream, graph):  # noqa: N802
         self.calls.append(("end capture",))
-        self.recorded, self.recording = self.recording, None
-        graph._obj.value = 5
+        graph._obj.value = 5 + len(self.graphs)
+        self.graphs[graph._obj.value] = self.recordings.pop(stream.value)
         return int("end capture" in self.fails)
 
     def cuGraphInstantiateWithFlags(self, executable, graph, flags):  # noqa: N802
         self.calls.append(("instantiate",))
-        executable._obj.value = 6
+        executable._obj.value = graph.value
         return int("instantiate" in self.fails)
 
     def cuGraphDestroy(self, graph):  # noqa: N802
@@ -574,8 +620,8 @@ class Cuda:
         self.calls.append(("launch", stream.value))
         if "launch" in self.fails:
             return 1
-        for work in self.recorded:
-            work()
+        for work in self.graphs[executable.value]:
+            self.put(stream.value, work)
         return 0
 
     def cuGraphExecDestroy(self, executable):  # noqa: N802

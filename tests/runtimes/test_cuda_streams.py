@@ -6,7 +6,7 @@ import torch
 
 from vimdeploy.errors import ExecutionError, InputError
 from vimdeploy.gpu import current
-from vimdeploy.runtimes.cuda_streams import copy_on_gpu, stream_handle, wait_for
+from vimdeploy.runtimes.cuda_streams import copy_on_gpu, stream_handle, synchronize, wait_for
 
 
 @pytest.mark.parametrize(
@@ -60,5 +60,6 @@ def test_a_copy_is_put_into_the_stream(cuda):
         cuda.pop()
         cuda.bytes(int(here), 4)[:] = range(4)
         copy_on_gpu(there + 2, here, 4, 5)
+        assert cuda.calls[-1] == ("copy", 4, 5)
+        synchronize(5)
     assert cuda.bytes(int(there), 8).tolist() == [255, 255, 0, 1, 2, 3, 255, 255]
-    assert cuda.calls[-1] == ("copy", 4, 5)

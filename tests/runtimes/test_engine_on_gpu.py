@@ -176,6 +176,23 @@ class TestRun:
         assert [call[1] // 24 for call in cuda.calls if call[0] == "copy in"] == parts
         opened.close()
 
+    def test_the_last_row_fills_it_up(self, cuda, trt):
+        seen = []
+
+        def logits(images):
+            seen.append(images.copy())
+            return images[:, 0, 0]
+
+        trt.engine = Engine(cuda, trt, classifier(smallest=4)[0], {"logits": logits})
+        opened = EngineOnGpu(trt, PLAN, 0, False)
+        given = images(2)
+        opened.run({"images": given})
+        np.testing.assert_array_equal(seen[-1], given[[0, 1, 1, 1]])
+        given = given + 1
+        opened.run_on_gpu(lambda handle: {"images": gpu_array_of(cuda.array(given), 0, handle)}, None, {}, None)
+        np.testing.assert_array_equal(seen[-1], given[[0, 1, 1, 1]])
+        opened.close()
+
     def test_the_shape_is_told_once(self, cuda, engine):
         before = len(cuda.calls)
         run(engine, cuda, 2, 2, 3, 3, 2)
@@ -419,6 +436,15 @@ class TestOnTheGpu:
         self.run(engine, {"images": cuda.array(images(2))})
         assert not {"copy in", "copy out", "copy back"} & set(cuda.names()[before:])
 
+    @pytest.mark.parametrize("stream", [None, 6])
+    def test_what_writes_the_inputs_comes_first(self, cuda, engine, stream):
+        given = images(2)
+        late = np.zeros_like(given)
+        array = cuda.array(late, stream=self.STREAM)
+        cuda.put(self.STREAM, lambda: np.copyto(late, given))
+        logits = self.run(engine, {"images": array}, stream=stream)["logits"]
+        np.testing.assert_array_equal(logits.numpy(), given.reshape(2, -1)[:, :5])
+
     def test_without_a_stream_the_answers_are_there(self, cuda, engine):
         before = len(cuda.calls)
         self.run(engine, {"images": cuda.array(images(2))})
@@ -573,6 +599,7 @@ class TestGraph:
         run(*range(1, 9), *range(1, 9))
         assert cuda.names().count("context memory") == 8
         assert run(9) == ["synchronize", "free graph", "set_input_shape", *PLAIN_RUN]
+        assert run(9) == ["copy in", *self.CAPTURE, *self.LAUNCH[1:]]
         assert run(2, 8) == [*self.LAUNCH] * 2
         assert run(1) == ["synchronize", "free graph", "set_input_shape", *PLAIN_RUN]
         opened.close()

@@ -69,6 +69,11 @@ class TestTaken:
         with pytest.raises(InputError, match=r"^Wanted arrays on cuda, found one on cuda:1; move it there first\.$"):
             gpu_array_of(Exporter(VALUES, gpu=1), 0, OURS)
 
+    @pytest.mark.parametrize("value", [VALUES, torch.ones(1), [1.0]])
+    def test_in_the_cpus_memory(self, cuda, value):
+        with pytest.raises(InputError, match=r"^Wanted arrays on cuda:1, found a \w+ that is not there"):
+            gpu_array_of(value, 1, OURS)
+
     def test_an_address_that_cuda_does_not_know(self, cuda):
         with pytest.raises(InputError, match="found an address that CUDA does not know"):
             gpu_array_of(Foreign(VALUES), 0, OURS)

@@ -109,8 +109,8 @@ class TestOnTheGpu:
         logits = session.run(cuda.array(images))["logits"]
         assert type(logits) is GpuArray
         np.testing.assert_array_equal(logits.numpy(), images.reshape(3, -1)[:, :5])
-        again = session.run({"images": cuda.array(images)}, outputs={"logits": logits}, stream=5)["logits"]
-        assert again is logits
+        for outputs in (logits, {"logits": logits}):
+            assert session.run(cuda.array(images), outputs=outputs, stream=5)["logits"] is logits
 
     @pytest.mark.parametrize(
         ("array", "message"),
@@ -126,6 +126,10 @@ class TestOnTheGpu:
         with pytest.raises(InputError, match=message):
             session.run(cuda.array(array))
         assert "execute" not in cuda.names()
+
+    def test_outputs_that_are_not_there(self, session, cuda):
+        with pytest.raises(InputError, match="Wanted arrays on cuda, found a ndarray that is not there; move it first"):
+            session.run(cuda.array(np.zeros((1, 3, 32, 32), np.float32)), outputs=np.zeros((1, 5), np.float32))
 
     def test_a_stream_that_is_none(self, session, cuda):
         with pytest.raises(InputError, match="Wanted a CUDA stream or its handle, found 'first'"):

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from vimdeploy.errors import ConfigError, ImageError, InputError
 from vimdeploy.gpu import device_of
 from vimdeploy.inputs import picture_windows, stacked
-from vimdeploy.model_info import ModelInfo
+from vimdeploy.model_info import ModelInfo, TensorSpec
 from vimdeploy.preprocess import FloatArray, Picture, Placement
 from vimdeploy.progress import Progress, silent
 from vimdeploy.runtimes.cuda_streams import stream_handle
@@ -105,7 +105,7 @@ class Session(ABC):
         )
 
     def run(
-        self, inputs: Any | Mapping[str, Any], *, outputs: Mapping[str, Any] | None = None, stream: Any = None
+        self, inputs: Any | Mapping[str, Any], *, outputs: Any | Mapping[str, Any] = None, stream: Any = None
     ) -> dict[str, Any]:
         """Run the model; if it takes one batch alone, in parts of that size.
 
@@ -116,7 +116,8 @@ class Session(ABC):
         Args:
             inputs: an array for each input, by name; or the array itself if there is one input. Preprocessed: pictures
                 as they are go to ``predict``. Tensors of torch are taken too.
-            outputs: of inputs on the GPU: contiguous arrays there that are to be written, by name; the others are made.
+            outputs: of inputs on the GPU: contiguous arrays there that are to be written, by name, or the array itself
+                if there is one output; None, or those that are not named: they are made.
             stream: of inputs on the GPU: the CUDA stream that the work is put into, as an object of one of those
                 libraries or its handle; the call does not wait for it, and what it reads and writes must be kept until
                 it is done. None: the call waits.
@@ -128,10 +129,11 @@ class Session(ABC):
             InputError: if an input is missing, unknown, elsewhere, or of another shape or type.
             ExecutionError: if the runtime gives up.
         """
-        named = inputs if isinstance(inputs, Mapping) else {self.info.inputs[0].name: inputs}
+        named = _named(inputs, self.info.inputs)
         there = [name for name, value in named.items() if self.runs_on_gpu and is_on_gpu(value)]
         if there and len(there) == len(named):
-            return self._run_on_gpu(named, outputs or {}, None if stream is None else stream_handle(stream))
+            written = {} if outputs is None else _named(outputs, self.info.outputs)
+            return self._run_on_gpu(named, written, None if stream is None else stream_handle(stream))
         if there:
             raise InputError(f"Wanted all inputs on the GPU or none; {', '.join(there)} is there, the others are not.")
         if outputs is not None or stream is not None:
@@ -333,6 +335,11 @@ class Session(ABC):
     @abstractmethod
     def _run(self, inputs: Arrays) -> Arrays:
         """As ``run``, on arrays that were checked and are contiguous."""
+
+
+def _named(given: Any | Mapping[str, Any], specs: Sequence[TensorSpec]) -> Mapping[str, Any]:
+    """Arrays by name; one without a name is the first."""
+    return given if isinstance(given, Mapping) else {specs[0].name: given}
 
 
 def _part(array: Array, start: int, batch: int) -> Array:

@@ -104,18 +104,19 @@ class EngineOnGpu:
         with self._current(), self._lane() as lane:
             handle = lane.stream.handle if stream is None else stream
             inputs = take(handle)
-            batch = next(iter(inputs.values())).shape[0]
             parts = parts_of(self._profiles, {name: array.shape for name, array in inputs.items()})
-            made, targets = {}, {}
-            shapes = lane.shapes(parts[0], inputs)
-            unknown = outputs.keys() - set(self._loaded.outputs)
-            if unknown:
-                raise InputError(f"Wanted outputs among {', '.join(self._loaded.outputs)}; found {', '.join(unknown)}.")
-            for name in self._loaded.outputs:
-                shape, dtype = (batch, *shapes[name][1:]), self._loaded.dtype(name)
-                made[name] = outputs[name] if name in outputs else empty(like, shape, dtype, self._gpu, stream)
-                targets[name] = array = gpu_array_of(made[name], self._gpu, handle)
-                if (array.shape, array.dtype) != (shape, dtype):
+            batch, shapes = parts[-1].start + parts[-1].rows, lane.shapes(parts[0], inputs)
+            wanted = {name: ((batch, *shapes[name][1:]), self._loaded.dtype(name)) for name in self._loaded.outputs}
+            if not outputs.keys() <= wanted.keys():
+                raise InputError(f"Wanted outputs among {', '.join(wanted)}; found {', '.join(outputs)}.")
+            made = {
+                name: outputs[name] if name in outputs else empty(like, *shape_and_type, self._gpu, stream)
+                for name, shape_and_type in wanted.items()
+            }
+            targets = {name: gpu_array_of(value, self._gpu, handle) for name, value in made.items()}
+            for name, array in targets.items():
+                if (array.shape, array.dtype) != wanted[name]:
+                    shape, dtype = wanted[name]
                     raise InputError(f"Wanted {name} {shape} of {dtype}, found {array.shape} of {array.dtype}.")
             lane.run_on_gpu(parts, inputs, targets, stream)
         return made

@@ -121,7 +121,7 @@ def gpu_array_of(value: Any, gpu: int, stream: int) -> GpuArray:
     """An array of any library, ready to be used on a stream, which waits for what writes it.
 
     Args:
-        value: something that ``is_on_gpu``.
+        value: an array of a library.
         gpu: CUDA's number of the GPU that it must be on.
         stream: the handle of the stream that will use it.
 
@@ -129,9 +129,13 @@ def gpu_array_of(value: Any, gpu: int, stream: int) -> GpuArray:
         The same memory. Who gave it must keep it as long as the stream uses it.
 
     Raises:
-        InputError: if it is on another GPU, not contiguous, or of a type that numpy does not have.
+        InputError: if it is elsewhere, not contiguous, or of a type that numpy does not have.
         ExecutionError: if CUDA fails.
     """
+    if not is_on_gpu(value):
+        raise InputError(
+            f"Wanted arrays on {Device('cuda', gpu)}, found a {type(value).__name__} that is not there; move it first."
+        )
     with current(gpu):  # PyTorch gives arrays of the current GPU alone
         try:
             if hasattr(value, "__dlpack__"):
