@@ -150,8 +150,8 @@ double TimeModel::clocks(const SelectiveScanCudaPlan& plan) const {
   };
   const auto summary = [&] {
     const int64_t summaries = blocks / plan.chunks * (plan.chunks - 1) * subscans;
-    const int64_t at_once = blocks_in_registers(problem_, 1, channels);
-    return walk(summary_[channels - 1], tokens, start, summaries, group, at_once);
+    const int64_t together = blocks_in_registers(problem_, 1, channels);
+    return walk(summary_[channels - 1], tokens, start, summaries, group, together);
   };
   double launches = 1, clocks = 0;
   switch (plan.schedule) {
