@@ -10,10 +10,12 @@
 // sizes, 1 and a reciprocal for the gate. With chunks u and dt_bc are read twice, and the first 34 exponentials
 // computed twice.
 //
-// A warp issues 156 instructions for a token of one direction: counted in the disassembled loop (nvcc 13.0, sm_90) for
-// a full tile that its group reaches first and for one that it reaches second, and divided by 16. 88 are for the
-// states, 31 for the step size, 6 for the gate. The 18 special functions take 144 clocks of their unit: it is not worth
-// moving an exponential to the multiply-add units, where a polynomial takes 12 instructions more.
+// For a token of one direction and 32 channels tools/scan_costs counts (nvcc 13.0, sm_90) 147 instructions if a thread
+// has one channel, and 125 if it has two; it was 153 before two channels shared what they can, and before tensor cores
+// made the step sizes, whose loop over 12 ranks took some 22 of them and which now take 7. 80 are for the states. The
+// 18 special functions take 144 clocks of their unit: with two channels they are the bound, if a multiprocessor has 128
+// float32 lanes. A polynomial in place of an exponential takes 12 instructions more, so one in sixteen would bring both
+// to 137; that is not done, as no GPU has shown yet that this unit is what the kernels wait for.
 
 #pragma once
 
