@@ -74,6 +74,7 @@ class ScanTime:
 
     node: str
     operator: str
+    type: str
     sizes: Mapping[str, int]
     """By the contract's letters."""
     plan: str
@@ -135,8 +136,9 @@ def _expected(
     order = ("B", "K" if "K" in sizes else "G", "L", "E", "N", "R")
     if not sizes.keys() >= set(order) or len(types) != 1:
         raise InputError(f"The file does not tell the shapes of {printable(node.name)}; export the model again.")
-    us, plan = _ask_library(node.op_type, FLOAT_TYPES.index(types.pop()), [sizes[letter] for letter in order], gpu)
-    return ScanTime(node.name, node.op_type, {letter: sizes[letter] for letter in order}, plan, us)
+    type_ = types.pop()
+    us, plan = _ask_library(node.op_type, FLOAT_TYPES.index(type_), [sizes[letter] for letter in order], gpu)
+    return ScanTime(node.name, node.op_type, type_, {letter: sizes[letter] for letter in order}, plan, us)
 
 
 @dataclass(frozen=True)
@@ -173,17 +175,16 @@ def _size(size: int | str, shape: Mapping[str, int]) -> int:
         parts = list(ast.walk(tree)) if tree else []
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         tree, parts = None, []
-    if tree is None or not all(isinstance(part, allowed) for part in parts):
+    numbers = [type(part.value) is int for part in parts if isinstance(part, ast.Constant)]
+    if tree is None or not all(numbers) or not all(isinstance(part, allowed) for part in parts):
         raise InputError(f"The file has an axis {printable(size[:_LONGEST_SIZE])!r}, whose size cannot be told.")
     names = {part.id for part in parts if isinstance(part, ast.Name)}
     if unknown := names - shape.keys():
-        wanted = " ".join(f"--shape {printable(name)}=SIZE" for name in sorted(unknown))
-        raise InputError(
-            f"The size of {printable(', '.join(sorted(unknown)))} is free in this file: say it by {wanted}."
-        )
+        wanted = " ".join(f"--shape {name}=SIZE" for name in sorted(unknown))
+        raise InputError(f"The file leaves {', '.join(sorted(unknown))} free; say the sizes by {wanted}.")
     try:
         value = eval(compile(tree, "axis", "eval"), {"__builtins__": {}}, dict(shape))
-    except (ZeroDivisionError, TypeError) as error:
+    except ZeroDivisionError as error:
         raise InputError(f"The file has an axis {printable(size)!r}, whose size cannot be told.") from error
     return int(value)
 

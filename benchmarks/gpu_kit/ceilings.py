@@ -1,4 +1,4 @@
-"""What the device can do at most: bytes copied, exp2 and multiply-adds, each measured with nothing else running."""
+"""What the device can do at most: bytes copied, exp2, multiply-adds, loads from shared memory, each by itself."""
 
 from __future__ import annotations
 
@@ -23,15 +23,18 @@ class Ceilings:
     """From the device's memory to itself, bytes read and bytes written counted."""
     exp2_per_s: float
     fma_per_s: float
+    shared_loads_per_s: float
+    """Of warps, 16 bytes from one address for all lanes: the planner's model of time takes two clocks for each."""
 
 
 def measure_ceilings(kernels: Kernels, seconds: float) -> Ceilings:
-    """All three, on data that is not zero."""
+    """All of them, on data that is not zero."""
     numbers = min(COPY_BYTES, torch.cuda.mem_get_info()[0] // 4) // 4
     source = torch.randn(numbers, device="cuda")
     target = torch.empty_like(source)
     copy_us = time_calls([partial(target.copy_, source)], seconds).median_us
-    return Ceilings(2 * 4 * numbers / copy_us * 1e6, _rate(kernels, "exp2", seconds), _rate(kernels, "fma", seconds))
+    rates = (_rate(kernels, function, seconds) for function in ("exp2", "fma", "shared_loads"))
+    return Ceilings(2 * 4 * numbers / copy_us * 1e6, *rates)
 
 
 def _rate(kernels: Kernels, function: str, seconds: float) -> float:

@@ -56,7 +56,7 @@ class Kernels:
 
     def __init__(self, library: Path) -> None:
         self._library = ctypes.CDLL(str(library))
-        for name in ("conv1d", "scan_plan", "scan", "count_exp2", "count_fma"):
+        for name in ("conv1d", "scan_plan", "scan", "count_exp2", "count_fma", "count_shared_loads"):
             getattr(self._library, f"vimdeploy_gpu_{name}").restype = ctypes.c_char_p
 
     def conv1d(self, operands: ConvOperands, reverse: Sequence[int], u: Tensor, silu: bool = True) -> None:
@@ -111,7 +111,7 @@ class Kernels:
         )
 
     def count(self, function: str, blocks: int, out: Tensor) -> int:
-        """Keep the device busy with ``exp2`` or ``fma`` and nothing else; how many there are in all."""
+        """Keep the device busy with ``exp2``, ``fma`` or ``shared_loads`` alone; how many there are in all."""
         operations = ctypes.c_int64()
         self._call(f"count_{function}", blocks, ctypes.c_void_p(out.data_ptr()), ctypes.byref(operations), _stream())
         return operations.value

@@ -143,3 +143,9 @@ VIMDEPLOY_EXPORT const char* vimdeploy_gpu_count_fma(int blocks, float* values, 
                                                      CUstream_st* stream) {
   return sentence_of(benchmarks::run_fma(blocks, values, *operations, stream));
 }
+
+// The same for loads of 16 bytes from shared memory by warps, of one address for all lanes.
+VIMDEPLOY_EXPORT const char* vimdeploy_gpu_count_shared_loads(int blocks, float* values, int64_t* operations,
+                                                              CUstream_st* stream) {
+  return sentence_of(benchmarks::run_shared_loads(blocks, values, *operations, stream));
+}

@@ -15,4 +15,7 @@ namespace vimdeploy::benchmarks {
 Status run_exp2(int blocks, float* values, int64_t& operations, CUstream_st* stream);
 Status run_fma(int blocks, float* values, int64_t& operations, CUstream_st* stream);
 
+// The same for loads of 16 bytes from shared memory, of one address for all lanes; `operations` counts those of a warp.
+Status run_shared_loads(int blocks, float* values, int64_t& operations, CUstream_st* stream);
+
 }  // namespace vimdeploy::benchmarks

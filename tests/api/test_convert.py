@@ -63,11 +63,6 @@ def test_pictures_that_are_bytes_already(tiny_onnx, tmp_path):
     assert not (tmp_path / "again.onnx").exists()
 
 
-def test_nothing_to_do(tiny_onnx, tmp_path):
-    with pytest.raises(ConfigError, match="--precision fp16 or bf16, --uint8-input, or --portable"):
-        vimdeploy.convert(tiny_onnx, tmp_path / "same.onnx")
-
-
 @pytest.mark.parametrize("precision", ["fp32", "int8", "half"])
 def test_another_precision(tiny_onnx, tmp_path, precision):
     with pytest.raises(ConfigError, match=f"precision must be fp16 or bf16, found '{precision}'"):

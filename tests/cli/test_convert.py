@@ -185,7 +185,7 @@ class TestWrongInput:
     def test_nothing_to_do(self, invoke, tiny_onnx, output):
         result = invoke("convert", tiny_onnx, "-o", output)
         assert (result.exit_code, result.stdout) == (2, "")
-        assert "Wanted something to convert to: --precision fp16 or bf16, --portable, or both." in result.stderr
+        assert "something to convert to: --precision fp16 or bf16, --uint8-input, or --portable." in result.stderr
 
     @pytest.mark.parametrize("option", [("--batch", 2), ("--no-loops",)], ids=str)
     def test_what_only_a_portable_file_has(self, invoke, tiny_onnx, output, option):

@@ -82,7 +82,9 @@ class TestInspectEngine:
 class TestExpect:
     def test_table(self, invoke, tiny_onnx):
         lines = invoke("inspect", tiny_onnx, "--expect", "rtx 4090", "--shape", "batch=3").stdout.splitlines()
-        assert re.search(r"^2 x BidirectionalSelectiveScan +B=3 K=2 L=\d+ E=\d+ N=\d+ R=\d+ +.*tokens", lines[-2])
+        assert re.search(
+            r"^2 x BidirectionalSelectiveScan +float32 B=3 K=2 L=\d+ E=\d+ N=\d+ R=\d+ +.*tokens", lines[-2]
+        )
         assert re.fullmatch(r"All scans: \d+ us, expected by a model of time that no GPU has confirmed\.", lines[-1])
 
     def test_json(self, invoke, tiny_onnx):

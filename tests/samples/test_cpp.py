@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -92,6 +93,7 @@ def pictures(tmp_path_factory):
 
 
 RECIPE = Recipe()
+LOGIT = TensorSpec("logits", ("batch", 1))
 
 
 def model(dims=("batch", 3, 32, 32), recipe=RECIPE, type_="float32", task="classification"):
@@ -193,6 +195,29 @@ class TestOnnxRuntime:
         wanted = answers(invoke, files[file], many)
         assert json.loads(printed(classify, files[file], *many)) == {"images": wanted}
         assert [len(image["top"]) for image in wanted] == [5] * len(many)
+
+    @pytest.mark.parametrize("labels", [("cat",), ()], ids=["named", "nameless"])
+    def test_answers_as_vimdeploy_does_of_grey_pictures_of_any_size_and_one_logit(
+        self, classify, labels, many, invoke, tmp_path
+    ):
+        recipe = Recipe(mean=(0.5,), std=(0.25,))
+        info = replace(model(("batch", 1, "height", "width"), recipe), outputs=(LOGIT,), labels=labels)
+        images, logits = (
+            onnx.helper.make_tensor_value_info(spec.name, onnx.TensorProto.FLOAT, spec.dims)
+            for spec in (*info.inputs, *info.outputs)
+        )
+        nodes = [
+            onnx.helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
+            onnx.helper.make_node("Flatten", ["pooled"], ["logits"]),
+        ]
+        graph, opset = onnx.helper.make_graph(nodes, "mean", [images], [logits]), onnx.helper.make_opsetid("", 20)
+        proto = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10)
+        onnx.helper.set_model_props(proto, info.to_metadata())
+        onnx.save(proto, tmp_path / "mean.onnx")
+        wanted = answers(invoke, tmp_path / "mean.onnx", many)
+        assert json.loads(printed(classify, tmp_path / "mean.onnx", *many)) == {"images": wanted}
+        name = labels[0] if labels else "class 0"
+        assert {prediction["label"] for image in wanted for prediction in image["top"]} == {name, f"not {name}"}
 
     def test_wants_pictures(self, classify, tiny_onnx):
         done = subprocess.run([classify, tiny_onnx], capture_output=True, text=True)

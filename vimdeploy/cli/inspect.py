@@ -57,7 +57,7 @@ def _print_expected(expected: dict[str, Any]) -> None:
     """Equal scans in one row."""
     alike: dict[tuple[str, str, str], list[float]] = {}
     for scan in expected["scans"]:
-        sizes = " ".join(f"{letter}={size}" for letter, size in scan["sizes"].items())
+        sizes = " ".join([scan["type"], *(f"{letter}={size}" for letter, size in scan["sizes"].items())])
         alike.setdefault((scan["operator"], sizes, scan["plan"]), []).append(scan["us"])
     rows = [
         (f"{len(us)} x {name}", sizes, plan, f"{us[0]:.1f}", f"{sum(us):.0f}")

@@ -10,10 +10,10 @@
 // sizes, 1 and a reciprocal for the gate. With chunks u and dt_bc are read twice, and the first 34 exponentials
 // computed twice.
 //
-// A warp issues 156 instructions for a token of one direction: counted in the disassembled loop (nvcc 13.0, sm_90) for
-// a full tile that its group reaches first and for one that it reaches second, and divided by 16. 88 are for the
-// states, 31 for the step size, 6 for the gate. The 18 special functions take 144 clocks of their unit: it is not worth
-// moving an exponential to the multiply-add units, where a polynomial takes 12 instructions more.
+// For a token of one direction and 32 channels 124 instructions are issued if threads have two channels, 146 if they
+// have one: kernel_costs.h has the counts, and tools/scan_costs makes them. The 18 special functions take 144 clocks of
+// their unit, and so bound the kernel with two channels: to move exponentials to the multiply-add units, where a
+// polynomial takes 12 instructions more, would pay for one of the 18 at most.
 
 #pragma once
 

@@ -129,7 +129,8 @@ double TimeModel::memory_clocks(const SelectiveScanCudaPlan& plan) const {
   const double share = std::clamp(all / static_cast<double>(device_.cache_bytes) - 0.5, 0.0, 1.0);
   const double bytes_per_clock =
       kOfBandwidth * 1000 * static_cast<double>(device_.memory_mb_per_s) / static_cast<double>(device_.clock_khz);
-  return share * (walks * (inputs_ + rows_) + outputs_ + sums) / bytes_per_clock;
+  // Sums are read before they leave the cache, and are written out of it some time.
+  return share * (walks * (inputs_ + rows_) + outputs_ + sums / 2) / bytes_per_clock;
 }
 
 double TimeModel::clocks(const SelectiveScanCudaPlan& plan) const {

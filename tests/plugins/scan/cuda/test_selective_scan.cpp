@@ -194,6 +194,38 @@ TEST(CudaSelectiveScan, DoesNotDependOnTheOrderOfTheThreads) {
   }
 }
 
+// Whatever is loaded several numbers at once if its address and strides allow it.
+TEST(CudaSelectiveScan, TakesTensorsAtAnyAddress) {
+  for (ElementType type : kElementTypes) {
+    for (const SelectiveScanProblem& problem :
+         {SelectiveScanProblem{type, 2, 21, 70, 16, 20, {0, 1}, 0.5f},
+          problem_of_groups(type, 2, 21, 70, 16, 20, {0, 1}), problem_of_groups(type, 2, 21, 70, 16, 0, {0, 1})}) {
+      const SelectiveScanCase c(problem);
+      const auto element = static_cast<size_t>(bytes_of(type));
+      std::vector<Tensor> moved;
+      std::vector<const void*> pointers;
+      for (const Bytes& input : c.inputs()) {
+        Tensor& copy = moved.emplace_back(ElementType::float32, static_cast<int64_t>(input.size / 4 + 2));
+        const size_t by = input.data == c.A.data() ? sizeof(float) : element;
+        std::memcpy(copy.bytes.data() + by, input.data, input.size);
+        pointers.push_back(copy.bytes.data() + by);
+      }
+      Tensor wanted = c.y, found = c.y;
+      selective_scan_reference(problem, c.tensors(wanted));
+      for (const auto& plan : plans_with(problem, 1)) {
+        GuardedMemory workspace(plan.workspace_bytes), y(found.bytes.size() + element);
+        const auto tensors =
+            with_operator(problem, [&](auto op) { return op.tensors(problem, pointers.data(), y.data() + element); });
+        EXPECT_EQ(cuda::channels_per_thread(problem, plan, tensors), 1);
+        run_selective_scan_blocks(problem, plan, tensors, workspace.data(), ThreadOrder::forward);
+        std::copy_n(y.data() + element, found.bytes.size(), found.bytes.data());
+        EXPECT_TRUE(is_close(found, wanted, magnitudes(c), roundings(problem), output_shape(problem)))
+            << plan.to_string();
+      }
+    }
+  }
+}
+
 TEST(CudaSelectiveScan, AgreesWithTheReferenceForALongSequence) {
   expect_agreement(SelectiveScanCase({ElementType::float32, 1, 3000, 16, 16, 12, {0, 1}, 0.5f}), {1, 2, 48});
 }
