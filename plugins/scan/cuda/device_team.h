@@ -13,12 +13,12 @@ namespace vimdeploy::cuda {
 template <typename T>
 __device__ __forceinline__ void add_product_of_warp(const uint32_t (&a)[4], const uint32_t (&b)[2], float (&sum)[4]) {
 #if __CUDA_ARCH__ >= 800
-#define VIMDEPLOY_MMA(type)                                    \
-  asm("mma.sync.aligned.m16n8k16.row.col.f32." type "." type   \
-      ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "    \
-      "{%0, %1, %2, %3};"                                      \
-      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]) \
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
+#define VIMDEPLOY_MMA(type)                                             \
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." type "." type   \
+               ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "    \
+               "{%0, %1, %2, %3};"                                      \
+               : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]) \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
   if constexpr (std::is_same_v<T, Float16>) {
     VIMDEPLOY_MMA("f16");
   } else {
@@ -28,7 +28,8 @@ __device__ __forceinline__ void add_product_of_warp(const uint32_t (&a)[4], cons
 #else
   if constexpr (std::is_same_v<T, Float16>) {
     for (int half = 0; half < 2; ++half) {
-      asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+      asm volatile(
+          "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
           : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
           : "r"(a[2 * half]), "r"(a[2 * half + 1]), "r"(b[half]));
     }
