@@ -82,6 +82,18 @@ def find_nvdisasm() -> str:
     raise ToolMissingError("nvdisasm was not found; install CUDA's toolkit, or the package nvidia-cuda-nvdisasm.")
 
 
+def find_nvcc() -> str:
+    """CUDA's compiler.
+
+    Raises:
+        ToolMissingError: if there is none.
+    """
+    found = shutil.which("nvcc", path=f"{os.environ.get('PATH', '')}:/usr/local/cuda/bin")
+    if found is None:
+        raise ToolMissingError("nvcc was not found; install CUDA's toolkit, 12 or newer.")
+    return found
+
+
 def _packages() -> Iterator[str]:
     try:
         files = metadata.files("nvidia-cuda-nvdisasm") or []
@@ -101,10 +113,7 @@ def compile_kernels(plugins: Path, sources: Sequence[Path], architecture: int) -
         ToolMissingError: if nvcc or nvdisasm is not found.
         subprocess.CalledProcessError: if one of them fails.
     """
-    nvdisasm = find_nvdisasm()
-    nvcc = shutil.which("nvcc", path=f"{os.environ.get('PATH', '')}:/usr/local/cuda/bin")
-    if nvcc is None:
-        raise ToolMissingError("nvcc was not found; install CUDA's toolkit, 12 or newer.")
+    nvcc, nvdisasm = find_nvcc(), find_nvdisasm()
     with tempfile.TemporaryDirectory() as folder:
         for source in sources:
             cubin = Path(folder) / "kernels.cubin"
@@ -116,8 +125,12 @@ def compile_kernels(plugins: Path, sources: Sequence[Path], architecture: int) -
 
 
 def architectures() -> list[int]:
-    """Those that nvcc knows, from Turing on."""
-    listed = _run(["nvcc", "--list-gpu-code"]).stdout
+    """Those that nvcc knows, from Turing on.
+
+    Raises:
+        ToolMissingError: if there is no nvcc.
+    """
+    listed = _run([find_nvcc(), "--list-gpu-code"]).stdout
     return sorted(int(number) for number in re.findall(r"sm_(\d+)", listed))
 
 

@@ -1,10 +1,9 @@
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 from scan_costs.hot_path import NoSuchPathError, Work, shortest_cost
-from scan_costs.machine_code import ToolMissingError, find_nvdisasm, functions_of
+from scan_costs.machine_code import ToolMissingError, find_nvcc, find_nvdisasm, functions_of
 from scan_costs.scan_kernels import scan_kernels, table_of
 
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
@@ -62,10 +61,8 @@ def numbers(row):
 @pytest.mark.slow
 def test_the_planner_uses_what_is_counted_in_the_compiled_kernels():
     """Of the kernels of Vim; other compilers may schedule a few instructions more or less."""
-    if shutil.which("nvcc") is None:
-        pytest.skip("there is no nvcc")
     try:
-        find_nvdisasm()
+        find_nvcc(), find_nvdisasm()
     except ToolMissingError as error:
         pytest.skip(str(error))
     kernels = [kernel for kernel in scan_kernels(PLUGINS, ARCHITECTURE) if (kernel.form, kernel.type) == VIM]
