@@ -100,6 +100,7 @@ STEPS = (
     Step("operators", "check", "gpu_kit.check_operators", "operators", 300),
     Step("kernels", "bench", "gpu_kit.bench_kernels", "kernels", 300),
     Step("models", "check", "gpu_kit.check_models", "models", 900),
+    Step("arrays", "check", "gpu_kit.check_arrays", "arrays", 300),
     Step("latency", "bench", "gpu_kit.bench_models", "latency", 900),
     Step("sweep", "bench", "gpu_kit.sweep", "sweep", 180),
     Step("ncu", "profile", "gpu_kit.profile", "profile", 120),

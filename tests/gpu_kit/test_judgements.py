@@ -1,9 +1,11 @@
 """What the checks make of what they see."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from gpu_kit import check_kernels, check_models, profile, sweep
+from gpu_kit import check_arrays, check_kernels, check_models, profile, sweep
 from gpu_kit.build import pip_command
 from gpu_kit.kernels import Plan
 from gpu_kit.problems import problem_of
@@ -69,6 +71,32 @@ class TestModels:
         wanted = np.array([[1, 0.9999, 0]], np.float32)
         check_models.judge("a", "fp16", np.array([[0.1, 0.2, 1]], np.float32), wanted, log)
         assert record().status == "failed"
+
+
+class TestArrays:
+    """Ways to run a session that answers with two numbers of each image."""
+
+    IMAGES = np.random.default_rng(0).standard_normal((check_arrays.MAX_BATCH + 3, 3, 2, 4)).astype(np.float32)
+    SESSION = SimpleNamespace(run=lambda images: {"logits": images[:, 0, 0, :2]})
+
+    def statuses(self, log, tmp_path, way):
+        check_arrays.compare("it", self.SESSION, self.IMAGES, {"so": way}, log)
+        return {record.subject: record.status for record in read_log(tmp_path / "step.jsonl")}
+
+    def test_one_that_gives_the_same(self, log, tmp_path):
+        found = self.statuses(log, tmp_path, lambda images: images[:, 0, 0, :2] * np.float32(1.0001))
+        assert found == {"it, so": "passed", "it, so, 4 threads": "passed"}
+
+    @pytest.mark.parametrize("wrong", [0.9, np.nan])
+    def test_one_whose_later_runs_are_wrong(self, log, tmp_path, wrong):
+        runs = []
+
+        def way(images):
+            runs.append(len(images))
+            return images[:, 0, 0, :2] * (wrong if len(runs) % 7 == 0 else 1)
+
+        assert set(self.statuses(log, tmp_path, way).values()) == {"failed"}
+        assert sorted(set(runs)) == list(check_arrays.BATCHES)
 
 
 def test_the_build_is_a_user_s_install_with_the_tests_beside(tmp_path):
