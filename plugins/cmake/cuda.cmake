@@ -50,8 +50,10 @@ function(_add_scan_cuda)
     CUDA_VISIBILITY_PRESET hidden
     CUDA_RUNTIME_LIBRARY Static)
   target_link_libraries(vimdeploy_scan_cuda PUBLIC vimdeploy_scan CUDA::cudart_static)
-  if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13)  # whose drivers all can read it; a fifth of the size
-    target_compile_options(vimdeploy_scan_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-compress-mode=size>)
+  if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
+    target_compile_options(vimdeploy_scan_cuda PRIVATE
+      $<$<COMPILE_LANGUAGE:CUDA>:-compress-mode=size>  # which all drivers of CUDA 13 can read; a fifth of the size
+      $<$<COMPILE_LANGUAGE:CUDA>:--split-compile=0>)   # on all cores, also for one architecture
   endif()
   if(VIMDEPLOY_BUILD_TESTS)
     set(launcher ${CMAKE_CURRENT_SOURCE_DIR}/cmake/keep_ptxas_report ${CMAKE_CUDA_COMPILER_LAUNCHER})

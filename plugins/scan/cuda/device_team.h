@@ -9,7 +9,7 @@
 
 namespace vimdeploy::cuda {
 
-// sum += a * b, of one product of a warp.
+// sum += a * b, of one product of a warp. `volatile` keeps compilers from moving it to where some threads do not come.
 template <typename T>
 __device__ __forceinline__ void add_product_of_warp(const uint32_t (&a)[4], const uint32_t (&b)[2], float (&sum)[4]) {
 #if __CUDA_ARCH__ >= 800

@@ -55,8 +55,8 @@ VIMDEPLOY_HD constexpr int most_channels_per_thread(int state_group, int64_t cha
 }
 
 // Resident threads of a multiprocessor, limited by registers, of which it has 64 Ki: 168 a thread for 8 and 16 states,
-// 255 for two channels. With 16 states, 512 threads and 128 registers, ptxas spills, and three warps a scheduler already
-// keep it busy; so do two whose threads have two channels. A cluster's kernel takes a few registers more.
+// 255 for two channels. With 16 states, 512 threads and 128 registers, ptxas spills, and three warps a scheduler
+// already keep it busy; so do two whose threads have two channels. A cluster's kernel takes a few registers more.
 VIMDEPLOY_HD constexpr int resident_threads(int state_group, int channels_per_thread, bool is_cluster) {
   if (is_cluster) return state_group == 16 ? 256 : 384;
   return channels_per_thread == 2 ? 256 : state_group == 1 ? 512 : 384;

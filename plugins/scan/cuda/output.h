@@ -11,10 +11,11 @@
 // computed twice.
 //
 // For a token of one direction and 32 channels 124 instructions are issued if threads have two channels, 146 if they
-// have one: kernel_costs.h has the counts, and tools/scan_costs makes them. 80 are for the states; tensor cores make the
-// step sizes in 7, for which a loop over 12 ranks took 22. The 18 special functions take 144 clocks of their unit, and so
-// bound the kernel with two channels: a polynomial in place of an exponential takes 12 instructions more, so one in
-// sixteen would bring both to 137. That is not done, as no GPU has shown yet that this unit is what the kernels wait for.
+// have one: kernel_costs.h has the counts, and tools/scan_costs makes them. 80 are for the states; tensor cores make
+// the step sizes in 7, for which a loop over 12 ranks took 22. The 18 special functions take 144 clocks of their unit,
+// and so bound the kernel with two channels: a polynomial in place of an exponential takes 12 instructions more, so one
+// in sixteen would bring both to 137. That is not done, as no GPU has shown yet that this unit is what the kernels wait
+// for.
 
 #pragma once
 

@@ -43,9 +43,9 @@ struct ThreadScan {
   // Numbers of a slot, of all channels of the thread.
   using Slot = Packed<T, kChannels>;
 
-  // Lanes that stage one token together, and how many numbers of its low rank each of them prefetches into
-  // registers: enough for R = 48. A larger rank is loaded without prefetch. Up to R = 16, kRankCommon of them are
-  // enough, and one branch skips the others.
+  // Lanes that stage one token together, and how many numbers of its low rank, unless kMultipliesByWarp, each of them
+  // prefetches into registers: enough for R = 48. A larger rank is loaded without prefetch. Up to R = 16, kRankCommon
+  // of them are enough, and one branch skips the others.
   static constexpr int kLanes = Kind::kGroupThreads / kTokenTile;
   static constexpr int kRankPrefetch = kMultipliesByWarp ? 1 : 48 / kLanes;
   static constexpr int kRankCommon = 16 / kLanes;
@@ -64,7 +64,7 @@ struct ThreadScan {
   const T* c_row;    // of C and of the low rank, unless kIsOneRow
   const T* rank_row;
   float* staged;   // rows in shared memory, two tiles
-  float* weights;  // of the thread's channels, kChannelTile apart
+  float* weights;  // of the thread's channels, kChannelTile apart; if kMultipliesByWarp, its part of the products'
   float dt_bias[kChannels], skip[kChannels];
   float decay[kChannels][kStates];  // A * log2(e)
   float h[kChannels][kStates];
@@ -199,9 +199,9 @@ struct ThreadScan {
     begin_product(a, i, ranks);
   }
 
-  // Then the exchange, of the channels in rows 0 to 7 (half 0) and in rows 8 to 15 (half 1). Its memory is that of the
-  // rows which the same warp will stage of the next tile. A place is two floats, of two slots of a channel; the
-  // exclusive or spreads those that a warp writes or reads at once over the banks.
+  // Then the exchange between the lanes of a quad, of the channels in rows 0 to 7 (half 0) and in rows 8 to 15 (half
+  // 1). Its memory is that of the rows which the same warp will stage of the next tile. A place is two floats, of two
+  // slots of a channel; the exclusive or spreads those that a warp writes or reads at once over the banks.
   VIMDEPLOY_HD void give_sums(const ScanArguments& a, int step, int half) const {
     const int column = remainder(lane, 4);
     VIMDEPLOY_UNROLL

@@ -149,10 +149,11 @@ TEST(CudaSelectiveScan, AgreesWithTheReferenceForAnySize) {
     SelectiveScanProblem problem{
         kElementTypes[seed % 3], up_to(3), up_to(100), up_to(140), up_to(40), up_to(60), {}, 1.0f};
     for (int64_t k = up_to(4); k > 0; --k) problem.reverse.push_back(up_to(2) - 1);
-    expect_agreement(SelectiveScanCase(problem, seed), {1, up_to(14)}, kThreadOrders[seed % 3]);
+    const std::vector<int64_t> chunks = {seed % 5 == 0 ? 1 : up_to(14)};
+    expect_agreement(SelectiveScanCase(problem, seed), chunks, kThreadOrders[seed % 3]);
     const auto groups = problem_of_groups(problem.type, problem.batch, problem.tokens, problem.channels, problem.states,
                                           seed % 2 ? problem.rank : 0, problem.reverse, seed % 4 < 2);
-    expect_agreement(SelectiveScanCase(groups, seed), {1, up_to(14)}, kThreadOrders[seed % 3]);
+    expect_agreement(SelectiveScanCase(groups, seed), chunks, kThreadOrders[seed % 3]);
   }
 }
 
