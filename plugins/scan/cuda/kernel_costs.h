@@ -1,6 +1,6 @@
-// What the kernels take for a token of one direction and 32 channels, in a full tile: counted in their machine code (nvcc
-// 13.0, sm_90; other architectures are within 3 %) by tools/scan_costs --table, which writes the numbers below; a test
-// counts again.
+// What the kernels take for a token of one direction and 32 channels, in a full tile: counted in their machine code
+// (nvcc 13.0, sm_90; other architectures are within 3 %) by tools/scan_costs --table, which writes the numbers below; a
+// test counts again.
 
 #pragma once
 
