@@ -12,7 +12,7 @@ DEPS := $(CURDIR)/build/deps
 TORCH := torch==2.13.0
 # Devices that CUDA kernels are compiled for, by the C++ tests and by the package that the Python tests run: each takes half
 # a minute of a core. What the sources ask of a device is whether it has clusters, as those from 9.0 on, and which products
-# its tensor cores know, those of 7.5 or of 8.0 on. `pip install .`, and so `make demo`, compiles for all.
+# its tensor cores know, those of 7.5 or of 8.0 on. `pip install .` compiles for all.
 TESTED := 75;90
 INSTALLED := 90
 CPP_FILES = find plugins tests benchmarks/native samples -name '*.h' -o -name '*.cpp' -o -name '*.cu'
