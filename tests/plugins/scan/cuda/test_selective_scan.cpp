@@ -207,7 +207,8 @@ TEST(CudaSelectiveScan, TakesTensorsAtAnyAddress) {
       std::vector<const void*> pointers;
       for (const Bytes& input : c.inputs()) {
         Tensor& copy = moved.emplace_back(ElementType::float32, static_cast<int64_t>(input.size / 4 + 2));
-        const size_t by = input.data == c.A.data() ? sizeof(float) : element;
+        const bool is_float = input.data == c.A.data() || input.data == c.D.data() || input.data == c.dt_bias.data();
+        const size_t by = is_float ? sizeof(float) : element;
         std::memcpy(copy.bytes.data() + by, input.data, input.size);
         pointers.push_back(copy.bytes.data() + by);
       }
