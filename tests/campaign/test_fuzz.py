@@ -11,7 +11,7 @@ from campaign.fuzz import Campaign, replayed
 from campaign.worker import Outcome, Worker
 
 PAST = sorted((Path(__file__).resolve().parents[1] / "data" / "fuzz").iterdir())
-TRIALS = {"commands": 120, "onnx": 150, "portable": 30}
+TRIALS = {"commands": 60, "onnx": 150, "portable": 30}
 """At each door, of the minute that ``make test`` spends here; 200 if a door is not named."""
 
 
