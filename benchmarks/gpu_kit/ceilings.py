@@ -24,7 +24,7 @@ class Ceilings:
     exp2_per_s: float
     fma_per_s: float
     shared_loads_per_s: float
-    """Of warps, 16 bytes from one address for all lanes: the planner's model of time takes two clocks for each."""
+    """Loads of warps, 16 bytes from one address for all lanes; the planner's model of time takes two clocks for one."""
 
 
 def measure_ceilings(kernels: Kernels, seconds: float) -> Ceilings:

@@ -20,10 +20,10 @@ RUNTIMES = ("ONNX Runtime CUDA", "TensorRT", "TensorRT-RTX")
 BATCHES = (1, 3, MAX_BATCH, MAX_BATCH + 3)
 """The last runs in two parts."""
 RUNS = 4
-"""Of each batch: engines capture a graph in the second."""
+"""Runs of each batch: engines capture a graph in the second."""
 THREADS = 4
 BOUND = 1e-3
-"""Of the relative error: the same network in the same precision, whose sums may be in another order."""
+"""The relative error may be so large: the same network in the same precision, whose sums may be in another order."""
 
 Way = Callable[[FloatArray], FloatArray]
 """Images to logits."""

@@ -56,7 +56,7 @@ class Cost:
     issued: float
     """Instructions that the warp issues."""
     float32: float
-    """Of these, multiply-adds, products and sums of float32, for the lanes of that name."""
+    """Among these, multiply-adds, products and sums of float32, for the lanes of that name."""
     special: float
     """Clocks of the special function unit of one scheduler."""
     shared: float

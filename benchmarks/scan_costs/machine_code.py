@@ -42,7 +42,7 @@ class Instruction:
 
     @property
     def bits(self) -> int:
-        """Of each thread's number, if the instruction accesses memory."""
+        """Bits of each thread's number, if the instruction accesses memory."""
         for part in self.opcode.split(".")[1:]:
             if part in ("128", "64", "U16", "S16", "16", "U8", "S8"):
                 return int(part.lstrip("US"))

@@ -34,12 +34,14 @@ class ScanKernel:
     form: str
     states: int
     channels: int
-    """Of a thread."""
+    """Channels of a thread."""
     kernel: Kernel
 
     def cost(self, rank: int) -> Cost:
-        """Of a token, one direction and 32 channels: of a gated output the mean of the tiles that its group reaches
-        first, and of those that the other group has been at before; of a cluster the mean of both walks.
+        """The cost of a token, one direction and 32 channels.
+
+        For a gated output it is the mean of the tiles that its group reaches first, and of those that the other group
+        has been at before; for a cluster the mean of both walks.
 
         Raises:
             NoSuchPathError: if the machine code does not do the work that is expected of it.

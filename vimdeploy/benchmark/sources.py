@@ -81,7 +81,7 @@ class Settings:
 
     device: str = "auto"
     providers: Sequence[str] | None = None
-    """Of ONNX files in ONNX Runtime, instead of the device's."""
+    """For ONNX files in ONNX Runtime, instead of the device's."""
     cuda_graphs: bool = False
     """Whether ONNX Runtime captures CUDA graphs."""
     operators: str = "auto"

@@ -54,7 +54,7 @@ class LoadedEngine:
         return max(1, self.engine.device_memory_size if old else self.engine.device_memory_size_v2)
 
     def dtype(self, name: str) -> np.dtype[Any]:
-        """Of a tensor."""
+        """The type of a tensor's elements."""
         return np.dtype(self.trt.nptype(self.engine.get_tensor_dtype(name)))
 
     def new_context(self) -> Any:
@@ -84,7 +84,7 @@ class _Context:
         self._loaded = loaded
         self.own = loaded.new_context()
         self.shapes: dict[str, Shape] = {}
-        """Of inputs and outputs."""
+        """The shapes of inputs and outputs."""
         self.runs = 0
         self.graph: CudaGraph | None = None
         self._profile = 0  # as TensorRT begins with

@@ -41,7 +41,7 @@ class Providers(NamedTuple):
     names: Sequence[str]
     """First choice first."""
     device: Device
-    """Of the first provider that is not for CPUs; else the CPU."""
+    """That of the first provider that is not for CPUs; else the CPU."""
     plugins: Mapping[str, OrtEpDevice]
     """The devices of those that are plugins."""
     options: Mapping[str, Mapping[str, str]]

@@ -117,7 +117,7 @@ class _Backend:
     operators: str
     libraries: Mapping[str, bytes]
     profiles: int = 1
-    """Of an engine; a server takes the first alone, unless told of the others."""
+    """The profiles of an engine; a server takes the first alone, unless told of the others."""
     entries: Mapping[str, Any] = field(default_factory=dict)
     """What the configuration has for this backend alone."""
     server_options: tuple[str, ...] = ()
