@@ -3,7 +3,10 @@
 #pragma once
 
 #include <cmath>
+#include <cstdint>
+#include <cstdlib>
 #include <cstring>
+#include <type_traits>
 
 #include "scan/coefficients.h"
 #include "scan/element.h"
@@ -12,6 +15,12 @@
 namespace vimdeploy::cuda {
 
 using vimdeploy::to_float;
+
+// On a host: ends the test in which a vector is accessed at an address that a device refuses.
+template <typename Vector>
+void check_alignment(const void* address) {
+  if (reinterpret_cast<uintptr_t>(address) % sizeof(std::remove_reference_t<Vector>) != 0) std::abort();
+}
 
 VIMDEPLOY_HD float smaller(float a, float b) { return fminf(a, b); }  // a number beside NaN: the number
 VIMDEPLOY_HD float larger(float a, float b) { return fmaxf(a, b); }
@@ -66,6 +75,7 @@ VIMDEPLOY_HD void load(const float* from, float (&to)[2]) {
   const float2 all = *reinterpret_cast<const float2*>(from);
   to[0] = all.x, to[1] = all.y;
 #else
+  check_alignment<decltype(to)>(from);
   std::memcpy(to, from, sizeof to);
 #endif
 }
@@ -76,6 +86,7 @@ VIMDEPLOY_HD void load(const float* from, float (&to)[4]) {
   const float4 all = *reinterpret_cast<const float4*>(from);
   to[0] = all.x, to[1] = all.y, to[2] = all.z, to[3] = all.w;
 #else
+  check_alignment<decltype(to)>(from);
   std::memcpy(to, from, sizeof to);
 #endif
 }
@@ -86,6 +97,7 @@ VIMDEPLOY_HD void store(const float (&from)[2], float* to) {
 #ifdef __CUDA_ARCH__
   *reinterpret_cast<float2*>(to) = make_float2(from[0], from[1]);
 #else
+  check_alignment<decltype(from)>(to);
   std::memcpy(to, from, sizeof from);
 #endif
 }
@@ -94,6 +106,7 @@ VIMDEPLOY_HD void store(const float (&from)[4], float* to) {
 #ifdef __CUDA_ARCH__
   *reinterpret_cast<float4*>(to) = make_float4(from[0], from[1], from[2], from[3]);
 #else
+  check_alignment<decltype(from)>(to);
   std::memcpy(to, from, sizeof from);
 #endif
 }
@@ -104,6 +117,7 @@ VIMDEPLOY_HD uint32_t load_word(const void* from) {
   return *static_cast<const uint32_t*>(from);
 #else
   uint32_t word;
+  check_alignment<decltype(word)>(from);
   std::memcpy(&word, from, sizeof word);
   return word;
 #endif
@@ -113,6 +127,7 @@ VIMDEPLOY_HD void store_word(uint32_t word, void* to) {
 #ifdef __CUDA_ARCH__
   *static_cast<uint32_t*>(to) = word;
 #else
+  check_alignment<decltype(word)>(to);
   std::memcpy(to, &word, sizeof word);
 #endif
 }
@@ -123,6 +138,7 @@ VIMDEPLOY_HD void load_words(const void* from, uint32_t (&to)[2]) {
   const uint2 both = *static_cast<const uint2*>(from);
   to[0] = both.x, to[1] = both.y;
 #else
+  check_alignment<decltype(to)>(from);
   std::memcpy(to, from, sizeof to);
 #endif
 }
@@ -133,6 +149,7 @@ VIMDEPLOY_HD void load_words(const void* from, uint32_t (&to)[4]) {
   const uint4 all = *static_cast<const uint4*>(from);
   to[0] = all.x, to[1] = all.y, to[2] = all.z, to[3] = all.w;
 #else
+  check_alignment<decltype(to)>(from);
   std::memcpy(to, from, sizeof to);
 #endif
 }
@@ -141,6 +158,7 @@ VIMDEPLOY_HD void store_words(const uint32_t (&from)[4], void* to) {
 #ifdef __CUDA_ARCH__
   *static_cast<uint4*>(to) = make_uint4(from[0], from[1], from[2], from[3]);
 #else
+  check_alignment<decltype(from)>(to);
   std::memcpy(to, from, sizeof from);
 #endif
 }

@@ -109,7 +109,7 @@ class CpuCluster {
     for (int64_t rank = 0; rank < static_cast<int64_t>(shared_.size()); ++rank) {
       threads.emplace_back([this, shared_bytes, rank, &block] {
         wait_for_turn(rank);
-        GuardedMemory shared(shared_bytes);
+        GuardedMemory shared(shared_bytes, GuardedMemory::kAligned);
         shared_[static_cast<size_t>(rank)] = reinterpret_cast<float*>(shared.data());
         block(static_cast<int>(rank), reinterpret_cast<float*>(shared.data()));
         EXPECT_TRUE(shared.is_intact()) << "block " << rank << " of a cluster wrote outside of its shared memory";
@@ -195,7 +195,7 @@ inline void run_selective_scan_blocks(const SelectiveScanProblem& problem, const
   // block(team, arguments, index, shared) for each block of the launch.
   const auto run = [&](auto registers, int64_t blocks, int threads, size_t shared_bytes, auto block) {
     for (int64_t index : indices_in(order, blocks, random)) {
-      GuardedMemory shared(shared_bytes);
+      GuardedMemory shared(shared_bytes, GuardedMemory::kAligned);
       CpuTeam<decltype(registers)> team(threads, order);
       block(team, arguments, static_cast<unsigned>(index), reinterpret_cast<float*>(shared.data()));
       ASSERT_TRUE(shared.is_intact()) << "block " << index << " wrote outside of its shared memory";

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <thread>
 #include <vector>
 
@@ -21,29 +22,33 @@ inline ParallelFor threaded_for() {
           }};
 }
 
-// Memory between two guard strips. It is not aligned to a vector, and filled with NaN, which shows reads of
-// uninitialized memory.
+// Memory between two guard strips, filled with NaN, which shows reads of uninitialized memory. By default it is not
+// aligned to a vector.
 class GuardedMemory {
  public:
-  explicit GuardedMemory(size_t bytes) : bytes_(kStrip + bytes + kStrip, kUntouched), size_(bytes) {
+  explicit GuardedMemory(size_t bytes, size_t strip = kUnaligned)
+      : bytes_(strip + bytes + strip, kUntouched), size_(bytes), strip_(strip) {
     std::fill_n(data(), bytes, kNaN);
   }
 
-  unsigned char* data() { return bytes_.data() + kStrip; }
+  static constexpr size_t kUnaligned = 1028;  // a multiple of 4 and of no vector's size
+  static constexpr size_t kAligned = 1024;    // as aligned as what CUDA gives
+
+  unsigned char* data() { return bytes_.data() + strip_; }
   size_t size() const { return size_; }
 
   bool is_intact() const {
     const auto is_untouched = [](unsigned char byte) { return byte == kUntouched; };
-    return std::all_of(bytes_.begin(), bytes_.begin() + kStrip, is_untouched) &&
-           std::all_of(bytes_.end() - kStrip, bytes_.end(), is_untouched);
+    const auto strip = static_cast<std::ptrdiff_t>(strip_);
+    return std::all_of(bytes_.begin(), bytes_.begin() + strip, is_untouched) &&
+           std::all_of(bytes_.end() - strip, bytes_.end(), is_untouched);
   }
 
  private:
-  static constexpr int kStrip = 1028;  // a multiple of 4 and of no vector's size
   static constexpr unsigned char kUntouched = 0xab;
   static constexpr unsigned char kNaN = 0xff;
   std::vector<unsigned char> bytes_;
-  size_t size_;
+  size_t size_, strip_;
 };
 
 }  // namespace vimdeploy::testing

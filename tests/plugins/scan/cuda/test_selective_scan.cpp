@@ -35,7 +35,8 @@ std::vector<SelectiveScanCudaPlan> plans_with(const SelectiveScanProblem& proble
 
 // Computes y by the plan, and expects that nothing is written outside of the workspace and of y.
 Tensor output_of(const SelectiveScanCase& c, const SelectiveScanCudaPlan& plan, ThreadOrder order) {
-  GuardedMemory workspace(plan.workspace_bytes), y(c.y.bytes.size());
+  GuardedMemory workspace(plan.workspace_bytes, GuardedMemory::kAligned);
+  GuardedMemory y(c.y.bytes.size(), GuardedMemory::kAligned);
   Tensor found = c.y;
   auto tensors = c.tensors(found);
   tensors.y.data = y.data();
@@ -215,7 +216,8 @@ TEST(CudaSelectiveScan, TakesTensorsAtAnyAddress) {
       Tensor wanted = c.y, found = c.y;
       selective_scan_reference(problem, c.tensors(wanted));
       for (const auto& plan : plans_with(problem, 1)) {
-        GuardedMemory workspace(plan.workspace_bytes), y(found.bytes.size() + element);
+        GuardedMemory workspace(plan.workspace_bytes, GuardedMemory::kAligned);
+        GuardedMemory y(found.bytes.size() + element, GuardedMemory::kAligned);
         const auto tensors =
             with_operator(problem, [&](auto op) { return op.tensors(problem, pointers.data(), y.data() + element); });
         EXPECT_EQ(cuda::channels_per_thread(problem, plan, tensors), 1);
