@@ -60,7 +60,7 @@ def numbers(row):
 
 @pytest.mark.slow
 def test_the_planner_uses_what_is_counted_in_the_compiled_kernels():
-    """Of the kernels of Vim; other compilers may schedule a few instructions more or less."""
+    """The kernels are Vim's; other compilers may schedule a few instructions more or less."""
     try:
         find_nvcc(), find_nvdisasm()
     except ToolMissingError as error:

@@ -5,7 +5,7 @@ from vimdeploy.runtimes.profiles import Part, Profile, parts_of
 
 
 def profile(index, smallest, best, largest):
-    """Of batches, or of batches with a height and a width."""
+    """A profile whose sizes are batches, or batches with a height and a width."""
     shapes = [size if isinstance(size, tuple) else (size, 8, 8) for size in (smallest, best, largest)]
     return Profile(index, *({"images": (batch, 3, *size)} for batch, *size in shapes))
 

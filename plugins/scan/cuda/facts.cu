@@ -10,7 +10,7 @@
 namespace vimdeploy {
 namespace {
 
-// Of all devices so far: H100's.
+// Thread blocks. No device so far takes more; an H100 takes as many.
 constexpr int kLargestCluster = 16;
 
 // Never launched: CUDA is asked about it.

@@ -119,7 +119,7 @@ VIMDEPLOY_HD int64_t weight_floats(int64_t bytes_of_element, int64_t rank) {
   return rank > kInner ? products_of(rank) * (kChannelTile * kInner / 2) : 0;
 }
 
-// Of the end of a chunk: the states of a channel tile, and the sums of the step sizes.
+// The end of a chunk is the states of a channel tile, and the sums of the step sizes.
 VIMDEPLOY_HD constexpr int end_floats(int state_group) { return (state_group + 1) * kChannelTile; }
 
 // `floats_of_ends` is 0 unless the block is one of a cluster.

@@ -216,7 +216,7 @@ size_t workspace_bound(const SelectiveScanProblem& largest, const CudaFacts& dev
     SelectiveScanProblem problem = largest;
     problem.states = std::min<int64_t>(largest.states, state_group);
     if (cuda::state_group_of(largest.states) == state_group) problem.states = largest.states;
-    // Of all outputs there are no more chunks than tiles of tokens, and than blocks of a plan.
+    // All outputs together have no more chunks than a plan has blocks, and each no more than it has tiles of tokens.
     const int64_t full_wave = device.multiprocessors * cuda::blocks_in_registers(problem, 1, 1);
     const int64_t blocks = kMaxWaves * full_wave + 2 * cuda::blocks_per_chunk(problem);
     const int64_t tiles = divide_up(largest.tokens, cuda::kTokenTile);

@@ -103,7 +103,7 @@ std::vector<Taps> taps_of(const Kernel& kernel, const Axis& axis, bool is_long) 
     std::vector<Taps> line = taps_of(kernel, axis.from, 0, static_cast<float>(axis.from), axis.to);
     return {line.begin() + axis.first, line.begin() + axis.first + axis.count};
   }
-  // Of a much longer picture vimdeploy has Pillow resize the part alone, whose edges Pillow rounds to float32.
+  // If a picture is much longer, vimdeploy has Pillow resize the part alone, whose edges Pillow rounds to float32.
   const double scale = static_cast<double>(axis.from) / static_cast<double>(axis.to);
   const double first = static_cast<double>(axis.first) * scale,
                last = static_cast<double>(axis.first + axis.count) * scale;
